@@ -1,0 +1,179 @@
+//! Reading and filling many keys at once: L2 is asked in one call for what L1 lacks, and the loader is called once for what
+//! both lack. Batches don't join single flights: a batch is already one query.
+
+use std::{collections::HashMap, future::Future, hash::Hash};
+
+use super::{
+    Cache, LoadAborted, Read, Reuse,
+    entry::Loaded,
+    fence::Era,
+    key::Key,
+    outcome::Outcome,
+    policy::Cacheable,
+    read::{Found, l2_result, missed_by},
+};
+
+impl Cache {
+    /// The values that a tier holds and may serve, in the order of `keys`; never loads.
+    pub async fn get_many<T: Cacheable>(&self, keys: &[Key<T>]) -> Vec<Option<Read<T>>> {
+        let begun = self.inner.clock.now();
+        let found = self.tier_answers(keys, &self.inner.fence.era()).await;
+        found
+            .into_iter()
+            .map(|found| {
+                self.count::<T>(
+                    found.as_ref().map_or(Outcome::NotCached, |(_, o)| *o),
+                    begun,
+                );
+                found.ok().map(|found| self.answer(found))
+            })
+            .collect()
+    }
+
+    /// The values of `keys` in their order. `load` is called at most once, with the ids that no tier can answer, and returns
+    /// an answer for each of them (an absence is an answer).
+    ///
+    /// # Errors
+    /// Those of `load`, and [`LoadAborted`] when it panics or leaves an id out.
+    pub async fn get_or_load_many<I, T, E, F, Fut>(
+        &self,
+        keys: Vec<(I, Key<T>)>,
+        reuse: Reuse,
+        load: F,
+    ) -> Result<Vec<(I, Read<T>)>, E>
+    where
+        I: Copy + Eq + Hash + Send + Sync + 'static,
+        T: Cacheable,
+        E: From<LoadAborted> + Send + 'static,
+        F: FnOnce(Vec<I>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<HashMap<I, Loaded<T>>, E>> + Send + 'static,
+    {
+        let (begun, count) = (self.inner.clock.now(), keys.len());
+        let this = self.clone();
+        let batch = async move { this.read_many(keys, reuse, load).await };
+        let found = tokio::spawn(batch).await.unwrap_or(Err(LoadAborted.into()));
+        if found.is_err() {
+            (0..count).for_each(|_| self.count::<T>(Outcome::Failed, begun));
+        }
+        let answer = |(id, found): (I, Found<T>)| {
+            self.count::<T>(found.1, begun);
+            (id, self.answer(found))
+        };
+        Ok(found?.into_iter().map(answer).collect())
+    }
+
+    async fn read_many<I, T, E, F, Fut>(
+        &self,
+        keys: Vec<(I, Key<T>)>,
+        reuse: Reuse,
+        load: F,
+    ) -> Result<Vec<(I, Found<T>)>, E>
+    where
+        I: Copy + Eq + Hash,
+        T: Cacheable,
+        E: From<LoadAborted>,
+        F: FnOnce(Vec<I>) -> Fut,
+        Fut: Future<Output = Result<HashMap<I, Loaded<T>>, E>>,
+    {
+        let era = self.inner.fence.era();
+        let found = match reuse {
+            Reuse::Allowed => {
+                let names: Vec<_> = keys.iter().map(|(_, key)| key.clone()).collect();
+                self.tier_answers(&names, &era).await
+            }
+            Reuse::Refresh | Reuse::NoStore => keys.iter().map(|_| Err(Outcome::Bypass)).collect(),
+        };
+        let asked = keys.into_iter().zip(found);
+        let missing: Vec<I> = asked
+            .clone()
+            .filter(|(_, found)| found.is_err())
+            .map(|((id, _), _)| id)
+            .collect();
+        let mut loaded = if missing.is_empty() {
+            HashMap::new()
+        } else {
+            load(missing).await?
+        };
+        let mut filled = Vec::new();
+        let mut answers = Vec::new();
+        for ((id, key), found) in asked {
+            let found = match found {
+                Ok(found) => found,
+                Err(missed) => {
+                    let held = self.held(loaded.remove(&id).ok_or(LoadAborted)?, &era)?;
+                    filled.push((key, held.clone()));
+                    (held, missed)
+                }
+            };
+            answers.push((id, found));
+        }
+        if reuse != Reuse::NoStore {
+            self.fill(filled, &era);
+        }
+        Ok(answers)
+    }
+
+    /// Leaves values in the tiers that were read outside of `get_or_load`.
+    ///
+    /// # Errors
+    /// [`LoadAborted`] when a value can't be encoded; then nothing was left.
+    pub fn put_many<T: Cacheable>(
+        &self,
+        entries: Vec<(Key<T>, Loaded<T>)>,
+    ) -> Result<(), LoadAborted> {
+        let era = self.inner.fence.era();
+        let hold = |(key, loaded)| Ok((key, self.held(loaded, &era)?));
+        let held = entries
+            .into_iter()
+            .map(hold)
+            .collect::<Result<_, LoadAborted>>()?;
+        self.fill(held, &era);
+        Ok(())
+    }
+
+    fn fill<T: Cacheable>(&self, entries: Vec<(Key<T>, super::l1::Held<T>)>, era: &Era) {
+        for (key, held) in &entries {
+            self.put_l1(key, held);
+        }
+        if !entries.is_empty() {
+            self.put_l2(entries, era);
+        }
+    }
+
+    async fn tier_answers<T: Cacheable>(
+        &self,
+        keys: &[Key<T>],
+        era: &Era,
+    ) -> Vec<Result<Found<T>, Outcome>> {
+        let mut found = Vec::with_capacity(keys.len());
+        for key in keys {
+            found.push(self.l1_answer(key).await.map(|held| (held, Outcome::L1Hit)));
+        }
+        let missing: Vec<usize> = (0..keys.len()).filter(|&at| found[at].is_err()).collect();
+        let Some(l2) = &self.inner.l2 else {
+            return found;
+        };
+        if missing.is_empty() || !self.inner.fence.trusted() {
+            return found;
+        }
+        let names: Vec<_> = missing
+            .iter()
+            .map(|&at| self.l2_key(keys[at].name(), era))
+            .collect();
+        let answer = l2.get_many(&names).await;
+        self.inner.metrics.l2_call("get", l2_result(&answer));
+        match answer {
+            Ok(values) => {
+                for (&at, sealed) in missing.iter().zip(values) {
+                    if let Some(sealed) = sealed {
+                        found[at] = self.admit(&keys[at], &sealed, era);
+                    }
+                }
+            }
+            Err(failure) => missing
+                .iter()
+                .for_each(|&at| found[at] = Err(missed_by(failure))),
+        }
+        found
+    }
+}

@@ -1,0 +1,284 @@
+//! How an entry is written in L2 and read back. What comes back is not believed: it is bounded before anything is allocated,
+//! must name the key it is found under, and an entry that fails to open is a miss with an outcome of its own, never an error.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    entry::{DbTime, Entry, Label},
+    key::{Key, Name},
+    policy::{Cacheable, Format},
+};
+
+/// Revision of this format; part of every key in L2, so two builds never read each other's entries.
+pub(super) const REVISION: u8 = 1;
+
+/// An entry larger than this is not written to L2, and not read.
+const MAX_ENTRY: usize = 1 << 20;
+/// A payload that says it grows beyond this is not decompressed.
+const MAX_PAYLOAD: usize = 4 << 20;
+/// More names than this are not a label set of ours.
+const MAX_LABELS: usize = 1_024;
+
+#[derive(Serialize, Deserialize)]
+struct Envelope<'a> {
+    key: &'a str,
+    loaded_at: DbTime,
+    labels: Vec<(&'a str, i64)>,
+    payload: Payload<'a>,
+}
+
+#[derive(Serialize, Deserialize)]
+enum Payload<'a> {
+    Absent,
+    Plain(#[serde(with = "serde_bytes")] &'a [u8]),
+    Lz4 {
+        size: u32,
+        #[serde(with = "serde_bytes")]
+        bytes: &'a [u8],
+    },
+}
+
+/// Why an entry could not be written or read.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CodecError {
+    #[error("entry of {0} bytes is above the limit")]
+    TooLarge(usize),
+    #[error("entry names another key")]
+    ForeignKey,
+    #[error("entry does not decode: {0}")]
+    Undecodable(String),
+}
+
+impl CodecError {
+    fn undecodable(error: impl ToString) -> Self {
+        Self::Undecodable(error.to_string())
+    }
+}
+
+/// Makes an entry of a loaded value: encodes the response once, for all readers.
+pub(super) fn entry<T: Cacheable>(
+    value: Option<T>,
+    labels: Arc<[Label]>,
+    loaded_at: DbTime,
+) -> Result<Entry<T>, CodecError> {
+    let body = match &value {
+        Some(value) => serde_json::to_vec(value)
+            .map_err(CodecError::undecodable)?
+            .into(),
+        None => Bytes::new(),
+    };
+    Ok(Entry {
+        digest: digest(&body),
+        value,
+        body,
+        labels,
+        loaded_at,
+    })
+}
+
+/// A digest of response bytes that is the same on every machine and in every build.
+pub fn digest(body: &[u8]) -> u64 {
+    rapidhash::v3::rapidhash_v3(body)
+}
+
+/// Writes an entry for L2.
+pub(super) fn seal<T: Cacheable>(key: &Key<T>, entry: &Entry<T>) -> Result<Bytes, CodecError> {
+    let packed;
+    let plain: Option<&[u8]> = match (&entry.value, T::POLICY.format) {
+        (None, _) => None,
+        (Some(_), Format::Json) => Some(&entry.body),
+        (Some(value), Format::MessagePack) => {
+            packed = rmp_serde::to_vec_named(value).map_err(CodecError::undecodable)?;
+            Some(&packed)
+        }
+    };
+    let compressed;
+    let payload = match plain {
+        None => Payload::Absent,
+        Some(bytes) if bytes.len() >= T::POLICY.compress_above => {
+            compressed = lz4_flex::block::compress(bytes);
+            Payload::Lz4 {
+                size: bytes.len() as u32,
+                bytes: &compressed,
+            }
+        }
+        Some(bytes) => Payload::Plain(bytes),
+    };
+    let labels = entry
+        .labels
+        .iter()
+        .map(|l| (l.name.as_str(), l.version))
+        .collect();
+    let envelope = Envelope {
+        key: key.as_str(),
+        loaded_at: entry.loaded_at,
+        labels,
+        payload,
+    };
+    let sealed = rmp_serde::to_vec(&envelope).map_err(CodecError::undecodable)?;
+    match sealed.len() {
+        size if size > MAX_ENTRY => Err(CodecError::TooLarge(size)),
+        _ => Ok(sealed.into()),
+    }
+}
+
+/// Reads an entry from L2.
+pub(super) fn open<T: Cacheable>(key: &Key<T>, sealed: &[u8]) -> Result<Entry<T>, CodecError> {
+    if sealed.len() > MAX_ENTRY {
+        return Err(CodecError::TooLarge(sealed.len()));
+    }
+    let envelope: Envelope<'_> = rmp_serde::from_slice(sealed).map_err(CodecError::undecodable)?;
+    if envelope.key != key.as_str() {
+        return Err(CodecError::ForeignKey);
+    }
+    if envelope.labels.len() > MAX_LABELS {
+        return Err(CodecError::TooLarge(envelope.labels.len()));
+    }
+    let labels = envelope
+        .labels
+        .into_iter()
+        .map(|(name, version)| Label {
+            name: Name::from_ledger(name),
+            version,
+        })
+        .collect();
+    let payload = match envelope.payload {
+        Payload::Absent => return entry(None, labels, envelope.loaded_at),
+        Payload::Plain(bytes) => Bytes::copy_from_slice(bytes),
+        Payload::Lz4 { size, bytes } => {
+            let size = size as usize;
+            if size > MAX_PAYLOAD {
+                return Err(CodecError::TooLarge(size));
+            }
+            lz4_flex::block::decompress(bytes, size)
+                .map_err(CodecError::undecodable)?
+                .into()
+        }
+    };
+    match T::POLICY.format {
+        Format::Json => {
+            let value = serde_json::from_slice(&payload).map_err(CodecError::undecodable)?;
+            let digest = digest(&payload);
+            let loaded_at = envelope.loaded_at;
+            Ok(Entry {
+                value: Some(value),
+                body: payload,
+                digest,
+                labels,
+                loaded_at,
+            })
+        }
+        Format::MessagePack => {
+            let value = rmp_serde::from_slice(&payload).map_err(CodecError::undecodable)?;
+            entry(Some(value), labels, envelope.loaded_at)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::cache::Policy;
+
+    const POLICY: Policy = Policy {
+        pattern: "note",
+        l1: Duration::from_secs(10),
+        l2: Duration::from_secs(60),
+        absent: Duration::from_secs(5),
+        max_age: Duration::from_secs(60),
+        jitter_percent: 0,
+        format: Format::Json,
+        compress_above: 64,
+    };
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Json(String);
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Packed(String);
+
+    impl Cacheable for Json {
+        const POLICY: Policy = POLICY;
+    }
+    impl Cacheable for Packed {
+        const POLICY: Policy = Policy {
+            format: Format::MessagePack,
+            ..POLICY
+        };
+    }
+
+    fn sample<T: Cacheable>(value: Option<T>, version: i64) -> Entry<T> {
+        let labels = [Label {
+            name: Name::from_ledger("note:1"),
+            version,
+        }];
+        entry(value, labels.into(), DbTime(1_700_000_000_000_000)).unwrap()
+    }
+
+    fn survives<T: Cacheable + std::fmt::Debug + PartialEq>(value: Option<T>, version: i64) {
+        let (key, entry) = (Key::<T>::shared(&[&1]), sample(value, version));
+        let opened = open(&key, &seal(&key, &entry).unwrap()).unwrap();
+        assert_eq!(opened.value, entry.value);
+        assert_eq!(
+            opened.body, entry.body,
+            "the bytes of the response are the same after L2"
+        );
+        assert_eq!(opened.digest, entry.digest);
+        assert_eq!(opened.labels, entry.labels);
+        assert_eq!(opened.loaded_at, entry.loaded_at);
+    }
+
+    proptest! {
+        #[test]
+        fn entries_survive_the_way_through_l2_in_every_format(text in ".{0,200}", version in any::<i64>()) {
+            survives(Some(Json(text.clone())), version);
+            survives(Some(Packed(text)), version);
+            survives::<Json>(None, version);
+        }
+
+        #[test]
+        fn damaged_entries_never_panic(text in ".{0,200}", at in any::<prop::sample::Index>(), flip in 1u8..) {
+            let key = Key::<Packed>::shared(&[&1]);
+            let mut sealed = seal(&key, &sample(Some(Packed(text)), 3)).unwrap().to_vec();
+            let at = at.index(sealed.len());
+            sealed[at] ^= flip;
+            let _ = open(&key, &sealed);
+            let _ = open(&key, &sealed[..at]);
+        }
+
+        #[test]
+        fn garbage_is_refused_and_never_panics(garbage in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assert!(open(&Key::<Json>::shared(&[&1]), &garbage).is_err());
+        }
+    }
+
+    #[test]
+    fn an_entry_under_another_key_is_refused() {
+        let (one, two) = (Key::<Json>::shared(&[&1]), Key::<Json>::shared(&[&2]));
+        let sealed = seal(&one, &sample(Some(Json("x".into())), 1)).unwrap();
+        assert!(matches!(open(&two, &sealed), Err(CodecError::ForeignKey)));
+    }
+
+    #[test]
+    fn a_payload_that_claims_to_grow_beyond_the_limit_is_not_decompressed() {
+        let key = Key::<Json>::shared(&[&1]);
+        let payload = Payload::Lz4 {
+            size: u32::MAX,
+            bytes: b"bomb",
+        };
+        let envelope = Envelope {
+            key: key.as_str(),
+            loaded_at: DbTime(0),
+            labels: vec![],
+            payload,
+        };
+        let sealed = rmp_serde::to_vec(&envelope).unwrap();
+        assert!(matches!(open(&key, &sealed), Err(CodecError::TooLarge(_))));
+    }
+}

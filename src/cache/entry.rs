@@ -1,0 +1,64 @@
+//! What the tiers hold: the value, the bytes of its response, and the proof of how fresh it is.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+
+use super::key::Name;
+
+/// A moment by the database's clock: microseconds since 1970. Only Postgres makes these, so no two clocks are ever compared.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    serde::Serialize,
+    serde::Deserialize,
+)]
+pub struct DbTime(pub i64);
+
+impl DbTime {
+    /// How long ago `self` was at `now`; zero when it lies ahead.
+    pub fn age_at(self, now: Self) -> Duration {
+        Duration::from_micros(u64::try_from(now.0.saturating_sub(self.0)).unwrap_or(0))
+    }
+}
+
+/// A name and its number in the ledger when a value was read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Label {
+    /// The name.
+    pub name: Name,
+    /// Its number; 0 when nothing under the name was ever written.
+    pub version: i64,
+}
+
+/// What a loader brings from the database: all of it read in one statement, so the numbers and the data belong together.
+#[derive(Clone, Debug)]
+pub struct Loaded<T> {
+    /// The value, or `None`: that there is none is an answer too, and is cached.
+    pub value: Option<T>,
+    /// Every name whose change makes this answer wrong.
+    pub labels: Vec<Label>,
+    /// `statement_timestamp()` of the reading statement.
+    pub loaded_at: DbTime,
+}
+
+/// A cached answer. Immutable; shared between requests.
+#[derive(Debug)]
+pub struct Entry<T> {
+    /// The decoded value; `None` for a known absence.
+    pub value: Option<T>,
+    /// The value as JSON: the body of the response. Empty for an absence.
+    pub body: Bytes,
+    /// A digest of `body`, the same on every machine: the changing part of the entity tag.
+    pub digest: u64,
+    /// The numbers the answer was read at.
+    pub labels: Arc<[Label]>,
+    /// When it was read.
+    pub loaded_at: DbTime,
+}

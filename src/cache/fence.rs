@@ -1,0 +1,185 @@
+//! The fence: everything that an instance knows about how fresh a cached answer has to be, and the one rule that decides whether
+//! it may be served ([`Fence::judge`]). L1 hits, L2 hits and the results of joined loads all pass it.
+
+use std::{
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use tokio::sync::Notify;
+
+use super::{
+    clock::Clock,
+    entry::{DbTime, Label},
+    floors::Floors,
+};
+
+/// How long floors outlive the oldest entry that may be served: covers the database's clock stepping back.
+const MARGIN: Duration = Duration::from_secs(30);
+/// Floors held before they become one common floor: about 100 bytes each.
+const MAX_FLOORS: usize = 1_000_000;
+
+/// Why an answer may not be reused, or that it may.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Serve,
+    Expired,
+    Fenced,
+    Untrusted,
+}
+
+/// The life of one ledger on one timeline of the database. Numbers of different eras can't be compared.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Era {
+    /// Counts the eras this instance has seen; 0 before the first.
+    pub(super) number: u64,
+    /// Identity of the ledger and timeline of the server: part of every key in L2.
+    pub(super) name: String,
+}
+
+/// What one instance knows. Filled by the tail and by the instance's own writes.
+pub(super) struct Fence {
+    clock: Clock,
+    /// D: for how long a look at the ledger proves anything.
+    trust: Duration,
+    /// When the last answered look was *sent*, in nanoseconds of the instance's clock; 0: never.
+    looked_at: AtomicU64,
+    /// The database's clock minus the instance's, in microseconds, as of that look.
+    offset: AtomicI64,
+    floors: Floors,
+    /// The number of `era`, to be compared without a lock.
+    era_number: AtomicU64,
+    era: RwLock<Arc<Era>>,
+    looked: Notify,
+}
+
+impl Fence {
+    pub(super) fn new(clock: Clock, trust: Duration) -> Self {
+        Self {
+            clock,
+            trust,
+            looked_at: AtomicU64::new(0),
+            offset: AtomicI64::new(0),
+            floors: Floors::new(MAX_FLOORS),
+            era_number: AtomicU64::new(0),
+            era: RwLock::new(Arc::new(Era {
+                number: 0,
+                name: String::new(),
+            })),
+            looked: Notify::new(),
+        }
+    }
+
+    /// The serve rule: a cached answer may be served only if (a) the ledger was looked at less than D ago, (b) the answer is of
+    /// this era and none of its numbers is below the floor of its name, (c) it was read less than its maximal age ago.
+    pub(super) fn judge(
+        &self,
+        labels: &[Label],
+        loaded_at: DbTime,
+        era: u64,
+        max_age: Duration,
+    ) -> Verdict {
+        if !self.trusted() {
+            Verdict::Untrusted
+        } else if era != self.era_number.load(Ordering::Acquire)
+            || !self.floors.permit(labels, loaded_at)
+        {
+            Verdict::Fenced
+        } else if self.age(loaded_at) >= max_age {
+            Verdict::Expired
+        } else {
+            Verdict::Serve
+        }
+    }
+
+    /// Whether the last look at the ledger still proves anything.
+    pub(super) fn trusted(&self) -> bool {
+        self.since_look().is_some_and(|age| age <= self.trust)
+    }
+
+    /// Waits until trusted, at most `limit`. One look serves the whole instance, so a late one is cheaper to wait for than to
+    /// turn every cached read into a load.
+    pub(super) async fn wait_trusted(&self, limit: Duration) {
+        if self.trusted() {
+            return;
+        }
+        let looked = async {
+            loop {
+                let next = self.looked.notified();
+                if self.trusted() {
+                    return;
+                }
+                next.await;
+            }
+        };
+        let _ = tokio::time::timeout(limit, looked).await;
+    }
+
+    /// Time since the last answered look was sent; `None` before the first.
+    pub(super) fn since_look(&self) -> Option<Duration> {
+        match self.looked_at.load(Ordering::Acquire) {
+            0 => None,
+            at => Some(self.clock.now().saturating_sub(Duration::from_nanos(at))),
+        }
+    }
+
+    /// How long ago the database was read, by the database's own clock.
+    pub(super) fn age(&self, loaded_at: DbTime) -> Duration {
+        let now = self.clock.now().as_micros() as i64 + self.offset.load(Ordering::Acquire);
+        loaded_at.age_at(DbTime(now))
+    }
+
+    /// Takes note of changes: before the reply to a write, and when the tail reports them.
+    pub(super) fn raise(&self, labels: &[Label]) {
+        self.floors.raise(labels, self.clock.now());
+    }
+
+    /// Takes note of an answered look. `sent` is the moment before the statement was sent: the time of arrival would let a
+    /// slow answer prove freshness it doesn't have.
+    pub(super) fn looked(&self, sent: Duration, statement: DbTime) {
+        self.offset
+            .store(statement.0 - sent.as_micros() as i64, Ordering::Release);
+        self.looked_at
+            .store(sent.as_nanos() as u64, Ordering::Release);
+        self.looked.notify_waiters();
+    }
+
+    /// Begins an era: floors for everything that changed since `accept_from` are already raised.
+    pub(super) fn begin_era(&self, name: String, accept_from: DbTime) {
+        let mut era = self.era.write().unwrap_or_else(PoisonError::into_inner);
+        let number = era.number + 1;
+        *era = Arc::new(Era { number, name });
+        self.era_number.store(number, Ordering::Release);
+        self.floors.accept_from(accept_from);
+    }
+
+    /// Forgets everything: nothing cached is served until the next era begins.
+    pub(super) fn distrust(&self) {
+        self.looked_at.store(0, Ordering::Release);
+        self.floors.reset();
+    }
+
+    /// The current era.
+    pub(super) fn era(&self) -> Arc<Era> {
+        Arc::clone(&self.era.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Forgets floors that nothing young enough to be served can be below.
+    pub(super) fn sweep(&self, sent: Duration, statement: DbTime) {
+        self.floors
+            .sweep(sent.saturating_sub(Self::memory()), sent, statement);
+    }
+
+    /// How long floors are kept.
+    pub(super) fn memory() -> Duration {
+        super::policy::MAX_AGE_CAP + MARGIN
+    }
+
+    /// How many floors are held.
+    pub(super) fn floors(&self) -> usize {
+        self.floors.len()
+    }
+}

@@ -1,0 +1,98 @@
+//! Single flight: one load for many concurrent misses of a key, in this process. The load runs in a task of its own, so a caller
+//! that goes away neither cancels nor repeats it, and a load that fails or panics wakes everyone who waits.
+//!
+//! A flight makes no promise about freshness: whoever joined one judges its result anew, because a write may have been
+//! acknowledged since the load began.
+
+use std::{
+    any::{Any, TypeId},
+    collections::HashMap,
+    future::Future,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::watch;
+
+use super::key::Name;
+
+/// A flight is known by its key and by what it brings.
+type FlightId = (Name, TypeId);
+
+#[derive(Clone, Default)]
+pub(super) struct Flights(Arc<Mutex<HashMap<FlightId, Box<dyn Any + Send>>>>);
+
+/// The end of a flight as one caller sees it. `None`: the load panicked.
+pub(super) enum Landed<R, I> {
+    /// The caller's own load.
+    Led(Option<R>),
+    /// Somebody else's load; what the caller's own would have needed is handed back.
+    Joined(Option<R>, I),
+}
+
+impl Flights {
+    /// Joins the flight of `name`, or starts one with `input`.
+    pub(super) async fn join<R, I, F>(
+        &self,
+        name: &Name,
+        input: I,
+        start: impl FnOnce(I) -> F,
+    ) -> Landed<R, I>
+    where
+        R: Clone + Send + Sync + 'static,
+        F: Future<Output = R> + Send + 'static,
+    {
+        let id = (name.clone(), TypeId::of::<R>());
+        let (flight, input) = {
+            let mut flights = self.lock();
+            match flights
+                .get(&id)
+                .and_then(|f| f.downcast_ref::<watch::Receiver<Option<R>>>())
+            {
+                Some(flight) => (flight.clone(), Some(input)),
+                None => {
+                    let (sender, flight) = watch::channel(None);
+                    flights.insert(id.clone(), Box::new(flight.clone()));
+                    let listed = Listed {
+                        flights: self.clone(),
+                        id,
+                    };
+                    let load = start(input);
+                    tokio::spawn(async move {
+                        let result = load.await;
+                        // Off the list before anyone is woken: whoever comes now starts a load of its own.
+                        drop(listed);
+                        sender.send_replace(Some(result));
+                    });
+                    (flight, None)
+                }
+            }
+        };
+        let landed = Self::landing(flight).await;
+        match input {
+            None => Landed::Led(landed),
+            Some(input) => Landed::Joined(landed, input),
+        }
+    }
+
+    /// Waits for the end. The sender goes without a word only when the load panicked.
+    async fn landing<R: Clone>(mut flight: watch::Receiver<Option<R>>) -> Option<R> {
+        let landed = flight.wait_for(Option::is_some).await.ok()?;
+        landed.clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<FlightId, Box<dyn Any + Send>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Takes the flight off the list when it ends, also by a panic.
+struct Listed {
+    flights: Flights,
+    id: FlightId,
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        self.flights.lock().remove(&self.id);
+    }
+}

@@ -1,0 +1,185 @@
+//! Floors: per name, the lowest number that this instance may still serve. A max-map: order, repetition and batching of what is
+//! told to it make no difference. A floor is kept for as long as an entry below it may exist; when there are too many, one
+//! common floor is raised instead, never a floor dropped.
+
+use std::{
+    collections::{HashMap, hash_map::RandomState},
+    hash::BuildHasher,
+    sync::{
+        PoisonError, RwLock,
+        atomic::{AtomicI64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::{
+    entry::{DbTime, Label},
+    key::Name,
+};
+
+const SHARDS: usize = 64;
+
+#[derive(Clone, Copy)]
+struct Floor {
+    version: i64,
+    raised_at: Duration,
+}
+
+/// The floors of one instance.
+pub(super) struct Floors {
+    shards: Vec<RwLock<HashMap<Name, Floor>>>,
+    hasher: RandomState,
+    /// Answers read before this moment are refused whatever their numbers.
+    common: AtomicI64,
+    capacity: usize,
+}
+
+impl Floors {
+    /// No floors; refuses everything until [`Floors::accept_from`] is called.
+    pub(super) fn new(capacity: usize) -> Self {
+        Self {
+            shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
+            hasher: RandomState::new(),
+            common: AtomicI64::new(i64::MAX),
+            capacity,
+        }
+    }
+
+    /// Raises the floor of each name to its number.
+    pub(super) fn raise(&self, labels: &[Label], now: Duration) {
+        for Label { name, version } in labels {
+            let mut shard = self
+                .shard(name)
+                .write()
+                .unwrap_or_else(PoisonError::into_inner);
+            let floor = shard.entry(name.clone()).or_insert(Floor {
+                version: *version,
+                raised_at: now,
+            });
+            floor.version = floor.version.max(*version);
+            floor.raised_at = now;
+        }
+    }
+
+    /// Whether an answer read at `loaded_at` with these numbers is at or above every floor.
+    pub(super) fn permit(&self, labels: &[Label], loaded_at: DbTime) -> bool {
+        loaded_at.0 >= self.common.load(Ordering::Acquire)
+            && labels
+                .iter()
+                .all(|label| label.version >= self.of(&label.name))
+    }
+
+    /// Sets the common floor: answers read before `moment` are refused.
+    pub(super) fn accept_from(&self, moment: DbTime) {
+        self.common.store(moment.0, Ordering::Release);
+    }
+
+    /// Forgets floors that were raised before `oldest`: no entry below them is young enough to be served. When more than the
+    /// capacity remain, everything read before `statement` is refused instead, and floors raised before that statement was sent
+    /// (`sent`) go: whatever was read after it has seen those changes.
+    pub(super) fn sweep(&self, oldest: Duration, sent: Duration, statement: DbTime) {
+        self.retain(|floor| floor.raised_at >= oldest);
+        if self.len() > self.capacity {
+            self.common.fetch_max(statement.0, Ordering::AcqRel);
+            self.retain(|floor| floor.raised_at >= sent);
+        }
+    }
+
+    /// Forgets all, and refuses everything until [`Floors::accept_from`] is called again.
+    pub(super) fn reset(&self) {
+        self.common.store(i64::MAX, Ordering::Release);
+        self.retain(|_| false);
+    }
+
+    /// How many floors are held.
+    pub(super) fn len(&self) -> usize {
+        self.shards
+            .iter()
+            .map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).len())
+            .sum()
+    }
+
+    fn of(&self, name: &Name) -> i64 {
+        let shard = self
+            .shard(name)
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        shard.get(name).map_or(i64::MIN, |floor| floor.version)
+    }
+
+    fn retain(&self, keep: impl Fn(&Floor) -> bool) {
+        for shard in &self.shards {
+            shard
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .retain(|_, floor| keep(floor));
+        }
+    }
+
+    fn shard(&self, name: &Name) -> &RwLock<HashMap<Name, Floor>> {
+        &self.shards[self.hasher.hash_one(name) as usize % SHARDS]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn label(name: &str, version: i64) -> Label {
+        Label {
+            name: Name::from_ledger(name),
+            version,
+        }
+    }
+
+    fn open(capacity: usize) -> Floors {
+        let floors = Floors::new(capacity);
+        floors.accept_from(DbTime(0));
+        floors
+    }
+
+    #[test]
+    fn floors_rise_and_never_fall_whatever_the_order() {
+        let floors = open(10);
+        for version in [3, 7, 5] {
+            floors.raise(&[label("product:1", version)], Duration::ZERO);
+        }
+        assert!(!floors.permit(&[label("product:1", 6)], DbTime(1)));
+        assert!(floors.permit(&[label("product:1", 7)], DbTime(1)));
+        assert!(
+            floors.permit(&[label("product:2", 0)], DbTime(1)),
+            "a name without a floor is not refused"
+        );
+    }
+
+    #[test]
+    fn nothing_is_permitted_before_the_first_moment_is_known() {
+        let floors = Floors::new(10);
+        assert!(!floors.permit(&[], DbTime(i64::MAX - 1)));
+        floors.accept_from(DbTime(100));
+        assert!(!floors.permit(&[], DbTime(99)));
+        assert!(floors.permit(&[], DbTime(100)));
+    }
+
+    #[test]
+    fn too_many_floors_become_one_common_floor_and_own_later_writes_stay() {
+        let floors = open(1);
+        floors.raise(&[label("a", 1), label("b", 2)], Duration::from_secs(1));
+        floors.raise(&[label("c", 3)], Duration::from_secs(5));
+        floors.sweep(Duration::ZERO, Duration::from_secs(4), DbTime(4_000));
+        assert_eq!(
+            floors.len(),
+            1,
+            "only the write that the statement may not have seen is kept by name"
+        );
+        assert!(
+            !floors.permit(&[label("a", 9)], DbTime(3_999)),
+            "read before the statement: refused"
+        );
+        assert!(
+            floors.permit(&[label("a", 1)], DbTime(4_000)),
+            "read after it: has seen those changes"
+        );
+        assert!(!floors.permit(&[label("c", 2)], DbTime(4_000)));
+    }
+}

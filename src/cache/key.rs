@@ -1,0 +1,186 @@
+//! Typed keys: the type of the value is part of the key, so a key can't fetch another type, and a key can't be built without
+//! saying whose data it names (everybody's or one tenant's).
+//!
+//! The text of a key is `pattern[:tenant]:segment:…` with every segment escaped, so two different ids never meet in one key.
+//! The same text is the *name* under which the ledger counts the entity's changes.
+
+use std::{fmt, marker::PhantomData, sync::Arc};
+
+use super::policy::{Cacheable, MAX_AGE_CAP};
+
+/// A tenant: 1 to 64 of `a-z 0-9 -`. Part of the key of everything that belongs to somebody.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Tenant(Arc<str>);
+
+impl Tenant {
+    /// Checks and takes a tenant's name; `None` when it breaks the rule above.
+    pub fn parse(name: &str) -> Option<Self> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
+        let valid = (1..=64).contains(&name.len()) && name.chars().all(allowed);
+        valid.then(|| Self(name.into()))
+    }
+
+    /// The tenant's name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Tenant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// A name in the ledger: an entity (`product:42`) or a tag (`order-list:demo:749`). A write raises its number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Name(Arc<str>);
+
+impl Name {
+    /// A name of data that belongs to everybody.
+    pub fn shared(pattern: &str, segments: &[&dyn fmt::Display]) -> Self {
+        Self(join(pattern, None, segments))
+    }
+
+    /// A name of data that belongs to one tenant.
+    pub fn tenant(pattern: &str, tenant: &Tenant, segments: &[&dyn fmt::Display]) -> Self {
+        Self(join(pattern, Some(tenant), segments))
+    }
+
+    /// Takes a name as the ledger stores it.
+    pub fn from_ledger(text: &str) -> Self {
+        Self(text.into())
+    }
+
+    /// The text stored in the ledger.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// The key pattern that the name begins with: `product` of `product:42`.
+    pub fn pattern(&self) -> &str {
+        self.0.split(':').next().unwrap_or_default()
+    }
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The key of one cached value of type `T`.
+pub struct Key<T> {
+    name: Name,
+    value: PhantomData<fn() -> T>,
+}
+
+impl<T: Cacheable> Key<T> {
+    /// The key of a value that everybody may read.
+    pub fn shared(segments: &[&dyn fmt::Display]) -> Self {
+        Self::new(Name::shared(T::POLICY.pattern, segments))
+    }
+
+    /// The key of a value that belongs to one tenant.
+    pub fn tenant(tenant: &Tenant, segments: &[&dyn fmt::Display]) -> Self {
+        Self::new(Name::tenant(T::POLICY.pattern, tenant, segments))
+    }
+
+    fn new(name: Name) -> Self {
+        const {
+            assert!(
+                T::POLICY.max_age.as_nanos() <= MAX_AGE_CAP.as_nanos(),
+                "max_age above MAX_AGE_CAP"
+            )
+        };
+        Self {
+            name,
+            value: PhantomData,
+        }
+    }
+}
+
+impl<T> Key<T> {
+    /// The name that the ledger counts this entity's changes under.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// The key's text, without the namespace that L2 puts before it.
+    pub fn as_str(&self) -> &str {
+        self.name.as_str()
+    }
+}
+
+impl<T> Clone for Key<T> {
+    fn clone(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            value: PhantomData,
+        }
+    }
+}
+
+impl<T> fmt::Debug for Key<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Key({})", self.name)
+    }
+}
+
+fn join(pattern: &str, tenant: Option<&Tenant>, segments: &[&dyn fmt::Display]) -> Arc<str> {
+    use fmt::Write;
+    let mut text = String::with_capacity(48);
+    text.push_str(pattern);
+    if let Some(tenant) = tenant {
+        text.push(':');
+        text.push_str(tenant.as_str());
+    }
+    for segment in segments {
+        text.push(':');
+        // Writing to a String does not fail.
+        let _ = write!(Escaped(&mut text), "{segment}");
+    }
+    text.into()
+}
+
+/// Percent-escapes all but letters, digits, `-`, `.` and `_` on the way into the key's text.
+struct Escaped<'a>(&'a mut String);
+
+impl fmt::Write for Escaped<'_> {
+    fn write_str(&mut self, part: &str) -> fmt::Result {
+        for byte in part.bytes() {
+            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_') {
+                self.0.push(byte as char);
+            } else {
+                write!(self.0, "%{byte:02X}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn different_segments_never_meet_in_one_name(a in prop::collection::vec(".{0,8}", 1..4), b in prop::collection::vec(".{0,8}", 1..4)) {
+            let name = |segments: &[String]| {
+                let segments: Vec<&dyn fmt::Display> = segments.iter().map(|s| s as _).collect();
+                Name::shared("product", &segments)
+            };
+            prop_assert_eq!(a == b, name(&a) == name(&b));
+        }
+    }
+
+    #[test]
+    fn tenants_are_short_and_plain() {
+        assert!(Tenant::parse("demo-2").is_some());
+        for wrong in ["", "Demo", "a:b", "a b", "ä", &"x".repeat(65)] {
+            assert_eq!(Tenant::parse(wrong), None, "{wrong}");
+        }
+    }
+}

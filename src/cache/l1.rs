@@ -1,0 +1,134 @@
+//! L1: a bounded map in this process (moka, TinyLFU), weighed in bytes. It only bounds: whether an entry may be served is
+//! decided by the fence when it is read, so a late insert after an invalidation does no harm.
+
+use std::{
+    any::Any,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use moka::{Expiry, sync::Cache as Moka};
+
+use super::{
+    entry::Entry,
+    key::{Key, Name},
+};
+
+/// Bytes that an entry takes beyond its key and its value: the map's own nodes and the entry's fields.
+const OVERHEAD: usize = 256;
+
+/// An entry as L1 holds it.
+pub(super) struct Held<T> {
+    pub(super) entry: Arc<Entry<T>>,
+    /// The era it was read in.
+    pub(super) era: u64,
+    /// End of its lifetime in L1, by the instance's clock.
+    pub(super) fresh_until: Duration,
+}
+
+impl<T> Clone for Held<T> {
+    fn clone(&self) -> Self {
+        Self {
+            entry: Arc::clone(&self.entry),
+            era: self.era,
+            fresh_until: self.fresh_until,
+        }
+    }
+}
+
+#[derive(Clone)]
+struct Slot {
+    held: Arc<dyn Any + Send + Sync>,
+    weight: u32,
+    lifetime: Duration,
+}
+
+struct SlotLifetime;
+
+impl Expiry<Name, Slot> for SlotLifetime {
+    fn expire_after_create(&self, _: &Name, slot: &Slot, _: Instant) -> Option<Duration> {
+        Some(slot.lifetime)
+    }
+
+    fn expire_after_update(
+        &self,
+        _: &Name,
+        slot: &Slot,
+        _: Instant,
+        _: Option<Duration>,
+    ) -> Option<Duration> {
+        Some(slot.lifetime)
+    }
+}
+
+/// The map.
+pub(super) struct L1(Option<Moka<Name, Slot>>);
+
+impl L1 {
+    /// A map of at most `capacity` bytes; 0: none.
+    pub(super) fn new(capacity: u64) -> Self {
+        Self((capacity > 0).then(|| {
+            Moka::builder()
+                .max_capacity(capacity)
+                .weigher(|_, slot: &Slot| slot.weight)
+                .expire_after(SlotLifetime)
+                .build()
+        }))
+    }
+
+    pub(super) fn get<T: Send + Sync + 'static>(&self, key: &Key<T>) -> Option<Arc<Held<T>>> {
+        let slot = self.0.as_ref()?.get(key.name())?;
+        slot.held.downcast().ok()
+    }
+
+    /// Keeps an entry for at most `lifetime`.
+    pub(super) fn put<T: Send + Sync + 'static>(
+        &self,
+        key: &Key<T>,
+        held: Held<T>,
+        lifetime: Duration,
+    ) {
+        if let Some(map) = &self.0 {
+            let weight = u32::try_from(weigh(key, &held.entry)).unwrap_or(u32::MAX);
+            let held = Arc::new(held);
+            map.insert(
+                key.name().clone(),
+                Slot {
+                    held,
+                    weight,
+                    lifetime,
+                },
+            );
+        }
+    }
+
+    pub(super) fn remove(&self, name: &Name) {
+        if let Some(map) = &self.0 {
+            map.invalidate(name);
+        }
+    }
+
+    pub(super) fn clear(&self) {
+        if let Some(map) = &self.0 {
+            map.invalidate_all();
+        }
+    }
+
+    /// Bytes held, as weighed, and entries.
+    pub(super) fn size(&self) -> (u64, u64) {
+        self.0.as_ref().map_or((0, 0), |map| {
+            map.run_pending_tasks();
+            (map.weighted_size(), map.entry_count())
+        })
+    }
+}
+
+/// The bytes of an entry: its response once as text and about as much again as a decoded value.
+fn weigh<T>(key: &Key<T>, entry: &Entry<T>) -> usize {
+    let labels: usize = entry
+        .labels
+        .iter()
+        .map(|label| label.name.as_str().len() + 40)
+        .sum();
+    OVERHEAD + key.as_str().len() + 2 * entry.body.len() + labels
+}

@@ -1,0 +1,154 @@
+//! The ledger's SQL: raising numbers in a write's transaction, and asking what has changed since a snapshot. All of the cache's
+//! Postgres is in this file; the tables are in the migration `0001_cache_ledger.sql`.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use sqlx::{ConnectOptions, PgConnection, PgPool, Row, postgres::PgConnectOptions};
+
+use super::{
+    entry::{DbTime, Label},
+    fence::Fence,
+    key::Name,
+};
+
+/// Raises the number of every name, in the transaction of `db`. One statement; sorted, because two writers that lock the same
+/// rows in different orders deadlock.
+pub(super) async fn bump(
+    db: &mut PgConnection,
+    names: &BTreeSet<Name>,
+) -> Result<Vec<Label>, sqlx::Error> {
+    let names: Vec<&str> = names.iter().map(Name::as_str).collect();
+    let rows = sqlx::query(
+        "insert into cache_ledger as ledger (name, ver)
+         select name, nextval('cache_ver') from unnest($1::text[]) as touched (name) order by name
+         on conflict (name) do update set ver = nextval('cache_ver'), xid = pg_current_xact_id()
+         returning name, ver",
+    )
+    .bind(names)
+    .fetch_all(db)
+    .await?;
+    rows.iter().map(label).collect()
+}
+
+/// What one look at the ledger brought.
+pub(super) struct Look {
+    /// The life of the database that numbers and snapshots belong to.
+    pub(super) era: String,
+    /// The snapshot of this look, for the next one.
+    pub(super) snapshot: String,
+    /// When the statement reached the database.
+    pub(super) statement: DbTime,
+    /// Names changed since the last look, with their numbers.
+    pub(super) changes: Vec<Label>,
+}
+
+/// A connection of its own to look at the ledger: a busy pool must not make an instance lose its trust.
+pub(super) struct Looker(PgConnection);
+
+impl Looker {
+    /// Connects; every statement ends after `limit` at the latest.
+    pub(super) async fn connect(pool: &PgPool, limit: Duration) -> Result<Self, sqlx::Error> {
+        let options: PgConnectOptions = (*pool.connect_options()).clone();
+        let milliseconds = limit.as_millis().to_string();
+        let connection = options
+            .options([("statement_timeout", milliseconds)])
+            .connect()
+            .await?;
+        Ok(Self(connection))
+    }
+
+    /// Everything committed that was not visible in the snapshot `since`. `xid >= xmax or xid in xip` is exactly that, so every
+    /// change is seen once whatever the order of commits, and a long transaction costs nothing. Two index scans: as one
+    /// condition it would read the whole table. On a standby, whose answers prove nothing, the statement fails.
+    pub(super) async fn look(&mut self, since: &str) -> Result<Look, sqlx::Error> {
+        let rows = sqlx::query(
+            "with changes as (
+                 select name, ver from cache_ledger where xid >= pg_snapshot_xmax($1::pg_snapshot)
+                 union all
+                 select name, ver from cache_ledger
+                 where xid = any (array(select pg_snapshot_xip($1::pg_snapshot)))
+             )
+             select left(md5(concat_ws('-', (select id from cache_era),
+                        (select system_identifier from pg_control_system()),
+                        (select oid from pg_database where datname = current_database()),
+                        substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))), 12) as era,
+                    pg_current_snapshot()::text as snapshot,
+                    (extract(epoch from statement_timestamp()) * 1000000)::bigint as statement,
+                    name, ver
+             from (select 1) as always left join changes on true",
+        )
+        .bind(since)
+        .fetch_all(&mut self.0)
+        .await?;
+        let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        Ok(Look {
+            era: first.try_get("era")?,
+            snapshot: first.try_get("snapshot")?,
+            statement: DbTime(first.try_get("statement")?),
+            changes: rows
+                .iter()
+                .filter(|row| {
+                    row.try_get::<Option<String>, _>("name")
+                        .ok()
+                        .flatten()
+                        .is_some()
+                })
+                .map(label)
+                .collect::<Result<_, _>>()?,
+        })
+    }
+
+    /// The snapshot to begin with: the newest that is older than any entry that may be served; else the oldest there is, with
+    /// the moment before which entries must be refused.
+    pub(super) async fn horizon(&mut self) -> Result<Option<(String, DbTime)>, sqlx::Error> {
+        let row = sqlx::query(
+            "select snap::text as snapshot, (extract(epoch from taken_at) * 1000000)::bigint as taken_at
+             from (
+                 (select *, 1 as choice from cache_horizon
+                  where taken_at < clock_timestamp() - $1 * interval '1 second'
+                  order by taken_at desc limit 1)
+                 union all
+                 (select *, 2 from cache_horizon order by taken_at limit 1)
+             ) as candidates
+             order by choice limit 1",
+        )
+        .bind(Fence::memory().as_secs_f64())
+        .fetch_optional(&mut self.0)
+        .await?;
+        row.map(|row| Ok((row.try_get("snapshot")?, DbTime(row.try_get("taken_at")?))))
+            .transpose()
+    }
+
+    /// Names this life of the database, if nobody has yet.
+    pub(super) async fn name_era(&mut self) -> Result<(), sqlx::Error> {
+        sqlx::query("insert into cache_era default values on conflict do nothing")
+            .execute(&mut self.0)
+            .await?;
+        Ok(())
+    }
+
+    /// Leaves a snapshot for instances that start later, unless another instance did so in the last five seconds, and removes
+    /// those that nobody needs any more.
+    pub(super) async fn mark_horizon(&mut self) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "with old as (
+                 delete from cache_horizon
+                 where taken_at < clock_timestamp() - 2 * $1 * interval '1 second'
+             )
+             insert into cache_horizon (snap)
+             select pg_current_snapshot() where not exists
+                 (select 1 from cache_horizon where taken_at > clock_timestamp() - interval '5 seconds')",
+        )
+        .bind(Fence::memory().as_secs_f64())
+        .execute(&mut self.0)
+        .await?;
+        Ok(())
+    }
+}
+
+fn label(row: &sqlx::postgres::PgRow) -> Result<Label, sqlx::Error> {
+    Ok(Label {
+        name: Name::from_ledger(row.try_get("name")?),
+        version: row.try_get("ver")?,
+    })
+}

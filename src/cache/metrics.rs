@@ -1,0 +1,178 @@
+//! What the cache counts, per key pattern. Names and units follow Prometheus' conventions; labels come from closed sets.
+
+use std::{sync::Weak, time::Duration};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
+    metrics::{
+        counter::Counter,
+        family::Family,
+        gauge::ConstGauge,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+use super::{Inner, breaker::BreakerState, outcome::Outcome};
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Request {
+    pattern: &'static str,
+    outcome: Outcome,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Tier {
+    pattern: &'static str,
+    tier: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Pattern {
+    pattern: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Operation {
+    operation: &'static str,
+    result: &'static str,
+}
+
+type Histograms = Family<Tier, Histogram, fn() -> Histogram>;
+
+/// Counters and histograms of one cache.
+#[derive(Debug)]
+pub struct CacheMetrics {
+    requests: Family<Request, Counter>,
+    duration: Histograms,
+    invalidations: Family<Pattern, Counter>,
+    l2_calls: Family<Operation, Counter>,
+}
+
+impl CacheMetrics {
+    pub(super) fn new() -> Self {
+        Self {
+            requests: Family::default(),
+            duration: Family::new_with_constructor(|| {
+                Histogram::new(exponential_buckets(0.000_001, 4.0, 12))
+            }),
+            invalidations: Family::default(),
+            l2_calls: Family::default(),
+        }
+    }
+
+    /// One read of the cache, under exactly one outcome.
+    pub(super) fn read(&self, pattern: &'static str, outcome: Outcome, took: Duration) {
+        self.requests
+            .get_or_create(&Request { pattern, outcome })
+            .inc();
+        let tier = match outcome {
+            Outcome::L1Hit => "l1",
+            Outcome::L2Hit => "l2",
+            _ => "load",
+        };
+        self.duration
+            .get_or_create(&Tier { pattern, tier })
+            .observe(took.as_secs_f64());
+    }
+
+    /// One name whose number a committed write of this instance raised.
+    pub(super) fn invalidated(&self, pattern: &str) {
+        self.invalidations
+            .get_or_create(&Pattern {
+                pattern: pattern.to_owned(),
+            })
+            .inc();
+    }
+
+    /// One call of L2: `ok`, `failed` or `skipped`.
+    pub(super) fn l2_call(&self, operation: &'static str, result: &'static str) {
+        self.l2_calls
+            .get_or_create(&Operation { operation, result })
+            .inc();
+    }
+
+    /// How often reads of `pattern` had `outcome`.
+    pub(super) fn reads(&self, pattern: &'static str, outcome: Outcome) -> u64 {
+        self.requests
+            .get(&Request { pattern, outcome })
+            .map_or(0, |counter| counter.get())
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "cache_requests",
+            "Reads of the cache by key pattern and outcome",
+            self.requests.clone(),
+        );
+        registry.register_with_unit(
+            "cache_read_duration",
+            "Time of a read by key pattern and the tier that answered",
+            Unit::Seconds,
+            self.duration.clone(),
+        );
+        registry.register(
+            "cache_invalidations",
+            "Names invalidated by committed writes of this instance",
+            self.invalidations.clone(),
+        );
+        registry.register(
+            "cache_l2_calls",
+            "Calls of L2 by operation and result",
+            self.l2_calls.clone(),
+        );
+    }
+}
+
+/// What is read off the cache when somebody asks: sizes, trust, breaker.
+#[derive(Debug)]
+pub(super) struct Gauges(pub(super) Weak<Inner>);
+
+impl Collector for Gauges {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let Some(cache) = self.0.upgrade() else {
+            return Ok(());
+        };
+        let (bytes, entries) = cache.l1.size();
+        let trust_age = cache
+            .fence
+            .since_look()
+            .map_or(f64::INFINITY, |age| age.as_secs_f64());
+        let open = cache
+            .l2
+            .as_ref()
+            .is_some_and(|l2| l2.breaker() != BreakerState::Closed);
+        let values = [
+            ("cache_l1_bytes", "Bytes held in L1", bytes as f64),
+            (
+                "cache_l1_capacity_bytes",
+                "Capacity of L1",
+                cache.l1_bytes as f64,
+            ),
+            ("cache_l1_entries", "Entries held in L1", entries as f64),
+            ("cache_floors", "Floors held", cache.fence.floors() as f64),
+            (
+                "cache_trust_age_seconds",
+                "Time since the ledger was last looked at",
+                trust_age,
+            ),
+            (
+                "cache_trusted",
+                "1 while tiers may be used",
+                f64::from(cache.fence.trusted()),
+            ),
+            (
+                "cache_l2_breaker_open",
+                "1 while L2 is skipped or probed",
+                f64::from(open),
+            ),
+        ];
+        for (name, help, value) in values {
+            let gauge = ConstGauge::new(value);
+            let descriptor = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
+            gauge.encode(descriptor)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,276 @@
+//! A cache of several tiers in which Redis is never believed. This folder can be copied into another service as it is: it uses
+//! nothing else of this crate. Postgres is only in `ledger.rs`, Redis only in `redis.rs`, moka only in `l1.rs`.
+//!
+//! The idea: Postgres numbers every change (the *ledger*), every cached answer carries the numbers it was read at (its
+//! *labels*), and every instance knows the lowest number it may still serve (its *floors*). Redis, its messages and its old
+//! contents can then be wrong, late or gone without one stale answer.
+//!
+//! | word | meaning |
+//! |---|---|
+//! | L1, L2 | the tier in this process (moka), the tier that instances share (Redis) |
+//! | load | reading from the database, with labels, in one statement |
+//! | fill | leaving what was loaded in the tiers |
+//! | fresh | may still be served: young enough, and no label below its floor |
+//! | stale | not fresh; never served |
+//! | absent | the known answer that there is no such value; cached like a value |
+//! | fence | all that decides whether an answer is fresh: floors, trust, era |
+//! | trust | the proof, not older than D, that the floors are current |
+//! | invalidate | raising a name's number in a committed transaction |
+//! | warm | filling the tiers before anyone asks |
+//!
+//! Where to read on: `read.rs` is the read path, `write.rs` the write path, `fence.rs` the serve rule.
+#![deny(missing_docs)]
+
+mod batch;
+mod breaker;
+mod clock;
+mod codec;
+mod entry;
+mod fence;
+mod flight;
+mod floors;
+mod guard;
+mod key;
+mod l1;
+mod l2;
+mod ledger;
+mod memory;
+mod metrics;
+mod outcome;
+mod policy;
+mod read;
+mod redis;
+mod tail;
+mod warmer;
+mod write;
+
+use std::{sync::Arc, time::Duration};
+
+use prometheus_client::registry::Registry;
+use sqlx::PgPool;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+pub use self::{
+    breaker::BreakerState,
+    clock::Clock,
+    codec::digest,
+    entry::{DbTime, Entry, Label, Loaded},
+    key::{Key, Name, Tenant},
+    l2::{L2, L2Error, L2Put},
+    memory::MemoryL2,
+    metrics::CacheMetrics,
+    outcome::Outcome,
+    policy::{Cacheable, Format, L1_LIFETIME_CAP, MAX_AGE_CAP, Policy},
+    redis::RedisL2,
+    warmer::{CacheWarmer, WarmerReport, WarmingResult},
+    write::Write,
+};
+use self::{
+    fence::{Era, Fence},
+    flight::Flights,
+    guard::GuardedL2,
+    l1::L1,
+    tail::Tail,
+};
+
+/// How a cache is set up.
+pub struct CacheConfig {
+    /// First segment of every key in L2: isolates services, regions and tests that share a Redis.
+    pub namespace: String,
+    /// Capacity of L1 in bytes; 0: no L1.
+    pub l1_bytes: u64,
+    /// The shared tier; `None`: no L2.
+    pub l2: Option<Arc<dyn L2>>,
+    /// Deadline of every call of L2.
+    pub l2_deadline: Duration,
+    /// D: for how long one look at the ledger proves that the floors are current. The longest time for which another instance
+    /// may go on serving what a write has made old.
+    pub trust: Duration,
+    /// Pause between two looks at the ledger.
+    pub poll: Duration,
+    /// The instance's clock.
+    pub clock: Clock,
+    /// The policies of all types that will be cached, for pages and reports.
+    pub policies: Vec<Policy>,
+}
+
+impl Default for CacheConfig {
+    fn default() -> Self {
+        Self {
+            namespace: "aside".to_owned(),
+            l1_bytes: 64 << 20,
+            l2: None,
+            l2_deadline: Duration::from_millis(20),
+            trust: Duration::from_millis(500),
+            poll: Duration::from_millis(50),
+            clock: Clock::system(),
+            policies: Vec::new(),
+        }
+    }
+}
+
+/// The one face over the tiers. Cheap to clone.
+#[derive(Clone)]
+pub struct Cache {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    namespace: String,
+    l1: Arc<L1>,
+    l1_bytes: u64,
+    l2: Option<GuardedL2>,
+    fence: Arc<Fence>,
+    flights: Flights,
+    metrics: CacheMetrics,
+    clock: Clock,
+    db: PgPool,
+    policies: Vec<Policy>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    _stop_when_dropped: DropGuard,
+}
+
+/// How a read may use the tiers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reuse {
+    /// Serve what a tier holds if it is fresh.
+    #[default]
+    Allowed,
+    /// Load, and fill the tiers with the result.
+    Refresh,
+    /// Load, and leave the tiers as they are.
+    NoStore,
+}
+
+/// An answer and where it came from.
+#[derive(Debug)]
+pub struct Read<T> {
+    /// The answer.
+    pub entry: Arc<Entry<T>>,
+    /// Where it came from.
+    pub outcome: Outcome,
+    /// Time since the database was read, by the database's clock.
+    pub age: Duration,
+    /// For how long L1 may go on serving this entry.
+    pub fresh_for: Duration,
+}
+
+/// A load ended without a result: it panicked, or what it brought can't be encoded. Everyone who waited gets this.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("the load ended without a result")]
+pub struct LoadAborted;
+
+impl Cache {
+    /// Sets the cache up and starts following the ledger in the background. Waits for nothing: until the first look at the
+    /// ledger succeeds, reads go to the database.
+    pub fn start(config: CacheConfig, db: PgPool) -> Self {
+        let CacheConfig {
+            namespace,
+            l1_bytes,
+            l2,
+            l2_deadline,
+            trust,
+            poll,
+            clock,
+            policies,
+        } = config;
+        let l1 = Arc::new(L1::new(l1_bytes));
+        let fence = Arc::new(Fence::new(clock.clone(), trust));
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let tail = Tail {
+            db: db.clone(),
+            fence: Arc::clone(&fence),
+            l1: Arc::clone(&l1),
+            clock: clock.clone(),
+            poll,
+            limit: trust / 2,
+        };
+        tasks.spawn(tail.run(stop.clone()));
+        let l2 = l2.map(|backend| GuardedL2::new(backend, l2_deadline, clock.clone()));
+        let (flights, metrics) = (Flights::default(), CacheMetrics::new());
+        let inner = Inner {
+            namespace,
+            l1,
+            l1_bytes,
+            l2,
+            fence,
+            flights,
+            metrics,
+            clock,
+            db,
+            policies,
+            tasks,
+            _stop_when_dropped: stop.clone().drop_guard(),
+            stop,
+        };
+        Self {
+            inner: Arc::new(inner),
+        }
+    }
+
+    /// Whether the tiers may be used at the moment.
+    pub fn trusted(&self) -> bool {
+        self.inner.fence.trusted()
+    }
+
+    /// Whether there is an L2, and if so the state of its breaker.
+    pub fn l2_breaker(&self) -> Option<BreakerState> {
+        self.inner.l2.as_ref().map(GuardedL2::breaker)
+    }
+
+    /// The policies of all cached types.
+    pub fn policies(&self) -> &[Policy] {
+        &self.inner.policies
+    }
+
+    /// Bytes and entries in L1.
+    pub fn l1_size(&self) -> (u64, u64) {
+        self.inner.l1.size()
+    }
+
+    /// Capacity of L1 in bytes.
+    pub fn l1_capacity(&self) -> u64 {
+        self.inner.l1_bytes
+    }
+
+    /// Floors held.
+    pub fn floors(&self) -> usize {
+        self.inner.fence.floors()
+    }
+
+    /// How often reads of a pattern had each outcome.
+    pub fn reads(&self, pattern: &'static str) -> impl Iterator<Item = (Outcome, u64)> {
+        Outcome::ALL
+            .into_iter()
+            .map(move |o| (o, self.inner.metrics.reads(pattern, o)))
+    }
+
+    /// Shows what the cache counts in `registry`.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.inner.metrics.register(registry);
+        registry.register_collector(Box::new(metrics::Gauges(Arc::downgrade(&self.inner))));
+    }
+
+    /// Stops following the ledger and finishes fills and deletes that are under way; each ends by its own deadline.
+    pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+
+    /// The key in L2: format and era are part of it, so that neither another build's entries nor those of another life of the
+    /// database are ever found.
+    fn l2_key(&self, name: &Name, era: &Era) -> String {
+        format!(
+            "{}:{}:{}:{}",
+            self.inner.namespace,
+            codec::REVISION,
+            era.name,
+            name
+        )
+    }
+}

@@ -1,0 +1,93 @@
+//! A policy per data type, declared once beside the type. Every field is required: there is no way to cache without a lifetime.
+
+use std::time::Duration;
+
+use serde::{Serialize, de::DeserializeOwned};
+
+/// The longest time that L1 may keep anything.
+pub const L1_LIFETIME_CAP: Duration = Duration::from_secs(60);
+
+/// The highest maximal age that a policy may ask for. Floors are kept for as long, so that an old answer can't outlive the memory
+/// of the change that made it wrong. [`Key`](super::Key) checks it when the program is compiled.
+pub const MAX_AGE_CAP: Duration = Duration::from_secs(3600);
+
+/// A type whose values may be cached, with the rules that apply to all of them.
+pub trait Cacheable: Serialize + DeserializeOwned + Send + Sync + 'static {
+    /// The rules.
+    const POLICY: Policy;
+}
+
+/// How long, where and in which form the values of one type are cached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Policy {
+    /// The key pattern: first segment of every key of the type, and the label of its metrics.
+    pub pattern: &'static str,
+    /// Lifetime in L1 (in process). More than [`L1_LIFETIME_CAP`] is cut to it.
+    #[serde(rename = "l1_seconds", serialize_with = "seconds")]
+    pub l1: Duration,
+    /// Lifetime in L2 (Redis), before jitter.
+    #[serde(rename = "l2_seconds", serialize_with = "seconds")]
+    pub l2: Duration,
+    /// Lifetime, in both tiers, of the knowledge that the database has no such value.
+    #[serde(rename = "absent_seconds", serialize_with = "seconds")]
+    pub absent: Duration,
+    /// Age (at most [`MAX_AGE_CAP`]), by the database's clock, at which a value is never served again wherever it was kept meanwhile.
+    #[serde(rename = "max_age_seconds", serialize_with = "seconds")]
+    pub max_age: Duration,
+    /// Lifetimes are shortened by a random part of up to this many percent, so that entries made together don't expire together.
+    pub jitter_percent: u8,
+    /// Form of the payload in L2.
+    pub format: Format,
+    /// Payloads of at least this many bytes are compressed (LZ4) in L2.
+    pub compress_above: usize,
+}
+
+impl Policy {
+    /// Age at which an answer of this type is never served again: shorter for a known absence.
+    pub(super) fn max_age(&self, absent: bool) -> Duration {
+        if absent {
+            self.absent.min(self.max_age)
+        } else {
+            self.max_age
+        }
+    }
+
+    /// Lifetime in L1, shortened by jitter.
+    pub(super) fn l1_lifetime(&self, absent: bool) -> Duration {
+        let lifetime = if absent {
+            self.absent.min(self.l1)
+        } else {
+            self.l1
+        };
+        self.jittered(lifetime.min(L1_LIFETIME_CAP))
+    }
+
+    /// Lifetime in L2, shortened by jitter.
+    pub(super) fn l2_lifetime(&self, absent: bool) -> Duration {
+        let lifetime = if absent {
+            self.absent.min(self.l2)
+        } else {
+            self.l2
+        };
+        self.jittered(lifetime.min(self.max_age))
+    }
+
+    fn jittered(&self, lifetime: Duration) -> Duration {
+        let part = f64::from(self.jitter_percent.min(100)) / 100.0;
+        lifetime.mul_f64(1.0 - part * fastrand::f64())
+    }
+}
+
+/// Form of a payload in L2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// The bytes of the response as they are: an L2 hit needs no encoding.
+    Json,
+    /// MessagePack with field names: about a third smaller, and the response is encoded again at an L2 hit.
+    MessagePack,
+}
+
+fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(duration.as_secs())
+}

@@ -1,0 +1,334 @@
+//! The read path, from top to bottom: L1, single flight, L2, load, fill. Every cached answer passes the fence's serve rule; a
+//! value just loaded for a request is always served to it.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use super::{
+    Cache, LoadAborted, Read, Reuse, codec,
+    entry::{DbTime, Entry, Loaded},
+    fence::{Era, Verdict},
+    flight::Landed,
+    guard::L2Failure,
+    key::Key,
+    l1::Held,
+    l2::L2Put,
+    outcome::Outcome,
+    policy::Cacheable,
+};
+
+/// How long a read waits for a late look at the ledger before it goes to the database instead.
+const TRUST_WAIT: Duration = Duration::from_millis(100);
+/// After joining this many loads whose results a write had overtaken meanwhile, a caller loads alone.
+const JOINS: usize = 3;
+
+/// A value on its way to the caller, and where it came from.
+pub(super) type Found<T> = (Held<T>, Outcome);
+/// Why a tier can't answer.
+type Missed = Outcome;
+
+impl Cache {
+    /// The value if a tier holds it and may serve it; never loads.
+    pub async fn get<T: Cacheable>(&self, key: &Key<T>) -> Option<Read<T>> {
+        let begun = self.inner.clock.now();
+        let found = match self.l1_answer(key).await {
+            Ok(held) => Ok((held, Outcome::L1Hit)),
+            Err(missed) => self.l2_answer(key, &self.inner.fence.era(), missed).await,
+        };
+        let found = found.map_err(|_missed| Outcome::NotCached);
+        self.count::<T>(found.as_ref().map_or_else(|o| *o, |(_, o)| *o), begun);
+        found.ok().map(|found| self.answer(found))
+    }
+
+    /// The value from the nearest tier that may serve it, else loaded by `load` and left in the tiers.
+    ///
+    /// # Errors
+    /// Only those of `load`: that L2 can't fail a read is in the signature. An error goes to everyone who waited for that load,
+    /// and is not cached.
+    pub async fn get_or_load<T, E, F, Fut>(
+        &self,
+        key: &Key<T>,
+        reuse: Reuse,
+        load: F,
+    ) -> Result<Read<T>, E>
+    where
+        T: Cacheable,
+        E: Clone + From<LoadAborted> + Send + Sync + 'static,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
+    {
+        let begun = self.inner.clock.now();
+        let found = match reuse {
+            Reuse::Allowed => self.read_through(key, load).await,
+            Reuse::Refresh => self.load_apart(key, load, Outcome::Bypass, true).await,
+            Reuse::NoStore => self.load_apart(key, load, Outcome::Bypass, false).await,
+        };
+        self.count::<T>(
+            found
+                .as_ref()
+                .map_or(Outcome::Failed, |(_, outcome)| *outcome),
+            begun,
+        );
+        found.map(|found| self.answer(found))
+    }
+
+    async fn read_through<T, E, F, Fut>(&self, key: &Key<T>, mut load: F) -> Result<Found<T>, E>
+    where
+        T: Cacheable,
+        E: Clone + From<LoadAborted> + Send + Sync + 'static,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
+    {
+        for _ in 0..JOINS {
+            let missed = match self.l1_answer(key).await {
+                Ok(held) => return Ok((held, Outcome::L1Hit)),
+                Err(missed) => missed,
+            };
+            let flight = self.inner.flights.join(key.name(), load, |load| {
+                let (this, key) = (self.clone(), key.clone());
+                async move { this.fetch_or_load(&key, load, missed).await }
+            });
+            match flight.await {
+                Landed::Led(landed) => return landed.unwrap_or(Err(LoadAborted.into())),
+                Landed::Joined(landed, unused) => {
+                    let (held, _) = landed.unwrap_or(Err(LoadAborted.into()))?;
+                    // The load may have begun before a write that was acknowledged before this request came.
+                    if self.judge(&held) == Verdict::Serve {
+                        return Ok((held, Outcome::Collapsed));
+                    }
+                    load = unused;
+                }
+            }
+        }
+        self.load_apart(key, load, Outcome::LoadedFenced, true)
+            .await
+    }
+
+    /// The flight: L2, else the database.
+    async fn fetch_or_load<T, E, F, Fut>(
+        &self,
+        key: &Key<T>,
+        load: F,
+        missed: Missed,
+    ) -> Result<Found<T>, E>
+    where
+        T: Cacheable,
+        E: From<LoadAborted>,
+        F: FnOnce() -> Fut,
+        Fut: Future<Output = Result<Loaded<T>, E>>,
+    {
+        // The era as it is before anything is read: what is read now must not be filed under a later one.
+        let era = self.inner.fence.era();
+        match self.l2_answer(key, &era, missed).await {
+            Ok(found) => Ok(found),
+            Err(missed) => self.keep(key, load().await?, &era, missed, true),
+        }
+    }
+
+    /// A load in a task of its own that nobody joins.
+    async fn load_apart<T, E, F, Fut>(
+        &self,
+        key: &Key<T>,
+        load: F,
+        outcome: Outcome,
+        fill: bool,
+    ) -> Result<Found<T>, E>
+    where
+        T: Cacheable,
+        E: From<LoadAborted> + Send + 'static,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
+    {
+        let (this, key) = (self.clone(), key.clone());
+        let load = async move {
+            let era = this.inner.fence.era();
+            this.keep(&key, load().await?, &era, outcome, fill)
+        };
+        tokio::spawn(load).await.unwrap_or(Err(LoadAborted.into()))
+    }
+
+    /// L1's answer, if it may be served.
+    pub(super) async fn l1_answer<T: Cacheable>(&self, key: &Key<T>) -> Result<Held<T>, Missed> {
+        self.inner.fence.wait_trusted(TRUST_WAIT).await;
+        let held = self.inner.l1.get(key).ok_or(Outcome::LoadedCold)?;
+        match self.judge(&held) {
+            Verdict::Serve if self.inner.clock.now() >= held.fresh_until => {
+                Err(Outcome::LoadedExpired)
+            }
+            verdict => verdict.admit(Held::clone(&held)),
+        }
+    }
+
+    /// L2's answer, if it may be served; it is left in L1. `missed` says why L1 had none.
+    async fn l2_answer<T: Cacheable>(
+        &self,
+        key: &Key<T>,
+        era: &Era,
+        missed: Missed,
+    ) -> Result<Found<T>, Missed> {
+        let Some(l2) = &self.inner.l2 else {
+            return Err(missed);
+        };
+        if !self.inner.fence.trusted() {
+            return Err(Outcome::LoadedUntrusted);
+        }
+        let answer = l2.get_many(&[self.l2_key(key.name(), era)]).await;
+        self.inner.metrics.l2_call("get", l2_result(&answer));
+        let sealed = answer.map_err(missed_by)?.pop().flatten().ok_or(missed)?;
+        self.admit(key, &sealed, era)
+    }
+
+    /// Opens and judges what L2 held.
+    pub(super) fn admit<T: Cacheable>(
+        &self,
+        key: &Key<T>,
+        sealed: &[u8],
+        era: &Era,
+    ) -> Result<Found<T>, Missed> {
+        let entry = codec::open(key, sealed).map_err(|error| {
+            tracing::debug!(%error, pattern = T::POLICY.pattern, "unreadable entry in L2");
+            Outcome::LoadedUnreadable
+        })?;
+        let held = self.hold(Arc::new(entry), era);
+        let held = self.judge(&held).admit(held)?;
+        self.put_l1(key, &held);
+        Ok((held, Outcome::L2Hit))
+    }
+
+    /// Makes an entry of what was loaded, and fills the tiers: L1 at once, L2 in the background.
+    fn keep<T: Cacheable, E: From<LoadAborted>>(
+        &self,
+        key: &Key<T>,
+        loaded: Loaded<T>,
+        era: &Era,
+        outcome: Outcome,
+        fill: bool,
+    ) -> Result<Found<T>, E> {
+        let held = self.held(loaded, era)?;
+        if fill {
+            self.put_l1(key, &held);
+            self.put_l2(vec![(key.clone(), held.clone())], era);
+        }
+        Ok((held, outcome))
+    }
+
+    /// An entry of a loaded value.
+    pub(super) fn held<T: Cacheable>(
+        &self,
+        loaded: Loaded<T>,
+        era: &Era,
+    ) -> Result<Held<T>, LoadAborted> {
+        let Loaded {
+            value,
+            labels,
+            loaded_at,
+        } = loaded;
+        let entry = codec::entry(value, labels.into(), loaded_at).map_err(|error| {
+            tracing::error!(%error, pattern = T::POLICY.pattern, "a value can't be encoded");
+            LoadAborted
+        })?;
+        Ok(self.hold(Arc::new(entry), era))
+    }
+
+    /// Gives an entry its lifetime in L1.
+    fn hold<T: Cacheable>(&self, entry: Arc<Entry<T>>, era: &Era) -> Held<T> {
+        let lifetime = T::POLICY.l1_lifetime(entry.value.is_none());
+        Held {
+            entry,
+            era: era.number,
+            fresh_until: self.inner.clock.now() + lifetime,
+        }
+    }
+
+    pub(super) fn put_l1<T: Cacheable>(&self, key: &Key<T>, held: &Held<T>) {
+        let lifetime = held.fresh_until.saturating_sub(self.inner.clock.now());
+        self.inner.l1.put(key, held.clone(), lifetime);
+    }
+
+    /// Writes entries to L2, off the path of the response.
+    pub(super) fn put_l2<T: Cacheable>(&self, entries: Vec<(Key<T>, Held<T>)>, era: &Era) {
+        if self.inner.l2.is_none() || era.number == 0 {
+            return;
+        }
+        let puts: Vec<L2Put> = entries
+            .iter()
+            .filter_map(|(key, held)| {
+                let absent = held.entry.value.is_none();
+                let lifetime = T::POLICY.l2_lifetime(absent);
+                let value = codec::seal(key, &held.entry)
+                    .inspect_err(|error| tracing::debug!(%error, "entry not written to L2"))
+                    .ok()?;
+                Some(L2Put {
+                    key: self.l2_key(key.name(), era),
+                    value,
+                    lifetime,
+                })
+            })
+            .collect();
+        let inner = Arc::clone(&self.inner);
+        self.inner.tasks.spawn(async move {
+            if let Some(l2) = &inner.l2 {
+                let answer = l2.put_many(&puts).await;
+                inner.metrics.l2_call("put", l2_result(&answer));
+            }
+        });
+    }
+
+    /// The serve rule for an entry of type `T`.
+    pub(super) fn judge<T: Cacheable>(&self, held: &Held<T>) -> Verdict {
+        let Entry {
+            value,
+            labels,
+            loaded_at,
+            ..
+        } = &*held.entry;
+        let max_age = T::POLICY.max_age(value.is_none());
+        self.inner
+            .fence
+            .judge(labels, *loaded_at, held.era, max_age)
+    }
+
+    pub(super) fn count<T: Cacheable>(&self, outcome: Outcome, begun: Duration) {
+        let took = self.inner.clock.now().saturating_sub(begun);
+        self.inner.metrics.read(T::POLICY.pattern, outcome, took);
+    }
+
+    pub(super) fn answer<T>(&self, (held, outcome): Found<T>) -> Read<T> {
+        let fresh_for = held.fresh_until.saturating_sub(self.inner.clock.now());
+        Read {
+            age: self.age(held.entry.loaded_at),
+            entry: held.entry,
+            outcome,
+            fresh_for,
+        }
+    }
+
+    fn age(&self, loaded_at: DbTime) -> Duration {
+        self.inner.fence.age(loaded_at)
+    }
+}
+
+impl Verdict {
+    fn admit<T>(self, held: Held<T>) -> Result<Held<T>, Missed> {
+        match self {
+            Self::Serve => Ok(held),
+            Self::Expired => Err(Outcome::LoadedExpired),
+            Self::Fenced => Err(Outcome::LoadedFenced),
+            Self::Untrusted => Err(Outcome::LoadedUntrusted),
+        }
+    }
+}
+
+pub(super) fn missed_by(failure: L2Failure) -> Missed {
+    match failure {
+        L2Failure::Failed => Outcome::L2Error,
+        L2Failure::Skipped => Outcome::L2Skipped,
+    }
+}
+
+pub(super) fn l2_result<R>(answer: &Result<R, L2Failure>) -> &'static str {
+    match answer {
+        Ok(_) => "ok",
+        Err(L2Failure::Failed) => "failed",
+        Err(L2Failure::Skipped) => "skipped",
+    }
+}

@@ -1,0 +1,148 @@
+//! The tail: looks at the ledger every few milliseconds and tells the fence. It is the only way in which an instance learns of
+//! other instances' writes, and the only proof that its floors are current: when it stops, the tiers stop being used.
+
+use std::{sync::Arc, time::Duration};
+
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    clock::Clock,
+    fence::Fence,
+    l1::L1,
+    ledger::{Look, Looker},
+};
+
+/// Pause before the connection is tried again.
+const RECONNECT: Duration = Duration::from_millis(100);
+/// How often floors are swept and a horizon is left.
+const HOUSEKEEPING: Duration = Duration::from_secs(5);
+/// A snapshot in which everything is visible.
+const FAR_FUTURE: &str = "9000000000000000000:9000000000000000000:";
+
+pub(super) struct Tail {
+    pub(super) db: PgPool,
+    pub(super) fence: Arc<Fence>,
+    pub(super) l1: Arc<L1>,
+    pub(super) clock: Clock,
+    pub(super) poll: Duration,
+    /// Longest time that one look may take.
+    pub(super) limit: Duration,
+}
+
+/// Where the tail stands: the era it follows and the snapshot of its last look.
+struct Position {
+    era: String,
+    snapshot: String,
+}
+
+/// Why the tail begins anew.
+#[derive(Debug, thiserror::Error)]
+enum Interrupted {
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    #[error("the database did not answer in time")]
+    Late,
+    #[error("the database crashed, was promoted or was made anew")]
+    AnotherEra,
+}
+
+impl Tail {
+    /// Follows the ledger until `stop`.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        let mut position = None;
+        let mut complained = false;
+        loop {
+            let followed = tokio::select! {
+                () = stop.cancelled() => return,
+                followed = self.follow(&mut position, &mut complained) => followed,
+            };
+            let Err(interrupted) = followed;
+            if !complained {
+                tracing::warn!(reason = %interrupted, "cannot follow the ledger: cached answers are not used meanwhile");
+                complained = true;
+            }
+            if matches!(interrupted, Interrupted::AnotherEra) {
+                self.fence.distrust();
+                self.l1.clear();
+                position = None;
+            }
+            tokio::time::sleep(RECONNECT).await;
+        }
+    }
+
+    /// Connects and looks again and again; a lost connection goes on where the last one stood.
+    async fn follow(
+        &self,
+        position: &mut Option<Position>,
+        complained: &mut bool,
+    ) -> Result<std::convert::Infallible, Interrupted> {
+        let connecting = Looker::connect(&self.db, self.limit);
+        // Connecting takes several round trips, so it may take longer than a look.
+        let mut looker = tokio::time::timeout(4 * self.limit, connecting)
+            .await
+            .map_err(|_| Interrupted::Late)??;
+        let mut housekeeping = self.clock.now();
+        loop {
+            let sent = self.clock.now();
+            let look = match position {
+                Some(position) => {
+                    let look = self.look(&mut looker, &position.snapshot).await?;
+                    if look.era != position.era {
+                        return Err(Interrupted::AnotherEra);
+                    }
+                    position.snapshot.clone_from(&look.snapshot);
+                    self.fence.raise(&look.changes);
+                    self.fence.looked(sent, look.statement);
+                    look
+                }
+                None => {
+                    let (begun, look) = self.begin(&mut looker).await?;
+                    *position = Some(begun);
+                    look
+                }
+            };
+            if std::mem::take(complained) {
+                tracing::info!("following the ledger again");
+            }
+            if self.clock.now() >= housekeeping {
+                self.fence.sweep(sent, look.statement);
+                looker.mark_horizon().await?;
+                housekeeping = self.clock.now() + HOUSEKEEPING;
+            }
+            tokio::time::sleep(self.poll).await;
+        }
+    }
+
+    /// Begins an era: raises floors for all that changed since the horizon, so that what other instances left in L2 can be
+    /// judged. Trust begins with the next look.
+    async fn begin(&self, looker: &mut Looker) -> Result<(Position, Look), Interrupted> {
+        looker.name_era().await?;
+        let horizon = looker.horizon().await?;
+        // Without a horizon the first look only has to bring a snapshot: nothing read before the second look is accepted.
+        let since = horizon
+            .as_ref()
+            .map_or(FAR_FUTURE, |(snapshot, _)| snapshot);
+        let first = self.look(looker, since).await?;
+        let second = self.look(looker, &first.snapshot).await?;
+        if first.era != second.era {
+            return Err(Interrupted::AnotherEra);
+        }
+        self.fence.raise(&first.changes);
+        self.fence.raise(&second.changes);
+        // An entry read after the second look reached the database has a snapshot after the first one: what it misses, this
+        // look or a later one reports.
+        let accept_from = horizon.map_or(second.statement, |(_, taken_at)| taken_at);
+        self.fence.begin_era(second.era.clone(), accept_from);
+        let position = Position {
+            era: second.era.clone(),
+            snapshot: second.snapshot.clone(),
+        };
+        Ok((position, second))
+    }
+
+    async fn look(&self, looker: &mut Looker, since: &str) -> Result<Look, Interrupted> {
+        let look = tokio::time::timeout(self.limit, looker.look(since));
+        Ok(look.await.map_err(|_| Interrupted::Late)??)
+    }
+}

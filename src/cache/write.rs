@@ -1,0 +1,99 @@
+//! The write path, from top to bottom: begin, change, name what changed, commit, invalidate.
+//!
+//! The invalidation is part of the commit: the numbers of the touched names rise in the write's own transaction. After the
+//! commit and before the reply the instance raises its own floors, so it never again serves what the write made old; other
+//! instances learn of it by their tails. Deleting from L2 only keeps it tidy: nothing is lost when it fails.
+
+use std::{collections::BTreeSet, sync::Arc};
+
+use sqlx::{PgConnection, Postgres, Transaction};
+
+use super::{Cache, key::Name, ledger, read::l2_result};
+
+/// A write in progress: a transaction that also collects the names it changes. Dropped, it is rolled back.
+pub struct Write {
+    cache: Cache,
+    transaction: Transaction<'static, Postgres>,
+    touched: BTreeSet<Name>,
+}
+
+impl Cache {
+    /// Begins a write.
+    ///
+    /// # Errors
+    /// When the database can't be reached.
+    pub async fn begin(&self) -> Result<Write, sqlx::Error> {
+        let transaction = self.inner.db.begin().await?;
+        Ok(Write {
+            cache: self.clone(),
+            transaction,
+            touched: BTreeSet::new(),
+        })
+    }
+
+    /// Invalidates names of entities or tags that something outside of the service has changed.
+    ///
+    /// # Errors
+    /// When the database can't be reached; then nothing is invalidated.
+    pub async fn invalidate(
+        &self,
+        names: impl IntoIterator<Item = Name>,
+    ) -> Result<(), sqlx::Error> {
+        let mut write = self.begin().await?;
+        names.into_iter().for_each(|name| write.touch(name));
+        write.commit().await
+    }
+}
+
+impl Write {
+    /// The connection of the transaction. What is read through it is not from the cache, and isn't left there.
+    pub fn db(&mut self) -> &mut PgConnection {
+        &mut self.transaction
+    }
+
+    /// Names an entity or a tag that this write changes.
+    pub fn touch(&mut self, name: Name) {
+        self.touched.insert(name);
+    }
+
+    /// Raises the numbers of the touched names, commits, and makes this instance forget what was old.
+    ///
+    /// # Errors
+    /// When the database refuses or can't be reached. The outcome of a failed commit is not known, so the instance forgets in
+    /// that case too.
+    pub async fn commit(mut self) -> Result<(), sqlx::Error> {
+        // Last in the transaction: a name's row stays locked from here to the commit.
+        let raised = ledger::bump(&mut self.transaction, &self.touched).await?;
+        let committed = self.transaction.commit().await;
+        self.cache.inner.fence.raise(&raised);
+        self.cache.forget(&self.touched);
+        committed
+    }
+}
+
+impl Cache {
+    /// Removes names from L1, and from L2 in the background.
+    fn forget(&self, names: &BTreeSet<Name>) {
+        let era = self.inner.fence.era();
+        for name in names {
+            self.inner.l1.remove(name);
+            self.inner.metrics.invalidated(name.pattern());
+        }
+        if self.inner.l2.is_none() || names.is_empty() {
+            return;
+        }
+        let keys: Vec<String> = names.iter().map(|name| self.l2_key(name, &era)).collect();
+        let inner = Arc::clone(&self.inner);
+        self.inner.tasks.spawn(async move {
+            if let Some(l2) = &inner.l2 {
+                let answer = l2.delete_many(&keys).await;
+                inner.metrics.l2_call("delete", l2_result(&answer));
+            }
+        });
+    }
+
+    /// Removes one value from the tiers without saying that it changed: for tests and tidying, not for invalidation.
+    pub fn delete<T>(&self, key: &super::Key<T>) {
+        self.forget(&BTreeSet::from([key.name().clone()]));
+    }
+}
