@@ -4,20 +4,15 @@
 use std::{collections::HashMap, future::Future, hash::Hash};
 
 use super::{
-    Cache, LoadAborted, Read, Reuse,
-    entry::Loaded,
-    fence::Era,
-    key::Key,
-    outcome::Outcome,
-    policy::Cacheable,
-    read::{Found, l2_result, missed_by},
+    Cache, LoadAborted, Read, Reuse, entry::Loaded, fence::Era, key::Key, outcome::Outcome,
+    policy::Cacheable, read::Found, shared::Filling,
 };
 
 impl Cache {
     /// The values that a tier holds and may serve, in the order of `keys`; never loads.
     pub async fn get_many<T: Cacheable>(&self, keys: &[Key<T>]) -> Vec<Option<Read<T>>> {
         let begun = self.inner.clock.now();
-        let found = self.tier_answers(keys, &self.inner.fence.era()).await;
+        let (found, _lease) = self.tier_answers(keys, &self.inner.fence.era()).await;
         found
             .into_iter()
             .map(|found| {
@@ -76,12 +71,14 @@ impl Cache {
         Fut: Future<Output = Result<HashMap<I, Loaded<T>>, E>>,
     {
         let era = self.inner.fence.era();
-        let found = match reuse {
+        let bypass = || keys.iter().map(|_| Err(Outcome::Bypass)).collect();
+        let (found, filling) = match reuse {
             Reuse::Allowed => {
-                let names: Vec<_> = keys.iter().map(|(_, key)| key.clone()).collect();
-                self.tier_answers(&names, &era).await
+                let keys: Vec<_> = keys.iter().map(|(_, key)| key.clone()).collect();
+                self.tier_answers(&keys, &era).await
             }
-            Reuse::Refresh | Reuse::NoStore => keys.iter().map(|_| Err(Outcome::Bypass)).collect(),
+            Reuse::Refresh => (bypass(), Filling::Unleased),
+            Reuse::NoStore => (bypass(), Filling::Nothing),
         };
         let asked = keys.into_iter().zip(found);
         let missing: Vec<I> = asked
@@ -107,9 +104,7 @@ impl Cache {
             };
             answers.push((id, found));
         }
-        if reuse != Reuse::NoStore {
-            self.fill(filled, &era);
-        }
+        self.fill(&filled, &era, filling);
         Ok(answers)
     }
 
@@ -126,54 +121,30 @@ impl Cache {
         let held = entries
             .into_iter()
             .map(hold)
-            .collect::<Result<_, LoadAborted>>()?;
-        self.fill(held, &era);
+            .collect::<Result<Vec<_>, LoadAborted>>()?;
+        self.fill(&held, &era, Filling::Unleased);
         Ok(())
-    }
-
-    fn fill<T: Cacheable>(&self, entries: Vec<(Key<T>, super::l1::Held<T>)>, era: &Era) {
-        for (key, held) in &entries {
-            self.put_l1(key, held);
-        }
-        if !entries.is_empty() {
-            self.put_l2(entries, era);
-        }
     }
 
     async fn tier_answers<T: Cacheable>(
         &self,
         keys: &[Key<T>],
         era: &Era,
-    ) -> Vec<Result<Found<T>, Outcome>> {
+    ) -> (Vec<Result<Found<T>, Outcome>>, Filling) {
         let mut found = Vec::with_capacity(keys.len());
-        for key in keys {
-            found.push(self.l1_answer(key).await.map(|held| (held, Outcome::L1Hit)));
-        }
-        let missing: Vec<usize> = (0..keys.len()).filter(|&at| found[at].is_err()).collect();
-        let Some(l2) = &self.inner.l2 else {
-            return found;
-        };
-        if missing.is_empty() || !self.inner.fence.trusted() {
-            return found;
-        }
-        let names: Vec<_> = missing
-            .iter()
-            .map(|&at| self.l2_key(keys[at].name(), era))
-            .collect();
-        let answer = l2.get_many(&names).await;
-        self.inner.metrics.l2_call("get", l2_result(&answer));
-        match answer {
-            Ok(values) => {
-                for (&at, sealed) in missing.iter().zip(values) {
-                    if let Some(sealed) = sealed {
-                        found[at] = self.admit(&keys[at], &sealed, era);
-                    }
-                }
+        let mut missing = Vec::new();
+        for (at, key) in keys.iter().enumerate() {
+            let answer = self.l1_answer(key).await.map(|held| (held, Outcome::L1Hit));
+            if let Err(missed) = answer {
+                missing.push((at, (key, missed)));
             }
-            Err(failure) => missing
-                .iter()
-                .for_each(|&at| found[at] = Err(missed_by(failure))),
+            found.push(answer);
         }
-        found
+        let (places, asked): (Vec<usize>, Vec<_>) = missing.into_iter().unzip();
+        let (answers, filling) = self.l2_answers(&asked, era).await;
+        for (at, answer) in places.into_iter().zip(answers) {
+            found[at] = answer;
+        }
+        (found, filling)
     }
 }

@@ -62,3 +62,12 @@ pub struct Entry<T> {
     /// When it was read.
     pub loaded_at: DbTime,
 }
+
+impl<T> Entry<T> {
+    /// The sum of the numbers it was read at. Of two readings of one key from one primary the later never has the lower sum.
+    pub fn order(&self) -> i64 {
+        self.labels
+            .iter()
+            .fold(0, |sum, label| sum.saturating_add(label.version))
+    }
+}

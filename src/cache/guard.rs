@@ -3,13 +3,14 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-
 use super::{
     breaker::{Breaker, BreakerState},
     clock::Clock,
-    l2::{L2, L2Error, L2Put},
+    l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error},
 };
+
+/// How long one instance may keep the others waiting for its load.
+pub(super) const LEASE: Duration = Duration::from_secs(1);
 
 /// Why L2 gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,22 +36,26 @@ impl GuardedL2 {
         }
     }
 
-    /// The values of `keys`, in their order.
-    pub(super) async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Bytes>>, L2Failure> {
-        let mut values = self.guarded(self.backend.get_many(keys)).await?;
+    pub(super) async fn fetch(
+        &self,
+        keys: &[Fetch],
+        token: &str,
+    ) -> Result<Vec<Fetched>, L2Failure> {
+        let answers = self.guarded(self.backend.fetch(keys, token, LEASE)).await?;
         // A backend that answers fewer or more than it was asked must not shift values to other keys.
-        if values.len() != keys.len() {
-            values = vec![None; keys.len()];
+        if answers.len() == keys.len() {
+            Ok(answers)
+        } else {
+            Err(L2Failure::Failed)
         }
-        Ok(values)
     }
 
-    pub(super) async fn put_many(&self, entries: &[L2Put]) -> Result<(), L2Failure> {
-        self.guarded(self.backend.put_many(entries)).await
+    pub(super) async fn fill(&self, fills: &[Fill], token: &str) -> Result<Vec<Filled>, L2Failure> {
+        self.guarded(self.backend.fill(fills, token)).await
     }
 
-    pub(super) async fn delete_many(&self, keys: &[String]) -> Result<(), L2Failure> {
-        self.guarded(self.backend.delete_many(keys)).await
+    pub(super) async fn invalidate(&self, keys: &[Invalidation]) -> Result<(), L2Failure> {
+        self.guarded(self.backend.invalidate(keys)).await
     }
 
     pub(super) fn breaker(&self) -> BreakerState {

@@ -1,5 +1,10 @@
-//! L2: a store of bytes that several instances share. A small trait, so that another backend fits in one file. Nothing that
-//! comes out of it is believed, so an implementation owes only this: it may lose anything at any time, and it may fail.
+//! L2: a store that several instances share. A small trait of three verbs, so that another backend fits in one file. Nothing
+//! that comes out of it is believed, so an implementation owes only this: it may lose anything at any time, and it may fail.
+//!
+//! One entry is one key with everything that protects it, so that value, lease and floor are lost together or not at all:
+//! a *lease* lets one instance in the fleet load while the others wait, and without it nothing can be filled; a *floor* refuses
+//! a fill that is older than a known change. Leases fail closed when their memory is lost, floors fail open; hence both. They
+//! save the database work and keep L2 tidy; that nothing stale is served rests on the fence alone.
 
 use std::time::Duration;
 
@@ -11,26 +16,78 @@ use bytes::Bytes;
 #[error("{0}")]
 pub struct L2Error(pub String);
 
-/// A key of L2 with its value and lifetime.
+/// Asks for the value of a key, or for the lease to load it.
 #[derive(Clone, Debug)]
-pub struct L2Put {
+pub struct Fetch {
     /// The full key.
     pub key: String,
-    /// The sealed entry.
-    pub value: Bytes,
+    /// Values of a lower order are not wanted.
+    pub min_order: i64,
+}
+
+/// The answer to a [`Fetch`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Fetched {
+    /// The value, and its order.
+    Hit {
+        /// Sum of the numbers the value was read at.
+        order: i64,
+        /// The sealed entry.
+        value: Bytes,
+    },
+    /// Somebody else holds the lease, for this long at most.
+    Busy(Duration),
+    /// There is no value; the caller now holds the lease.
+    Leased,
+}
+
+/// Hands in the value of a leased key.
+#[derive(Clone, Debug)]
+pub struct Fill {
+    /// The full key.
+    pub key: String,
+    /// The order of the value and the sealed entry; `None` gives the lease back.
+    pub value: Option<(i64, Bytes)>,
     /// How long to keep it at most; at least a millisecond.
     pub lifetime: Duration,
 }
 
-/// A shared store of bytes. Deadlines and the breaker are the caller's, not the backend's.
+/// The answer to a [`Fill`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Filled {
+    /// The value is kept.
+    Kept,
+    /// Refused: the lease is gone (ended, evicted, flushed, taken by another).
+    LeaseLost,
+    /// Refused: a newer value, or a change newer than the value, is known.
+    Older,
+    /// The lease was given back.
+    Released,
+}
+
+/// Says that a key changed: what is older than `order` goes, and is not filled any more.
+#[derive(Clone, Debug)]
+pub struct Invalidation {
+    /// The full key.
+    pub key: String,
+    /// The number of the change.
+    pub order: i64,
+}
+
+/// A shared store. Deadlines and the breaker are the caller's, not the backend's.
 #[async_trait]
 pub trait L2: Send + Sync + 'static {
-    /// The values of `keys`, in their order.
-    async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Bytes>>, L2Error>;
+    /// Fetches each key, in their order; what isn't there is leased to `token` for `lease`, unless somebody else has it.
+    async fn fetch(
+        &self,
+        keys: &[Fetch],
+        token: &str,
+        lease: Duration,
+    ) -> Result<Vec<Fetched>, L2Error>;
 
-    /// Stores each value for its lifetime.
-    async fn put_many(&self, entries: &[L2Put]) -> Result<(), L2Error>;
+    /// Fills keys that are leased to `token`, in their order.
+    async fn fill(&self, fills: &[Fill], token: &str) -> Result<Vec<Filled>, L2Error>;
 
-    /// Removes the keys; those that aren't there are no error.
-    async fn delete_many(&self, keys: &[String]) -> Result<(), L2Error>;
+    /// Invalidates each key; one that isn't there is no error, and isn't made.
+    async fn invalidate(&self, keys: &[Invalidation]) -> Result<(), L2Error>;
 }

@@ -1,4 +1,5 @@
-//! The in-memory double of L2: for tests and examples. Shared by cloning, like one Redis by several instances.
+//! The in-memory double of L2: for tests and examples, and the reference that Redis' scripts are compared with. Shared by
+//! cloning, like one Redis by several instances.
 
 use std::{
     collections::HashMap,
@@ -11,14 +12,23 @@ use bytes::Bytes;
 
 use super::{
     clock::Clock,
-    l2::{L2, L2Error, L2Put},
+    l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error},
 };
 
-/// A store of bytes in this process.
+/// A store in this process.
 #[derive(Clone, Default)]
 pub struct MemoryL2 {
     clock: Clock,
-    map: Arc<Mutex<HashMap<String, (Bytes, Duration)>>>,
+    slots: Arc<Mutex<HashMap<String, Slot>>>,
+}
+
+/// All that is known of one key.
+#[derive(Clone, Debug, Default)]
+struct Slot {
+    value: Option<(i64, Bytes)>,
+    floor: i64,
+    lease: Option<(String, Duration)>,
+    expires: Duration,
 }
 
 impl MemoryL2 {
@@ -26,44 +36,110 @@ impl MemoryL2 {
     pub fn new(clock: Clock) -> Self {
         Self {
             clock,
-            map: Arc::default(),
+            slots: Arc::default(),
         }
     }
 
-    /// All keys, for looking in from outside.
+    /// All keys that hold a value, for looking in from outside.
     pub fn keys(&self) -> Vec<String> {
-        self.lock().keys().cloned().collect()
+        let now = self.clock.now();
+        let slots = self.lock();
+        let filled = slots
+            .iter()
+            .filter(|(_, slot)| slot.value.is_some() && slot.expires > now);
+        filled.map(|(key, _)| key.clone()).collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, (Bytes, Duration)>> {
-        self.map.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Loses everything, as an eviction or a flush does.
+    pub fn flush(&self) {
+        self.lock().clear();
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Slot>> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fetch_one(&self, fetch: &Fetch, token: &str, lease: Duration) -> Fetched {
+        let (now, mut slots) = (self.clock.now(), self.lock());
+        slots.retain(|_, slot| slot.expires > now);
+        let slot = slots.entry(fetch.key.clone()).or_default();
+        match (&slot.value, &slot.lease) {
+            (Some((order, value)), _) if *order >= slot.floor.max(fetch.min_order) => {
+                Fetched::Hit {
+                    order: *order,
+                    value: value.clone(),
+                }
+            }
+            (_, Some((holder, until))) if holder != token && *until > now => {
+                Fetched::Busy(*until - now)
+            }
+            _ => {
+                slot.lease = Some((token.to_owned(), now + lease));
+                slot.expires = slot.expires.max(now + lease);
+                Fetched::Leased
+            }
+        }
+    }
+
+    fn fill_one(&self, fill: &Fill, token: &str) -> Filled {
+        let (now, mut slots) = (self.clock.now(), self.lock());
+        slots.retain(|_, slot| slot.expires > now);
+        let Some(slot) = slots.get_mut(&fill.key) else {
+            return Filled::LeaseLost;
+        };
+        if slot
+            .lease
+            .as_ref()
+            .is_none_or(|(holder, _)| holder != token)
+        {
+            return Filled::LeaseLost;
+        }
+        slot.lease = None;
+        let Some((order, value)) = &fill.value else {
+            return Filled::Released;
+        };
+        let known = slot.value.as_ref().map_or(i64::MIN, |(order, _)| *order);
+        if *order < slot.floor.max(known) {
+            return Filled::Older;
+        }
+        slot.value = Some((*order, value.clone()));
+        slot.expires = now + fill.lifetime;
+        Filled::Kept
+    }
+
+    fn invalidate_one(&self, change: &Invalidation) {
+        let (now, mut slots) = (self.clock.now(), self.lock());
+        slots.retain(|_, slot| slot.expires > now);
+        if let Some(slot) = slots.get_mut(&change.key) {
+            slot.floor = slot.floor.max(change.order);
+            slot.value.take_if(|(order, _)| *order < slot.floor);
+        }
     }
 }
 
 #[async_trait]
 impl L2 for MemoryL2 {
-    async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Bytes>>, L2Error> {
-        let (now, map) = (self.clock.now(), self.lock());
-        let live = |key| match map.get(key) {
-            Some((value, until)) if *until > now => Some(value.clone()),
-            _ => None,
-        };
-        Ok(keys.iter().map(live).collect())
+    async fn fetch(
+        &self,
+        keys: &[Fetch],
+        token: &str,
+        lease: Duration,
+    ) -> Result<Vec<Fetched>, L2Error> {
+        Ok(keys
+            .iter()
+            .map(|fetch| self.fetch_one(fetch, token, lease))
+            .collect())
     }
 
-    async fn put_many(&self, entries: &[L2Put]) -> Result<(), L2Error> {
-        let (now, mut map) = (self.clock.now(), self.lock());
-        for put in entries {
-            map.insert(put.key.clone(), (put.value.clone(), now + put.lifetime));
-        }
-        Ok(())
+    async fn fill(&self, fills: &[Fill], token: &str) -> Result<Vec<Filled>, L2Error> {
+        Ok(fills
+            .iter()
+            .map(|fill| self.fill_one(fill, token))
+            .collect())
     }
 
-    async fn delete_many(&self, keys: &[String]) -> Result<(), L2Error> {
-        let mut map = self.lock();
-        for key in keys {
-            map.remove(key);
-        }
+    async fn invalidate(&self, keys: &[Invalidation]) -> Result<(), L2Error> {
+        keys.iter().for_each(|change| self.invalidate_one(change));
         Ok(())
     }
 }

@@ -14,7 +14,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Inner, breaker::BreakerState, outcome::Outcome};
+use super::{Inner, breaker::BreakerState, l2::Filled, outcome::Outcome};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
@@ -39,6 +39,11 @@ struct Operation {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct FillResult {
+    result: &'static str,
+}
+
 type Histograms = Family<Tier, Histogram, fn() -> Histogram>;
 
 /// Counters and histograms of one cache.
@@ -48,6 +53,7 @@ pub struct CacheMetrics {
     duration: Histograms,
     invalidations: Family<Pattern, Counter>,
     l2_calls: Family<Operation, Counter>,
+    fills: Family<FillResult, Counter>,
 }
 
 impl CacheMetrics {
@@ -59,6 +65,7 @@ impl CacheMetrics {
             }),
             invalidations: Family::default(),
             l2_calls: Family::default(),
+            fills: Family::default(),
         }
     }
 
@@ -93,6 +100,17 @@ impl CacheMetrics {
             .inc();
     }
 
+    /// One value handed in to L2: kept, or refused and why.
+    pub(super) fn filled(&self, filled: Filled) {
+        let result = match filled {
+            Filled::Kept => "kept",
+            Filled::LeaseLost => "lease_lost",
+            Filled::Older => "older",
+            Filled::Released => "released",
+        };
+        self.fills.get_or_create(&FillResult { result }).inc();
+    }
+
     /// How often reads of `pattern` had `outcome`.
     pub(super) fn reads(&self, pattern: &'static str, outcome: Outcome) -> u64 {
         self.requests
@@ -116,6 +134,11 @@ impl CacheMetrics {
             "cache_invalidations",
             "Names invalidated by committed writes of this instance",
             self.invalidations.clone(),
+        );
+        registry.register(
+            "cache_l2_fills",
+            "Values handed in to L2, kept or refused",
+            self.fills.clone(),
         );
         registry.register(
             "cache_l2_calls",

@@ -40,6 +40,7 @@ mod outcome;
 mod policy;
 mod read;
 mod redis;
+mod shared;
 mod tail;
 mod warmer;
 mod write;
@@ -59,7 +60,7 @@ pub use self::{
     codec::digest,
     entry::{DbTime, Entry, Label, Loaded},
     key::{Key, Name, Tenant},
-    l2::{L2, L2Error, L2Put},
+    l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error},
     memory::MemoryL2,
     metrics::CacheMetrics,
     outcome::Outcome,

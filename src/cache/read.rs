@@ -5,15 +5,14 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use super::{
     Cache, LoadAborted, Read, Reuse, codec,
-    entry::{DbTime, Entry, Loaded},
+    entry::{Entry, Loaded},
     fence::{Era, Verdict},
     flight::Landed,
-    guard::L2Failure,
     key::Key,
     l1::Held,
-    l2::L2Put,
     outcome::Outcome,
     policy::Cacheable,
+    shared::Filling,
 };
 
 /// How long a read waits for a late look at the ledger before it goes to the database instead.
@@ -24,7 +23,7 @@ const JOINS: usize = 3;
 /// A value on its way to the caller, and where it came from.
 pub(super) type Found<T> = (Held<T>, Outcome);
 /// Why a tier can't answer.
-type Missed = Outcome;
+pub(super) type Missed = Outcome;
 
 impl Cache {
     /// The value if a tier holds it and may serve it; never loads.
@@ -32,7 +31,11 @@ impl Cache {
         let begun = self.inner.clock.now();
         let found = match self.l1_answer(key).await {
             Ok(held) => Ok((held, Outcome::L1Hit)),
-            Err(missed) => self.l2_answer(key, &self.inner.fence.era(), missed).await,
+            Err(missed) => {
+                let keys = [(key, missed)];
+                let (mut found, _lease) = self.l2_answers(&keys, &self.inner.fence.era()).await;
+                found.pop().unwrap_or(Err(missed))
+            }
         };
         let found = found.map_err(|_missed| Outcome::NotCached);
         self.count::<T>(found.as_ref().map_or_else(|o| *o, |(_, o)| *o), begun);
@@ -59,8 +62,14 @@ impl Cache {
         let begun = self.inner.clock.now();
         let found = match reuse {
             Reuse::Allowed => self.read_through(key, load).await,
-            Reuse::Refresh => self.load_apart(key, load, Outcome::Bypass, true).await,
-            Reuse::NoStore => self.load_apart(key, load, Outcome::Bypass, false).await,
+            Reuse::Refresh => {
+                self.load_apart(key, load, Outcome::Bypass, Filling::Unleased)
+                    .await
+            }
+            Reuse::NoStore => {
+                self.load_apart(key, load, Outcome::Bypass, Filling::Nothing)
+                    .await
+            }
         };
         self.count::<T>(
             found
@@ -99,7 +108,7 @@ impl Cache {
                 }
             }
         }
-        self.load_apart(key, load, Outcome::LoadedFenced, true)
+        self.load_apart(key, load, Outcome::LoadedFenced, Filling::L1)
             .await
     }
 
@@ -120,7 +129,7 @@ impl Cache {
         let era = self.inner.fence.era();
         match self.l2_answer(key, &era, missed).await {
             Ok(found) => Ok(found),
-            Err(missed) => self.keep(key, load().await?, &era, missed, true),
+            Err((missed, filling)) => self.keep(key, load().await?, &era, missed, filling),
         }
     }
 
@@ -130,7 +139,7 @@ impl Cache {
         key: &Key<T>,
         load: F,
         outcome: Outcome,
-        fill: bool,
+        filling: Filling,
     ) -> Result<Found<T>, E>
     where
         T: Cacheable,
@@ -141,7 +150,7 @@ impl Cache {
         let (this, key) = (self.clone(), key.clone());
         let load = async move {
             let era = this.inner.fence.era();
-            this.keep(&key, load().await?, &era, outcome, fill)
+            this.keep(&key, load().await?, &era, outcome, filling)
         };
         tokio::spawn(load).await.unwrap_or(Err(LoadAborted.into()))
     }
@@ -158,42 +167,6 @@ impl Cache {
         }
     }
 
-    /// L2's answer, if it may be served; it is left in L1. `missed` says why L1 had none.
-    async fn l2_answer<T: Cacheable>(
-        &self,
-        key: &Key<T>,
-        era: &Era,
-        missed: Missed,
-    ) -> Result<Found<T>, Missed> {
-        let Some(l2) = &self.inner.l2 else {
-            return Err(missed);
-        };
-        if !self.inner.fence.trusted() {
-            return Err(Outcome::LoadedUntrusted);
-        }
-        let answer = l2.get_many(&[self.l2_key(key.name(), era)]).await;
-        self.inner.metrics.l2_call("get", l2_result(&answer));
-        let sealed = answer.map_err(missed_by)?.pop().flatten().ok_or(missed)?;
-        self.admit(key, &sealed, era)
-    }
-
-    /// Opens and judges what L2 held.
-    pub(super) fn admit<T: Cacheable>(
-        &self,
-        key: &Key<T>,
-        sealed: &[u8],
-        era: &Era,
-    ) -> Result<Found<T>, Missed> {
-        let entry = codec::open(key, sealed).map_err(|error| {
-            tracing::debug!(%error, pattern = T::POLICY.pattern, "unreadable entry in L2");
-            Outcome::LoadedUnreadable
-        })?;
-        let held = self.hold(Arc::new(entry), era);
-        let held = self.judge(&held).admit(held)?;
-        self.put_l1(key, &held);
-        Ok((held, Outcome::L2Hit))
-    }
-
     /// Makes an entry of what was loaded, and fills the tiers: L1 at once, L2 in the background.
     fn keep<T: Cacheable, E: From<LoadAborted>>(
         &self,
@@ -201,13 +174,10 @@ impl Cache {
         loaded: Loaded<T>,
         era: &Era,
         outcome: Outcome,
-        fill: bool,
+        filling: Filling,
     ) -> Result<Found<T>, E> {
         let held = self.held(loaded, era)?;
-        if fill {
-            self.put_l1(key, &held);
-            self.put_l2(vec![(key.clone(), held.clone())], era);
-        }
+        self.fill(&[(key.clone(), held.clone())], era, filling);
         Ok((held, outcome))
     }
 
@@ -230,7 +200,7 @@ impl Cache {
     }
 
     /// Gives an entry its lifetime in L1.
-    fn hold<T: Cacheable>(&self, entry: Arc<Entry<T>>, era: &Era) -> Held<T> {
+    pub(super) fn hold<T: Cacheable>(&self, entry: Arc<Entry<T>>, era: &Era) -> Held<T> {
         let lifetime = T::POLICY.l1_lifetime(entry.value.is_none());
         Held {
             entry,
@@ -242,35 +212,6 @@ impl Cache {
     pub(super) fn put_l1<T: Cacheable>(&self, key: &Key<T>, held: &Held<T>) {
         let lifetime = held.fresh_until.saturating_sub(self.inner.clock.now());
         self.inner.l1.put(key, held.clone(), lifetime);
-    }
-
-    /// Writes entries to L2, off the path of the response.
-    pub(super) fn put_l2<T: Cacheable>(&self, entries: Vec<(Key<T>, Held<T>)>, era: &Era) {
-        if self.inner.l2.is_none() || era.number == 0 {
-            return;
-        }
-        let puts: Vec<L2Put> = entries
-            .iter()
-            .filter_map(|(key, held)| {
-                let absent = held.entry.value.is_none();
-                let lifetime = T::POLICY.l2_lifetime(absent);
-                let value = codec::seal(key, &held.entry)
-                    .inspect_err(|error| tracing::debug!(%error, "entry not written to L2"))
-                    .ok()?;
-                Some(L2Put {
-                    key: self.l2_key(key.name(), era),
-                    value,
-                    lifetime,
-                })
-            })
-            .collect();
-        let inner = Arc::clone(&self.inner);
-        self.inner.tasks.spawn(async move {
-            if let Some(l2) = &inner.l2 {
-                let answer = l2.put_many(&puts).await;
-                inner.metrics.l2_call("put", l2_result(&answer));
-            }
-        });
     }
 
     /// The serve rule for an entry of type `T`.
@@ -295,40 +236,21 @@ impl Cache {
     pub(super) fn answer<T>(&self, (held, outcome): Found<T>) -> Read<T> {
         let fresh_for = held.fresh_until.saturating_sub(self.inner.clock.now());
         Read {
-            age: self.age(held.entry.loaded_at),
+            age: self.inner.fence.age(held.entry.loaded_at),
             entry: held.entry,
             outcome,
             fresh_for,
         }
     }
-
-    fn age(&self, loaded_at: DbTime) -> Duration {
-        self.inner.fence.age(loaded_at)
-    }
 }
 
 impl Verdict {
-    fn admit<T>(self, held: Held<T>) -> Result<Held<T>, Missed> {
+    pub(super) fn admit<T>(self, held: Held<T>) -> Result<Held<T>, Missed> {
         match self {
             Self::Serve => Ok(held),
             Self::Expired => Err(Outcome::LoadedExpired),
             Self::Fenced => Err(Outcome::LoadedFenced),
             Self::Untrusted => Err(Outcome::LoadedUntrusted),
         }
-    }
-}
-
-pub(super) fn missed_by(failure: L2Failure) -> Missed {
-    match failure {
-        L2Failure::Failed => Outcome::L2Error,
-        L2Failure::Skipped => Outcome::L2Skipped,
-    }
-}
-
-pub(super) fn l2_result<R>(answer: &Result<R, L2Failure>) -> &'static str {
-    match answer {
-        Ok(_) => "ok",
-        Err(L2Failure::Failed) => "failed",
-        Err(L2Failure::Skipped) => "skipped",
     }
 }

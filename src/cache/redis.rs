@@ -1,6 +1,7 @@
 //! Redis as L2. All calls share one multiplexed connection, taken from a deadpool pool: the pool makes, checks and remakes it,
 //! and sharing it pipelines concurrent calls (about six times the calls per second of a checkout per call, whose recycling
-//! sends a PING before every use).
+//! sends a PING before every use). Every verb is one script on one key, pipelined: no verb spans two keys, so it works on a Cluster
+//! as well, and a key's value, lease and floor move and vanish together.
 
 use std::{
     sync::{
@@ -11,13 +12,15 @@ use std::{
 };
 
 use async_trait::async_trait;
-use bytes::Bytes;
 use deadpool_redis::{
     Manager, Pool, PoolConfig, Runtime, Timeouts,
-    redis::{self, AsyncConnectionConfig, AsyncTypedCommands, aio::MultiplexedConnection},
+    redis::{
+        self, AsyncConnectionConfig, ErrorKind, FromRedisValue, Pipeline, Script, ServerErrorKind,
+        Value, aio::MultiplexedConnection,
+    },
 };
 
-use super::l2::{L2, L2Error, L2Put};
+use super::l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error};
 
 /// Time to connect and shake hands. Longer than the deadline of a call: connecting goes on in the background.
 const CONNECT: Duration = Duration::from_millis(500);
@@ -33,6 +36,9 @@ struct Inner {
     shared: Mutex<Option<MultiplexedConnection>>,
     connecting: tokio::sync::Mutex<()>,
     attempts: AtomicU64,
+    fetch: Script,
+    fill: Script,
+    invalidate: Script,
 }
 
 impl RedisL2 {
@@ -64,6 +70,9 @@ impl RedisL2 {
             shared: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
             attempts: AtomicU64::new(0),
+            fetch: Script::new(include_str!("scripts/fetch.lua")),
+            fill: Script::new(include_str!("scripts/fill.lua")),
+            invalidate: Script::new(include_str!("scripts/invalidate.lua")),
         })))
     }
 
@@ -114,39 +123,113 @@ impl RedisL2 {
 
 #[async_trait]
 impl L2 for RedisL2 {
-    async fn get_many(&self, keys: &[String]) -> Result<Vec<Option<Bytes>>, L2Error> {
-        let mut connection = self.connection().await?;
-        let mut mget = redis::cmd("MGET");
-        for key in keys {
-            mget.arg(key);
+    async fn fetch(
+        &self,
+        keys: &[Fetch],
+        token: &str,
+        lease: Duration,
+    ) -> Result<Vec<Fetched>, L2Error> {
+        let mut pipeline = redis::pipe();
+        for Fetch { key, min_order } in keys {
+            let lease = lease.as_millis() as u64;
+            self.call(&mut pipeline, &self.0.fetch, key)
+                .arg(token)
+                .arg(lease)
+                .arg(min_order);
         }
-        self.checked(mget.query_async(&mut connection).await)
+        let answers: Vec<Vec<Value>> = self.run(&self.0.fetch, &pipeline).await?;
+        answers.into_iter().map(fetched).collect()
     }
 
-    async fn put_many(&self, entries: &[L2Put]) -> Result<(), L2Error> {
-        let mut connection = self.connection().await?;
+    async fn fill(&self, fills: &[Fill], token: &str) -> Result<Vec<Filled>, L2Error> {
         let mut pipeline = redis::pipe();
-        for L2Put {
+        for Fill {
             key,
             value,
             lifetime,
-        } in entries
+        } in fills
         {
-            let milliseconds = lifetime.as_millis().max(1) as u64;
-            pipeline
-                .cmd("SET")
-                .arg(key)
-                .arg(value.as_ref())
-                .arg("PX")
-                .arg(milliseconds)
-                .ignore();
+            let call = self.call(&mut pipeline, &self.0.fill, key).arg(token);
+            if let Some((order, value)) = value {
+                let lifetime = lifetime.as_millis().max(1) as u64;
+                call.arg(order).arg(value.as_ref()).arg(lifetime);
+            }
         }
-        self.checked(pipeline.query_async(&mut connection).await)
+        let answers: Vec<String> = self.run(&self.0.fill, &pipeline).await?;
+        answers.iter().map(|answer| filled(answer)).collect()
     }
 
-    async fn delete_many(&self, keys: &[String]) -> Result<(), L2Error> {
+    async fn invalidate(&self, keys: &[Invalidation]) -> Result<(), L2Error> {
+        let mut pipeline = redis::pipe();
+        for Invalidation { key, order } in keys {
+            self.call(&mut pipeline, &self.0.invalidate, key).arg(order);
+        }
+        self.run::<Vec<i64>>(&self.0.invalidate, &pipeline)
+            .await
+            .map(|_| ())
+    }
+}
+
+impl RedisL2 {
+    /// Adds the call of a script on one key to a pipeline; its arguments follow.
+    fn call<'p>(&self, pipeline: &'p mut Pipeline, script: &Script, key: &str) -> &'p mut Pipeline {
+        pipeline
+            .cmd("EVALSHA")
+            .arg(script.get_hash())
+            .arg(1)
+            .arg(key)
+    }
+
+    /// Runs a pipeline of calls of one script. Redis forgets scripts when it restarts or fails over: then the script is loaded
+    /// and the pipeline is run again, which is safe because none of its calls had been carried out.
+    async fn run<R: FromRedisValue>(
+        &self,
+        script: &Script,
+        calls: &Pipeline,
+    ) -> Result<R, L2Error> {
         let mut connection = self.connection().await?;
-        self.checked(connection.unlink(keys).await.map(|_: usize| ()))
+        let mut answer = calls.query_async(&mut connection).await;
+        if answer
+            .as_ref()
+            .is_err_and(|error: &redis::RedisError| error.kind() == NO_SCRIPT)
+        {
+            self.checked(script.prepare_invoke().load_async(&mut connection).await)?;
+            answer = calls.query_async(&mut connection).await;
+        }
+        self.checked(answer)
+    }
+}
+
+const NO_SCRIPT: ErrorKind = ErrorKind::Server(ServerErrorKind::NoScript);
+
+fn fetched(answer: Vec<Value>) -> Result<Fetched, L2Error> {
+    let mut parts = answer.into_iter();
+    let verb: String = part(&mut parts)?;
+    match verb.as_str() {
+        "hit" => Ok(Fetched::Hit {
+            order: part(&mut parts)?,
+            value: part(&mut parts)?,
+        }),
+        "busy" => Ok(Fetched::Busy(Duration::from_millis(part(&mut parts)?))),
+        "leased" => Ok(Fetched::Leased),
+        other => Err(L2Error(format!("unknown answer {other:?}"))),
+    }
+}
+
+fn part<T: FromRedisValue>(parts: &mut impl Iterator<Item = Value>) -> Result<T, L2Error> {
+    let value = parts
+        .next()
+        .ok_or_else(|| L2Error("incomplete answer".into()))?;
+    T::from_redis_value(value).map_err(failed)
+}
+
+fn filled(answer: &str) -> Result<Filled, L2Error> {
+    match answer {
+        "kept" => Ok(Filled::Kept),
+        "lease_lost" => Ok(Filled::LeaseLost),
+        "older" => Ok(Filled::Older),
+        "released" => Ok(Filled::Released),
+        other => Err(L2Error(format!("unknown answer {other:?}"))),
     }
 }
 

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use super::{Cache, key::Name, ledger, read::l2_result};
+use super::{Cache, Key, entry::Label, key::Name, l2::Invalidation, ledger, shared::l2_result};
 
 /// A write in progress: a transaction that also collects the names it changes. Dropped, it is rolled back.
 pub struct Write {
@@ -66,34 +66,38 @@ impl Write {
         let raised = ledger::bump(&mut self.transaction, &self.touched).await?;
         let committed = self.transaction.commit().await;
         self.cache.inner.fence.raise(&raised);
-        self.cache.forget(&self.touched);
+        self.cache.forget(&raised);
         committed
     }
 }
 
 impl Cache {
-    /// Removes names from L1, and from L2 in the background.
-    fn forget(&self, names: &BTreeSet<Name>) {
-        let era = self.inner.fence.era();
-        for name in names {
+    /// Removes what changed from L1, and from L2 in the background.
+    fn forget(&self, changes: &[Label]) {
+        for Label { name, .. } in changes {
             self.inner.l1.remove(name);
             self.inner.metrics.invalidated(name.pattern());
         }
-        if self.inner.l2.is_none() || names.is_empty() {
+        if self.inner.l2.is_none() || changes.is_empty() {
             return;
         }
-        let keys: Vec<String> = names.iter().map(|name| self.l2_key(name, &era)).collect();
+        let era = self.inner.fence.era();
+        let change = |label: &Label| Invalidation {
+            key: self.l2_key(&label.name, &era),
+            order: label.version,
+        };
+        let stale: Vec<Invalidation> = changes.iter().map(change).collect();
         let inner = Arc::clone(&self.inner);
         self.inner.tasks.spawn(async move {
             if let Some(l2) = &inner.l2 {
-                let answer = l2.delete_many(&keys).await;
-                inner.metrics.l2_call("delete", l2_result(&answer));
+                let answer = l2.invalidate(&stale).await;
+                inner.metrics.l2_call("invalidate", l2_result(&answer));
             }
         });
     }
 
-    /// Removes one value from the tiers without saying that it changed: for tests and tidying, not for invalidation.
-    pub fn delete<T>(&self, key: &super::Key<T>) {
-        self.forget(&BTreeSet::from([key.name().clone()]));
+    /// Removes one value from this instance's L1 without saying that it changed: for tidying, not for invalidation.
+    pub fn delete<T>(&self, key: &Key<T>) {
+        self.inner.l1.remove(key.name());
     }
 }

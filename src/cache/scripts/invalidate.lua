@@ -1,0 +1,14 @@
+-- INVALIDATE key; order of the change
+-- Nothing is made where there is nothing to protect; late and repeated calls change nothing.
+local e = redis.call('HMGET', KEYS[1], 'd', 't', 'f', 'o')
+if not e[1] and not e[2] then
+    return 0
+end
+if tonumber(e[3] or 0) >= tonumber(ARGV[1]) then
+    return 0
+end
+redis.call('HSET', KEYS[1], 'f', ARGV[1])
+if e[1] and tonumber(e[4]) < tonumber(ARGV[1]) then
+    redis.call('HDEL', KEYS[1], 'o', 'd')
+end
+return 1

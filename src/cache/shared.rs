@@ -1,0 +1,272 @@
+//! The shared tier as the read path uses it: what L2 holds is opened and judged, what it lacks is leased, loaded and filled.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{
+    Cache, Inner, codec,
+    fence::Era,
+    guard::{L2Failure, LEASE},
+    key::Key,
+    l1::Held,
+    l2::{Fetch, Fetched, Fill},
+    outcome::Outcome,
+    policy::Cacheable,
+    read::{Found, Missed},
+};
+
+/// Pause before an instance asks again whether the holder of a lease is done: from half of this to all of it, at random.
+const ASK_AGAIN: Duration = Duration::from_millis(10);
+/// How many answers of L2 are refused before the value is loaded without a lease.
+const REFUSALS: usize = 2;
+
+/// What to do with a value once it is loaded.
+pub(super) enum Filling {
+    /// Fill L1, and L2 under this lease.
+    Leased(Lease),
+    /// Fill L1, and L2 if a lease can be had for it now.
+    Unleased,
+    /// Fill L1: L2 is ill, or another instance is filling it.
+    L1,
+    /// Leave the tiers as they are.
+    Nothing,
+}
+
+/// Leave to fill some keys of L2. Dropped (a load that failed or panicked), it is given back, so that nobody waits for it.
+pub(super) struct Lease {
+    inner: Arc<Inner>,
+    token: String,
+    keys: Vec<String>,
+}
+
+impl Cache {
+    /// L2's answer, if it may be served; it is left in L1. Else why not, and what the load that follows may fill. Waits for a
+    /// load that another instance is doing, for as long as its lease lasts.
+    pub(super) async fn l2_answer<T: Cacheable>(
+        &self,
+        key: &Key<T>,
+        era: &Era,
+        mut missed: Missed,
+    ) -> Result<Found<T>, (Missed, Filling)> {
+        let Some(l2) = self.usable_l2(era) else {
+            return Err((missed, Filling::L1));
+        };
+        let mut lease = Lease::new(&self.inner);
+        let mut fetch = Fetch {
+            key: self.l2_key(key.name(), era),
+            min_order: 0,
+        };
+        let (give_up, mut refusals) = (self.inner.clock.now() + LEASE, 0);
+        loop {
+            let answer = l2.fetch(std::slice::from_ref(&fetch), &lease.token).await;
+            self.inner.metrics.l2_call("fetch", l2_result(&answer));
+            match answer.map(|mut answers| answers.pop()) {
+                Ok(Some(Fetched::Hit { order, value })) => match self.admit(key, &value, era) {
+                    Ok(found) => return Ok(found),
+                    Err(_) if refusals == REFUSALS => return Err((missed, Filling::L1)),
+                    Err(refused) => {
+                        (missed, fetch.min_order) = (refused, order.saturating_add(1));
+                        refusals += 1;
+                    }
+                },
+                Ok(Some(Fetched::Busy(_))) if self.inner.clock.now() < give_up => {
+                    tokio::time::sleep(ASK_AGAIN.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
+                }
+                Ok(Some(Fetched::Leased)) => {
+                    lease.keys.push(fetch.key);
+                    return Err((missed, Filling::Leased(lease)));
+                }
+                Ok(_) => return Err((missed, Filling::L1)),
+                Err(failure) => return Err((missed_by(failure), Filling::L1)),
+            }
+        }
+    }
+
+    /// L2's answers for several keys, in one call and without waiting for anyone.
+    pub(super) async fn l2_answers<T: Cacheable>(
+        &self,
+        keys: &[(&Key<T>, Missed)],
+        era: &Era,
+    ) -> (Vec<Result<Found<T>, Missed>>, Filling) {
+        let missed = || keys.iter().map(|(_, missed)| Err(*missed)).collect();
+        let Some(l2) = self.usable_l2(era).filter(|_| !keys.is_empty()) else {
+            return (missed(), Filling::L1);
+        };
+        let mut lease = Lease::new(&self.inner);
+        let fetch = |(key, _): &(&Key<T>, _)| Fetch {
+            key: self.l2_key(key.name(), era),
+            min_order: 0,
+        };
+        let fetches: Vec<Fetch> = keys.iter().map(fetch).collect();
+        let answer = l2.fetch(&fetches, &lease.token).await;
+        self.inner.metrics.l2_call("fetch", l2_result(&answer));
+        let answers = match answer {
+            Ok(answers) => answers,
+            Err(failure) => {
+                return (
+                    keys.iter().map(|_| Err(missed_by(failure))).collect(),
+                    Filling::L1,
+                );
+            }
+        };
+        let mut found = Vec::with_capacity(keys.len());
+        for (((key, missed), fetch), answer) in keys.iter().zip(fetches).zip(answers) {
+            found.push(match answer {
+                Fetched::Hit { value, .. } => self.admit(key, &value, era),
+                Fetched::Busy(_) => Err(*missed),
+                Fetched::Leased => {
+                    lease.keys.push(fetch.key);
+                    Err(*missed)
+                }
+            });
+        }
+        (found, Filling::Leased(lease))
+    }
+
+    /// Whether L2 may be asked: there is one, and its answers can be judged.
+    fn usable_l2(&self, era: &Era) -> Option<&super::GuardedL2> {
+        self.inner
+            .l2
+            .as_ref()
+            .filter(|_| era.number > 0 && self.inner.fence.trusted())
+    }
+
+    /// Opens and judges what L2 held.
+    fn admit<T: Cacheable>(
+        &self,
+        key: &Key<T>,
+        sealed: &[u8],
+        era: &Era,
+    ) -> Result<Found<T>, Missed> {
+        let entry = codec::open(key, sealed).map_err(|error| {
+            tracing::debug!(%error, pattern = T::POLICY.pattern, "unreadable entry in L2");
+            Outcome::LoadedUnreadable
+        })?;
+        let held = self.hold(Arc::new(entry), era);
+        let held = self.judge(&held).admit(held)?;
+        self.put_l1(key, &held);
+        Ok((held, Outcome::L2Hit))
+    }
+
+    /// Fills the tiers: L1 at once, L2 off the path of the response.
+    pub(super) fn fill<T: Cacheable>(
+        &self,
+        entries: &[(Key<T>, Held<T>)],
+        era: &Era,
+        filling: Filling,
+    ) {
+        if matches!(filling, Filling::Nothing) || entries.is_empty() {
+            return;
+        }
+        for (key, held) in entries {
+            self.put_l1(key, held);
+        }
+        let fills: Vec<Fill> = match (&filling, &self.inner.l2) {
+            (Filling::Leased(_) | Filling::Unleased, Some(_)) if era.number > 0 => entries
+                .iter()
+                .filter_map(|(key, held)| self.seal(key, held, era))
+                .collect(),
+            _ => return,
+        };
+        let inner = Arc::clone(&self.inner);
+        self.inner.tasks.spawn(async move {
+            let lease = match filling {
+                Filling::Leased(lease) => lease,
+                _ => Lease::take(&inner, &fills).await,
+            };
+            lease.fill(fills).await;
+        });
+    }
+
+    fn seal<T: Cacheable>(&self, key: &Key<T>, held: &Held<T>, era: &Era) -> Option<Fill> {
+        let sealed = codec::seal(key, &held.entry)
+            .inspect_err(|error| tracing::debug!(%error, "entry not written to L2"))
+            .ok()?;
+        Some(Fill {
+            key: self.l2_key(key.name(), era),
+            value: Some((held.entry.order(), sealed)),
+            lifetime: T::POLICY.l2_lifetime(held.entry.value.is_none()),
+        })
+    }
+}
+
+impl Lease {
+    fn new(inner: &Arc<Inner>) -> Self {
+        let token = format!("{:032x}", fastrand::u128(..));
+        Self {
+            inner: Arc::clone(inner),
+            token,
+            keys: Vec::new(),
+        }
+    }
+
+    /// Leases those keys of `fills` that hold nothing as new.
+    async fn take(inner: &Arc<Inner>, fills: &[Fill]) -> Self {
+        let mut lease = Self::new(inner);
+        let Some(l2) = &inner.l2 else { return lease };
+        let order = |fill: &Fill| fill.value.as_ref().map_or(0, |(order, _)| *order);
+        let fetch = |fill: &Fill| Fetch {
+            key: fill.key.clone(),
+            min_order: order(fill),
+        };
+        let answer = l2
+            .fetch(&fills.iter().map(fetch).collect::<Vec<_>>(), &lease.token)
+            .await;
+        inner.metrics.l2_call("fetch", l2_result(&answer));
+        let answers = answer.into_iter().flatten().zip(fills);
+        let leased = answers.filter(|(answer, _)| *answer == Fetched::Leased);
+        lease.keys = leased.map(|(_, fill)| fill.key.clone()).collect();
+        lease
+    }
+
+    /// Fills what is leased, and gives the rest back.
+    async fn fill(mut self, mut fills: Vec<Fill>) {
+        fills.retain(|fill| self.keys.contains(&fill.key));
+        self.keys
+            .retain(|key| !fills.iter().any(|fill| fill.key == *key));
+        let Some(l2) = self.inner.l2.as_ref().filter(|_| !fills.is_empty()) else {
+            return;
+        };
+        let answer = l2.fill(&fills, &self.token).await;
+        self.inner.metrics.l2_call("fill", l2_result(&answer));
+        for filled in answer.into_iter().flatten() {
+            self.inner.metrics.filled(filled);
+        }
+    }
+}
+
+impl std::ops::Drop for Lease {
+    fn drop(&mut self) {
+        let (inner, token) = (Arc::clone(&self.inner), std::mem::take(&mut self.token));
+        let release = |key| Fill {
+            key,
+            value: None,
+            lifetime: Duration::ZERO,
+        };
+        let fills: Vec<Fill> = self.keys.drain(..).map(release).collect();
+        if fills.is_empty() || tokio::runtime::Handle::try_current().is_err() {
+            return;
+        }
+        self.inner.tasks.spawn(async move {
+            if let Some(l2) = &inner.l2 {
+                let answer = l2.fill(&fills, &token).await;
+                inner.metrics.l2_call("release", l2_result(&answer));
+            }
+        });
+    }
+}
+
+fn missed_by(failure: L2Failure) -> Missed {
+    match failure {
+        L2Failure::Failed => Outcome::L2Error,
+        L2Failure::Skipped => Outcome::L2Skipped,
+    }
+}
+
+/// The result of a call as the metrics name it.
+pub(super) fn l2_result<R>(answer: &Result<R, L2Failure>) -> &'static str {
+    match answer {
+        Ok(_) => "ok",
+        Err(L2Failure::Failed) => "failed",
+        Err(L2Failure::Skipped) => "skipped",
+    }
+}
