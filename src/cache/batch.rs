@@ -4,8 +4,8 @@
 use std::{collections::HashMap, future::Future, hash::Hash};
 
 use super::{
-    Cache, LoadAborted, Read, Reuse, entry::Loaded, fence::Era, key::Key, outcome::Outcome,
-    policy::Cacheable, read::Found, shared::Filling,
+    Cache, LoadAborted, Read, Reuse, entry::Loaded, fence::Era, key::Key, outcome::Outcome, policy::Cacheable,
+    read::Found, shared::Filling,
 };
 
 impl Cache {
@@ -16,10 +16,7 @@ impl Cache {
         found
             .into_iter()
             .map(|found| {
-                self.count::<T>(
-                    found.as_ref().map_or(Outcome::NotCached, |(_, o)| *o),
-                    begun,
-                );
+                self.count::<T>(found.as_ref().map_or(Outcome::NotCached, |(_, o)| *o), begun);
                 found.ok().map(|found| self.answer(found))
             })
             .collect()
@@ -81,16 +78,8 @@ impl Cache {
             Reuse::NoStore => (bypass(), Filling::Nothing),
         };
         let asked = keys.into_iter().zip(found);
-        let missing: Vec<I> = asked
-            .clone()
-            .filter(|(_, found)| found.is_err())
-            .map(|((id, _), _)| id)
-            .collect();
-        let mut loaded = if missing.is_empty() {
-            HashMap::new()
-        } else {
-            load(missing).await?
-        };
+        let missing: Vec<I> = asked.clone().filter(|(_, found)| found.is_err()).map(|((id, _), _)| id).collect();
+        let mut loaded = if missing.is_empty() { HashMap::new() } else { load(missing).await? };
         let mut filled = Vec::new();
         let mut answers = Vec::new();
         for ((id, key), found) in asked {
@@ -112,16 +101,10 @@ impl Cache {
     ///
     /// # Errors
     /// [`LoadAborted`] when a value can't be encoded; then nothing was left.
-    pub fn put_many<T: Cacheable>(
-        &self,
-        entries: Vec<(Key<T>, Loaded<T>)>,
-    ) -> Result<(), LoadAborted> {
+    pub fn put_many<T: Cacheable>(&self, entries: Vec<(Key<T>, Loaded<T>)>) -> Result<(), LoadAborted> {
         let era = self.inner.fence.era();
         let hold = |(key, loaded)| Ok((key, self.held(loaded, &era)?));
-        let held = entries
-            .into_iter()
-            .map(hold)
-            .collect::<Result<Vec<_>, LoadAborted>>()?;
+        let held = entries.into_iter().map(hold).collect::<Result<Vec<_>, LoadAborted>>()?;
         self.fill(&held, &era, Filling::Unleased);
         Ok(())
     }

@@ -38,10 +38,7 @@ pub(super) struct Breaker {
 
 impl Breaker {
     pub(super) fn new(clock: Clock) -> Self {
-        Self {
-            clock,
-            state: Mutex::new(State::Closed { failures: 0 }),
-        }
+        Self { clock, state: Mutex::new(State::Closed { failures: 0 }) }
     }
 
     /// Leave to make one call; `None`: skip it.
@@ -52,10 +49,7 @@ impl Breaker {
             State::Open { until } if self.clock.now() >= until => *state = State::Probing,
             State::Open { .. } | State::Probing => return None,
         }
-        Some(Permit {
-            breaker: self,
-            reported: false,
-        })
+        Some(Permit { breaker: self, reported: false })
     }
 
     pub(super) fn state(&self) -> BreakerState {
@@ -67,9 +61,7 @@ impl Breaker {
     }
 
     fn opened(&self) -> State {
-        State::Open {
-            until: self.clock.now() + PAUSE.mul_f64(1.0 + 0.5 * fastrand::f64()),
-        }
+        State::Open { until: self.clock.now() + PAUSE.mul_f64(1.0 + 0.5 * fastrand::f64()) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -94,9 +86,7 @@ impl Permit<'_> {
         self.reported = true;
         let mut state = self.breaker.lock();
         *state = match *state {
-            State::Closed { failures } if failures + 1 < FAILURES => State::Closed {
-                failures: failures + 1,
-            },
+            State::Closed { failures } if failures + 1 < FAILURES => State::Closed { failures: failures + 1 },
             State::Open { until } => State::Open { until },
             State::Closed { .. } | State::Probing => self.breaker.opened(),
         };

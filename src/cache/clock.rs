@@ -25,9 +25,7 @@ impl Clock {
 
     /// A clock that runs with the machine's and can be put forward.
     pub fn adjustable() -> Self {
-        Self {
-            ahead: Some(Arc::default()),
-        }
+        Self { ahead: Some(Arc::default()) }
     }
 
     /// Puts an adjustable clock forward; the machine's clock stays as it is.

@@ -65,18 +65,10 @@ pub(super) fn entry<T: Cacheable>(
     loaded_at: DbTime,
 ) -> Result<Entry<T>, CodecError> {
     let body = match &value {
-        Some(value) => serde_json::to_vec(value)
-            .map_err(CodecError::undecodable)?
-            .into(),
+        Some(value) => serde_json::to_vec(value).map_err(CodecError::undecodable)?.into(),
         None => Bytes::new(),
     };
-    Ok(Entry {
-        digest: digest(&body),
-        value,
-        body,
-        labels,
-        loaded_at,
-    })
+    Ok(Entry { digest: digest(&body), value, body, labels, loaded_at })
 }
 
 /// A digest of response bytes that is the same on every machine and in every build.
@@ -100,24 +92,12 @@ pub(super) fn seal<T: Cacheable>(key: &Key<T>, entry: &Entry<T>) -> Result<Bytes
         None => Payload::Absent,
         Some(bytes) if bytes.len() >= T::POLICY.compress_above => {
             compressed = lz4_flex::block::compress(bytes);
-            Payload::Lz4 {
-                size: bytes.len() as u32,
-                bytes: &compressed,
-            }
+            Payload::Lz4 { size: bytes.len() as u32, bytes: &compressed }
         }
         Some(bytes) => Payload::Plain(bytes),
     };
-    let labels = entry
-        .labels
-        .iter()
-        .map(|l| (l.name.as_str(), l.version))
-        .collect();
-    let envelope = Envelope {
-        key: key.as_str(),
-        loaded_at: entry.loaded_at,
-        labels,
-        payload,
-    };
+    let labels = entry.labels.iter().map(|l| (l.name.as_str(), l.version)).collect();
+    let envelope = Envelope { key: key.as_str(), loaded_at: entry.loaded_at, labels, payload };
     let sealed = rmp_serde::to_vec(&envelope).map_err(CodecError::undecodable)?;
     match sealed.len() {
         size if size > MAX_ENTRY => Err(CodecError::TooLarge(size)),
@@ -137,14 +117,8 @@ pub(super) fn open<T: Cacheable>(key: &Key<T>, sealed: &[u8]) -> Result<Entry<T>
     if envelope.labels.len() > MAX_LABELS {
         return Err(CodecError::TooLarge(envelope.labels.len()));
     }
-    let labels = envelope
-        .labels
-        .into_iter()
-        .map(|(name, version)| Label {
-            name: Name::from_ledger(name),
-            version,
-        })
-        .collect();
+    let labels =
+        envelope.labels.into_iter().map(|(name, version)| Label { name: Name::from_ledger(name), version }).collect();
     let payload = match envelope.payload {
         Payload::Absent => return entry(None, labels, envelope.loaded_at),
         Payload::Plain(bytes) => Bytes::copy_from_slice(bytes),
@@ -153,9 +127,7 @@ pub(super) fn open<T: Cacheable>(key: &Key<T>, sealed: &[u8]) -> Result<Entry<T>
             if size > MAX_PAYLOAD {
                 return Err(CodecError::TooLarge(size));
             }
-            lz4_flex::block::decompress(bytes, size)
-                .map_err(CodecError::undecodable)?
-                .into()
+            lz4_flex::block::decompress(bytes, size).map_err(CodecError::undecodable)?.into()
         }
     };
     match T::POLICY.format {
@@ -163,13 +135,7 @@ pub(super) fn open<T: Cacheable>(key: &Key<T>, sealed: &[u8]) -> Result<Entry<T>
             let value = serde_json::from_slice(&payload).map_err(CodecError::undecodable)?;
             let digest = digest(&payload);
             let loaded_at = envelope.loaded_at;
-            Ok(Entry {
-                value: Some(value),
-                body: payload,
-                digest,
-                labels,
-                loaded_at,
-            })
+            Ok(Entry { value: Some(value), body: payload, digest, labels, loaded_at })
         }
         Format::MessagePack => {
             let value = rmp_serde::from_slice(&payload).map_err(CodecError::undecodable)?;
@@ -207,17 +173,11 @@ mod tests {
         const POLICY: Policy = POLICY;
     }
     impl Cacheable for Packed {
-        const POLICY: Policy = Policy {
-            format: Format::MessagePack,
-            ..POLICY
-        };
+        const POLICY: Policy = Policy { format: Format::MessagePack, ..POLICY };
     }
 
     fn sample<T: Cacheable>(value: Option<T>, version: i64) -> Entry<T> {
-        let labels = [Label {
-            name: Name::from_ledger("note:1"),
-            version,
-        }];
+        let labels = [Label { name: Name::from_ledger("note:1"), version }];
         entry(value, labels.into(), DbTime(1_700_000_000_000_000)).unwrap()
     }
 
@@ -225,10 +185,7 @@ mod tests {
         let (key, entry) = (Key::<T>::shared(&[&1]), sample(value, version));
         let opened = open(&key, &seal(&key, &entry).unwrap()).unwrap();
         assert_eq!(opened.value, entry.value);
-        assert_eq!(
-            opened.body, entry.body,
-            "the bytes of the response are the same after L2"
-        );
+        assert_eq!(opened.body, entry.body, "the bytes of the response are the same after L2");
         assert_eq!(opened.digest, entry.digest);
         assert_eq!(opened.labels, entry.labels);
         assert_eq!(opened.loaded_at, entry.loaded_at);
@@ -268,16 +225,8 @@ mod tests {
     #[test]
     fn a_payload_that_claims_to_grow_beyond_the_limit_is_not_decompressed() {
         let key = Key::<Json>::shared(&[&1]);
-        let payload = Payload::Lz4 {
-            size: u32::MAX,
-            bytes: b"bomb",
-        };
-        let envelope = Envelope {
-            key: key.as_str(),
-            loaded_at: DbTime(0),
-            labels: vec![],
-            payload,
-        };
+        let payload = Payload::Lz4 { size: u32::MAX, bytes: b"bomb" };
+        let envelope = Envelope { key: key.as_str(), loaded_at: DbTime(0), labels: vec![], payload };
         let sealed = rmp_serde::to_vec(&envelope).unwrap();
         assert!(matches!(open(&key, &sealed), Err(CodecError::TooLarge(_))));
     }

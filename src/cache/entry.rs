@@ -7,18 +7,7 @@ use bytes::Bytes;
 use super::key::Name;
 
 /// A moment by the database's clock: microseconds since 1970. Only Postgres makes these, so no two clocks are ever compared.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    serde::Serialize,
-    serde::Deserialize,
-)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct DbTime(pub i64);
 
 impl DbTime {
@@ -66,8 +55,6 @@ pub struct Entry<T> {
 impl<T> Entry<T> {
     /// The sum of the numbers it was read at. Of two readings of one key from one primary the later never has the lower sum.
     pub fn order(&self) -> i64 {
-        self.labels
-            .iter()
-            .fold(0, |sum, label| sum.saturating_add(label.version))
+        self.labels.iter().fold(0, |sum, label| sum.saturating_add(label.version))
     }
 }

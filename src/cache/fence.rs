@@ -65,28 +65,17 @@ impl Fence {
             offset: AtomicI64::new(0),
             floors: Floors::new(MAX_FLOORS),
             era_number: AtomicU64::new(0),
-            era: RwLock::new(Arc::new(Era {
-                number: 0,
-                name: String::new(),
-            })),
+            era: RwLock::new(Arc::new(Era { number: 0, name: String::new() })),
             looked: Notify::new(),
         }
     }
 
     /// The serve rule: a cached answer may be served only if (a) the ledger was looked at less than D ago, (b) the answer is of
     /// this era and none of its numbers is below the floor of its name, (c) it was read less than its maximal age ago.
-    pub(super) fn judge(
-        &self,
-        labels: &[Label],
-        loaded_at: DbTime,
-        era: u64,
-        max_age: Duration,
-    ) -> Verdict {
+    pub(super) fn judge(&self, labels: &[Label], loaded_at: DbTime, era: u64, max_age: Duration) -> Verdict {
         if !self.trusted() {
             Verdict::Untrusted
-        } else if era != self.era_number.load(Ordering::Acquire)
-            || !self.floors.permit(labels, loaded_at)
-        {
+        } else if era != self.era_number.load(Ordering::Acquire) || !self.floors.permit(labels, loaded_at) {
             Verdict::Fenced
         } else if self.age(loaded_at) >= max_age {
             Verdict::Expired
@@ -140,10 +129,8 @@ impl Fence {
     /// Takes note of an answered look. `sent` is the moment before the statement was sent: the time of arrival would let a
     /// slow answer prove freshness it doesn't have.
     pub(super) fn looked(&self, sent: Duration, statement: DbTime) {
-        self.offset
-            .store(statement.0 - sent.as_micros() as i64, Ordering::Release);
-        self.looked_at
-            .store(sent.as_nanos() as u64, Ordering::Release);
+        self.offset.store(statement.0 - sent.as_micros() as i64, Ordering::Release);
+        self.looked_at.store(sent.as_nanos() as u64, Ordering::Release);
         self.looked.notify_waiters();
     }
 
@@ -169,8 +156,7 @@ impl Fence {
 
     /// Forgets floors that nothing young enough to be served can be below.
     pub(super) fn sweep(&self, sent: Duration, statement: DbTime) {
-        self.floors
-            .sweep(sent.saturating_sub(Self::memory()), sent, statement);
+        self.floors.sweep(sent.saturating_sub(Self::memory()), sent, statement);
     }
 
     /// How long floors are kept.

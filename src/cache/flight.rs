@@ -31,12 +31,7 @@ pub(super) enum Landed<R, I> {
 
 impl Flights {
     /// Joins the flight of `name`, or starts one with `input`.
-    pub(super) async fn join<R, I, F>(
-        &self,
-        name: &Name,
-        input: I,
-        start: impl FnOnce(I) -> F,
-    ) -> Landed<R, I>
+    pub(super) async fn join<R, I, F>(&self, name: &Name, input: I, start: impl FnOnce(I) -> F) -> Landed<R, I>
     where
         R: Clone + Send + Sync + 'static,
         F: Future<Output = R> + Send + 'static,
@@ -44,18 +39,12 @@ impl Flights {
         let id = (name.clone(), TypeId::of::<R>());
         let (flight, input) = {
             let mut flights = self.lock();
-            match flights
-                .get(&id)
-                .and_then(|f| f.downcast_ref::<watch::Receiver<Option<R>>>())
-            {
+            match flights.get(&id).and_then(|f| f.downcast_ref::<watch::Receiver<Option<R>>>()) {
                 Some(flight) => (flight.clone(), Some(input)),
                 None => {
                     let (sender, flight) = watch::channel(None);
                     flights.insert(id.clone(), Box::new(flight.clone()));
-                    let listed = Listed {
-                        flights: self.clone(),
-                        id,
-                    };
+                    let listed = Listed { flights: self.clone(), id };
                     let load = start(input);
                     tokio::spawn(async move {
                         let result = load.await;

@@ -48,14 +48,8 @@ impl Floors {
     /// Raises the floor of each name to its number.
     pub(super) fn raise(&self, labels: &[Label], now: Duration) {
         for Label { name, version } in labels {
-            let mut shard = self
-                .shard(name)
-                .write()
-                .unwrap_or_else(PoisonError::into_inner);
-            let floor = shard.entry(name.clone()).or_insert(Floor {
-                version: *version,
-                raised_at: now,
-            });
+            let mut shard = self.shard(name).write().unwrap_or_else(PoisonError::into_inner);
+            let floor = shard.entry(name.clone()).or_insert(Floor { version: *version, raised_at: now });
             floor.version = floor.version.max(*version);
             floor.raised_at = now;
         }
@@ -64,9 +58,7 @@ impl Floors {
     /// Whether an answer read at `loaded_at` with these numbers is at or above every floor.
     pub(super) fn permit(&self, labels: &[Label], loaded_at: DbTime) -> bool {
         loaded_at.0 >= self.common.load(Ordering::Acquire)
-            && labels
-                .iter()
-                .all(|label| label.version >= self.of(&label.name))
+            && labels.iter().all(|label| label.version >= self.of(&label.name))
     }
 
     /// Sets the common floor: answers read before `moment` are refused.
@@ -93,26 +85,17 @@ impl Floors {
 
     /// How many floors are held.
     pub(super) fn len(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).len())
-            .sum()
+        self.shards.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 
     fn of(&self, name: &Name) -> i64 {
-        let shard = self
-            .shard(name)
-            .read()
-            .unwrap_or_else(PoisonError::into_inner);
+        let shard = self.shard(name).read().unwrap_or_else(PoisonError::into_inner);
         shard.get(name).map_or(i64::MIN, |floor| floor.version)
     }
 
     fn retain(&self, keep: impl Fn(&Floor) -> bool) {
         for shard in &self.shards {
-            shard
-                .write()
-                .unwrap_or_else(PoisonError::into_inner)
-                .retain(|_, floor| keep(floor));
+            shard.write().unwrap_or_else(PoisonError::into_inner).retain(|_, floor| keep(floor));
         }
     }
 
@@ -126,10 +109,7 @@ mod tests {
     use super::*;
 
     fn label(name: &str, version: i64) -> Label {
-        Label {
-            name: Name::from_ledger(name),
-            version,
-        }
+        Label { name: Name::from_ledger(name), version }
     }
 
     fn open(capacity: usize) -> Floors {
@@ -146,10 +126,7 @@ mod tests {
         }
         assert!(!floors.permit(&[label("product:1", 6)], DbTime(1)));
         assert!(floors.permit(&[label("product:1", 7)], DbTime(1)));
-        assert!(
-            floors.permit(&[label("product:2", 0)], DbTime(1)),
-            "a name without a floor is not refused"
-        );
+        assert!(floors.permit(&[label("product:2", 0)], DbTime(1)), "a name without a floor is not refused");
     }
 
     #[test]
@@ -167,19 +144,9 @@ mod tests {
         floors.raise(&[label("a", 1), label("b", 2)], Duration::from_secs(1));
         floors.raise(&[label("c", 3)], Duration::from_secs(5));
         floors.sweep(Duration::ZERO, Duration::from_secs(4), DbTime(4_000));
-        assert_eq!(
-            floors.len(),
-            1,
-            "only the write that the statement may not have seen is kept by name"
-        );
-        assert!(
-            !floors.permit(&[label("a", 9)], DbTime(3_999)),
-            "read before the statement: refused"
-        );
-        assert!(
-            floors.permit(&[label("a", 1)], DbTime(4_000)),
-            "read after it: has seen those changes"
-        );
+        assert_eq!(floors.len(), 1, "only the write that the statement may not have seen is kept by name");
+        assert!(!floors.permit(&[label("a", 9)], DbTime(3_999)), "read before the statement: refused");
+        assert!(floors.permit(&[label("a", 1)], DbTime(4_000)), "read after it: has seen those changes");
         assert!(!floors.permit(&[label("c", 2)], DbTime(4_000)));
     }
 }

@@ -29,25 +29,13 @@ pub(super) struct GuardedL2 {
 
 impl GuardedL2 {
     pub(super) fn new(backend: Arc<dyn L2>, deadline: Duration, clock: Clock) -> Self {
-        Self {
-            backend,
-            deadline,
-            breaker: Breaker::new(clock),
-        }
+        Self { backend, deadline, breaker: Breaker::new(clock) }
     }
 
-    pub(super) async fn fetch(
-        &self,
-        keys: &[Fetch],
-        token: &str,
-    ) -> Result<Vec<Fetched>, L2Failure> {
+    pub(super) async fn fetch(&self, keys: &[Fetch], token: &str) -> Result<Vec<Fetched>, L2Failure> {
         let answers = self.guarded(self.backend.fetch(keys, token, LEASE)).await?;
         // A backend that answers fewer or more than it was asked must not shift values to other keys.
-        if answers.len() == keys.len() {
-            Ok(answers)
-        } else {
-            Err(L2Failure::Failed)
-        }
+        if answers.len() == keys.len() { Ok(answers) } else { Err(L2Failure::Failed) }
     }
 
     pub(super) async fn fill(&self, fills: &[Fill], token: &str) -> Result<Vec<Filled>, L2Failure> {
@@ -62,10 +50,7 @@ impl GuardedL2 {
         self.breaker.state()
     }
 
-    async fn guarded<R>(
-        &self,
-        call: impl Future<Output = Result<R, L2Error>>,
-    ) -> Result<R, L2Failure> {
+    async fn guarded<R>(&self, call: impl Future<Output = Result<R, L2Error>>) -> Result<R, L2Failure> {
         let permit = self.breaker.admit().ok_or(L2Failure::Skipped)?;
         match tokio::time::timeout(self.deadline, call).await {
             Ok(Ok(answer)) => {

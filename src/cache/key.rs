@@ -87,16 +87,8 @@ impl<T: Cacheable> Key<T> {
     }
 
     fn new(name: Name) -> Self {
-        const {
-            assert!(
-                T::POLICY.max_age.as_nanos() <= MAX_AGE_CAP.as_nanos(),
-                "max_age above MAX_AGE_CAP"
-            )
-        };
-        Self {
-            name,
-            value: PhantomData,
-        }
+        const { assert!(T::POLICY.max_age.as_nanos() <= MAX_AGE_CAP.as_nanos(), "max_age above MAX_AGE_CAP") };
+        Self { name, value: PhantomData }
     }
 }
 
@@ -114,10 +106,7 @@ impl<T> Key<T> {
 
 impl<T> Clone for Key<T> {
     fn clone(&self) -> Self {
-        Self {
-            name: self.name.clone(),
-            value: PhantomData,
-        }
+        Self { name: self.name.clone(), value: PhantomData }
     }
 }
 

@@ -28,11 +28,7 @@ pub(super) struct Held<T> {
 
 impl<T> Clone for Held<T> {
     fn clone(&self) -> Self {
-        Self {
-            entry: Arc::clone(&self.entry),
-            era: self.era,
-            fresh_until: self.fresh_until,
-        }
+        Self { entry: Arc::clone(&self.entry), era: self.era, fresh_until: self.fresh_until }
     }
 }
 
@@ -50,13 +46,7 @@ impl Expiry<Name, Slot> for SlotLifetime {
         Some(slot.lifetime)
     }
 
-    fn expire_after_update(
-        &self,
-        _: &Name,
-        slot: &Slot,
-        _: Instant,
-        _: Option<Duration>,
-    ) -> Option<Duration> {
+    fn expire_after_update(&self, _: &Name, slot: &Slot, _: Instant, _: Option<Duration>) -> Option<Duration> {
         Some(slot.lifetime)
     }
 }
@@ -82,23 +72,11 @@ impl L1 {
     }
 
     /// Keeps an entry for at most `lifetime`.
-    pub(super) fn put<T: Send + Sync + 'static>(
-        &self,
-        key: &Key<T>,
-        held: Held<T>,
-        lifetime: Duration,
-    ) {
+    pub(super) fn put<T: Send + Sync + 'static>(&self, key: &Key<T>, held: Held<T>, lifetime: Duration) {
         if let Some(map) = &self.0 {
             let weight = u32::try_from(weigh(key, &held.entry)).unwrap_or(u32::MAX);
             let held = Arc::new(held);
-            map.insert(
-                key.name().clone(),
-                Slot {
-                    held,
-                    weight,
-                    lifetime,
-                },
-            );
+            map.insert(key.name().clone(), Slot { held, weight, lifetime });
         }
     }
 
@@ -125,10 +103,6 @@ impl L1 {
 
 /// The bytes of an entry: its response once as text and about as much again as a decoded value.
 fn weigh<T>(key: &Key<T>, entry: &Entry<T>) -> usize {
-    let labels: usize = entry
-        .labels
-        .iter()
-        .map(|label| label.name.as_str().len() + 40)
-        .sum();
+    let labels: usize = entry.labels.iter().map(|label| label.name.as_str().len() + 40).sum();
     OVERHEAD + key.as_str().len() + 2 * entry.body.len() + labels
 }

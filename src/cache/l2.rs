@@ -78,12 +78,7 @@ pub struct Invalidation {
 #[async_trait]
 pub trait L2: Send + Sync + 'static {
     /// Fetches each key, in their order; what isn't there is leased to `token` for `lease`, unless somebody else has it.
-    async fn fetch(
-        &self,
-        keys: &[Fetch],
-        token: &str,
-        lease: Duration,
-    ) -> Result<Vec<Fetched>, L2Error>;
+    async fn fetch(&self, keys: &[Fetch], token: &str, lease: Duration) -> Result<Vec<Fetched>, L2Error>;
 
     /// Fills keys that are leased to `token`, in their order.
     async fn fill(&self, fills: &[Fill], token: &str) -> Result<Vec<Filled>, L2Error>;

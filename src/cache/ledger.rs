@@ -13,10 +13,7 @@ use super::{
 
 /// Raises the number of every name, in the transaction of `db`. One statement; sorted, because two writers that lock the same
 /// rows in different orders deadlock.
-pub(super) async fn bump(
-    db: &mut PgConnection,
-    names: &BTreeSet<Name>,
-) -> Result<Vec<Label>, sqlx::Error> {
+pub(super) async fn bump(db: &mut PgConnection, names: &BTreeSet<Name>) -> Result<Vec<Label>, sqlx::Error> {
     let names: Vec<&str> = names.iter().map(Name::as_str).collect();
     let rows = sqlx::query(
         "insert into cache_ledger as ledger (name, ver)
@@ -50,10 +47,7 @@ impl Looker {
     pub(super) async fn connect(pool: &PgPool, limit: Duration) -> Result<Self, sqlx::Error> {
         let options: PgConnectOptions = (*pool.connect_options()).clone();
         let milliseconds = limit.as_millis().to_string();
-        let connection = options
-            .options([("statement_timeout", milliseconds)])
-            .connect()
-            .await?;
+        let connection = options.options([("statement_timeout", milliseconds)]).connect().await?;
         Ok(Self(connection))
     }
 
@@ -87,12 +81,7 @@ impl Looker {
             statement: DbTime(first.try_get("statement")?),
             changes: rows
                 .iter()
-                .filter(|row| {
-                    row.try_get::<Option<String>, _>("name")
-                        .ok()
-                        .flatten()
-                        .is_some()
-                })
+                .filter(|row| row.try_get::<Option<String>, _>("name").ok().flatten().is_some())
                 .map(label)
                 .collect::<Result<_, _>>()?,
         })
@@ -115,15 +104,12 @@ impl Looker {
         .bind(Fence::memory().as_secs_f64())
         .fetch_optional(&mut self.0)
         .await?;
-        row.map(|row| Ok((row.try_get("snapshot")?, DbTime(row.try_get("taken_at")?))))
-            .transpose()
+        row.map(|row| Ok((row.try_get("snapshot")?, DbTime(row.try_get("taken_at")?)))).transpose()
     }
 
     /// Names this life of the database, if nobody has yet.
     pub(super) async fn name_era(&mut self) -> Result<(), sqlx::Error> {
-        sqlx::query("insert into cache_era default values on conflict do nothing")
-            .execute(&mut self.0)
-            .await?;
+        sqlx::query("insert into cache_era default values on conflict do nothing").execute(&mut self.0).await?;
         Ok(())
     }
 
@@ -147,8 +133,5 @@ impl Looker {
 }
 
 fn label(row: &sqlx::postgres::PgRow) -> Result<Label, sqlx::Error> {
-    Ok(Label {
-        name: Name::from_ledger(row.try_get("name")?),
-        version: row.try_get("ver")?,
-    })
+    Ok(Label { name: Name::from_ledger(row.try_get("name")?), version: row.try_get("ver")? })
 }

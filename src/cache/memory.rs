@@ -34,19 +34,14 @@ struct Slot {
 impl MemoryL2 {
     /// An empty store whose lifetimes end by `clock`.
     pub fn new(clock: Clock) -> Self {
-        Self {
-            clock,
-            slots: Arc::default(),
-        }
+        Self { clock, slots: Arc::default() }
     }
 
     /// All keys that hold a value, for looking in from outside.
     pub fn keys(&self) -> Vec<String> {
         let now = self.clock.now();
         let slots = self.lock();
-        let filled = slots
-            .iter()
-            .filter(|(_, slot)| slot.value.is_some() && slot.expires > now);
+        let filled = slots.iter().filter(|(_, slot)| slot.value.is_some() && slot.expires > now);
         filled.map(|(key, _)| key.clone()).collect()
     }
 
@@ -65,14 +60,9 @@ impl MemoryL2 {
         let slot = slots.entry(fetch.key.clone()).or_default();
         match (&slot.value, &slot.lease) {
             (Some((order, value)), _) if *order >= slot.floor.max(fetch.min_order) => {
-                Fetched::Hit {
-                    order: *order,
-                    value: value.clone(),
-                }
+                Fetched::Hit { order: *order, value: value.clone() }
             }
-            (_, Some((holder, until))) if holder != token && *until > now => {
-                Fetched::Busy(*until - now)
-            }
+            (_, Some((holder, until))) if holder != token && *until > now => Fetched::Busy(*until - now),
             _ => {
                 slot.lease = Some((token.to_owned(), now + lease));
                 slot.expires = slot.expires.max(now + lease);
@@ -87,11 +77,7 @@ impl MemoryL2 {
         let Some(slot) = slots.get_mut(&fill.key) else {
             return Filled::LeaseLost;
         };
-        if slot
-            .lease
-            .as_ref()
-            .is_none_or(|(holder, _)| holder != token)
-        {
+        if slot.lease.as_ref().is_none_or(|(holder, _)| holder != token) {
             return Filled::LeaseLost;
         }
         slot.lease = None;
@@ -119,23 +105,12 @@ impl MemoryL2 {
 
 #[async_trait]
 impl L2 for MemoryL2 {
-    async fn fetch(
-        &self,
-        keys: &[Fetch],
-        token: &str,
-        lease: Duration,
-    ) -> Result<Vec<Fetched>, L2Error> {
-        Ok(keys
-            .iter()
-            .map(|fetch| self.fetch_one(fetch, token, lease))
-            .collect())
+    async fn fetch(&self, keys: &[Fetch], token: &str, lease: Duration) -> Result<Vec<Fetched>, L2Error> {
+        Ok(keys.iter().map(|fetch| self.fetch_one(fetch, token, lease)).collect())
     }
 
     async fn fill(&self, fills: &[Fill], token: &str) -> Result<Vec<Filled>, L2Error> {
-        Ok(fills
-            .iter()
-            .map(|fill| self.fill_one(fill, token))
-            .collect())
+        Ok(fills.iter().map(|fill| self.fill_one(fill, token)).collect())
     }
 
     async fn invalidate(&self, keys: &[Invalidation]) -> Result<(), L2Error> {

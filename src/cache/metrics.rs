@@ -60,9 +60,7 @@ impl CacheMetrics {
     pub(super) fn new() -> Self {
         Self {
             requests: Family::default(),
-            duration: Family::new_with_constructor(|| {
-                Histogram::new(exponential_buckets(0.000_001, 4.0, 12))
-            }),
+            duration: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_001, 4.0, 12))),
             invalidations: Family::default(),
             l2_calls: Family::default(),
             fills: Family::default(),
@@ -71,33 +69,23 @@ impl CacheMetrics {
 
     /// One read of the cache, under exactly one outcome.
     pub(super) fn read(&self, pattern: &'static str, outcome: Outcome, took: Duration) {
-        self.requests
-            .get_or_create(&Request { pattern, outcome })
-            .inc();
+        self.requests.get_or_create(&Request { pattern, outcome }).inc();
         let tier = match outcome {
             Outcome::L1Hit => "l1",
             Outcome::L2Hit => "l2",
             _ => "load",
         };
-        self.duration
-            .get_or_create(&Tier { pattern, tier })
-            .observe(took.as_secs_f64());
+        self.duration.get_or_create(&Tier { pattern, tier }).observe(took.as_secs_f64());
     }
 
     /// One name whose number a committed write of this instance raised.
     pub(super) fn invalidated(&self, pattern: &str) {
-        self.invalidations
-            .get_or_create(&Pattern {
-                pattern: pattern.to_owned(),
-            })
-            .inc();
+        self.invalidations.get_or_create(&Pattern { pattern: pattern.to_owned() }).inc();
     }
 
     /// One call of L2: `ok`, `failed` or `skipped`.
     pub(super) fn l2_call(&self, operation: &'static str, result: &'static str) {
-        self.l2_calls
-            .get_or_create(&Operation { operation, result })
-            .inc();
+        self.l2_calls.get_or_create(&Operation { operation, result }).inc();
     }
 
     /// One value handed in to L2: kept, or refused and why.
@@ -113,17 +101,11 @@ impl CacheMetrics {
 
     /// How often reads of `pattern` had `outcome`.
     pub(super) fn reads(&self, pattern: &'static str, outcome: Outcome) -> u64 {
-        self.requests
-            .get(&Request { pattern, outcome })
-            .map_or(0, |counter| counter.get())
+        self.requests.get(&Request { pattern, outcome }).map_or(0, |counter| counter.get())
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register(
-            "cache_requests",
-            "Reads of the cache by key pattern and outcome",
-            self.requests.clone(),
-        );
+        registry.register("cache_requests", "Reads of the cache by key pattern and outcome", self.requests.clone());
         registry.register_with_unit(
             "cache_read_duration",
             "Time of a read by key pattern and the tier that answered",
@@ -135,16 +117,8 @@ impl CacheMetrics {
             "Names invalidated by committed writes of this instance",
             self.invalidations.clone(),
         );
-        registry.register(
-            "cache_l2_fills",
-            "Values handed in to L2, kept or refused",
-            self.fills.clone(),
-        );
-        registry.register(
-            "cache_l2_calls",
-            "Calls of L2 by operation and result",
-            self.l2_calls.clone(),
-        );
+        registry.register("cache_l2_fills", "Values handed in to L2, kept or refused", self.fills.clone());
+        registry.register("cache_l2_calls", "Calls of L2 by operation and result", self.l2_calls.clone());
     }
 }
 
@@ -158,38 +132,16 @@ impl Collector for Gauges {
             return Ok(());
         };
         let (bytes, entries) = cache.l1.size();
-        let trust_age = cache
-            .fence
-            .since_look()
-            .map_or(f64::INFINITY, |age| age.as_secs_f64());
-        let open = cache
-            .l2
-            .as_ref()
-            .is_some_and(|l2| l2.breaker() != BreakerState::Closed);
+        let trust_age = cache.fence.since_look().map_or(f64::INFINITY, |age| age.as_secs_f64());
+        let open = cache.l2.as_ref().is_some_and(|l2| l2.breaker() != BreakerState::Closed);
         let values = [
             ("cache_l1_bytes", "Bytes held in L1", bytes as f64),
-            (
-                "cache_l1_capacity_bytes",
-                "Capacity of L1",
-                cache.l1_bytes as f64,
-            ),
+            ("cache_l1_capacity_bytes", "Capacity of L1", cache.l1_bytes as f64),
             ("cache_l1_entries", "Entries held in L1", entries as f64),
             ("cache_floors", "Floors held", cache.fence.floors() as f64),
-            (
-                "cache_trust_age_seconds",
-                "Time since the ledger was last looked at",
-                trust_age,
-            ),
-            (
-                "cache_trusted",
-                "1 while tiers may be used",
-                f64::from(cache.fence.trusted()),
-            ),
-            (
-                "cache_l2_breaker_open",
-                "1 while L2 is skipped or probed",
-                f64::from(open),
-            ),
+            ("cache_trust_age_seconds", "Time since the ledger was last looked at", trust_age),
+            ("cache_trusted", "1 while tiers may be used", f64::from(cache.fence.trusted())),
+            ("cache_l2_breaker_open", "1 while L2 is skipped or probed", f64::from(open)),
         ];
         for (name, help, value) in values {
             let gauge = ConstGauge::new(value);

@@ -41,6 +41,7 @@ mod policy;
 mod read;
 mod redis;
 mod shared;
+mod stats;
 mod tail;
 mod warmer;
 mod write;
@@ -66,6 +67,7 @@ pub use self::{
     outcome::Outcome,
     policy::{Cacheable, Format, L1_LIFETIME_CAP, MAX_AGE_CAP, Policy},
     redis::RedisL2,
+    stats::{CacheStats, L1Stats, PatternStats},
     warmer::{CacheWarmer, WarmerReport, WarmingResult},
     write::Write,
 };
@@ -169,16 +171,7 @@ impl Cache {
     /// Sets the cache up and starts following the ledger in the background. Waits for nothing: until the first look at the
     /// ledger succeeds, reads go to the database.
     pub fn start(config: CacheConfig, db: PgPool) -> Self {
-        let CacheConfig {
-            namespace,
-            l1_bytes,
-            l2,
-            l2_deadline,
-            trust,
-            poll,
-            clock,
-            policies,
-        } = config;
+        let CacheConfig { namespace, l1_bytes, l2, l2_deadline, trust, poll, clock, policies } = config;
         let l1 = Arc::new(L1::new(l1_bytes));
         let fence = Arc::new(Fence::new(clock.clone(), trust));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -208,9 +201,7 @@ impl Cache {
             _stop_when_dropped: stop.clone().drop_guard(),
             stop,
         };
-        Self {
-            inner: Arc::new(inner),
-        }
+        Self { inner: Arc::new(inner) }
     }
 
     /// Whether the tiers may be used at the moment.
@@ -226,28 +217,6 @@ impl Cache {
     /// The policies of all cached types.
     pub fn policies(&self) -> &[Policy] {
         &self.inner.policies
-    }
-
-    /// Bytes and entries in L1.
-    pub fn l1_size(&self) -> (u64, u64) {
-        self.inner.l1.size()
-    }
-
-    /// Capacity of L1 in bytes.
-    pub fn l1_capacity(&self) -> u64 {
-        self.inner.l1_bytes
-    }
-
-    /// Floors held.
-    pub fn floors(&self) -> usize {
-        self.inner.fence.floors()
-    }
-
-    /// How often reads of a pattern had each outcome.
-    pub fn reads(&self, pattern: &'static str) -> impl Iterator<Item = (Outcome, u64)> {
-        Outcome::ALL
-            .into_iter()
-            .map(move |o| (o, self.inner.metrics.reads(pattern, o)))
     }
 
     /// Shows what the cache counts in `registry`.
@@ -266,12 +235,6 @@ impl Cache {
     /// The key in L2: format and era are part of it, so that neither another build's entries nor those of another life of the
     /// database are ever found.
     fn l2_key(&self, name: &Name, era: &Era) -> String {
-        format!(
-            "{}:{}:{}:{}",
-            self.inner.namespace,
-            codec::REVISION,
-            era.name,
-            name
-        )
+        format!("{}:{}:{}:{}", self.inner.namespace, codec::REVISION, era.name, name)
     }
 }

@@ -45,30 +45,18 @@ pub struct Policy {
 impl Policy {
     /// Age at which an answer of this type is never served again: shorter for a known absence.
     pub(super) fn max_age(&self, absent: bool) -> Duration {
-        if absent {
-            self.absent.min(self.max_age)
-        } else {
-            self.max_age
-        }
+        if absent { self.absent.min(self.max_age) } else { self.max_age }
     }
 
     /// Lifetime in L1, shortened by jitter.
     pub(super) fn l1_lifetime(&self, absent: bool) -> Duration {
-        let lifetime = if absent {
-            self.absent.min(self.l1)
-        } else {
-            self.l1
-        };
+        let lifetime = if absent { self.absent.min(self.l1) } else { self.l1 };
         self.jittered(lifetime.min(L1_LIFETIME_CAP))
     }
 
     /// Lifetime in L2, shortened by jitter.
     pub(super) fn l2_lifetime(&self, absent: bool) -> Duration {
-        let lifetime = if absent {
-            self.absent.min(self.l2)
-        } else {
-            self.l2
-        };
+        let lifetime = if absent { self.absent.min(self.l2) } else { self.l2 };
         self.jittered(lifetime.min(self.max_age))
     }
 

@@ -47,12 +47,7 @@ impl Cache {
     /// # Errors
     /// Only those of `load`: that L2 can't fail a read is in the signature. An error goes to everyone who waited for that load,
     /// and is not cached.
-    pub async fn get_or_load<T, E, F, Fut>(
-        &self,
-        key: &Key<T>,
-        reuse: Reuse,
-        load: F,
-    ) -> Result<Read<T>, E>
+    pub async fn get_or_load<T, E, F, Fut>(&self, key: &Key<T>, reuse: Reuse, load: F) -> Result<Read<T>, E>
     where
         T: Cacheable,
         E: Clone + From<LoadAborted> + Send + Sync + 'static,
@@ -62,21 +57,10 @@ impl Cache {
         let begun = self.inner.clock.now();
         let found = match reuse {
             Reuse::Allowed => self.read_through(key, load).await,
-            Reuse::Refresh => {
-                self.load_apart(key, load, Outcome::Bypass, Filling::Unleased)
-                    .await
-            }
-            Reuse::NoStore => {
-                self.load_apart(key, load, Outcome::Bypass, Filling::Nothing)
-                    .await
-            }
+            Reuse::Refresh => self.load_apart(key, load, Outcome::Bypass, Filling::Unleased).await,
+            Reuse::NoStore => self.load_apart(key, load, Outcome::Bypass, Filling::Nothing).await,
         };
-        self.count::<T>(
-            found
-                .as_ref()
-                .map_or(Outcome::Failed, |(_, outcome)| *outcome),
-            begun,
-        );
+        self.count::<T>(found.as_ref().map_or(Outcome::Failed, |(_, outcome)| *outcome), begun);
         found.map(|found| self.answer(found))
     }
 
@@ -108,17 +92,11 @@ impl Cache {
                 }
             }
         }
-        self.load_apart(key, load, Outcome::LoadedFenced, Filling::L1)
-            .await
+        self.load_apart(key, load, Outcome::LoadedFenced, Filling::L1).await
     }
 
     /// The flight: L2, else the database.
-    async fn fetch_or_load<T, E, F, Fut>(
-        &self,
-        key: &Key<T>,
-        load: F,
-        missed: Missed,
-    ) -> Result<Found<T>, E>
+    async fn fetch_or_load<T, E, F, Fut>(&self, key: &Key<T>, load: F, missed: Missed) -> Result<Found<T>, E>
     where
         T: Cacheable,
         E: From<LoadAborted>,
@@ -160,9 +138,7 @@ impl Cache {
         self.inner.fence.wait_trusted(TRUST_WAIT).await;
         let held = self.inner.l1.get(key).ok_or(Outcome::LoadedCold)?;
         match self.judge(&held) {
-            Verdict::Serve if self.inner.clock.now() >= held.fresh_until => {
-                Err(Outcome::LoadedExpired)
-            }
+            Verdict::Serve if self.inner.clock.now() >= held.fresh_until => Err(Outcome::LoadedExpired),
             verdict => verdict.admit(Held::clone(&held)),
         }
     }
@@ -182,16 +158,8 @@ impl Cache {
     }
 
     /// An entry of a loaded value.
-    pub(super) fn held<T: Cacheable>(
-        &self,
-        loaded: Loaded<T>,
-        era: &Era,
-    ) -> Result<Held<T>, LoadAborted> {
-        let Loaded {
-            value,
-            labels,
-            loaded_at,
-        } = loaded;
+    pub(super) fn held<T: Cacheable>(&self, loaded: Loaded<T>, era: &Era) -> Result<Held<T>, LoadAborted> {
+        let Loaded { value, labels, loaded_at } = loaded;
         let entry = codec::entry(value, labels.into(), loaded_at).map_err(|error| {
             tracing::error!(%error, pattern = T::POLICY.pattern, "a value can't be encoded");
             LoadAborted
@@ -202,11 +170,7 @@ impl Cache {
     /// Gives an entry its lifetime in L1.
     pub(super) fn hold<T: Cacheable>(&self, entry: Arc<Entry<T>>, era: &Era) -> Held<T> {
         let lifetime = T::POLICY.l1_lifetime(entry.value.is_none());
-        Held {
-            entry,
-            era: era.number,
-            fresh_until: self.inner.clock.now() + lifetime,
-        }
+        Held { entry, era: era.number, fresh_until: self.inner.clock.now() + lifetime }
     }
 
     pub(super) fn put_l1<T: Cacheable>(&self, key: &Key<T>, held: &Held<T>) {
@@ -216,16 +180,9 @@ impl Cache {
 
     /// The serve rule for an entry of type `T`.
     pub(super) fn judge<T: Cacheable>(&self, held: &Held<T>) -> Verdict {
-        let Entry {
-            value,
-            labels,
-            loaded_at,
-            ..
-        } = &*held.entry;
+        let Entry { value, labels, loaded_at, .. } = &*held.entry;
         let max_age = T::POLICY.max_age(value.is_none());
-        self.inner
-            .fence
-            .judge(labels, *loaded_at, held.era, max_age)
+        self.inner.fence.judge(labels, *loaded_at, held.era, max_age)
     }
 
     pub(super) fn count<T: Cacheable>(&self, outcome: Outcome, begun: Duration) {
@@ -235,12 +192,7 @@ impl Cache {
 
     pub(super) fn answer<T>(&self, (held, outcome): Found<T>) -> Read<T> {
         let fresh_for = held.fresh_until.saturating_sub(self.inner.clock.now());
-        Read {
-            age: self.inner.fence.age(held.entry.loaded_at),
-            entry: held.entry,
-            outcome,
-            fresh_for,
-        }
+        Read { age: self.inner.fence.age(held.entry.loaded_at), entry: held.entry, outcome, fresh_for }
     }
 }
 

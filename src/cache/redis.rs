@@ -15,8 +15,8 @@ use async_trait::async_trait;
 use deadpool_redis::{
     Manager, Pool, PoolConfig, Runtime, Timeouts,
     redis::{
-        self, AsyncConnectionConfig, ErrorKind, FromRedisValue, Pipeline, Script, ServerErrorKind,
-        Value, aio::MultiplexedConnection,
+        self, AsyncConnectionConfig, ErrorKind, FromRedisValue, Pipeline, Script, ServerErrorKind, Value,
+        aio::MultiplexedConnection,
     },
 };
 
@@ -47,21 +47,12 @@ impl RedisL2 {
     /// # Errors
     /// When the URL isn't one that Redis' client understands.
     pub fn new(url: &str) -> Result<Self, L2Error> {
-        let connection = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(CONNECT))
-            .set_response_timeout(Some(RESPONSE));
+        let connection =
+            AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(RESPONSE));
         let manager = Manager::new_with_config(url, connection).map_err(failed)?;
-        let timeouts = Timeouts {
-            wait: Some(CONNECT),
-            create: Some(CONNECT),
-            recycle: Some(RESPONSE),
-        };
+        let timeouts = Timeouts { wait: Some(CONNECT), create: Some(CONNECT), recycle: Some(RESPONSE) };
         let pool = Pool::builder(manager)
-            .config(PoolConfig {
-                max_size: 1,
-                timeouts,
-                ..PoolConfig::default()
-            })
+            .config(PoolConfig { max_size: 1, timeouts, ..PoolConfig::default() })
             .runtime(Runtime::Tokio1)
             .build()
             .map_err(failed)?;
@@ -83,9 +74,7 @@ impl RedisL2 {
         }
         let this = self.clone();
         let seen = this.0.attempts.load(Ordering::Acquire);
-        tokio::spawn(async move { this.connect(seen).await })
-            .await
-            .map_err(failed)?
+        tokio::spawn(async move { this.connect(seen).await }).await.map_err(failed)?
     }
 
     async fn connect(&self, seen: u64) -> Result<MultiplexedConnection, L2Error> {
@@ -103,11 +92,7 @@ impl RedisL2 {
     }
 
     fn current(&self) -> Option<MultiplexedConnection> {
-        self.0
-            .shared
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone()
+        self.0.shared.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Passes an answer on; after a failure of the connection itself the next call makes a new one.
@@ -123,19 +108,11 @@ impl RedisL2 {
 
 #[async_trait]
 impl L2 for RedisL2 {
-    async fn fetch(
-        &self,
-        keys: &[Fetch],
-        token: &str,
-        lease: Duration,
-    ) -> Result<Vec<Fetched>, L2Error> {
+    async fn fetch(&self, keys: &[Fetch], token: &str, lease: Duration) -> Result<Vec<Fetched>, L2Error> {
         let mut pipeline = redis::pipe();
         for Fetch { key, min_order } in keys {
             let lease = lease.as_millis() as u64;
-            self.call(&mut pipeline, &self.0.fetch, key)
-                .arg(token)
-                .arg(lease)
-                .arg(min_order);
+            self.call(&mut pipeline, &self.0.fetch, key).arg(token).arg(lease).arg(min_order);
         }
         let answers: Vec<Vec<Value>> = self.run(&self.0.fetch, &pipeline).await?;
         answers.into_iter().map(fetched).collect()
@@ -143,12 +120,7 @@ impl L2 for RedisL2 {
 
     async fn fill(&self, fills: &[Fill], token: &str) -> Result<Vec<Filled>, L2Error> {
         let mut pipeline = redis::pipe();
-        for Fill {
-            key,
-            value,
-            lifetime,
-        } in fills
-        {
+        for Fill { key, value, lifetime } in fills {
             let call = self.call(&mut pipeline, &self.0.fill, key).arg(token);
             if let Some((order, value)) = value {
                 let lifetime = lifetime.as_millis().max(1) as u64;
@@ -164,35 +136,22 @@ impl L2 for RedisL2 {
         for Invalidation { key, order } in keys {
             self.call(&mut pipeline, &self.0.invalidate, key).arg(order);
         }
-        self.run::<Vec<i64>>(&self.0.invalidate, &pipeline)
-            .await
-            .map(|_| ())
+        self.run::<Vec<i64>>(&self.0.invalidate, &pipeline).await.map(|_| ())
     }
 }
 
 impl RedisL2 {
     /// Adds the call of a script on one key to a pipeline; its arguments follow.
     fn call<'p>(&self, pipeline: &'p mut Pipeline, script: &Script, key: &str) -> &'p mut Pipeline {
-        pipeline
-            .cmd("EVALSHA")
-            .arg(script.get_hash())
-            .arg(1)
-            .arg(key)
+        pipeline.cmd("EVALSHA").arg(script.get_hash()).arg(1).arg(key)
     }
 
     /// Runs a pipeline of calls of one script. Redis forgets scripts when it restarts or fails over: then the script is loaded
     /// and the pipeline is run again, which is safe because none of its calls had been carried out.
-    async fn run<R: FromRedisValue>(
-        &self,
-        script: &Script,
-        calls: &Pipeline,
-    ) -> Result<R, L2Error> {
+    async fn run<R: FromRedisValue>(&self, script: &Script, calls: &Pipeline) -> Result<R, L2Error> {
         let mut connection = self.connection().await?;
         let mut answer = calls.query_async(&mut connection).await;
-        if answer
-            .as_ref()
-            .is_err_and(|error: &redis::RedisError| error.kind() == NO_SCRIPT)
-        {
+        if answer.as_ref().is_err_and(|error: &redis::RedisError| error.kind() == NO_SCRIPT) {
             self.checked(script.prepare_invoke().load_async(&mut connection).await)?;
             answer = calls.query_async(&mut connection).await;
         }
@@ -206,10 +165,7 @@ fn fetched(answer: Vec<Value>) -> Result<Fetched, L2Error> {
     let mut parts = answer.into_iter();
     let verb: String = part(&mut parts)?;
     match verb.as_str() {
-        "hit" => Ok(Fetched::Hit {
-            order: part(&mut parts)?,
-            value: part(&mut parts)?,
-        }),
+        "hit" => Ok(Fetched::Hit { order: part(&mut parts)?, value: part(&mut parts)? }),
         "busy" => Ok(Fetched::Busy(Duration::from_millis(part(&mut parts)?))),
         "leased" => Ok(Fetched::Leased),
         other => Err(L2Error(format!("unknown answer {other:?}"))),
@@ -217,9 +173,7 @@ fn fetched(answer: Vec<Value>) -> Result<Fetched, L2Error> {
 }
 
 fn part<T: FromRedisValue>(parts: &mut impl Iterator<Item = Value>) -> Result<T, L2Error> {
-    let value = parts
-        .next()
-        .ok_or_else(|| L2Error("incomplete answer".into()))?;
+    let value = parts.next().ok_or_else(|| L2Error("incomplete answer".into()))?;
     T::from_redis_value(value).map_err(failed)
 }
 

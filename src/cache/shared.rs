@@ -51,10 +51,7 @@ impl Cache {
             return Err((missed, Filling::L1));
         };
         let mut lease = Lease::new(&self.inner);
-        let mut fetch = Fetch {
-            key: self.l2_key(key.name(), era),
-            min_order: 0,
-        };
+        let mut fetch = Fetch { key: self.l2_key(key.name(), era), min_order: 0 };
         let (give_up, mut refusals) = (self.inner.clock.now() + LEASE, 0);
         loop {
             let answer = l2.fetch(std::slice::from_ref(&fetch), &lease.token).await;
@@ -92,20 +89,14 @@ impl Cache {
             return (missed(), Filling::L1);
         };
         let mut lease = Lease::new(&self.inner);
-        let fetch = |(key, _): &(&Key<T>, _)| Fetch {
-            key: self.l2_key(key.name(), era),
-            min_order: 0,
-        };
+        let fetch = |(key, _): &(&Key<T>, _)| Fetch { key: self.l2_key(key.name(), era), min_order: 0 };
         let fetches: Vec<Fetch> = keys.iter().map(fetch).collect();
         let answer = l2.fetch(&fetches, &lease.token).await;
         self.inner.metrics.l2_call("fetch", l2_result(&answer));
         let answers = match answer {
             Ok(answers) => answers,
             Err(failure) => {
-                return (
-                    keys.iter().map(|_| Err(missed_by(failure))).collect(),
-                    Filling::L1,
-                );
+                return (keys.iter().map(|_| Err(missed_by(failure))).collect(), Filling::L1);
             }
         };
         let mut found = Vec::with_capacity(keys.len());
@@ -124,19 +115,11 @@ impl Cache {
 
     /// Whether L2 may be asked: there is one, and its answers can be judged.
     fn usable_l2(&self, era: &Era) -> Option<&super::GuardedL2> {
-        self.inner
-            .l2
-            .as_ref()
-            .filter(|_| era.number > 0 && self.inner.fence.trusted())
+        self.inner.l2.as_ref().filter(|_| era.number > 0 && self.inner.fence.trusted())
     }
 
     /// Opens and judges what L2 held.
-    fn admit<T: Cacheable>(
-        &self,
-        key: &Key<T>,
-        sealed: &[u8],
-        era: &Era,
-    ) -> Result<Found<T>, Missed> {
+    fn admit<T: Cacheable>(&self, key: &Key<T>, sealed: &[u8], era: &Era) -> Result<Found<T>, Missed> {
         let entry = codec::open(key, sealed).map_err(|error| {
             tracing::debug!(%error, pattern = T::POLICY.pattern, "unreadable entry in L2");
             Outcome::LoadedUnreadable
@@ -148,12 +131,7 @@ impl Cache {
     }
 
     /// Fills the tiers: L1 at once, L2 off the path of the response.
-    pub(super) fn fill<T: Cacheable>(
-        &self,
-        entries: &[(Key<T>, Held<T>)],
-        era: &Era,
-        filling: Filling,
-    ) {
+    pub(super) fn fill<T: Cacheable>(&self, entries: &[(Key<T>, Held<T>)], era: &Era, filling: Filling) {
         if matches!(filling, Filling::Nothing) || entries.is_empty() {
             return;
         }
@@ -161,10 +139,9 @@ impl Cache {
             self.put_l1(key, held);
         }
         let fills: Vec<Fill> = match (&filling, &self.inner.l2) {
-            (Filling::Leased(_) | Filling::Unleased, Some(_)) if era.number > 0 => entries
-                .iter()
-                .filter_map(|(key, held)| self.seal(key, held, era))
-                .collect(),
+            (Filling::Leased(_) | Filling::Unleased, Some(_)) if era.number > 0 => {
+                entries.iter().filter_map(|(key, held)| self.seal(key, held, era)).collect()
+            }
             _ => return,
         };
         let inner = Arc::clone(&self.inner);
@@ -192,11 +169,7 @@ impl Cache {
 impl Lease {
     fn new(inner: &Arc<Inner>) -> Self {
         let token = format!("{:032x}", fastrand::u128(..));
-        Self {
-            inner: Arc::clone(inner),
-            token,
-            keys: Vec::new(),
-        }
+        Self { inner: Arc::clone(inner), token, keys: Vec::new() }
     }
 
     /// Leases those keys of `fills` that hold nothing as new.
@@ -204,13 +177,8 @@ impl Lease {
         let mut lease = Self::new(inner);
         let Some(l2) = &inner.l2 else { return lease };
         let order = |fill: &Fill| fill.value.as_ref().map_or(0, |(order, _)| *order);
-        let fetch = |fill: &Fill| Fetch {
-            key: fill.key.clone(),
-            min_order: order(fill),
-        };
-        let answer = l2
-            .fetch(&fills.iter().map(fetch).collect::<Vec<_>>(), &lease.token)
-            .await;
+        let fetch = |fill: &Fill| Fetch { key: fill.key.clone(), min_order: order(fill) };
+        let answer = l2.fetch(&fills.iter().map(fetch).collect::<Vec<_>>(), &lease.token).await;
         inner.metrics.l2_call("fetch", l2_result(&answer));
         let answers = answer.into_iter().flatten().zip(fills);
         let leased = answers.filter(|(answer, _)| *answer == Fetched::Leased);
@@ -221,8 +189,7 @@ impl Lease {
     /// Fills what is leased, and gives the rest back.
     async fn fill(mut self, mut fills: Vec<Fill>) {
         fills.retain(|fill| self.keys.contains(&fill.key));
-        self.keys
-            .retain(|key| !fills.iter().any(|fill| fill.key == *key));
+        self.keys.retain(|key| !fills.iter().any(|fill| fill.key == *key));
         let Some(l2) = self.inner.l2.as_ref().filter(|_| !fills.is_empty()) else {
             return;
         };
@@ -237,11 +204,7 @@ impl Lease {
 impl std::ops::Drop for Lease {
     fn drop(&mut self) {
         let (inner, token) = (Arc::clone(&self.inner), std::mem::take(&mut self.token));
-        let release = |key| Fill {
-            key,
-            value: None,
-            lifetime: Duration::ZERO,
-        };
+        let release = |key| Fill { key, value: None, lifetime: Duration::ZERO };
         let fills: Vec<Fill> = self.keys.drain(..).map(release).collect();
         if fills.is_empty() || tokio::runtime::Handle::try_current().is_err() {
             return;

@@ -79,9 +79,7 @@ impl Tail {
     ) -> Result<std::convert::Infallible, Interrupted> {
         let connecting = Looker::connect(&self.db, self.limit);
         // Connecting takes several round trips, so it may take longer than a look.
-        let mut looker = tokio::time::timeout(4 * self.limit, connecting)
-            .await
-            .map_err(|_| Interrupted::Late)??;
+        let mut looker = tokio::time::timeout(4 * self.limit, connecting).await.map_err(|_| Interrupted::Late)??;
         let mut housekeeping = self.clock.now();
         loop {
             let sent = self.clock.now();
@@ -120,9 +118,7 @@ impl Tail {
         looker.name_era().await?;
         let horizon = looker.horizon().await?;
         // Without a horizon the first look only has to bring a snapshot: nothing read before the second look is accepted.
-        let since = horizon
-            .as_ref()
-            .map_or(FAR_FUTURE, |(snapshot, _)| snapshot);
+        let since = horizon.as_ref().map_or(FAR_FUTURE, |(snapshot, _)| snapshot);
         let first = self.look(looker, since).await?;
         let second = self.look(looker, &first.snapshot).await?;
         if first.era != second.era {
@@ -134,10 +130,7 @@ impl Tail {
         // look or a later one reports.
         let accept_from = horizon.map_or(second.statement, |(_, taken_at)| taken_at);
         self.fence.begin_era(second.era.clone(), accept_from);
-        let position = Position {
-            era: second.era.clone(),
-            snapshot: second.snapshot.clone(),
-        };
+        let position = Position { era: second.era.clone(), snapshot: second.snapshot.clone() };
         Ok((position, second))
     }
 

@@ -67,20 +67,13 @@ impl CacheWarmer {
                     Ok(Err(_elapsed)) => (0, Some("did not end in time".to_owned())),
                     Err(_panic) => (0, Some("panicked".to_owned())),
                 };
-                WarmerReport {
-                    name,
-                    warmed,
-                    error,
-                }
+                WarmerReport { name, warmed, error }
             });
         }
         let warmers = running.join_all().await;
         WarmingResult {
             warmed: warmers.iter().map(|report| report.warmed).sum(),
-            failed: warmers
-                .iter()
-                .filter(|report| report.error.is_some())
-                .count(),
+            failed: warmers.iter().filter(|report| report.error.is_some()).count(),
             duration_ms: begun.elapsed().as_millis() as u64,
             warmers,
         }

@@ -24,21 +24,14 @@ impl Cache {
     /// When the database can't be reached.
     pub async fn begin(&self) -> Result<Write, sqlx::Error> {
         let transaction = self.inner.db.begin().await?;
-        Ok(Write {
-            cache: self.clone(),
-            transaction,
-            touched: BTreeSet::new(),
-        })
+        Ok(Write { cache: self.clone(), transaction, touched: BTreeSet::new() })
     }
 
     /// Invalidates names of entities or tags that something outside of the service has changed.
     ///
     /// # Errors
     /// When the database can't be reached; then nothing is invalidated.
-    pub async fn invalidate(
-        &self,
-        names: impl IntoIterator<Item = Name>,
-    ) -> Result<(), sqlx::Error> {
+    pub async fn invalidate(&self, names: impl IntoIterator<Item = Name>) -> Result<(), sqlx::Error> {
         let mut write = self.begin().await?;
         names.into_iter().for_each(|name| write.touch(name));
         write.commit().await
@@ -82,10 +75,7 @@ impl Cache {
             return;
         }
         let era = self.inner.fence.era();
-        let change = |label: &Label| Invalidation {
-            key: self.l2_key(&label.name, &era),
-            order: label.version,
-        };
+        let change = |label: &Label| Invalidation { key: self.l2_key(&label.name, &era), order: label.version };
         let stale: Vec<Invalidation> = changes.iter().map(change).collect();
         let inner = Arc::clone(&self.inner);
         self.inner.tasks.spawn(async move {

@@ -1,0 +1,208 @@
+//! Composition root: the one place that knows all parts. Builds them from a [`Config`], runs them, and ends them in order.
+//!
+//! `build` is apart from `run_until` so that a test can ask for free ports (0), read them back and bring its own end.
+
+pub mod database;
+mod server;
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::Router;
+use prometheus_client::registry::Registry;
+use sqlx::PgPool;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    cache::{Cache, CacheConfig, L2, RedisL2},
+    config::Config,
+    domain::{self, orders::service::CachedOrderService, products::service::CachedProductService},
+    http::{self, Services},
+    management::{self, Management, http_metrics::HttpMetrics},
+    readiness::Readiness,
+    shutdown::Countdown,
+    warming,
+};
+use server::{Stop, bind, serve};
+
+/// Deadline of every call of Redis: far above what a healthy one needs, and below what a request would notice.
+const L2_DEADLINE: Duration = Duration::from_millis(20);
+/// Pause between two looks at the ledger; at least five looks fit into the time for which one is trusted.
+const POLL: Duration = Duration::from_millis(50);
+
+/// Why the service can't start, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}\n  {advice}")]
+pub struct StartError {
+    pub what: String,
+    pub advice: String,
+}
+
+/// A built service, bound to its two listeners but not yet serving.
+pub struct App {
+    config: Config,
+    services: Services,
+    public: (TcpListener, SocketAddr, Router),
+    management: (TcpListener, SocketAddr, Router),
+}
+
+/// Starts the cache and puts the services on top of it. Redis need not be there.
+pub fn start_services(config: &Config, db: PgPool) -> Result<Services, StartError> {
+    let cache = Cache::start(
+        CacheConfig {
+            // Instances of different regions never read each other's entries, also when they share a Redis.
+            namespace: format!("{}:{}", config.cache_namespace, config.region),
+            l1_bytes: config.cache_l1_bytes,
+            l2: config.redis_url.as_deref().map(redis).transpose()?,
+            l2_deadline: L2_DEADLINE,
+            trust: config.cache_trust,
+            poll: POLL.min(config.cache_trust / 5),
+            policies: domain::policies(),
+            ..CacheConfig::default()
+        },
+        db.clone(),
+    );
+    Ok(Services {
+        products: CachedProductService::new(cache.clone(), db.clone()),
+        orders: CachedOrderService::new(cache.clone(), db.clone()),
+        cache,
+        db,
+        readiness: Readiness::default(),
+    })
+}
+
+fn redis(url: &str) -> Result<Arc<dyn L2>, StartError> {
+    let redis = RedisL2::new(url).map_err(|_| StartError {
+        // The client's own words may repeat the URL, and with it a password.
+        what: "REDIS_URL is not a URL that the Redis client understands".into(),
+        advice: "Write it as redis://[user:password@]host:port[/database].".into(),
+    })?;
+    Ok(Arc::new(redis))
+}
+
+impl App {
+    /// Connects, migrates, starts the cache, binds both listeners (port 0 takes a free one).
+    pub async fn build(config: Config) -> Result<Self, StartError> {
+        if config.migrate {
+            database::migrate(&config).await?;
+        }
+        let db = database::serving_pool(&config).await?;
+        if !config.migrate {
+            database::expect_migrated(&db).await?;
+        }
+        // Before the cache starts its background work: a taken port then leaves nothing behind.
+        let public = bind(config.bind_addr, "BIND_ADDR").await?;
+        let management = bind(config.management_addr, "MANAGEMENT_ADDR").await?;
+
+        let services = start_services(&config, db.clone())?;
+        let http_metrics = HttpMetrics::default();
+        let mut registry = Registry::default();
+        services.cache.register_metrics(&mut registry);
+        http_metrics.register(&mut registry);
+        management::metrics::register_pool(&mut registry, db);
+
+        let (router, _) = http::router(services.clone(), http_config(&config));
+        let management_router = management::router(Management {
+            cache: services.cache.clone(),
+            products: services.products.clone(),
+            warm_top: config.cache_warm_top,
+            token: config.management_token.as_deref().map(Arc::from),
+            registry: Arc::new(registry),
+        });
+        Ok(Self {
+            public: with_addr(public, http_metrics.around(router))?,
+            management: with_addr(management, management_router)?,
+            config,
+            services,
+        })
+    }
+
+    /// Where the public listener is bound.
+    pub fn addr(&self) -> SocketAddr {
+        self.public.1
+    }
+
+    /// Where the management listener is bound.
+    pub fn management_addr(&self) -> SocketAddr {
+        self.management.1
+    }
+
+    /// The services behind the routes.
+    pub fn services(&self) -> &Services {
+        &self.services
+    }
+
+    /// Serves until `shutdown` is cancelled, then ends in this order, all within SHUTDOWN_TIMEOUT_MS:
+    ///
+    /// 1. Readiness answers 503 (draining) while requests are still served, for SHUTDOWN_DRAIN_MS.
+    /// 2. The public listener and idle connections are closed: no new requests.
+    /// 3. Requests under way finish; those that don't in time are dropped.
+    /// 4. What requests left behind finishes: detached writes and background fills. The cache stops.
+    /// 5. Counted views are written.
+    /// 6. The management listener closes, so the last steps can still be watched; the pool closes.
+    ///
+    /// A step that hangs is cut off, logged, and the next one begins: with Redis or Postgres frozen the end comes in time too.
+    pub async fn run_until(self, shutdown: CancellationToken) -> Result<(), StartError> {
+        let Self { config, services, public, management } = self;
+        announce(&config, public.1, management.1);
+        let (stop, stop_management) = (Stop::default(), Stop::default());
+        let public = tokio::spawn(serve(public.0, public.2, stop.clone()));
+        let management = tokio::spawn(serve(management.0, management.2, stop_management.clone()));
+        let views = tokio::spawn(services.products.views.clone().run(stop.polite.child_token()));
+
+        tokio::select! {
+            _ = warming::warm(&services.products, config.cache_warm_top) => {
+                services.readiness.set_ready();
+                tracing::info!("ready");
+                shutdown.cancelled().await;
+            }
+            () = shutdown.cancelled() => {}
+        }
+
+        let countdown = Countdown::start(config.shutdown_timeout);
+        services.readiness.set_draining();
+        tokio::time::sleep(config.shutdown_drain).await;
+        stop.polite.cancel();
+        let finished = countdown.step("requests under way", 30, async { drop(public.await) }).await;
+        if !finished {
+            stop.now.cancel();
+        }
+        countdown.step("background work of the cache", 20, services.cache.shutdown()).await;
+        countdown.step("views", 10, async { drop(views.await) }).await;
+        stop_management.polite.cancel();
+        countdown.step("management", 5, async { drop(management.await) }).await;
+        stop_management.now.cancel();
+        countdown.step("database pool", 0, services.db.close()).await;
+        tracing::info!("stopped");
+        Ok(())
+    }
+}
+
+fn with_addr(listener: TcpListener, router: Router) -> Result<(TcpListener, SocketAddr, Router), StartError> {
+    let addr = listener.local_addr().map_err(|error| StartError {
+        what: format!("a listener has no address: {error}"),
+        advice: "Set BIND_ADDR and MANAGEMENT_ADDR to addresses of this machine.".into(),
+    })?;
+    Ok((listener, addr, router))
+}
+
+fn http_config(config: &Config) -> http::HttpConfig {
+    http::HttpConfig {
+        cors_origins: config.cors_origins.clone(),
+        request_timeout: config.request_timeout,
+        body_limit: config.body_limit,
+    }
+}
+
+fn announce(config: &Config, public: SocketAddr, management: SocketAddr) {
+    tracing::info!(%public, %management, region = config.region, "listening; explorer at http://{public}/docs");
+    tracing::warn!("no verifier of identities is configured: every request belongs to tenant demo");
+    if config.redis_url.is_none() {
+        tracing::warn!("REDIS_URL is not set: no L2, every instance caches for itself");
+    }
+    if !public.ip().to_canonical().is_loopback() {
+        tracing::warn!(
+            "ALLOW_INSECURE: the public listener can be reached from other machines and nobody is asked who they are"
+        );
+    }
+}

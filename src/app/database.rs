@@ -1,0 +1,145 @@
+//! Reaching Postgres: the pool, waiting for a server that is still starting, migrations. Errors come with advice and never
+//! with the URL, which holds a password.
+
+use std::time::{Duration, Instant};
+
+use sqlx::{
+    Connection, PgConnection, PgPool,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+use super::StartError;
+use crate::config::Config;
+
+/// How long to wait for a Postgres that does not answer yet.
+const PATIENCE: Duration = Duration::from_secs(30);
+const RETRY: Duration = Duration::from_millis(250);
+const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+
+/// A pool for serving: statements end before the request that waits for them does, and a transaction whose client hangs is
+/// rolled back by the server.
+pub async fn serving_pool(config: &Config) -> Result<PgPool, StartError> {
+    let limit = config.request_timeout;
+    let milliseconds = limit.as_millis().to_string();
+    let options = options(config)?.options([
+        ("statement_timeout", milliseconds.as_str()),
+        ("lock_timeout", milliseconds.as_str()),
+        ("idle_in_transaction_session_timeout", milliseconds.as_str()),
+    ]);
+    pool(config, options, (limit / 4).clamp(Duration::from_millis(100), Duration::from_secs(3))).await
+}
+
+/// A pool for work that may take as long as it takes: seeding.
+pub async fn patient_pool(config: &Config) -> Result<PgPool, StartError> {
+    pool(config, options(config)?, Duration::from_secs(30)).await
+}
+
+/// Brings the schema up to date. Any number of instances may do so at once: a lock in Postgres lets one work and the others
+/// wait, so it runs on a connection without time limits.
+///
+/// Migrations that this program doesn't know are left alone: during a rolling deployment, and after going back one release, the
+/// schema may be newer than the program.
+pub async fn migrate(config: &Config) -> Result<(), StartError> {
+    let mut connection = connect_patiently(&options(config)?).await?;
+    let mut migrator = sqlx::migrate!();
+    migrator.set_ignore_missing(true);
+    migrator.run(&mut connection).await.map_err(|error| StartError {
+        what: format!("the schema could not be brought up to date: {error}"),
+        advice: "Mend what the message names; a migration that failed was rolled back, so starting again is safe."
+            .into(),
+    })?;
+    close(connection).await;
+    Ok(())
+}
+
+/// Fails when the schema lacks a migration that this program needs.
+pub async fn expect_migrated(db: &PgPool) -> Result<(), StartError> {
+    let applied: Vec<i64> = sqlx::query_scalar("select version from _sqlx_migrations where success")
+        .fetch_all(db)
+        .await
+        .unwrap_or_default();
+    let missing = sqlx::migrate!().iter().filter(|migration| !applied.contains(&migration.version)).count();
+    match missing {
+        0 => Ok(()),
+        _ => Err(StartError {
+            what: format!("the schema lacks {missing} migrations and DATABASE_MIGRATE is false"),
+            advice: "Run `aside migrate`, or set DATABASE_MIGRATE=true.".into(),
+        }),
+    }
+}
+
+async fn pool(config: &Config, options: PgConnectOptions, acquire: Duration) -> Result<PgPool, StartError> {
+    close(connect_patiently(&options).await?).await;
+    Ok(PgPoolOptions::new()
+        .max_connections(config.database_connections)
+        .acquire_timeout(acquire)
+        .connect_lazy_with(options))
+}
+
+fn options(config: &Config) -> Result<PgConnectOptions, StartError> {
+    let options: PgConnectOptions = config.database_url.parse().map_err(|_| StartError {
+        what: "DATABASE_URL is not a URL of a Postgres database".into(),
+        advice: "Give one such as postgres://user:password@host:5432/database.".into(),
+    })?;
+    Ok(options.application_name("aside"))
+}
+
+/// Connects, and waits for a server that is not there yet; a server that says no is an error at once.
+async fn connect_patiently(options: &PgConnectOptions) -> Result<PgConnection, StartError> {
+    let begun = Instant::now();
+    let mut told = false;
+    loop {
+        let connecting = tokio::time::timeout(CONNECT_LIMIT, PgConnection::connect_with(options));
+        let error = match connecting.await {
+            Ok(Ok(connection)) => return Ok(connection),
+            Ok(Err(error)) => error,
+            Err(_) => sqlx::Error::PoolTimedOut,
+        };
+        if !may_pass(&error) || begun.elapsed() >= PATIENCE {
+            return Err(unreachable(options, &error));
+        }
+        if !told {
+            told = true;
+            let patience = PATIENCE.as_secs();
+            tracing::warn!(
+                host = options.get_host(),
+                port = options.get_port(),
+                "waiting up to {patience} s for Postgres: {error}"
+            );
+        }
+        tokio::time::sleep(RETRY).await;
+    }
+}
+
+/// Whether waiting may help: nobody listens yet, the server is starting, or has no free connection at the moment.
+fn may_pass(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
+        sqlx::Error::Database(error) => matches!(error.code().as_deref(), Some("57P03" | "53300")),
+        _ => false,
+    }
+}
+
+fn unreachable(options: &PgConnectOptions, error: &sqlx::Error) -> StartError {
+    let (host, port) = (options.get_host(), options.get_port());
+    let database = options.get_database().unwrap_or("(named like the user)");
+    let code = error.as_database_error().and_then(|error| error.code());
+    let advice = match code.as_deref() {
+        Some("28P01" | "28000") => "Check user and password in DATABASE_URL.".into(),
+        Some("3D000") => {
+            format!("Create the database (createdb -h {host} -p {port} {database}), or name another in DATABASE_URL.")
+        }
+        _ => "Start Postgres, or set DATABASE_URL to one that runs.".into(),
+    };
+    let why = match error {
+        sqlx::Error::PoolTimedOut => format!("no answer within {} s", CONNECT_LIMIT.as_secs()),
+        error => error.to_string(),
+    };
+    StartError { what: format!("Postgres at {host}:{port}, database {database}: {why}"), advice }
+}
+
+async fn close(connection: PgConnection) {
+    if let Err(error) = connection.close().await {
+        tracing::debug!(%error, "a connection was not closed properly");
+    }
+}

@@ -1,0 +1,71 @@
+//! The cache at a glance, for people and scripts: what the metrics say, without a time series database.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{BreakerState, Cache, guard::GuardedL2, outcome::Outcome};
+
+/// What the cache holds and how its reads ended since the start.
+#[derive(Clone, Debug, Serialize)]
+pub struct CacheStats {
+    /// Whether the tiers may be used at the moment.
+    pub trusted: bool,
+    /// Milliseconds since the ledger was last looked at; `None` before the first time.
+    pub trust_age_ms: Option<u64>,
+    /// Floors held.
+    pub floors: usize,
+    /// The tier in this process.
+    pub l1: L1Stats,
+    /// The shared tier's breaker; `None` without an L2.
+    pub l2_breaker: Option<BreakerState>,
+    /// Reads by key pattern.
+    pub patterns: BTreeMap<&'static str, PatternStats>,
+}
+
+/// Size of L1.
+#[derive(Clone, Debug, Serialize)]
+pub struct L1Stats {
+    /// Bytes held, as weighed.
+    pub bytes: u64,
+    /// Bytes that may be held.
+    pub capacity_bytes: u64,
+    /// Entries held.
+    pub entries: u64,
+}
+
+/// Reads of one key pattern.
+#[derive(Clone, Debug, Serialize)]
+pub struct PatternStats {
+    /// Reads that a tier answered, as a part of all; `None` before the first read.
+    pub hit_ratio: Option<f64>,
+    /// How many reads had each outcome; outcomes that never occurred are left out.
+    pub outcomes: BTreeMap<&'static str, u64>,
+}
+
+impl Cache {
+    /// The cache at a glance.
+    pub fn stats(&self) -> CacheStats {
+        let inner = &self.inner;
+        let (bytes, entries) = inner.l1.size();
+        CacheStats {
+            trusted: inner.fence.trusted(),
+            trust_age_ms: inner.fence.since_look().map(|age| age.as_millis() as u64),
+            floors: inner.fence.floors(),
+            l1: L1Stats { bytes, capacity_bytes: inner.l1_bytes, entries },
+            l2_breaker: inner.l2.as_ref().map(GuardedL2::breaker),
+            patterns: inner.policies.iter().map(|policy| (policy.pattern, self.pattern(policy.pattern))).collect(),
+        }
+    }
+
+    fn pattern(&self, pattern: &'static str) -> PatternStats {
+        let count = |outcome| (outcome, self.inner.metrics.reads(pattern, outcome));
+        let counts: Vec<(Outcome, u64)> = Outcome::ALL.into_iter().map(count).filter(|(_, n)| *n > 0).collect();
+        let sum = |of: fn(Outcome) -> bool| counts.iter().filter(|(o, _)| of(*o)).map(|(_, n)| n).sum::<u64>();
+        let (all, hits) = (sum(|_| true), sum(Outcome::is_hit));
+        PatternStats {
+            hit_ratio: (all > 0).then(|| hits as f64 / all as f64),
+            outcomes: counts.into_iter().map(|(outcome, n)| (outcome.as_str(), n)).collect(),
+        }
+    }
+}

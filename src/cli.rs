@@ -1,0 +1,205 @@
+//! The command line: subcommands, and the settings as flags. Standard output holds the answer of a subcommand and nothing else.
+
+use std::{
+    io::{self, IsTerminal, Read, Write},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
+    path::PathBuf,
+    time::Duration,
+};
+
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::{
+    app::{self, App, StartError, database},
+    cache::WarmingResult,
+    config::{Config, LogConfig, LogFormat, Settings, WrongSettings, env_example, unknown_names},
+    http, seed, shutdown, telemetry, warming,
+};
+
+/// Longest wait of `healthcheck` for each of connecting, sending and reading.
+const HEALTHCHECK_LIMIT: Duration = Duration::from_secs(3);
+
+/// Orders and products over HTTP, cached in two tiers, and never stale: Redis is never believed.
+#[derive(Parser)]
+#[command(name = "aside", version, next_line_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    settings: Settings,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serve until SIGTERM or SIGINT (what happens without a subcommand)
+    Serve,
+    /// Bring the schema of the database up to date
+    Migrate,
+    /// Load real products and orders: the sample that comes with the program, or the full set
+    Seed {
+        /// Folder of the full set of data
+        #[arg(long, value_name = "DIR")]
+        full: Option<PathBuf>,
+    },
+    /// Load the most viewed products into Redis, for all instances
+    Warm,
+    /// Print the OpenAPI document
+    Openapi,
+    /// Ask the running service whether it is ready: exit status 0 or 1
+    Healthcheck,
+    /// Print .env.example
+    #[command(hide = true)]
+    EnvExample,
+}
+
+/// Why a subcommand ended badly.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    #[error("{0}\n  See aside --help for every setting.")]
+    Settings(#[from] WrongSettings),
+    #[error("{0}")]
+    Start(#[from] StartError),
+    #[error("{0}")]
+    Seed(String),
+    #[error("not ready: {0}")]
+    NotReady(String),
+    #[error("{0}")]
+    Io(#[from] io::Error),
+}
+
+impl Failure {
+    /// 2 when the service was told something wrong, 1 when something else went wrong.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Settings(_) => 2,
+            _ => 1,
+        }
+    }
+}
+
+/// The definition of the command line.
+pub fn command() -> clap::Command {
+    // Values of the environment may be secrets, so --help shows names only.
+    Cli::command().mut_args(|arg| match arg.get_env() {
+        Some(_) => arg.global(true).hide_env_values(true),
+        None => arg,
+    })
+}
+
+/// Does what the command line says.
+pub async fn run() -> Result<(), Failure> {
+    let matches = command().get_matches();
+    let Cli { command, settings } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    match command.unwrap_or(Command::Serve) {
+        Command::Openapi => print(&http::openapi().to_pretty_json().map_err(io::Error::other)?),
+        Command::EnvExample => print(env_example().trim_end()),
+        Command::Healthcheck => healthcheck(settings.public_addr()?),
+        Command::Serve => serve(checked(settings)?).await,
+        Command::Migrate => Ok(database::migrate(&checked(settings)?).await?),
+        Command::Seed { full } => load_seed(checked(settings)?, full).await,
+        Command::Warm => warm(checked(settings)?).await,
+    }
+}
+
+/// Checks the settings and starts logging.
+fn checked(settings: Settings) -> Result<Config, WrongSettings> {
+    let (config, LogConfig { filter, format }) = settings.check()?;
+    let json = match format {
+        Some(format) => format == LogFormat::Json,
+        None => !io::stderr().is_terminal(),
+    };
+    telemetry::init(&filter, json);
+    telemetry::log_panics();
+    for name in unknown_names(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+        tracing::warn!(name, "this variable is not a setting of the service and has no effect");
+    }
+    tracing::debug!(?config, "settings");
+    Ok(config)
+}
+
+async fn serve(config: Config) -> Result<(), Failure> {
+    let asked = shutdown::on_signal()?;
+    let app = tokio::select! {
+        app = App::build(config) => app?,
+        // Nothing was promised to anybody yet.
+        () = asked.cancelled() => return Ok(()),
+    };
+    Ok(app.run_until(asked).await?)
+}
+
+async fn load_seed(config: Config, full: Option<PathBuf>) -> Result<(), Failure> {
+    database::migrate(&config).await?;
+    let db = database::patient_pool(&config).await?;
+    let source = full.map_or(seed::Source::Sample, seed::Source::Folder);
+    let seeded = seed::seed(&db, &source, seed::Progress::Shown).await;
+    db.close().await;
+    seeded.map(drop).map_err(|error| Failure::Seed(error.to_string()))
+}
+
+/// Fills Redis from a process of its own, for instances that are about to start.
+async fn warm(config: Config) -> Result<(), Failure> {
+    if config.redis_url.is_none() {
+        let what = "warm fills Redis, and REDIS_URL is not set".to_owned();
+        return Err(
+            StartError { what, advice: "Set REDIS_URL; L1 is warmed by each instance when it starts.".into() }.into()
+        );
+    }
+    let db = database::serving_pool(&config).await?;
+    database::expect_migrated(&db).await?;
+    let services = app::start_services(&config, db.clone())?;
+    let WarmingResult { warmed, failed, duration_ms, .. } =
+        warming::warm(&services.products, config.cache_warm_top).await;
+    services.cache.shutdown().await;
+    db.close().await;
+    print(&format!("warmed {warmed}, failed {failed}, in {duration_ms} ms"))?;
+    match failed {
+        0 => Ok(()),
+        _ => {
+            Err(StartError { what: "not everything could be warmed".into(), advice: "The log says why.".into() }.into())
+        }
+    }
+}
+
+/// A request of its own making, so that a container needs no other program for it.
+fn healthcheck(addr: SocketAddr) -> Result<(), Failure> {
+    let not_ready = |error: io::Error| Failure::NotReady(format!("{addr}: {error}"));
+    let status = ask_ready(reachable(addr)).map_err(not_ready)?;
+    match status.split_whitespace().nth(1) {
+        Some("200") => Ok(()),
+        _ => Err(Failure::NotReady(format!("{addr} answered {status}"))),
+    }
+}
+
+/// The status line of `GET /readyz`.
+fn ask_ready(addr: SocketAddr) -> io::Result<String> {
+    let mut stream = TcpStream::connect_timeout(&addr, HEALTHCHECK_LIMIT)?;
+    stream.set_read_timeout(Some(HEALTHCHECK_LIMIT))?;
+    stream.set_write_timeout(Some(HEALTHCHECK_LIMIT))?;
+    stream.write_all(
+        format!("GET /readyz HTTP/1.0\r\nHost: {addr}\r\nUser-Agent: aside-healthcheck\r\n\r\n").as_bytes(),
+    )?;
+    let mut answer = [0; 64];
+    let mut length = 0;
+    while !answer[..length].contains(&b'\n') && length < answer.len() {
+        match stream.read(&mut answer[length..])? {
+            0 => break,
+            read => length += read,
+        }
+    }
+    let text = String::from_utf8_lossy(&answer[..length]);
+    Ok(text.lines().next().unwrap_or_default().trim_end().to_owned())
+}
+
+/// An address to listen on (0.0.0.0) as one to connect to (127.0.0.1).
+fn reachable(addr: SocketAddr) -> SocketAddr {
+    let ip = match addr.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    SocketAddr::new(ip, addr.port())
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    Ok(writeln!(io::stdout(), "{text}")?)
+}

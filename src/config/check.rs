@@ -1,0 +1,174 @@
+//! From what was given to what holds: the rules of single values, and the rules between settings. Collects every broken rule
+//! before it answers.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use clap::{Args, FromArgMatches};
+
+use super::{
+    Config, LogConfig, Settings,
+    given::{Given, Parser, WrongSettings, rule},
+};
+
+impl Settings {
+    /// Checks all settings.
+    pub fn check(self) -> Result<(Config, LogConfig), WrongSettings> {
+        let mut wrong = WrongSettings::default();
+        let bind_addr = public_addr(&mut wrong, self.bind_addr, self.port);
+        let allow_insecure = wrong.take("ALLOW_INSECURE", self.allow_insecure);
+        let cors_origins = wrong.take_optional("CORS_ORIGINS", self.cors_origins);
+        let request_timeout = wrong.take("REQUEST_TIMEOUT_MS", self.request_timeout_ms);
+        let body_limit = wrong.take("BODY_LIMIT_BYTES", self.body_limit_bytes);
+        let shutdown_drain = wrong.take("SHUTDOWN_DRAIN_MS", self.shutdown_drain_ms);
+        let shutdown_timeout = wrong.take("SHUTDOWN_TIMEOUT_MS", self.shutdown_timeout_ms);
+        let management_addr = wrong.take("MANAGEMENT_ADDR", self.management_addr);
+        let management_token = wrong.take_secret("MANAGEMENT_TOKEN", self.management_token);
+        let database_url = wrong.take_secret("DATABASE_URL", self.database_url);
+        let database_connections = wrong.take("DATABASE_CONNECTIONS", self.database_connections);
+        let migrate = wrong.take("DATABASE_MIGRATE", self.database_migrate);
+        let redis_url = wrong.take_secret("REDIS_URL", self.redis_url);
+        let cache_namespace = wrong.take("CACHE_NAMESPACE", self.cache_namespace);
+        let cache_l1_bytes = wrong.take("CACHE_L1_BYTES", self.cache_l1_bytes);
+        let cache_warm_top = wrong.take("CACHE_WARM_TOP", self.cache_warm_top);
+        let cache_trust = wrong.take("CACHE_TRUST_MS", self.cache_trust_ms);
+        let region = wrong.take("REGION", self.region);
+        let filter = wrong.take("RUST_LOG", self.rust_log);
+        let format = wrong.take_optional("LOG_FORMAT", self.log_format);
+
+        if let (Some(addr), Some(false)) = (bind_addr, allow_insecure)
+            && !is_loopback(addr)
+        {
+            let rule = "must be a loopback address, because no identity is verified and every caller belongs to tenant demo; \
+                        to be reachable from other machines all the same, behind something that authenticates, set ALLOW_INSECURE=true";
+            wrong.add("BIND_ADDR", rule, Some(addr.to_string()));
+        }
+        if let (Some(addr), Some(None)) = (management_addr, &management_token)
+            && !is_loopback(addr)
+        {
+            let rule = "must be set, because MANAGEMENT_ADDR is not a loopback address; at least 16 characters";
+            wrong.add("MANAGEMENT_TOKEN", rule, None);
+        }
+        if database_url == Some(None) {
+            let rule = "must be set, for example postgres://aside@127.0.0.1:5432/aside";
+            wrong.add("DATABASE_URL", rule, None);
+        }
+        if let (Some(drain), Some(timeout)) = (shutdown_drain, shutdown_timeout)
+            && drain > timeout / 2
+        {
+            let rule = "must be at most half of SHUTDOWN_TIMEOUT_MS: the rest is for requests and writes to finish";
+            wrong.add("SHUTDOWN_DRAIN_MS", rule, Some(drain.as_millis().to_string()));
+        }
+
+        let checked = || {
+            let config = Config {
+                bind_addr: bind_addr?,
+                management_addr: management_addr?,
+                management_token: management_token?,
+                database_url: database_url??,
+                database_connections: database_connections?,
+                migrate: migrate?,
+                redis_url: redis_url?,
+                cache_namespace: cache_namespace?,
+                cache_l1_bytes: cache_l1_bytes?,
+                cache_warm_top: cache_warm_top?,
+                cache_trust: cache_trust?,
+                region: region?,
+                allow_insecure: allow_insecure?,
+                cors_origins: cors_origins?.unwrap_or_default(),
+                request_timeout: request_timeout?,
+                body_limit: body_limit?,
+                shutdown_drain: shutdown_drain?,
+                shutdown_timeout: shutdown_timeout?,
+            };
+            Some((config, LogConfig { filter: filter?, format: format? }))
+        };
+        match checked() {
+            Some(checked) if wrong.0.is_empty() => Ok(checked),
+            _ => Err(wrong),
+        }
+    }
+
+    /// The address of the public listener, for those who need nothing else.
+    pub fn public_addr(self) -> Result<SocketAddr, WrongSettings> {
+        let mut wrong = WrongSettings::default();
+        public_addr(&mut wrong, self.bind_addr, self.port).ok_or(wrong)
+    }
+
+    /// Settings from pairs of variable and value, without looking at the environment: for tests.
+    pub fn from_pairs(pairs: &[(&str, &str)]) -> Result<Self, clap::Error> {
+        let command = Self::augment_args(clap::Command::new("aside"));
+        let flags = pairs.iter().map(|(name, value)| format!("--{}={value}", name.to_lowercase().replace('_', "-")));
+        let arguments = std::iter::once("aside".to_owned()).chain(flags);
+        let matches = command.mut_args(|arg| arg.env(None::<&str>)).try_get_matches_from(arguments)?;
+        Self::from_arg_matches(&matches)
+    }
+}
+
+fn public_addr(wrong: &mut WrongSettings, addr: Option<Given<SocketAddr>>, port: Given<u16>) -> Option<SocketAddr> {
+    let port = wrong.take("PORT", port);
+    match wrong.take_optional("BIND_ADDR", addr)? {
+        Some(addr) => Some(addr),
+        None => Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port?)),
+    }
+}
+
+fn is_loopback(addr: SocketAddr) -> bool {
+    addr.ip().to_canonical().is_loopback()
+}
+
+pub fn token() -> impl Parser<String> {
+    rule("must be 16 to 256 visible ASCII characters", |text| {
+        let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+        (visible && (16..=256).contains(&text.len())).then(|| text.to_owned())
+    })
+}
+
+pub fn database_url() -> impl Parser<String> {
+    rule("must be a URL such as postgres://user:password@host:5432/database", |text| {
+        let scheme = text.starts_with("postgres://") || text.starts_with("postgresql://");
+        (scheme && text.parse::<sqlx::postgres::PgConnectOptions>().is_ok()).then(|| text.to_owned())
+    })
+}
+
+pub fn redis_url() -> impl Parser<String> {
+    rule("must be a URL such as redis://:password@host:6379", |text| {
+        use deadpool_redis::redis::IntoConnectionInfo;
+        text.into_connection_info().is_ok().then(|| text.to_owned())
+    })
+}
+
+pub fn namespace() -> impl Parser<String> {
+    rule("must be 1 to 64 letters, digits, '-', '_' or '.'", |text| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
+        ((1..=64).contains(&text.len()) && text.bytes().all(allowed)).then(|| text.to_owned())
+    })
+}
+
+pub fn region() -> impl Parser<String> {
+    rule("must be 1 to 32 lower-case letters, digits or '-'", |text| {
+        let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+        ((1..=32).contains(&text.len()) && text.bytes().all(allowed)).then(|| text.to_owned())
+    })
+}
+
+pub fn cors_origins() -> impl Parser<Vec<String>> {
+    rule("must be origins such as https://shop.example, separated by commas, without paths or wildcards", |text| {
+        text.split(',').map(|origin| is_origin(origin.trim()).then(|| origin.trim().to_owned())).collect()
+    })
+}
+
+/// Scheme, host and perhaps port, in the one form that browsers send: lower case, and nothing behind.
+fn is_origin(text: &str) -> bool {
+    let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let allowed = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b':' | b'[' | b']')
+    };
+    let uri = |host: &str| text.parse::<axum::http::Uri>().is_ok_and(|uri| uri.authority().is_some_and(|a| a == host));
+    host.is_some_and(|host| !host.is_empty() && host.bytes().all(allowed) && uri(host))
+}
+
+pub fn log_filter() -> impl Parser<String> {
+    rule("must be a level (error, warn, info, debug, trace) or target=level pairs, separated by commas", |text| {
+        tracing_subscriber::EnvFilter::try_new(text).is_ok().then(|| text.to_owned())
+    })
+}

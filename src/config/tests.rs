@@ -1,0 +1,157 @@
+//! The rules of the settings. No test here looks at the environment.
+
+use super::*;
+
+const URL: (&str, &str) = ("DATABASE_URL", "postgres://aside:hunter2-db@127.0.0.1:5432/aside");
+
+fn check(pairs: &[(&str, &str)]) -> Result<(Config, LogConfig), WrongSettings> {
+    let settings = Settings::from_pairs(pairs).map_err(|error| error.to_string());
+    settings.expect("every name is one of a setting").check()
+}
+
+fn config(pairs: &[(&str, &str)]) -> Config {
+    check(&[&[URL], pairs].concat()).unwrap().0
+}
+
+fn wrong_names(pairs: &[(&str, &str)]) -> Vec<&'static str> {
+    let wrong = check(&[&[URL], pairs].concat()).err().unwrap_or_default();
+    wrong.0.into_iter().map(|wrong| wrong.name).collect()
+}
+
+#[test]
+fn the_defaults_are_the_documented_ones() {
+    let (config, log) = check(&[URL]).unwrap();
+    assert_eq!(config.bind_addr, "127.0.0.1:3000".parse().unwrap());
+    assert_eq!(config.management_addr, "127.0.0.1:3001".parse().unwrap());
+    assert_eq!((config.cache_l1_bytes, config.cache_warm_top), (64 * 1024 * 1024, 100));
+    assert_eq!((config.database_connections, config.migrate), (10, true));
+    assert_eq!(config.cache_trust, Duration::from_millis(500));
+    assert_eq!((config.redis_url, config.management_token, config.cors_origins), (None, None, vec![]));
+    assert_eq!((config.body_limit, config.allow_insecure), (64 * 1024, false));
+    assert_eq!((config.request_timeout, config.shutdown_timeout), (Duration::from_secs(10), Duration::from_secs(10)));
+    assert_eq!(log, LogConfig { filter: "info".into(), format: None });
+}
+
+#[test]
+fn port_alone_moves_the_public_listener_and_bind_addr_wins_over_it() {
+    assert_eq!(config(&[("PORT", "4000")]).bind_addr, "127.0.0.1:4000".parse().unwrap());
+    let both = [("PORT", "4000"), ("BIND_ADDR", "[::1]:5000")];
+    assert_eq!(config(&both).bind_addr, "[::1]:5000".parse().unwrap());
+}
+
+#[test]
+fn what_need_not_be_set_may_be_empty() {
+    let empty = ["BIND_ADDR", "CORS_ORIGINS", "MANAGEMENT_TOKEN", "REDIS_URL", "LOG_FORMAT"].map(|name| (name, ""));
+    let config = config(&empty);
+    assert_eq!((config.redis_url, config.management_token), (None, None));
+    assert_eq!(config.bind_addr.port(), 3000);
+}
+
+#[test]
+fn every_wrong_setting_is_reported_at_once_by_name() {
+    let wrong = [
+        ("PORT", "70000"),
+        ("BIND_ADDR", "localhost"),
+        ("ALLOW_INSECURE", "yes"),
+        ("CORS_ORIGINS", "*"),
+        ("REQUEST_TIMEOUT_MS", "0"),
+        ("BODY_LIMIT_BYTES", "64KiB"),
+        ("SHUTDOWN_DRAIN_MS", "-1"),
+        ("SHUTDOWN_TIMEOUT_MS", "ten"),
+        ("MANAGEMENT_ADDR", "127.0.0.1"),
+        ("MANAGEMENT_TOKEN", "hunter2-short"),
+        ("DATABASE_URL", "mysql://aside:hunter2-db@host/aside"),
+        ("DATABASE_CONNECTIONS", "1"),
+        ("DATABASE_MIGRATE", ""),
+        ("REDIS_URL", "http://:hunter2-redis@host"),
+        ("CACHE_NAMESPACE", "a:b"),
+        ("CACHE_L1_BYTES", "1e6"),
+        ("CACHE_WARM_TOP", "10001"),
+        ("CACHE_TRUST_MS", "99"),
+        ("REGION", "EU West"),
+        ("RUST_LOG", "aside=loud"),
+        ("LOG_FORMAT", "xml"),
+    ];
+    let report = check(&wrong).err().unwrap();
+    let mut reported: Vec<_> = report.0.iter().map(|wrong| wrong.name).collect();
+    let mut expected = wrong.map(|(name, _)| name).to_vec();
+    reported.sort_unstable();
+    expected.sort_unstable();
+    assert_eq!(reported, expected);
+    let text = report.to_string();
+    assert!(text.starts_with("21 settings are wrong:\n"), "{text}");
+    assert!(
+        text.contains(r#"BODY_LIMIT_BYTES must be a whole number from 1024 to 16777216 (given: "64KiB")"#),
+        "{text}"
+    );
+    assert!(!text.contains("hunter2"), "{text}");
+}
+
+#[test]
+fn a_listener_that_others_can_reach_must_be_asked_for() {
+    for (pairs, expected) in [
+        (&[("BIND_ADDR", "0.0.0.0:3000")][..], &["BIND_ADDR"][..]),
+        (&[("BIND_ADDR", "[::]:3000")], &["BIND_ADDR"]),
+        (&[("BIND_ADDR", "10.0.0.1:3000")], &["BIND_ADDR"]),
+        (&[("BIND_ADDR", "0.0.0.0:3000"), ("ALLOW_INSECURE", "true")], &[]),
+        (&[("BIND_ADDR", "127.0.0.2:3000")], &[]),
+        (&[("BIND_ADDR", "[::ffff:127.0.0.1]:3000")], &[]),
+        (&[("MANAGEMENT_ADDR", "0.0.0.0:3001")], &["MANAGEMENT_TOKEN"]),
+        (&[("MANAGEMENT_ADDR", "0.0.0.0:3001"), ("ALLOW_INSECURE", "true")], &["MANAGEMENT_TOKEN"]),
+        (&[("MANAGEMENT_ADDR", "0.0.0.0:3001"), ("MANAGEMENT_TOKEN", "0123456789abcdef")], &[]),
+    ] {
+        assert_eq!(wrong_names(pairs), expected, "{pairs:?}");
+    }
+}
+
+#[test]
+fn origins_are_those_that_browsers_send() {
+    let origins = |text: &str| check(&[URL, ("CORS_ORIGINS", text)]).map(|(config, _)| config.cors_origins);
+    let taken = origins("https://shop.example, http://localhost:8080,http://[::1]:80").unwrap();
+    assert_eq!(taken, ["https://shop.example", "http://localhost:8080", "http://[::1]:80"]);
+    for wrong in [
+        "*",
+        "null",
+        "shop.example",
+        "https://",
+        "https://a/",
+        "https://a/b",
+        "https://a,",
+        "https://A",
+        "https://u@a",
+        "https://a b",
+    ] {
+        assert!(origins(wrong).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn the_drain_leaves_time_for_the_rest_of_the_shutdown() {
+    assert_eq!(wrong_names(&[("SHUTDOWN_DRAIN_MS", "5001")]), ["SHUTDOWN_DRAIN_MS"]);
+    assert_eq!(wrong_names(&[("SHUTDOWN_DRAIN_MS", "5000")]), [""; 0]);
+}
+
+#[test]
+fn the_database_must_be_named() {
+    assert!(check(&[]).err().unwrap().to_string().contains("DATABASE_URL must be set"));
+}
+
+#[test]
+fn debug_shows_no_secret() {
+    let token = ("MANAGEMENT_TOKEN", "hunter2-hunter2-hunter2");
+    let redis = ("REDIS_URL", "redis://:hunter2@127.0.0.1:6379");
+    let text = format!("{:?}", config(&[token, redis]));
+    assert!(!text.contains("hunter2"), "{text}");
+    assert!(text.contains(r#"redis_url: "(set)""#), "{text}");
+}
+
+#[test]
+fn the_example_file_says_what_the_definitions_say() {
+    assert_eq!(include_str!("../../.env.example"), env_example(), "make it anew: aside env-example > .env.example");
+}
+
+#[test]
+fn names_that_look_like_settings_and_are_none_are_found() {
+    let names = ["CACHE_L1_BYTES", "CACHE_L1_BITES", "MANAGEMENT_TOKEN", "MANAGEMENT_TOKENS", "PATH"].map(String::from);
+    assert_eq!(unknown_names(names.into_iter()), ["CACHE_L1_BITES", "MANAGEMENT_TOKENS"]);
+}

@@ -1,0 +1,110 @@
+//! What can go wrong in the domain. No HTTP in here: the edge turns each case into a problem, and logs it there once.
+
+use std::sync::Arc;
+
+use super::violation::Violation;
+use crate::cache::LoadAborted;
+
+/// A refusal or a failure. Cheap to clone: every caller that waited for one load gets the same error.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum DomainError {
+    /// The input breaks rules that need no look at the data. Never empty.
+    #[error("{} rule(s) of the input broken", .0.len())]
+    Invalid(Vec<Violation>),
+    /// There is no such thing, or not for this tenant.
+    #[error("no {kind} {id}")]
+    NotFound {
+        /// `product` or `order`.
+        kind: &'static str,
+        /// The id asked for.
+        id: i64,
+    },
+    /// None of the versions that the caller would accept is the current one.
+    #[error("the version is {current} by now")]
+    VersionConflict {
+        /// The current version.
+        current: i64,
+    },
+    /// A line of a new order names a product that is not sold.
+    #[error("unknown product {product_id}")]
+    UnknownProduct {
+        /// Index of the line in `items`.
+        item: usize,
+        /// The id it names.
+        product_id: i64,
+    },
+    /// A line of a new order asks for more than there is.
+    #[error("product {product_id}: only {available} in stock")]
+    OutOfStock {
+        /// Index of the line in `items`.
+        item: usize,
+        /// The product.
+        product_id: i64,
+        /// How many there are.
+        available: i32,
+    },
+    /// An order can't go from its status to that one.
+    #[error("an order can't go from {from} to {to}")]
+    IllegalTransition {
+        /// Its status.
+        from: &'static str,
+        /// The status asked for.
+        to: &'static str,
+    },
+    /// The input breaks a rule that could only be examined against the data.
+    #[error("{field} {rule}")]
+    Rule {
+        /// JSON Pointer to the member.
+        field: String,
+        /// The rule, as a sentence about the member.
+        rule: String,
+    },
+    /// The idempotency key was used before, with another payload.
+    #[error("the idempotency key belongs to another payload")]
+    IdempotencyMismatch,
+    /// A request with the same idempotency key is still at work.
+    #[error("a request with this idempotency key is still at work")]
+    IdempotencyInProgress,
+    /// The database is well but had no room in time: no free connection, or a lock that others held for too long.
+    #[error("the database is busy")]
+    Busy,
+    /// The database failed.
+    #[error("the database failed: {0}")]
+    Database(Arc<sqlx::Error>),
+    /// The work panicked; its transaction was rolled back.
+    #[error("the work panicked")]
+    Panicked,
+}
+
+/// Postgres' codes for "no room in time": a lock timeout, a statement timeout, too many connections.
+const BUSY: [&str; 3] = ["55P03", "57014", "53300"];
+
+/// Postgres' codes for "others were in the way, the same work again may succeed": deadlock, serialization failure.
+const CONFLICT: [&str; 2] = ["40P01", "40001"];
+
+impl DomainError {
+    /// Whether the same work, begun again, may well succeed.
+    pub fn is_conflict(&self) -> bool {
+        matches!(self, Self::Database(error) if has_code(error, &CONFLICT))
+    }
+}
+
+fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
+    error.as_database_error().and_then(|e| e.code()).is_some_and(|code| codes.contains(&code.as_ref()))
+}
+
+impl From<LoadAborted> for DomainError {
+    fn from(_: LoadAborted) -> Self {
+        Self::Panicked
+    }
+}
+
+impl From<sqlx::Error> for DomainError {
+    fn from(error: sqlx::Error) -> Self {
+        if matches!(error, sqlx::Error::PoolTimedOut) || has_code(&error, &BUSY) {
+            Self::Busy
+        } else {
+            Self::Database(Arc::new(error))
+        }
+    }
+}

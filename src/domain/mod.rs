@@ -1,0 +1,25 @@
+//! What the service is about: products and orders, their rules, their storage, and how they are cached.
+//!
+//! Each has the same three files. `mod.rs` holds the types and what is cached of them, `store.rs` the SQL, and `service.rs` the
+//! pattern that this project exists to show: begin reading there. Nothing in here knows HTTP.
+
+pub mod detached;
+pub mod error;
+pub mod orders;
+pub mod page;
+pub mod products;
+pub mod violation;
+
+pub use detached::{detached, retried};
+pub use error::DomainError;
+pub use page::{ListKind, PageRequest};
+pub use violation::Violation;
+
+use crate::cache::{Cacheable, Policy};
+
+/// The policies of all cached types.
+pub fn policies() -> Vec<Policy> {
+    use orders::{Order, OrderPage};
+    use products::{Product, ProductPage, TopProducts};
+    vec![Product::POLICY, ProductPage::POLICY, TopProducts::POLICY, Order::POLICY, OrderPage::POLICY]
+}

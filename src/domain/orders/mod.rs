@@ -1,0 +1,149 @@
+//! Orders: what a customer of a tenant bought.
+//!
+//! `service.rs` is where to begin reading. The rules of input are in `rules.rs`, the life of an order in `status.rs`, the keys
+//! and names in `names.rs`, the SQL in `store.rs` (reading, changing) and `placing.rs` (placing), and the answers that must be
+//! given twice the same in `idempotency.rs`. Here: the types, and how each is cached.
+
+pub mod idempotency;
+pub mod names;
+pub mod placing;
+pub mod rules;
+pub mod service;
+pub mod status;
+pub mod store;
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::{
+    cache::{Cacheable, Format, Policy},
+    domain::error::DomainError,
+};
+pub use idempotency::Idempotency;
+pub use status::OrderStatus;
+
+/// An order with its lines.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema, sqlx::FromRow)]
+pub struct Order {
+    #[schema(minimum = 1, examples(31198970033_i64))]
+    pub id: i64,
+    #[schema(minimum = 1, examples(749))]
+    pub customer_id: i64,
+    #[sqlx(try_from = "String")]
+    pub status: OrderStatus,
+    /// By product id.
+    #[sqlx(json)]
+    pub items: Vec<OrderItem>,
+    /// The sum over the lines, in hundredths of `currency`.
+    #[schema(minimum = 0, examples(320))]
+    pub total_cents: i64,
+    /// ISO 4217; the same for all lines.
+    #[schema(pattern = "^[A-Z]{3}$", examples("USD"))]
+    pub currency: String,
+    pub placed_at: DateTime<Utc>,
+    /// Raised by every change of the status.
+    #[schema(minimum = 1, examples(1))]
+    pub version: i64,
+    pub updated_at: DateTime<Utc>,
+}
+
+/// A line of an order, at the name and the price of the moment of ordering.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct OrderItem {
+    #[schema(minimum = 1, examples(1082310))]
+    pub product_id: i64,
+    #[schema(examples("Bananas, tropical fruit, 40 lb"))]
+    pub name: String,
+    #[schema(minimum = 1, maximum = 1000, examples(1))]
+    pub quantity: i32,
+    /// The price of one unit in hundredths of the order's currency.
+    #[schema(minimum = 0, maximum = 1_000_000_000, examples(161))]
+    pub unit_price_cents: i64,
+}
+
+/// A page of a customer's orders, newest first. `next_cursor` asks for the page after it, and is `null` on the last one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+pub struct OrderPage {
+    pub items: Vec<Order>,
+    #[schema(required, examples("TwAAAAdDmHWB"))]
+    pub next_cursor: Option<String>,
+}
+
+/// Which orders a list holds: those of one customer, in any status or in one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OrderFilter {
+    pub customer_id: i64,
+    pub status: Option<OrderStatus>,
+}
+
+/// An order to be placed. Names and prices come from the products, never from the client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewOrder {
+    #[schema(minimum = 1, examples(749))]
+    pub customer_id: i64,
+    #[schema(min_items = 1, max_items = 100)]
+    pub items: Vec<NewOrderItem>,
+}
+
+/// A line of an order to be placed. A product may stand in an order once.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewOrderItem {
+    #[schema(minimum = 1, examples(1082185))]
+    pub product_id: i64,
+    #[schema(minimum = 1, maximum = 1000, examples(2))]
+    pub quantity: i32,
+}
+
+/// What placing an order answers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Placed {
+    pub id: i64,
+    /// The version at the time of the answer, which is the first.
+    pub version: i64,
+    /// The order as JSON; at a replay, byte for byte what was answered before, whatever became of the order since.
+    pub body: Bytes,
+    /// Whether the answer was recorded by an earlier request with the same idempotency key.
+    pub replayed: bool,
+}
+
+impl Cacheable for Order {
+    /// Unknown orders are remembered for a moment only: clients ask for an order that they are about to be told of.
+    const POLICY: Policy = Policy {
+        pattern: "order",
+        l1: Duration::from_secs(30),
+        l2: Duration::from_secs(300),
+        absent: Duration::from_secs(10),
+        max_age: Duration::from_secs(300),
+        jitter_percent: 10,
+        format: Format::MessagePack,
+        compress_above: 1024,
+    };
+}
+
+impl Cacheable for OrderPage {
+    /// As the orders in it.
+    const POLICY: Policy = Policy {
+        pattern: "order-list",
+        l1: Duration::from_secs(30),
+        l2: Duration::from_secs(300),
+        absent: Duration::from_secs(10),
+        max_age: Duration::from_secs(300),
+        jitter_percent: 10,
+        format: Format::MessagePack,
+        compress_above: 1024,
+    };
+}
+
+impl Placed {
+    /// The answer to the request that placed `order`.
+    fn first(order: &Order) -> Result<Self, DomainError> {
+        let body = serde_json::to_vec(order).map_err(|error| sqlx::Error::Encode(error.into()))?;
+        Ok(Self { id: order.id, version: order.version, body: body.into(), replayed: false })
+    }
+}

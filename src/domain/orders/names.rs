@@ -1,0 +1,36 @@
+//! Under which keys orders are cached, and under which names their changes are counted. All of them name the tenant.
+//!
+//! A page of orders depends on its customer's tag alone: every change of one of the customer's orders raises it.
+
+use super::{Order, OrderFilter, OrderPage, OrderStatus};
+use crate::{
+    cache::{Cacheable, Key, Name, Tenant},
+    domain::page::PageRequest,
+};
+
+impl Order {
+    /// The key of one order.
+    pub fn key(tenant: &Tenant, id: i64) -> Key<Self> {
+        Key::tenant(tenant, &[&id])
+    }
+
+    /// The names that every change of this order raises: the order itself and its customer's lists.
+    pub fn names(&self, tenant: &Tenant) -> [Name; 2] {
+        [Self::key(tenant, self.id).name().clone(), OrderPage::tag(tenant, self.customer_id)]
+    }
+}
+
+impl OrderPage {
+    /// The tag of all lists of one customer's orders.
+    pub fn tag(tenant: &Tenant, customer_id: i64) -> Name {
+        Name::tenant(Self::POLICY.pattern, tenant, &[&customer_id])
+    }
+}
+
+impl OrderFilter {
+    /// The key of one page of this filter.
+    pub fn key(&self, tenant: &Tenant, page: PageRequest) -> Key<OrderPage> {
+        let status = self.status.map_or("any", OrderStatus::as_str);
+        Key::tenant(tenant, &[&self.customer_id, &status, &page.limit, &page.after.unwrap_or(0)])
+    }
+}

@@ -1,0 +1,126 @@
+//! START HERE: the same pattern as for products, for data that belongs to somebody. The tenant is part of every key, every
+//! name and every statement. Placing and cancelling change two kinds of things, orders and products, and name both.
+
+use sqlx::PgPool;
+
+use super::{
+    Idempotency, NewOrder, Order, OrderFilter, OrderPage, OrderStatus, Placed, idempotency, placing,
+    store::{self, OrderStore},
+};
+use crate::{
+    cache::{Cache, Read, Reuse, Tenant, Write},
+    domain::{detached, error::DomainError, page::PageRequest, products::Product, retried},
+};
+
+/// Orders, cached. Cheap to clone.
+#[derive(Clone)]
+pub struct CachedOrderService {
+    pub cache: Cache,
+    pub store: OrderStore,
+}
+
+impl CachedOrderService {
+    pub fn new(cache: Cache, db: PgPool) -> Self {
+        Self { cache, store: OrderStore { db } }
+    }
+
+    pub async fn get_order(&self, tenant: &Tenant, id: i64, reuse: Reuse) -> Result<Read<Order>, DomainError> {
+        let (store, tenant) = (self.store.clone(), tenant.clone());
+        let key = Order::key(&tenant, id);
+        let read = self.cache.get_or_load(&key, reuse, move || async move { store.load(&tenant, id).await }).await?;
+        present(id, read)
+    }
+
+    pub async fn list_orders(
+        &self,
+        tenant: &Tenant,
+        filter: OrderFilter,
+        page: PageRequest,
+        reuse: Reuse,
+    ) -> Result<Read<OrderPage>, DomainError> {
+        filter.check()?;
+        let (store, tenant) = (self.store.clone(), tenant.clone());
+        let key = filter.key(&tenant, page);
+        self.cache.get_or_load(&key, reuse, move || async move { store.load_page(&tenant, &filter, page).await }).await
+    }
+
+    /// Only from the tiers, never loads; `None`: they hold nothing that may be served. A cached absence is `NotFound`.
+    pub async fn peek_order(&self, tenant: &Tenant, id: i64) -> Result<Option<Read<Order>>, DomainError> {
+        self.cache.get(&Order::key(tenant, id)).await.map(|read| present(id, read)).transpose()
+    }
+
+    /// Only from the tiers, as [`Self::peek_order`].
+    pub async fn peek_orders(
+        &self,
+        tenant: &Tenant,
+        filter: OrderFilter,
+        page: PageRequest,
+    ) -> Option<Read<OrderPage>> {
+        self.cache.get(&filter.key(tenant, page)).await
+    }
+
+    /// Takes stock and prices from the products. With `once`, the order is placed once however often this is called.
+    pub async fn place_order(
+        &self,
+        tenant: &Tenant,
+        new: NewOrder,
+        once: Option<Idempotency>,
+    ) -> Result<Placed, DomainError> {
+        new.check()?;
+        once.iter().try_for_each(Idempotency::check)?;
+        let (cache, tenant) = (self.cache.clone(), tenant.clone());
+        let work = async move || {
+            let mut write = cache.begin().await?;
+            if let Some(once) = &once
+                && let Some(answered) = idempotency::claim(write.db(), &tenant, once).await?
+            {
+                return Ok(answered);
+            }
+            let order = placing::place(write.db(), &tenant, &new).await?;
+            let placed = Placed::first(&order)?;
+            if let Some(once) = &once {
+                idempotency::record(write.db(), &tenant, once, &placed).await?;
+            }
+            order.names(&tenant).into_iter().for_each(|name| write.touch(name));
+            touch_products(&mut write, &order);
+            write.commit().await?;
+            Ok(placed)
+        };
+        detached(retried(work)).await
+    }
+
+    /// Takes one step in the life of an order. Cancelling gives its stock back.
+    /// `expected`: the versions, one of which the order must have; `None`: any.
+    pub async fn change_status(
+        &self,
+        tenant: &Tenant,
+        id: i64,
+        to: OrderStatus,
+        expected: Option<Vec<i64>>,
+    ) -> Result<Order, DomainError> {
+        let (cache, tenant) = (self.cache.clone(), tenant.clone());
+        let work = async move || {
+            let mut write = cache.begin().await?;
+            let before = store::lock(write.db(), &tenant, id, expected.as_deref()).await?;
+            before.status.check_step(to)?;
+            let after = store::set_status(write.db(), &tenant, id, to).await?;
+            if to == OrderStatus::Cancelled {
+                store::give_back(write.db(), &after).await?;
+                touch_products(&mut write, &after);
+            }
+            after.names(&tenant).into_iter().for_each(|name| write.touch(name));
+            write.commit().await?;
+            Ok(after)
+        };
+        detached(retried(work)).await
+    }
+}
+
+/// Names the products whose stock an order took or gave back.
+fn touch_products(write: &mut Write, order: &Order) {
+    order.items.iter().for_each(|item| write.touch(Product::name_of(item.product_id)));
+}
+
+fn present(id: i64, read: Read<Order>) -> Result<Read<Order>, DomainError> {
+    if read.entry.value.is_some() { Ok(read) } else { Err(DomainError::NotFound { kind: "order", id }) }
+}

@@ -1,0 +1,102 @@
+//! The life of an order: which status follows which. Pure; the database's check knows the same five words.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use crate::domain::error::DomainError;
+
+/// Where an order stands: pending → confirmed → shipped → delivered; pending and confirmed orders may be cancelled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(examples("pending"))]
+pub enum OrderStatus {
+    Pending,
+    Confirmed,
+    Shipped,
+    Delivered,
+    Cancelled,
+}
+
+impl OrderStatus {
+    /// All of them, in the order of an order's life.
+    pub const ALL: [Self; 5] = [Self::Pending, Self::Confirmed, Self::Shipped, Self::Delivered, Self::Cancelled];
+
+    /// The word in JSON, in queries and in the database.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Confirmed => "confirmed",
+            Self::Shipped => "shipped",
+            Self::Delivered => "delivered",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// The status that a word names.
+    pub fn parse(word: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|status| status.as_str() == word)
+    }
+
+    /// Whether an order may go from this status to `to`. Staying is no step: a client that repeats a step learns that it
+    /// was taken already.
+    pub const fn may_become(self, to: Self) -> bool {
+        matches!(
+            (self, to),
+            (Self::Pending, Self::Confirmed | Self::Cancelled)
+                | (Self::Confirmed, Self::Shipped | Self::Cancelled)
+                | (Self::Shipped, Self::Delivered)
+        )
+    }
+
+    /// Refuses a step that may not be taken.
+    pub fn check_step(self, to: Self) -> Result<(), DomainError> {
+        if self.may_become(to) {
+            Ok(())
+        } else {
+            Err(DomainError::IllegalTransition { from: self.as_str(), to: to.as_str() })
+        }
+    }
+}
+
+/// A status that the database's check would not have let in.
+#[derive(Debug, thiserror::Error)]
+#[error("no status of an order: {0}")]
+pub struct UnknownStatus(String);
+
+impl TryFrom<String> for OrderStatus {
+    type Error = UnknownStatus;
+
+    fn try_from(word: String) -> Result<Self, UnknownStatus> {
+        Self::parse(&word).ok_or(UnknownStatus(word))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{OrderStatus::*, *};
+
+    #[test]
+    fn an_order_takes_these_five_steps_and_no_other() {
+        let steps = [
+            (Pending, Confirmed),
+            (Pending, Cancelled),
+            (Confirmed, Shipped),
+            (Confirmed, Cancelled),
+            (Shipped, Delivered),
+        ];
+        for from in OrderStatus::ALL {
+            for to in OrderStatus::ALL {
+                assert_eq!(from.may_become(to), steps.contains(&(from, to)), "{} to {}", from.as_str(), to.as_str());
+            }
+        }
+    }
+
+    #[test]
+    fn json_and_the_database_use_the_same_words() {
+        for status in OrderStatus::ALL {
+            assert_eq!(serde_json::to_string(&status).unwrap(), format!("\"{}\"", status.as_str()));
+            assert_eq!(OrderStatus::parse(status.as_str()), Some(status));
+        }
+        assert_eq!(OrderStatus::parse("Pending"), None);
+    }
+}

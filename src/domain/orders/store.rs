@@ -1,0 +1,139 @@
+//! The SQL of reading and changing orders; placing them is in `placing.rs`. Nothing in here knows how answers are cached.
+//!
+//! Every read is one statement, thus one snapshot: the data, the numbers of the names it depends on, and the time belong
+//! together. Every statement names the tenant: another tenant's order is as absent as one that doesn't exist.
+
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool, Row, postgres::PgRow};
+
+use super::{Order, OrderFilter, OrderPage, OrderStatus};
+use crate::{
+    cache::{DbTime, Label, Loaded, Tenant},
+    domain::{
+        error::DomainError,
+        page::{ListKind, PageRequest},
+        products::rules::MAX_STOCK,
+    },
+};
+
+/// Columns are named: with `*`, adding one would break the prepared statements of instances that are running.
+const COLUMNS: &str = "o.id, o.customer_id, o.status, o.total_cents, o.currency, o.placed_at, o.version, o.updated_at";
+
+/// The lines of an order as JSON, by product id: one statement brings an order, or a page of them, whole.
+const ITEMS: &str = "(select coalesce(json_agg(json_build_object('product_id', i.product_id, 'name', i.name,
+     'quantity', i.quantity, 'unit_price_cents', i.unit_price_cents) order by i.product_id), '[]')
+     from order_items i where i.order_id = o.id) as items";
+
+/// One row that always comes: the time of the statement's snapshot, in microseconds, and the number of the name `$1`.
+const HEAD: &str = "(select (extract(epoch from statement_timestamp()) * 1000000)::bigint as loaded_at,
+     coalesce((select ver from cache_ledger where name = $1), 0) as ver) as head";
+
+/// Orders in Postgres. Cheap to clone.
+#[derive(Clone)]
+pub struct OrderStore {
+    pub db: PgPool,
+}
+
+impl OrderStore {
+    /// One order of the tenant.
+    pub async fn load(&self, tenant: &Tenant, id: i64) -> Result<Loaded<Order>, DomainError> {
+        let sql =
+            format!("select head.*, {COLUMNS}, {ITEMS} from {HEAD} left join orders o on o.tenant = $2 and o.id = $3");
+        let name = Order::key(tenant, id).name().clone();
+        let row = sqlx::query(AssertSqlSafe(sql))
+            .bind(name.as_str())
+            .bind(tenant.as_str())
+            .bind(id)
+            .fetch_one(&self.db)
+            .await?;
+        let labels = vec![Label { name, version: row.try_get("ver")? }];
+        Ok(Loaded { value: order(&row)?, labels, loaded_at: DbTime(row.try_get("loaded_at")?) })
+    }
+
+    /// A page of a customer's orders by id, descending.
+    pub async fn load_page(
+        &self,
+        tenant: &Tenant,
+        filter: &OrderFilter,
+        page: PageRequest,
+    ) -> Result<Loaded<OrderPage>, DomainError> {
+        // One statement per combination, so that each is planned for the index that serves it.
+        let condition = if filter.status.is_some() { "status = $6" } else { "$6::text is null" };
+        let sql = format!(
+            "select head.*, {COLUMNS}, {ITEMS} from {HEAD} left join lateral (
+                 select * from orders where tenant = $2 and customer_id = $3 and id < $4 and {condition}
+                 order by id desc limit $5
+             ) o on true
+             order by o.id desc"
+        );
+        let name = OrderPage::tag(tenant, filter.customer_id);
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(name.as_str())
+            .bind(tenant.as_str())
+            .bind(filter.customer_id)
+            .bind(page.after.unwrap_or(i64::MAX))
+            .bind(page.rows_to_read())
+            .bind(filter.status.map(OrderStatus::as_str))
+            .fetch_all(&self.db)
+            .await?;
+        let head = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        let labels = vec![Label { name, version: head.try_get("ver")? }];
+        let loaded_at = DbTime(head.try_get("loaded_at")?);
+        let mut items: Vec<Order> = rows.iter().filter_map(|row| order(row).transpose()).collect::<Result<_, _>>()?;
+        let next_cursor = page.cut(ListKind::Orders, &mut items, |o| o.id);
+        Ok(Loaded { value: Some(OrderPage { items, next_cursor }), labels, loaded_at })
+    }
+}
+
+/// Reads an order and keeps others from changing it until the transaction ends. `expected`: the versions, one of which it
+/// must have; `None`: any.
+pub async fn lock(
+    db: &mut PgConnection,
+    tenant: &Tenant,
+    id: i64,
+    expected: Option<&[i64]>,
+) -> Result<Order, DomainError> {
+    let sql =
+        format!("select {COLUMNS}, {ITEMS} from orders o where o.tenant = $1 and o.id = $2 for no key update of o");
+    let found: Option<Order> =
+        sqlx::query_as(AssertSqlSafe(sql)).bind(tenant.as_str()).bind(id).fetch_optional(db).await?;
+    let order = found.ok_or(DomainError::NotFound { kind: "order", id })?;
+    match expected {
+        Some(versions) if !versions.contains(&order.version) => {
+            Err(DomainError::VersionConflict { current: order.version })
+        }
+        _ => Ok(order),
+    }
+}
+
+/// Gives a locked order its next status.
+pub async fn set_status(
+    db: &mut PgConnection,
+    tenant: &Tenant,
+    id: i64,
+    to: OrderStatus,
+) -> Result<Order, DomainError> {
+    let sql = format!(
+        "update orders o set status = $3, version = version + 1, updated_at = clock_timestamp()
+         where o.tenant = $1 and o.id = $2 returning {COLUMNS}, {ITEMS}"
+    );
+    Ok(sqlx::query_as(AssertSqlSafe(sql)).bind(tenant.as_str()).bind(id).bind(to.as_str()).fetch_one(db).await?)
+}
+
+/// Gives the stock of a cancelled order back, also that of products that are no longer for sale. Rows are locked in the
+/// order of their ids, as everywhere. A stock at its upper bound stays there.
+pub async fn give_back(db: &mut PgConnection, order: &Order) -> Result<(), DomainError> {
+    let sql = "with locked as (select id from products where id = any($1) order by id for no key update)
+               update products p set stock = least(p.stock + line.quantity, $3), version = p.version + 1,
+                   updated_at = clock_timestamp()
+               from locked join unnest($1::bigint[], $2::integer[]) as line (id, quantity) using (id)
+               where p.id = locked.id";
+    let (ids, quantities): (Vec<i64>, Vec<i32>) = order.items.iter().map(|i| (i.product_id, i.quantity)).unzip();
+    sqlx::query(sql).bind(ids).bind(quantities).bind(MAX_STOCK).execute(db).await?;
+    Ok(())
+}
+
+/// The order of a row, or `None` where the outer join found none.
+fn order(row: &PgRow) -> Result<Option<Order>, sqlx::Error> {
+    let there = row.try_get::<Option<i64>, _>("id")?.is_some();
+    there.then(|| Order::from_row(row)).transpose()
+}

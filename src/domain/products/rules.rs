@@ -1,0 +1,186 @@
+//! The rules of a product's input: pure functions, the same bounds as the database's checks. A violation names the JSON member.
+
+use super::{NewProduct, Product, ProductChange, ProductFilter};
+use crate::domain::{
+    error::DomainError,
+    violation::{Violation, between, examined, text},
+};
+
+/// Characters of a name.
+pub const MAX_NAME: usize = 200;
+/// Characters of department, brand, category and type.
+pub const MAX_LABEL: usize = 80;
+/// Characters of a package size.
+pub const MAX_PACKAGE_SIZE: usize = 40;
+/// The highest price of one unit.
+pub const MAX_PRICE_CENTS: i64 = 1_000_000_000;
+/// The highest stock.
+pub const MAX_STOCK: i32 = 1_000_000_000;
+
+impl NewProduct {
+    /// Everything that is wrong with it. A new product is a change that gives everything.
+    pub fn violations(&self) -> Vec<Violation> {
+        let Self { name, department, brand, category, kind, package_size, price_cents, currency, stock } = self.clone();
+        let all = ProductChange {
+            name: Some(name),
+            department: Some(department),
+            brand: Some(brand),
+            category: Some(category),
+            kind: Some(kind),
+            package_size: Some(package_size),
+            price_cents: Some(price_cents),
+            currency: Some(currency),
+            stock: Some(stock),
+        };
+        all.violations()
+    }
+
+    /// Refuses it if anything is wrong.
+    pub fn check(&self) -> Result<(), DomainError> {
+        examined(self.violations())
+    }
+}
+
+impl ProductChange {
+    /// Everything that is wrong with the members that are given.
+    pub fn violations(&self) -> Vec<Violation> {
+        let mut found = Vec::new();
+        let texts = [
+            ("/name", &self.name, MAX_NAME),
+            ("/department", &self.department, MAX_LABEL),
+            ("/brand", &self.brand, MAX_LABEL),
+            ("/category", &self.category, MAX_LABEL),
+            ("/type", &self.kind, MAX_LABEL),
+        ];
+        for (field, value, longest) in texts {
+            if let Some(value) = value {
+                text(field, value, longest, &mut found);
+            }
+        }
+        if let Some(Some(size)) = &self.package_size {
+            text("/package_size", size, MAX_PACKAGE_SIZE, &mut found);
+        }
+        if let Some(price) = self.price_cents {
+            between("/price_cents", price, 0, MAX_PRICE_CENTS, &mut found);
+        }
+        if let Some(currency) = &self.currency
+            && !(currency.len() == 3 && currency.bytes().all(|b| b.is_ascii_uppercase()))
+        {
+            found.push(Violation::new("/currency", "must be three capital letters, as in ISO 4217"));
+        }
+        if let Some(stock) = self.stock {
+            between("/stock", stock.into(), 0, MAX_STOCK.into(), &mut found);
+        }
+        found
+    }
+
+    /// Refuses it if anything is wrong.
+    pub fn check(&self) -> Result<(), DomainError> {
+        examined(self.violations())
+    }
+}
+
+impl ProductChange {
+    /// Whether it would change anything of `product`.
+    pub fn alters(&self, product: &Product) -> bool {
+        fn differs<T: PartialEq>(new: &Option<T>, old: &T) -> bool {
+            new.as_ref().is_some_and(|new| new != old)
+        }
+        differs(&self.name, &product.name)
+            || differs(&self.department, &product.department)
+            || differs(&self.brand, &product.brand)
+            || differs(&self.category, &product.category)
+            || differs(&self.kind, &product.kind)
+            || differs(&self.package_size, &product.package_size)
+            || differs(&self.price_cents, &product.price_cents)
+            || differs(&self.currency, &product.currency)
+            || differs(&self.stock, &product.stock)
+    }
+}
+
+impl ProductFilter {
+    /// Everything that is wrong with it. Without these bounds a client could fill the cache with endless keys of nonsense.
+    pub fn violations(&self) -> Vec<Violation> {
+        let mut found = Vec::new();
+        for (field, value) in [("category", &self.category), ("department", &self.department)] {
+            if let Some(value) = value {
+                text(field, value, MAX_LABEL, &mut found);
+            }
+        }
+        found
+    }
+
+    /// Refuses it if anything is wrong.
+    pub fn check(&self) -> Result<(), DomainError> {
+        examined(self.violations())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn dragon_fruit() -> NewProduct {
+        NewProduct {
+            name: "Dragon fruit".into(),
+            department: "PRODUCE".into(),
+            brand: "National".into(),
+            category: "TROPICAL FRUIT".into(),
+            kind: "DRAGON FRUIT".into(),
+            package_size: None,
+            price_cents: 399,
+            currency: "USD".into(),
+            stock: 0,
+        }
+    }
+
+    #[test]
+    fn a_sound_product_breaks_no_rule() {
+        assert_eq!(dragon_fruit().violations(), []);
+        assert!(NewProduct { price_cents: 0, package_size: Some("1 CT".into()), ..dragon_fruit() }.check().is_ok());
+    }
+
+    #[test]
+    fn every_wrong_field_is_named_at_once() {
+        let wrong = NewProduct {
+            name: "x".repeat(201),
+            department: String::new(),
+            brand: " National".into(),
+            category: "a\u{7}".into(),
+            kind: "x".repeat(81),
+            package_size: Some(String::new()),
+            price_cents: -1,
+            currency: "usd".into(),
+            stock: 1_000_000_001,
+        };
+        let fields: Vec<_> = wrong.violations().into_iter().map(|v| v.field).collect();
+        let all = [
+            "/name",
+            "/department",
+            "/brand",
+            "/category",
+            "/type",
+            "/package_size",
+            "/price_cents",
+            "/currency",
+            "/stock",
+        ];
+        assert_eq!(fields, all);
+    }
+
+    #[test]
+    fn a_change_is_examined_only_where_it_changes_something() {
+        assert_eq!(ProductChange::default().violations(), []);
+        let dear = ProductChange { price_cents: Some(MAX_PRICE_CENTS + 1), ..Default::default() };
+        assert_eq!(dear.violations(), [Violation::new("/price_cents", "must be between 0 and 1000000000")]);
+    }
+
+    #[test]
+    fn null_clears_the_package_size_and_nothing_else() {
+        let read = |json: &str| serde_json::from_str::<ProductChange>(json).map_err(|e| e.to_string());
+        assert_eq!(read(r#"{"package_size":null}"#).unwrap().package_size, Some(None));
+        assert_eq!(read("{}").unwrap(), ProductChange::default());
+        assert!(read(r#"{"price_cents":null}"#).unwrap_err().contains("null"));
+        assert!(read(r#"{"version":3}"#).unwrap_err().contains("unknown field"));
+    }
+}

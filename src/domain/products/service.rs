@@ -1,0 +1,159 @@
+//! START HERE: cache-aside with explicit invalidation.
+//!
+//! A read is one `get_or_load` around one store call. A write begins a transaction, changes the rows, names what changed, and
+//! commits; the commit raises the numbers of those names in the same transaction and then makes this instance forget what
+//! it holds under them. The cache is never updated with the new value: the next reader loads it.
+
+use sqlx::PgPool;
+
+use super::{
+    NewProduct, Product, ProductChange, ProductFilter, ProductPage, TopProducts,
+    store::{self, ProductStore},
+    views::ViewCounter,
+};
+use crate::{
+    cache::{Cache, Read, Reuse, Write},
+    domain::{detached, error::DomainError, page::PageRequest, retried},
+};
+
+/// Products of one load while warming.
+const WARM_BATCH: usize = 100;
+
+/// Products, cached. Cheap to clone.
+#[derive(Clone)]
+pub struct CachedProductService {
+    pub cache: Cache,
+    pub store: ProductStore,
+    pub views: ViewCounter,
+}
+
+impl CachedProductService {
+    pub fn new(cache: Cache, db: PgPool) -> Self {
+        Self { cache, store: ProductStore { db: db.clone() }, views: ViewCounter::new(db) }
+    }
+
+    pub async fn get_product(&self, id: i64, reuse: Reuse) -> Result<Read<Product>, DomainError> {
+        let store = self.store.clone();
+        let read =
+            self.cache.get_or_load(&Product::key(id), reuse, move || async move { store.load(id).await }).await?;
+        present(id, read)
+    }
+
+    /// Answers in the order of `ids`; an unknown one has no value.
+    pub async fn get_products(&self, ids: Vec<i64>, reuse: Reuse) -> Result<Vec<(i64, Read<Product>)>, DomainError> {
+        let store = self.store.clone();
+        let keys = ids.into_iter().map(|id| (id, Product::key(id))).collect();
+        self.cache.get_or_load_many(keys, reuse, |missing| async move { store.load_many(&missing).await }).await
+    }
+
+    pub async fn list_products(
+        &self,
+        filter: ProductFilter,
+        page: PageRequest,
+        reuse: Reuse,
+    ) -> Result<Read<ProductPage>, DomainError> {
+        filter.check()?;
+        let store = self.store.clone();
+        let key = filter.key(page);
+        self.cache.get_or_load(&key, reuse, move || async move { store.load_page(&filter, page).await }).await
+    }
+
+    pub async fn top_products(&self, limit: u16, reuse: Reuse) -> Result<Read<TopProducts>, DomainError> {
+        let store = self.store.clone();
+        self.cache
+            .get_or_load(&TopProducts::key(limit), reuse, move || async move { store.load_top(limit).await })
+            .await
+    }
+
+    /// Only from the tiers, never loads; `None`: they hold nothing that may be served. A cached absence is `NotFound`.
+    pub async fn peek_product(&self, id: i64) -> Result<Option<Read<Product>>, DomainError> {
+        self.cache.get(&Product::key(id)).await.map(|read| present(id, read)).transpose()
+    }
+
+    /// Only from the tiers, as [`Self::peek_product`].
+    pub async fn peek_products(&self, filter: ProductFilter, page: PageRequest) -> Option<Read<ProductPage>> {
+        self.cache.get(&filter.key(page)).await
+    }
+
+    /// Only from the tiers, as [`Self::peek_product`].
+    pub async fn peek_top(&self, limit: u16) -> Option<Read<TopProducts>> {
+        self.cache.get(&TopProducts::key(limit)).await
+    }
+
+    pub async fn create_product(&self, new: NewProduct) -> Result<Product, DomainError> {
+        new.check()?;
+        let cache = self.cache.clone();
+        let work = async move || {
+            let mut write = cache.begin().await?;
+            let created = store::insert(write.db(), &new).await?;
+            touch_membership(&mut write, &created);
+            write.commit().await?;
+            Ok(created)
+        };
+        detached(retried(work)).await
+    }
+
+    /// `expected`: the versions, one of which the product must have; `None`: any. A change to what already is writes nothing
+    /// and answers with the version that stands.
+    pub async fn update_product(
+        &self,
+        id: i64,
+        change: ProductChange,
+        expected: Option<Vec<i64>>,
+    ) -> Result<Product, DomainError> {
+        change.check()?;
+        let cache = self.cache.clone();
+        let work = async move || {
+            let mut write = cache.begin().await?;
+            let before = store::lock(write.db(), id, expected.as_deref()).await?;
+            if !change.alters(&before) {
+                return Ok(before);
+            }
+            let after = store::update(write.db(), id, &change).await?;
+            write.touch(Product::name_of(id));
+            if before.list_tags() != after.list_tags() {
+                before.list_tags().into_iter().chain(after.list_tags()).for_each(|tag| write.touch(tag));
+            }
+            write.commit().await?;
+            Ok(after)
+        };
+        detached(retried(work)).await
+    }
+
+    pub async fn delete_product(&self, id: i64, expected: Option<Vec<i64>>) -> Result<(), DomainError> {
+        let cache = self.cache.clone();
+        let work = async move || {
+            let mut write = cache.begin().await?;
+            let before = store::lock(write.db(), id, expected.as_deref()).await?;
+            store::discontinue(write.db(), id).await?;
+            touch_membership(&mut write, &before);
+            Ok(write.commit().await?)
+        };
+        detached(retried(work)).await
+    }
+
+    /// Counts a view, in memory: see [`ViewCounter`].
+    pub fn count_view(&self, id: i64) {
+        self.views.count(id);
+    }
+
+    /// Loads the `count` most viewed products into the tiers, in batches; returns how many.
+    pub async fn warm_top(&self, count: u32) -> Result<usize, DomainError> {
+        let mut warmed = 0;
+        for ids in self.store.top_ids(count).await?.chunks(WARM_BATCH) {
+            warmed += self.get_products(ids.to_vec(), Reuse::Allowed).await?.len();
+        }
+        Ok(warmed)
+    }
+}
+
+/// Names what changes when a product comes or goes: itself (its absence may be cached) and every list that it belongs to.
+fn touch_membership(write: &mut Write, product: &Product) {
+    write.touch(Product::name_of(product.id));
+    write.touch(ProductPage::tag_of_all());
+    product.list_tags().into_iter().for_each(|tag| write.touch(tag));
+}
+
+fn present(id: i64, read: Read<Product>) -> Result<Read<Product>, DomainError> {
+    if read.entry.value.is_some() { Ok(read) } else { Err(DomainError::NotFound { kind: "product", id }) }
+}

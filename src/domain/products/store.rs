@@ -1,0 +1,220 @@
+//! The SQL of products. Nothing in here knows how answers are cached.
+//!
+//! Every read is one statement, thus one snapshot: the data, the numbers of all names the answer depends on, and the time all
+//! belong together. A `head` row always comes, so that also an empty answer brings its numbers and its time.
+//! Writes take the connection of the caller's transaction, and lock products in the order of their ids.
+
+use std::collections::HashMap;
+
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool, Row, postgres::PgRow};
+
+use super::{NewProduct, Product, ProductChange, ProductFilter, ProductPage, TopProducts};
+use crate::{
+    cache::{DbTime, Label, Loaded},
+    domain::{
+        error::DomainError,
+        page::{ListKind, PageRequest},
+    },
+};
+
+/// Columns are named: with `*`, adding one would break the prepared statements of instances that are running.
+const COLUMNS: &str = "p.id, p.name, p.department, p.brand, p.category, p.type, p.package_size, p.price_cents, p.currency, \
+     p.stock, p.view_count, p.version, p.updated_at";
+
+/// The time of the statement's snapshot, in microseconds.
+const NOW: &str = "(extract(epoch from statement_timestamp()) * 1000000)::bigint as loaded_at";
+
+/// Products in Postgres. Cheap to clone.
+#[derive(Clone)]
+pub struct ProductStore {
+    pub db: PgPool,
+}
+
+impl ProductStore {
+    /// One product.
+    pub async fn load(&self, id: i64) -> Result<Loaded<Product>, DomainError> {
+        let mut found = self.load_many(&[id]).await?;
+        found.remove(&id).ok_or_else(|| sqlx::Error::RowNotFound.into())
+    }
+
+    /// Products by id; every id asked for is answered, unknown ones as absent.
+    pub async fn load_many(&self, ids: &[i64]) -> Result<HashMap<i64, Loaded<Product>>, DomainError> {
+        let sql = format!(
+            "select {NOW}, asked.id as asked, coalesce(l.ver, 0) as ver, {COLUMNS}
+             from unnest($1::bigint[]) as asked (id)
+             left join products p on p.id = asked.id and p.discontinued_at is null
+             left join cache_ledger l on l.name = 'product:' || asked.id"
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql)).bind(ids).fetch_all(&self.db).await?;
+        rows.iter()
+            .map(|row| {
+                let id = row.try_get("asked")?;
+                let value = product(row)?;
+                Ok((id, Loaded { value, labels: vec![row_label(id, row)?], loaded_at: loaded_at(row)? }))
+            })
+            .collect()
+    }
+
+    /// A page by id, ascending.
+    pub async fn load_page(
+        &self,
+        filter: &ProductFilter,
+        page: PageRequest,
+    ) -> Result<Loaded<ProductPage>, DomainError> {
+        // One statement per combination, so that each is planned for the index that serves it.
+        let condition = match (&filter.category, &filter.department) {
+            (None, None) => "$4::text is null and $5::text is null",
+            (Some(_), None) => "category = $4 and $5::text is null",
+            (None, Some(_)) => "$4::text is null and department = $5",
+            (Some(_), Some(_)) => "category = $4 and department = $5",
+        };
+        let sql = format!(
+            "select head.*, {COLUMNS}, coalesce(l.ver, 0) as ver
+             from (select {NOW}, coalesce((select ver from cache_ledger where name = $1), 0) as tag_ver) as head
+             left join lateral (
+                 select * from products where discontinued_at is null and id > $2 and {condition} order by id limit $3
+             ) p on true
+             left join cache_ledger l on l.name = 'product:' || p.id
+             order by p.id"
+        );
+        let tag = filter.tag();
+        let rows = sqlx::query(AssertSqlSafe(sql))
+            .bind(tag.as_str())
+            .bind(page.after.unwrap_or(0))
+            .bind(page.rows_to_read())
+            .bind(&filter.category)
+            .bind(&filter.department)
+            .fetch_all(&self.db)
+            .await?;
+        let head = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        let tag = Label { name: tag, version: head.try_get("tag_ver")? };
+        let (mut items, mut labels) = shown(&rows)?;
+        let next_cursor = page.cut(ListKind::Products, &mut items, |p| p.id);
+        labels.truncate(items.len());
+        labels.push(tag);
+        Ok(Loaded { value: Some(ProductPage { items, next_cursor }), labels, loaded_at: loaded_at(head)? })
+    }
+
+    /// The most viewed products, most viewed first.
+    pub async fn load_top(&self, limit: u16) -> Result<Loaded<TopProducts>, DomainError> {
+        let sql = format!(
+            "select head.*, {COLUMNS}, coalesce(l.ver, 0) as ver
+             from (select {NOW}) as head
+             left join lateral (
+                 select * from products where discontinued_at is null order by view_count desc, id limit $1
+             ) p on true
+             left join cache_ledger l on l.name = 'product:' || p.id
+             order by p.view_count desc, p.id"
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql)).bind(i64::from(limit)).fetch_all(&self.db).await?;
+        let head = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        let (items, labels) = shown(&rows)?;
+        Ok(Loaded { value: Some(TopProducts { items }), labels, loaded_at: loaded_at(head)? })
+    }
+
+    /// The ids of the most viewed products, most viewed first: what is worth warming.
+    pub async fn top_ids(&self, count: u32) -> Result<Vec<i64>, DomainError> {
+        let sql = "select id from products where discontinued_at is null order by view_count desc, id limit $1";
+        Ok(sqlx::query_scalar(sql).bind(i64::from(count)).fetch_all(&self.db).await?)
+    }
+}
+
+/// Inserts a product.
+pub async fn insert(db: &mut PgConnection, new: &NewProduct) -> Result<Product, DomainError> {
+    let sql = format!(
+        "insert into products as p (name, department, brand, category, type, package_size, price_cents, currency, stock)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9) returning {COLUMNS}"
+    );
+    let inserted = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(&new.name)
+        .bind(&new.department)
+        .bind(&new.brand)
+        .bind(&new.category)
+        .bind(&new.kind)
+        .bind(&new.package_size)
+        .bind(new.price_cents)
+        .bind(&new.currency)
+        .bind(new.stock)
+        .fetch_one(db)
+        .await?;
+    Ok(inserted)
+}
+
+/// Reads a product and keeps others from changing it until the transaction ends. `expected`: the versions, one of which it
+/// must have; `None`: any.
+pub async fn lock(db: &mut PgConnection, id: i64, expected: Option<&[i64]>) -> Result<Product, DomainError> {
+    let sql =
+        format!("select {COLUMNS} from products p where p.id = $1 and p.discontinued_at is null for no key update");
+    let found: Option<Product> = sqlx::query_as(AssertSqlSafe(sql)).bind(id).fetch_optional(db).await?;
+    let product = found.ok_or(DomainError::NotFound { kind: "product", id })?;
+    match expected {
+        Some(versions) if !versions.contains(&product.version) => {
+            Err(DomainError::VersionConflict { current: product.version })
+        }
+        _ => Ok(product),
+    }
+}
+
+/// Applies a change to a locked product.
+pub async fn update(db: &mut PgConnection, id: i64, change: &ProductChange) -> Result<Product, DomainError> {
+    let sql = format!(
+        "update products p set
+             name = coalesce($2, name), department = coalesce($3, department), brand = coalesce($4, brand),
+             category = coalesce($5, category), type = coalesce($6, type),
+             package_size = case when $7 then $8 else package_size end,
+             price_cents = coalesce($9, price_cents), currency = coalesce($10, currency), stock = coalesce($11, stock),
+             version = version + 1, updated_at = clock_timestamp()
+         where id = $1 returning {COLUMNS}"
+    );
+    let updated = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(id)
+        .bind(&change.name)
+        .bind(&change.department)
+        .bind(&change.brand)
+        .bind(&change.category)
+        .bind(&change.kind)
+        .bind(change.package_size.is_some())
+        .bind(change.package_size.as_ref().and_then(Option::as_deref))
+        .bind(change.price_cents)
+        .bind(&change.currency)
+        .bind(change.stock)
+        .fetch_one(db)
+        .await?;
+    Ok(updated)
+}
+
+/// Takes a locked product off sale. Its row stays for the orders that point at it.
+pub async fn discontinue(db: &mut PgConnection, id: i64) -> Result<(), DomainError> {
+    let sql =
+        "update products set discontinued_at = clock_timestamp(), updated_at = clock_timestamp(), version = version + 1
+               where id = $1";
+    sqlx::query(sql).bind(id).execute(db).await?;
+    Ok(())
+}
+
+/// The product of a row, or `None` where the outer join found none.
+fn product(row: &PgRow) -> Result<Option<Product>, sqlx::Error> {
+    let there = row.try_get::<Option<i64>, _>("id")?.is_some();
+    there.then(|| Product::from_row(row)).transpose()
+}
+
+/// The products that rows show, each with its label.
+fn shown(rows: &[PgRow]) -> Result<(Vec<Product>, Vec<Label>), sqlx::Error> {
+    let mut items = Vec::with_capacity(rows.len());
+    let mut labels = Vec::with_capacity(rows.len() + 1);
+    for row in rows {
+        if let Some(product) = product(row)? {
+            labels.push(row_label(product.id, row)?);
+            items.push(product);
+        }
+    }
+    Ok((items, labels))
+}
+
+fn row_label(id: i64, row: &PgRow) -> Result<Label, sqlx::Error> {
+    Ok(Label { name: Product::name_of(id), version: row.try_get("ver")? })
+}
+
+fn loaded_at(row: &PgRow) -> Result<DbTime, sqlx::Error> {
+    row.try_get("loaded_at").map(DbTime)
+}

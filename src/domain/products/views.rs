@@ -1,0 +1,91 @@
+//! Counts views without a write per read: in memory, and every few seconds one statement for all of them.
+//!
+//! Promised: counting never waits for the database, memory is bounded, and a failed flush loses nothing. Not promised: that
+//! every view counts. A crash loses the views since the last flush, and views of products beyond the bound are dropped:
+//! popularity decides what is warmed and what is shown first, nothing else. Neither `version` nor the ledger changes.
+
+use std::{
+    collections::HashMap,
+    mem,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use sqlx::PgPool;
+use tokio_util::sync::CancellationToken;
+
+/// How many products are counted between two flushes.
+const MAX_PRODUCTS: usize = 10_000;
+/// Products of one statement: bounds how many row locks a flush holds.
+const BATCH: usize = 500;
+/// Pause between two flushes.
+const INTERVAL: Duration = Duration::from_secs(5);
+
+/// Rows are locked in the order of their ids, as orders lock them: the two never deadlock.
+const RAISE: &str = "with seen as (select * from unnest($1::bigint[], $2::bigint[]) as seen (id, views)),
+     locked as (select id from products where id = any($1) order by id for no key update)
+     update products p set view_count = p.view_count + seen.views
+     from locked join seen using (id) where p.id = locked.id";
+
+/// Counts views. Clones share their counts.
+#[derive(Clone)]
+pub struct ViewCounter {
+    counts: Arc<Mutex<HashMap<i64, i64>>>,
+    db: PgPool,
+}
+
+impl ViewCounter {
+    /// A counter that flushes into `db`.
+    pub fn new(db: PgPool) -> Self {
+        Self { counts: Arc::default(), db }
+    }
+
+    /// Counts one view of a product.
+    pub fn count(&self, id: i64) {
+        self.add(id, 1);
+    }
+
+    /// Writes what was counted since the last flush; returns for how many products. What can't be written is counted again.
+    pub async fn flush(&self) -> Result<usize, sqlx::Error> {
+        let mut counted: Vec<(i64, i64)> = mem::take(&mut *self.counts()).into_iter().collect();
+        counted.sort_unstable();
+        for (flushed, batch) in counted.chunks(BATCH).enumerate() {
+            let (ids, views): (Vec<i64>, Vec<i64>) = batch.iter().copied().unzip();
+            if let Err(error) = sqlx::query(RAISE).bind(ids).bind(views).execute(&self.db).await {
+                counted[flushed * BATCH..].iter().for_each(|&(id, views)| self.add(id, views));
+                return Err(error);
+            }
+        }
+        Ok(counted.len())
+    }
+
+    /// Flushes every few seconds until `shutdown`, then once more.
+    pub async fn run(self, shutdown: CancellationToken) {
+        loop {
+            let stopped = tokio::time::timeout(INTERVAL, shutdown.cancelled()).await.is_ok();
+            if let Err(error) = self.flush().await {
+                tracing::warn!(%error, "views could not be flushed; they stay counted for the next time");
+            }
+            if stopped {
+                return;
+            }
+        }
+    }
+
+    fn add(&self, id: i64, views: i64) {
+        let mut counts = self.counts();
+        let has_room = counts.len() < MAX_PRODUCTS;
+        match counts.get_mut(&id) {
+            Some(count) => *count += views,
+            None if has_room => {
+                counts.insert(id, views);
+            }
+            None => {}
+        }
+    }
+
+    /// A panic elsewhere can't leave the counts in a wrong state, so a poisoned lock is as good as any.
+    fn counts(&self) -> MutexGuard<'_, HashMap<i64, i64>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

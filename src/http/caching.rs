@@ -1,0 +1,216 @@
+//! From a read of the cache to a response: the bytes as the tier keeps them, and the headers that say how fresh they are and
+//! where they came from.
+//!
+//! Promises: an answer from L1 is neither decoded nor encoded; the tag is computed from the same entry as the body; a 304 has
+//! the headers of the 200. `Age` counts from the moment Postgres was read, so the lifetimes of the tiers don't add to `max-age`.
+
+use std::time::Duration;
+
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+
+use super::{
+    conditional::{Conditions, EntityTag, Verdict},
+    problem::{Kind, Problem},
+};
+use crate::cache::{self, Outcome, Read};
+
+/// What caches between here and the user may do with a kind of answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Sharing {
+    cache_control: &'static str,
+    vary: Option<&'static str>,
+}
+
+/// Catalogue data: for everybody, and short, because nobody can take an answer back from a browser. Five seconds, counted from
+/// the read of Postgres, keep a page's repeated requests away; a price shown late does no harm, as orders take theirs from
+/// the database. The two windows are those of RFC 5861.
+pub const CATALOGUE: Sharing =
+    Sharing { cache_control: "public, max-age=5, stale-while-revalidate=10, stale-if-error=60", vary: None };
+
+/// One customer's data: only the user's own browser may keep it, and must ask before every reuse (304 when nothing changed).
+pub const PERSONAL: Sharing = Sharing { cache_control: "private, no-cache", vary: Some("authorization") };
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
+
+/// A representation that is ready to be sent, and what is known of its freshness.
+#[derive(Clone, Debug)]
+pub struct Answer {
+    pub body: Bytes,
+    pub tag: EntityTag,
+    pub age: Duration,
+    pub fresh_for: Duration,
+    pub outcome: Outcome,
+}
+
+impl Answer {
+    /// The answer of a read; `version` names the version of a single thing and gives `None` for a list.
+    pub fn of<T>(read: &Read<T>, version: impl FnOnce(&T) -> Option<i64>) -> Result<Self, Problem> {
+        let entry = &read.entry;
+        let Some(value) = &entry.value else {
+            return Err(Problem::new(&Kind::NOT_FOUND, "There is no such thing."));
+        };
+        Ok(Self {
+            body: entry.body.clone(),
+            tag: EntityTag::new(version(value), entry.digest),
+            age: read.age,
+            fresh_for: read.fresh_for,
+            outcome: read.outcome,
+        })
+    }
+
+    /// The response to a GET or HEAD: 200, 304, or 412. `l2`: whether there is a second tier to speak of.
+    pub fn respond(self, conditions: &Conditions, sharing: Sharing, l2: bool) -> Result<Response, Problem> {
+        let mut response = match conditions.judge_read(&self.tag) {
+            Verdict::Proceed => {
+                let mut response = Response::new(Body::from(self.body));
+                response.headers_mut().insert(header::CONTENT_TYPE, JSON);
+                response
+            }
+            Verdict::NotModified => StatusCode::NOT_MODIFIED.into_response(),
+            Verdict::Failed => {
+                return Err(Problem::new(&Kind::VERSION_CONFLICT, "If-Match names no current representation."));
+            }
+        };
+        let headers = response.headers_mut();
+        headers.insert(header::ETAG, self.tag.header());
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(sharing.cache_control));
+        headers.insert(header::AGE, self.age.as_secs().into());
+        if let Some(vary) = sharing.vary {
+            headers.insert(header::VARY, HeaderValue::from_static(vary));
+        }
+        if let Some(status) = cache_status(self.outcome, self.fresh_for, l2) {
+            headers.insert(CACHE_STATUS, status);
+        }
+        response.extensions_mut().insert(self.outcome);
+        Ok(response)
+    }
+}
+
+/// The response to a write that returns the new state: a representation of the resource at `path`, so its tag can be used for
+/// the next `If-Match`.
+pub fn written(status: StatusCode, path: &str, version: i64, body: Bytes) -> Result<Response, Problem> {
+    let path = HeaderValue::try_from(path).map_err(|_| Problem::internal("a path is not a header value"))?;
+    let tag = EntityTag::new(Some(version), cache::digest(&body)).header();
+    let mut response = (status, body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, JSON);
+    headers.insert(header::ETAG, tag);
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == StatusCode::CREATED {
+        headers.insert(header::LOCATION, path.clone());
+    }
+    headers.insert(header::CONTENT_LOCATION, path);
+    Ok(response)
+}
+
+/// The JSON of a value that was just written.
+pub fn encode(value: &impl Serialize) -> Result<Bytes, Problem> {
+    serde_json::to_vec(value).map(Bytes::from).map_err(|_| Problem::internal("a value has no JSON form"))
+}
+
+/// `Cache-Status` (RFC 9211): the tiers' names and what each did, the one nearest to the database first. Keys are never named.
+/// The RFC speaks of HTTP caches; the mapping of the outcomes is this service's own.
+fn cache_status(outcome: Outcome, fresh_for: Duration, l2: bool) -> Option<HeaderValue> {
+    let ttl = fresh_for.as_secs();
+    // What L2 did (left out when there is none), and what L1 did.
+    let (second, first) = match outcome {
+        Outcome::L1Hit => return HeaderValue::try_from(format!("aside-l1; hit; ttl={ttl}")).ok(),
+        Outcome::L2Hit => {
+            return HeaderValue::try_from(format!("aside-l2; hit; ttl={ttl}, aside-l1; fwd=miss; stored")).ok();
+        }
+        Outcome::LoadedCold => ("fwd=miss; stored", "fwd=miss; stored"),
+        Outcome::LoadedExpired => ("fwd=stale; stored", "fwd=stale; stored"),
+        Outcome::LoadedFenced => ("fwd=stale; stored; detail=fenced", "fwd=stale; stored; detail=fenced"),
+        Outcome::LoadedUntrusted => ("fwd=bypass; detail=untrusted", "fwd=bypass; detail=untrusted"),
+        Outcome::LoadedUnreadable => ("fwd=miss; stored; detail=unreadable", "fwd=miss; stored"),
+        Outcome::L2Error => ("fwd=bypass; detail=error", "fwd=miss; stored"),
+        Outcome::L2Skipped => ("fwd=bypass; detail=breaker-open", "fwd=miss; stored"),
+        Outcome::Collapsed => {
+            return Some(HeaderValue::from_static("aside-l1; fwd=miss; collapsed"));
+        }
+        Outcome::Bypass => return Some(HeaderValue::from_static("aside-l1; fwd=request")),
+        // An error that this service makes by itself tells nothing about a cache (RFC 9211, section 2).
+        Outcome::NotCached | Outcome::Failed => return None,
+    };
+    let status = if l2 { format!("aside-l2; {second}, aside-l1; {first}") } else { format!("aside-l1; {first}") };
+    HeaderValue::try_from(status).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_outcome_has_its_cache_status() {
+        let cases = [
+            (Outcome::L1Hit, Some("aside-l1; hit; ttl=12"), Some("aside-l1; hit; ttl=12")),
+            (Outcome::L2Hit, Some("aside-l2; hit; ttl=12, aside-l1; fwd=miss; stored"), None),
+            (
+                Outcome::LoadedCold,
+                Some("aside-l2; fwd=miss; stored, aside-l1; fwd=miss; stored"),
+                Some("aside-l1; fwd=miss; stored"),
+            ),
+            (
+                Outcome::LoadedExpired,
+                Some("aside-l2; fwd=stale; stored, aside-l1; fwd=stale; stored"),
+                Some("aside-l1; fwd=stale; stored"),
+            ),
+            (Outcome::L2Error, Some("aside-l2; fwd=bypass; detail=error, aside-l1; fwd=miss; stored"), None),
+            (Outcome::L2Skipped, Some("aside-l2; fwd=bypass; detail=breaker-open, aside-l1; fwd=miss; stored"), None),
+            (Outcome::Collapsed, Some("aside-l1; fwd=miss; collapsed"), Some("aside-l1; fwd=miss; collapsed")),
+            (Outcome::Bypass, Some("aside-l1; fwd=request"), Some("aside-l1; fwd=request")),
+        ];
+        let text = |outcome, l2| {
+            let status = cache_status(outcome, Duration::from_millis(12_900), l2);
+            status.map(|status| status.to_str().unwrap().to_owned())
+        };
+        for (outcome, with_l2, without) in cases {
+            assert_eq!(text(outcome, true).as_deref(), with_l2, "{outcome:?}");
+            if let Some(without) = without {
+                assert_eq!(text(outcome, false).as_deref(), Some(without), "{outcome:?}");
+            }
+        }
+        for outcome in Outcome::ALL {
+            let status = text(outcome, true);
+            let silent = matches!(outcome, Outcome::NotCached | Outcome::Failed);
+            assert_eq!(status.is_none(), silent, "{outcome:?}");
+            let exclusive =
+                status.is_none_or(|status| status.split(", ").all(|one| one.contains("hit") != one.contains("fwd=")));
+            assert!(exclusive, "{outcome:?}: hit and fwd exclude each other");
+        }
+    }
+
+    #[test]
+    fn a_304_has_the_headers_of_the_200() {
+        let answer = || Answer {
+            body: Bytes::from_static(b"{}"),
+            tag: EntityTag::new(Some(3), 0xab),
+            age: Duration::from_millis(1_999),
+            fresh_for: Duration::from_secs(9),
+            outcome: Outcome::L1Hit,
+        };
+        let names = |response: &Response| {
+            let mut names: Vec<_> = response.headers().keys().map(|name| name.as_str().to_owned()).collect();
+            names.retain(|name| name != "content-type");
+            names.sort();
+            names
+        };
+        for sharing in [CATALOGUE, PERSONAL] {
+            let full = answer().respond(&Conditions::default(), sharing, true).unwrap();
+            let not_modified = answer().respond(&Conditions::none_of("\"3-00000000000000ab\""), sharing, true).unwrap();
+            assert_eq!(full.status(), 200);
+            assert_eq!(not_modified.status(), 304);
+            assert_eq!(names(&full), names(&not_modified));
+            for name in ["etag", "age", "cache-control", "cache-status"] {
+                assert_eq!(full.headers().get(name), not_modified.headers().get(name), "{name}");
+            }
+            assert_eq!(full.headers()["age"], "1");
+        }
+    }
+}

@@ -1,0 +1,306 @@
+//! Conditional requests (RFC 9110, section 13): entity tags, `If-Match` and `If-None-Match`.
+//!
+//! A tag is `"{version}-{digest}"`, for lists `"{digest}"`. The digest is taken from the bytes of the body, so the tag is strong:
+//! it changes with every byte, also when a deployment changes the form of the JSON. `If-Match` compares the version part only:
+//! view counts change the bytes but not the version, and every representation of a version is a representation of the current
+//! state, so a client that holds any of them loses no update. Dates are not looked at: without `Last-Modified` the RFC has
+//! `If-Modified-Since` and `If-Unmodified-Since` ignored.
+//!
+//! Preconditions come after the checks of path, body and existence and before the work, so 404 and 422 win over 412.
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
+};
+
+use super::problem::{Kind, Problem};
+
+/// The entity tag of a response.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EntityTag {
+    version: Option<i64>,
+    digest: u64,
+}
+
+impl EntityTag {
+    /// The tag of a representation; lists have no version.
+    pub fn new(version: Option<i64>, digest: u64) -> Self {
+        Self { version, digest }
+    }
+
+    /// The tag without its quotes.
+    fn opaque(&self) -> String {
+        match self.version {
+            Some(version) => format!("{version}-{:016x}", self.digest),
+            None => format!("{:016x}", self.digest),
+        }
+    }
+
+    /// The tag as `ETag` carries it.
+    pub fn header(&self) -> HeaderValue {
+        // Digits, hexadecimal digits and a hyphen between quotes are always a valid value.
+        HeaderValue::try_from(format!("\"{}\"", self.opaque())).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+    }
+}
+
+/// What a read does after its preconditions were looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Proceed,
+    NotModified,
+    Failed,
+}
+
+/// The preconditions of a request.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {
+    if_match: Option<Condition>,
+    if_none_match: Option<Condition>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Condition {
+    /// `*`: any current representation.
+    Any,
+    Tags(Vec<Tag>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Tag {
+    weak: bool,
+    opaque: String,
+}
+
+impl Tag {
+    /// The version that the tag was given for; none in tags that this service didn't make.
+    fn version(&self) -> Option<i64> {
+        let (version, digest) = self.opaque.split_once('-')?;
+        (digest.len() == 16).then(|| version.parse().ok()).flatten()
+    }
+}
+
+impl Conditions {
+    /// Judges a GET or HEAD of the representation that `tag` names, in the order of 13.2.2: `If-Match` first.
+    pub fn judge_read(&self, tag: &EntityTag) -> Verdict {
+        if let Some(Condition::Tags(tags)) = &self.if_match {
+            let opaque = tag.opaque();
+            let current = |given: &Tag| match tag.version {
+                Some(_) => given.version() == tag.version,
+                None => given.opaque == opaque,
+            };
+            // Strong comparison: a weak tag never matches.
+            if !tags.iter().any(|given| !given.weak && current(given)) {
+                return Verdict::Failed;
+            }
+        }
+        match &self.if_none_match {
+            Some(Condition::Any) => Verdict::NotModified,
+            Some(Condition::Tags(tags)) => {
+                let opaque = tag.opaque();
+                // Weak comparison: `W/` makes no difference.
+                if tags.iter().any(|given| given.opaque == opaque) { Verdict::NotModified } else { Verdict::Proceed }
+            }
+            None => Verdict::Proceed,
+        }
+    }
+
+    /// The versions that a write may meet; `None`: any. `*` asks for existence only, which every write here needs anyway.
+    pub fn expected_versions(&self) -> Option<Vec<i64>> {
+        match &self.if_match {
+            Some(Condition::Tags(tags)) => Some(tags.iter().filter(|tag| !tag.weak).filter_map(Tag::version).collect()),
+            Some(Condition::Any) | None => None,
+        }
+    }
+
+    #[cfg(test)]
+    pub fn none_of(opaque_in_quotes: &str) -> Self {
+        let mut tags = Vec::new();
+        parse_tags(opaque_in_quotes, &mut tags).unwrap();
+        Self { if_match: None, if_none_match: Some(Condition::Tags(tags)) }
+    }
+
+    /// Whether a write must look at the current version before it begins.
+    pub fn forbids_versions(&self) -> bool {
+        self.if_none_match.is_some()
+    }
+
+    /// Refuses a write that `If-None-Match` forbids at version `current`. The version may be read before the write's own
+    /// transaction: versions never come back, so one that differs from the client's goes on differing.
+    pub fn check_not(&self, current: i64) -> Result<(), Problem> {
+        let forbidden = match &self.if_none_match {
+            Some(Condition::Any) => true,
+            Some(Condition::Tags(tags)) => tags.iter().any(|tag| tag.version() == Some(current)),
+            None => false,
+        };
+        if forbidden {
+            return Err(Problem::new(
+                &Kind::VERSION_CONFLICT,
+                format!("If-None-Match names the current version, {current}."),
+            ));
+        }
+        Ok(())
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Conditions {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        let safe = parts.method.is_safe();
+        let if_match = condition(&parts.headers, header::IF_MATCH)
+            // Ignoring it would do the very write that the client wanted to prevent.
+            .map_err(|()| Problem::header("If-Match", RULE))?;
+        let if_none_match = match condition(&parts.headers, header::IF_NONE_MATCH) {
+            Ok(condition) => condition,
+            // A read without it is only longer.
+            Err(()) if safe => None,
+            Err(()) => return Err(Problem::header("If-None-Match", RULE)),
+        };
+        Ok(Self { if_match, if_none_match })
+    }
+}
+
+const RULE: &str = "must be * or a list of entity tags in quotes";
+
+fn condition(headers: &HeaderMap, name: HeaderName) -> Result<Option<Condition>, ()> {
+    let mut values = headers.get_all(name).iter().peekable();
+    if values.peek().is_none() {
+        return Ok(None);
+    }
+    let mut tags = Vec::new();
+    for value in values {
+        let text = value.to_str().map_err(|_| ())?.trim();
+        if text == "*" {
+            return Ok(Some(Condition::Any));
+        }
+        parse_tags(text, &mut tags)?;
+    }
+    Ok(Some(Condition::Tags(tags)))
+}
+
+/// A list of `[W/]"opaque"` separated by commas; empty members are allowed (RFC 9110, 5.6.1).
+fn parse_tags(text: &str, tags: &mut Vec<Tag>) -> Result<(), ()> {
+    let mut rest = text;
+    loop {
+        rest = rest.trim_start_matches([' ', '\t', ',']);
+        if rest.is_empty() {
+            return Ok(());
+        }
+        let (weak, quoted) = match rest.strip_prefix("W/") {
+            Some(quoted) => (true, quoted),
+            None => (false, rest),
+        };
+        let (opaque, after) = quoted.strip_prefix('"').and_then(|open| open.split_once('"')).ok_or(())?;
+        if opaque.contains([' ', '\t']) {
+            return Err(());
+        }
+        tags.push(Tag { weak, opaque: opaque.to_owned() });
+        rest = after.trim_start_matches([' ', '\t']);
+        if !rest.is_empty() && !rest.starts_with(',') {
+            return Err(());
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{Method, Request};
+
+    use super::*;
+
+    const PRODUCT: EntityTag = EntityTag { version: Some(7), digest: 0xab };
+    const LIST: EntityTag = EntityTag { version: None, digest: 0xab };
+
+    async fn conditions(method: Method, headers: &[(HeaderName, &str)]) -> Result<Conditions, Problem> {
+        let mut request = Request::new(());
+        *request.method_mut() = method;
+        for (name, value) in headers {
+            request.headers_mut().append(name, value.parse().unwrap());
+        }
+        let (mut parts, ()) = request.into_parts();
+        Conditions::from_request_parts(&mut parts, &()).await
+    }
+
+    #[test]
+    fn a_tag_is_version_and_digest_of_fixed_width() {
+        assert_eq!(PRODUCT.header(), "\"7-00000000000000ab\"");
+        assert_eq!(LIST.header(), "\"00000000000000ab\"");
+    }
+
+    #[tokio::test]
+    async fn a_read_is_judged_as_the_rfc_says() {
+        use Verdict::{Failed, NotModified, Proceed};
+        use header::{IF_MATCH, IF_NONE_MATCH};
+        let same = "\"7-00000000000000ab\"";
+        let same_version = "\"7-00000000000000ff\"";
+        let older = "\"6-00000000000000ab\"";
+        let cases: &[(&[(HeaderName, &str)], Verdict)] = &[
+            (&[], Proceed),
+            (&[(IF_NONE_MATCH, same)], NotModified),
+            (&[(IF_NONE_MATCH, "W/\"7-00000000000000ab\"")], NotModified),
+            (&[(IF_NONE_MATCH, "\"x\", \"7-00000000000000ab\"")], NotModified),
+            (&[(IF_NONE_MATCH, "\"x\","), (IF_NONE_MATCH, same)], NotModified),
+            (&[(IF_NONE_MATCH, "*")], NotModified),
+            (&[(IF_NONE_MATCH, same_version)], Proceed),
+            (&[(IF_NONE_MATCH, older)], Proceed),
+            (&[(IF_NONE_MATCH, "7-00000000000000ab")], Proceed),
+            (&[(IF_NONE_MATCH, "")], Proceed),
+            (&[(IF_MATCH, same)], Proceed),
+            (&[(IF_MATCH, "*")], Proceed),
+            (&[(IF_MATCH, same_version)], Proceed),
+            (&[(IF_MATCH, older)], Failed),
+            (&[(IF_MATCH, "W/\"7-00000000000000ab\"")], Failed),
+            (&[(IF_MATCH, older), (IF_NONE_MATCH, same)], Failed),
+            (&[(IF_MATCH, same), (IF_NONE_MATCH, same)], NotModified),
+            (&[(IF_MATCH, same), (IF_NONE_MATCH, older)], Proceed),
+        ];
+        for (headers, expected) in cases {
+            let conditions = conditions(Method::GET, headers).await.unwrap();
+            assert_eq!(conditions.judge_read(&PRODUCT), *expected, "{headers:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_list_is_judged_by_all_of_its_tag() {
+        let conditions = conditions(Method::GET, &[(header::IF_NONE_MATCH, "\"00000000000000ab\"")]).await.unwrap();
+        assert_eq!(conditions.judge_read(&LIST), Verdict::NotModified);
+        assert_eq!(conditions.judge_read(&PRODUCT), Verdict::Proceed);
+    }
+
+    #[tokio::test]
+    async fn a_write_expects_the_versions_of_strong_tags() {
+        let cases = [
+            ("*", None),
+            ("\"7-00000000000000ab\"", Some(vec![7])),
+            ("\"7-00000000000000ab\", \"8-00000000000000ab\"", Some(vec![7, 8])),
+            ("W/\"7-00000000000000ab\"", Some(vec![])),
+            ("\"somebody else's\"", None),
+            ("\"foreign\"", Some(vec![])),
+            ("\"7\"", Some(vec![])),
+        ];
+        for (value, expected) in cases {
+            match conditions(Method::PATCH, &[(header::IF_MATCH, value)]).await {
+                Ok(conditions) => assert_eq!(conditions.expected_versions(), expected, "{value}"),
+                Err(problem) => assert_eq!((problem.name(), value), ("invalid-parameter", "\"somebody else's\"")),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn a_write_is_refused_when_its_conditions_cannot_be_read() {
+        for name in [header::IF_MATCH, header::IF_NONE_MATCH] {
+            for value in ["7", "\"7", "\"7\" \"8\"", "w/\"7\"", "\"7\"; \"8\""] {
+                assert!(conditions(Method::PATCH, &[(name.clone(), value)]).await.is_err(), "{name}: {value}");
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn if_none_match_stops_a_write_on_the_version_it_names() {
+        for (value, refused) in [("*", true), ("W/\"7-00000000000000ff\"", true), ("\"6-00000000000000ab\"", false)] {
+            let conditions = conditions(Method::DELETE, &[(header::IF_NONE_MATCH, value)]).await.unwrap();
+            assert!(conditions.forbids_versions());
+            assert_eq!(conditions.check_not(7).is_err(), refused, "{value}");
+        }
+    }
+}

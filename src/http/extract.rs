@@ -1,0 +1,159 @@
+//! What handlers take out of a request besides the query: the id in the path, the caller, the body.
+//!
+//! Promises: whatever the client sends ends in a value or in a problem that names the field; no request reaches the domain with
+//! a NUL character (Postgres refuses them) or with fields that nobody reads.
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, FromRequestParts, Path, Request},
+    http::{HeaderMap, header, request::Parts},
+};
+use serde::de::DeserializeOwned;
+
+use super::{
+    WebState, body,
+    problem::{Kind, Problem},
+};
+use crate::cache::Tenant;
+
+/// The id of a product or an order in the path, in its one canonical form: `007` and `+7` are refused, so that every resource
+/// has one URL for the caches between here and the client.
+#[derive(Clone, Copy, Debug)]
+pub struct Id(pub i64);
+
+impl Id {
+    const RULE: &'static str = "must be a whole number from 1 to 9223372036854775807, without sign or leading zeros";
+
+    /// Reads an id as the path and the list of `ids` write it.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let canonical = matches!(text.as_bytes(), [b'1'..=b'9', rest @ ..] if rest.iter().all(u8::is_ascii_digit));
+        canonical.then(|| text.parse().ok()).flatten().map(Self).ok_or(Self::RULE)
+    }
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Id {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
+        let Path(text) =
+            Path::<String>::from_request_parts(parts, state).await.map_err(|_| Problem::parameter("id", Self::RULE))?;
+        Self::parse(&text).map_err(|rule| Problem::parameter("id", rule))
+    }
+}
+
+/// Who sent the request. A verifier of credentials plugs in here and nowhere else; without one, every request belongs to the
+/// demonstration's tenant.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    pub tenant: Tenant,
+}
+
+impl FromRequestParts<WebState> for Caller {
+    type Rejection = Problem;
+
+    async fn from_request_parts(_parts: &mut Parts, state: &WebState) -> Result<Self, Problem> {
+        Ok(Self { tenant: state.tenant.clone() })
+    }
+}
+
+/// A JSON body of a POST.
+#[derive(Debug)]
+pub struct Json<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<WebState> for Json<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &WebState) -> Result<Self, Problem> {
+        if !has_media_type(request.headers(), &["application/json"]) {
+            return Err(
+                unsupported("Send the body as application/json.").with_header(header::ACCEPT, "application/json")
+            );
+        }
+        body::parse(&read(request, state).await?).map(Self)
+    }
+}
+
+/// The media types of a PATCH.
+pub const PATCH_MEDIA_TYPES: &str = "application/merge-patch+json, application/json";
+
+/// A JSON body of a PATCH: a merge patch (RFC 7396), accepted as plain JSON too.
+#[derive(Debug)]
+pub struct MergePatch<T>(pub T);
+
+impl<T: DeserializeOwned> FromRequest<WebState> for MergePatch<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &WebState) -> Result<Self, Problem> {
+        if !has_media_type(request.headers(), &["application/merge-patch+json", "application/json"]) {
+            return Err(unsupported("Send the patch as application/merge-patch+json or application/json.")
+                .with_header(header::ACCEPT, PATCH_MEDIA_TYPES)
+                .with_header(super::ACCEPT_PATCH, PATCH_MEDIA_TYPES));
+        }
+        body::parse(&read(request, state).await?).map(Self)
+    }
+}
+
+fn unsupported(detail: &'static str) -> Problem {
+    Problem::new(&Kind::UNSUPPORTED_MEDIA_TYPE, detail)
+}
+
+fn has_media_type(headers: &HeaderMap, accepted: &[&str]) -> bool {
+    let Some(Ok(value)) = headers.get(header::CONTENT_TYPE).map(|value| value.to_str()) else {
+        return false;
+    };
+    // Parameters such as `charset` change nothing: JSON is UTF-8 by its own definition.
+    let essence = value.split(';').next().unwrap_or_default().trim();
+    accepted.iter().any(|accepted| essence.eq_ignore_ascii_case(accepted))
+}
+
+async fn read(request: Request, state: &WebState) -> Result<Bytes, Problem> {
+    if request.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
+        return Err(
+            unsupported("Send the body without a content coding.").with_header(header::ACCEPT_ENCODING, "identity")
+        );
+    }
+    // Half of the time for the answer: a client that sends slowly hears that it was slow, not that the service was.
+    let arrival = tokio::time::timeout(state.body_timeout, Bytes::from_request(request, &()));
+    let arrived = arrival.await.map_err(|_| {
+        Problem::new(&Kind::REQUEST_TIMEOUT, "The body did not arrive in time.")
+            .with_header(header::CONNECTION, "close")
+    })?;
+    arrived.map_err(|rejection| match rejection.status() {
+        axum::http::StatusCode::PAYLOAD_TOO_LARGE => {
+            Problem::new(&Kind::BODY_TOO_LARGE, format!("The body may have at most {} bytes.", state.body_limit))
+        }
+        _ => Problem::new(&Kind::MALFORMED_BODY, "The body could not be read to its end."),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_has_one_spelling_and_fits_into_64_bits() {
+        for (text, expected) in [("1", Some(1)), ("1082185", Some(1_082_185)), ("9223372036854775807", Some(i64::MAX))]
+        {
+            assert_eq!(Id::parse(text).ok().map(|id| id.0), expected, "{text}");
+        }
+        for text in ["", "0", "-1", "+1", "007", "1.0", "1e3", "abc", "9223372036854775808", " 1", "1 ", "١", "1\0"] {
+            assert!(Id::parse(text).is_err(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn media_types_are_compared_without_case_and_parameters() {
+        let cases = [
+            ("application/json", true),
+            ("Application/JSON; charset=utf-8", true),
+            ("application/jsonp", false),
+            ("text/json", false),
+            ("", false),
+        ];
+        for (value, expected) in cases {
+            let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, value.parse().unwrap())]);
+            assert_eq!(has_media_type(&headers, &["application/json"]), expected, "{value}");
+        }
+        assert!(!has_media_type(&HeaderMap::new(), &["application/json"]));
+    }
+}

@@ -1,0 +1,106 @@
+//! What an orchestrator asks: `/livez` (is the process alive?) and `/readyz` (should it get requests?).
+//!
+//! Neither fails because Redis is ill: the service answers without it, and taking every instance out of service at once would
+//! turn a slow minute into an outage. Redis shows as `degraded` in the body instead.
+
+use std::time::Duration;
+
+use axum::{
+    Json,
+    extract::State,
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::WebState;
+use crate::{cache::BreakerState, readiness::Phase};
+
+/// Time for the look at Postgres, of which most would be waiting for a connection.
+const DEADLINE: Duration = Duration::from_secs(1);
+
+/// That the process is alive.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Alive {
+    #[schema(example = "alive")]
+    status: &'static str,
+}
+
+/// Whether the instance should get requests, and what it stands on.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct ReadyReport {
+    /// `ready`, `degraded` (ready, but Redis is ill), `starting`, `draining` or `unavailable` (Postgres is away).
+    #[schema(example = "ready")]
+    status: &'static str,
+    /// `up` or `down`.
+    #[schema(example = "up")]
+    postgres: &'static str,
+    /// `up`, `down`, or `off` when the instance has no second tier.
+    #[schema(example = "up")]
+    redis: &'static str,
+}
+
+impl ReadyReport {
+    fn new(phase: Phase, postgres: bool, redis: Option<bool>) -> Self {
+        let status = match (phase, postgres, redis) {
+            (Phase::Starting, ..) => "starting",
+            (Phase::Draining, ..) => "draining",
+            (Phase::Ready, false, _) => "unavailable",
+            (Phase::Ready, true, Some(false)) => "degraded",
+            (Phase::Ready, true, _) => "ready",
+        };
+        let word = |up: bool| if up { "up" } else { "down" };
+        Self { status, postgres: word(postgres), redis: redis.map_or("off", word) }
+    }
+
+    fn is_ready(&self) -> bool {
+        matches!(self.status, "ready" | "degraded")
+    }
+}
+
+/// Says that the process is alive.
+///
+/// Looks at nothing: a restart would not mend a database.
+#[utoipa::path(get, path = "/livez", tag = "health", security(()), responses((status = 200, description = "Alive.", body = Alive)))]
+pub async fn livez() -> Response {
+    ([(header::CACHE_CONTROL, "no-store")], Json(Alive { status: "alive" })).into_response()
+}
+
+/// Says whether the instance should get requests.
+///
+/// Needs Postgres only. The answer has this form in both cases, because orchestrators show the body as it is.
+#[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses(
+    (status = 200, description = "Ready; `degraded` while Redis is ill.", body = ReadyReport),
+    (status = 503, description = "Starting, draining, or Postgres is away.", body = ReadyReport),
+))]
+pub async fn readyz(State(state): State<WebState>) -> Response {
+    let services = &state.services;
+    let look = sqlx::query("select 1").execute(&services.db);
+    let postgres = matches!(tokio::time::timeout(DEADLINE, look).await, Ok(Ok(_)));
+    let redis = services.cache.l2_breaker().map(|breaker| breaker == BreakerState::Closed);
+    let report = ReadyReport::new(services.readiness.phase(), postgres, redis);
+    let status = if report.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, [(header::CACHE_CONTROL, "no-store")], Json(report)).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_is_ready_while_it_serves_and_postgres_answers() {
+        let cases = [
+            (Phase::Ready, true, Some(true), "ready", true),
+            (Phase::Ready, true, None, "ready", true),
+            (Phase::Ready, true, Some(false), "degraded", true),
+            (Phase::Ready, false, Some(true), "unavailable", false),
+            (Phase::Starting, true, Some(true), "starting", false),
+            (Phase::Draining, true, Some(true), "draining", false),
+        ];
+        for (phase, postgres, redis, status, ready) in cases {
+            let report = ReadyReport::new(phase, postgres, redis);
+            assert_eq!((report.status, report.is_ready()), (status, ready));
+        }
+    }
+}

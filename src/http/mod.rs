@@ -1,0 +1,111 @@
+//! The public listener. START HERE to see every route and every layer.
+//!
+//! Promises: every answer that is not a success is a problem (RFC 9457), also those of the framework; every answer says how it
+//! may be cached; every request leaves one log line. Handlers translate between HTTP and the services and decide nothing else.
+//! This module binds no address: `app` does.
+
+mod body;
+mod caching;
+mod conditional;
+mod directives;
+mod docs;
+mod extract;
+mod health;
+mod idempotency;
+mod layers;
+mod openapi;
+mod orders;
+mod problem;
+mod products;
+mod query;
+
+use std::{sync::Arc, time::Duration};
+
+use axum::http::HeaderName;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::{router::OpenApiRouter, routes};
+
+use crate::{
+    cache::{Cache, Tenant},
+    domain::{orders::service::CachedOrderService, products::service::CachedProductService},
+    readiness::Readiness,
+};
+
+/// What handlers share. Cheap to clone.
+#[derive(Clone)]
+pub struct Services {
+    pub products: CachedProductService,
+    pub orders: CachedOrderService,
+    pub cache: Cache,
+    pub db: sqlx::PgPool,
+    /// What `/readyz` says; `app` moves it on.
+    pub readiness: Readiness,
+}
+
+/// The limits of the listener.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// Origins whose pages may call the service; none: no CORS headers at all. `*` allows all.
+    pub cors_origins: Vec<String>,
+    /// How long an answer may take before the client gets a 503; a body must arrive within half of it.
+    pub request_timeout: Duration,
+    /// Longest body in bytes.
+    pub body_limit: usize,
+}
+
+/// How many reads a second each instance sends past its tiers because clients ask for it.
+const FORCED_RELOADS_PER_SECOND: u32 = 50;
+
+const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
+
+/// The state of all handlers.
+struct Shared {
+    services: Services,
+    /// The tenant of requests that name none.
+    tenant: Tenant,
+    reloads: directives::ReloadBudget,
+    /// Whether there is an L2 for `Cache-Status` to speak of.
+    l2: bool,
+    body_timeout: Duration,
+    body_limit: usize,
+}
+
+type WebState = Arc<Shared>;
+
+/// The listener's router, and the document that describes it.
+pub fn router(services: Services, limits: HttpConfig) -> (axum::Router, OpenApi) {
+    let state = Arc::new(Shared {
+        l2: services.cache.l2_breaker().is_some(),
+        services,
+        tenant: Tenant::parse("demo").expect("`demo` keeps the rule for tenants"),
+        reloads: directives::ReloadBudget::new(FORCED_RELOADS_PER_SECOND),
+        body_timeout: limits.request_timeout / 2,
+        body_limit: limits.body_limit,
+    });
+    let (router, api) = api().split_for_parts();
+    let router = router
+        .merge(docs::routes(&api))
+        .method_not_allowed_fallback(layers::method_not_allowed)
+        .fallback(layers::no_such_route)
+        .with_state(state);
+    (layers::around(router, &limits), api)
+}
+
+/// The document alone: needs neither a database nor a configuration.
+pub fn openapi() -> OpenApi {
+    api().into_openapi()
+}
+
+/// Every route of the document.
+fn api() -> OpenApiRouter<WebState> {
+    OpenApiRouter::with_openapi(openapi::front_page())
+        .routes(routes!(products::list_products, products::create_product))
+        .routes(routes!(products::top_products))
+        .routes(routes!(products::get_product, products::update_product, products::delete_product))
+        .routes(routes!(orders::list_orders, orders::create_order))
+        .routes(routes!(orders::get_order, orders::update_order))
+        .routes(routes!(health::livez))
+        .routes(routes!(health::readyz))
+        .routes(routes!(docs::list_problems))
+        .routes(routes!(docs::get_problem))
+}

@@ -1,0 +1,133 @@
+//! `/orders`: the orders of the caller's tenant.
+
+mod bodies;
+
+use axum::{
+    extract::State,
+    http::{HeaderValue, StatusCode},
+    response::Response,
+};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+use super::{
+    WebState,
+    caching::{Answer, PERSONAL, encode, written},
+    conditional::Conditions,
+    directives::ReadMode,
+    extract::{Caller, Id, Json, MergePatch},
+    idempotency::{IDEMPOTENCY_REPLAYED, IdempotencyKey},
+    openapi::{Cached, PlaceOrder, ReadHeaders, ReadList, ReadOne, UpdateOrder, WriteHeaders, Written},
+    problem::Problem,
+    query::{IdText, Limit, Query, page},
+};
+use crate::{
+    cache::Reuse,
+    domain::{
+        ListKind,
+        orders::{Order, OrderFilter, OrderPage, OrderStatus},
+    },
+};
+
+/// Reads an order.
+#[utoipa::path(get, path = "/orders/{id}", tag = "orders", params(
+    ("id" = i64, Path, description = "The order.", minimum = 1, example = 31_198_970_033i64), ReadHeaders),
+    responses(Cached<Order>, ReadOne))]
+pub async fn get_order(
+    State(state): State<WebState>,
+    caller: Caller,
+    Id(id): Id,
+    mode: ReadMode,
+    conditions: Conditions,
+) -> Result<Response, Problem> {
+    let orders = &state.services.orders;
+    let read = match mode {
+        ReadMode::Load(reuse) => orders.get_order(&caller.tenant, id, reuse).await?,
+        ReadMode::OnlyIfCached => ReadMode::cached(orders.peek_order(&caller.tenant, id).await?)?,
+    };
+    Answer::of(&read, |order| Some(order.version))?.respond(&conditions, PERSONAL, state.l2)
+}
+
+/// Which orders to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListOrders {
+    /// The customer whose orders to list.
+    #[param(value_type = i64, minimum = 1, example = 749)]
+    customer_id: IdText,
+    /// Only orders in this status.
+    status: Option<OrderStatus>,
+    /// How many orders at most; 20 when not given.
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 100, example = 20)]
+    limit: Option<Limit>,
+    /// `next_cursor` of the page before.
+    #[param(value_type = Option<String>)]
+    cursor: Option<String>,
+}
+
+/// Lists a customer's orders.
+#[utoipa::path(get, path = "/orders", tag = "orders", params(ListOrders, ReadHeaders), responses(Cached<OrderPage>, ReadList))]
+pub async fn list_orders(
+    State(state): State<WebState>,
+    caller: Caller,
+    Query(wanted): Query<ListOrders>,
+    mode: ReadMode,
+    conditions: Conditions,
+) -> Result<Response, Problem> {
+    let orders = &state.services.orders;
+    let filter = OrderFilter { customer_id: wanted.customer_id.0, status: wanted.status };
+    let page = page(ListKind::Orders, wanted.limit, wanted.cursor.as_deref())?;
+    let read = match mode {
+        ReadMode::Load(reuse) => orders.list_orders(&caller.tenant, filter, page, reuse).await?,
+        ReadMode::OnlyIfCached => ReadMode::cached(orders.peek_orders(&caller.tenant, filter, page).await)?,
+    };
+    Answer::of(&read, |_: &OrderPage| None)?.respond(&conditions, PERSONAL, state.l2)
+}
+
+/// Places an order.
+///
+/// Takes stock and prices from the products in one transaction. With an `Idempotency-Key` the order is placed once, however
+/// often the request is sent: repetitions answer the first one's result, marked with `Idempotency-Replayed: true`.
+#[utoipa::path(post, path = "/orders", tag = "orders", params(
+    ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257,
+        description = "1 to 255 visible ASCII characters, as a structured string (in quotes) or bare. Belongs to the first \
+            request that carries it.")),
+    request_body = bodies::NewOrderBody, responses(Written<Order, 201>, PlaceOrder))]
+pub async fn create_order(
+    State(state): State<WebState>,
+    caller: Caller,
+    key: IdempotencyKey,
+    Json(body): Json<bodies::NewOrderBody>,
+) -> Result<Response, Problem> {
+    let once = key.bind("POST /orders", &body)?;
+    let placed = state.services.orders.place_order(&caller.tenant, body.into(), once).await?;
+    let mut response = written(StatusCode::CREATED, &format!("/orders/{}", placed.id), placed.version, placed.body)?;
+    if placed.replayed {
+        response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
+    }
+    Ok(response)
+}
+
+/// Changes the status of an order.
+///
+/// Orders go from `pending` to `confirmed` to `shipped` to `delivered`; pending and confirmed ones may be `cancelled`.
+#[utoipa::path(patch, path = "/orders/{id}", tag = "orders", params(
+    ("id" = i64, Path, description = "The order.", minimum = 1, example = 31_198_970_033i64), WriteHeaders),
+    request_body(content((bodies::OrderPatchBody = "application/merge-patch+json"), (bodies::OrderPatchBody = "application/json"))),
+    responses(Written<Order, 200>, UpdateOrder))]
+pub async fn update_order(
+    State(state): State<WebState>,
+    caller: Caller,
+    Id(id): Id,
+    conditions: Conditions,
+    MergePatch(body): MergePatch<bodies::OrderPatchBody>,
+) -> Result<Response, Problem> {
+    let orders = &state.services.orders;
+    if conditions.forbids_versions() {
+        let current = orders.get_order(&caller.tenant, id, Reuse::NoStore).await?;
+        conditions.check_not(current.entry.value.as_ref().map_or(0, |order| order.version))?;
+    }
+    let order = orders.change_status(&caller.tenant, id, body.status, conditions.expected_versions()).await?;
+    written(StatusCode::OK, &format!("/orders/{id}"), order.version, encode(&order)?)
+}

@@ -1,0 +1,98 @@
+//! From errors of the domain to problems: the one place where the two meet.
+//!
+//! Of a database error only its class reaches the log, never its message, because messages can quote values.
+
+use crate::domain::error::DomainError;
+
+use super::{Kind, Problem};
+
+impl From<DomainError> for Problem {
+    fn from(error: DomainError) -> Self {
+        match error {
+            DomainError::NotFound { kind, id } => Self::new(&Kind::NOT_FOUND, format!("There is no {kind} {id}.")),
+            DomainError::VersionConflict { current } => {
+                Self::new(&Kind::VERSION_CONFLICT, format!("The current version is {current}."))
+            }
+            DomainError::Invalid(broken) => {
+                Self::validation(broken.into_iter().map(|broken| (broken.field, broken.rule)))
+            }
+            DomainError::Rule { field, rule } => Self::validation([(field, rule)]),
+            DomainError::UnknownProduct { item, product_id } => {
+                Self::validation([(format!("/items/{item}/product_id"), format!("there is no product {product_id}"))])
+            }
+            DomainError::OutOfStock { item, product_id, available } => {
+                Self::new(&Kind::OUT_OF_STOCK, format!("Product {product_id} has {available} left."))
+                    .with_pointer(format!("/items/{item}/quantity"), format!("must be at most {available}"))
+            }
+            DomainError::IllegalTransition { from, to } => {
+                Self::new(&Kind::INVALID_TRANSITION, format!("The order is {from} and can't become {to}."))
+                    .with_pointer("/status".into(), format!("can't follow {from}"))
+            }
+            DomainError::IdempotencyMismatch => {
+                Self::new(&Kind::IDEMPOTENCY_MISMATCH, "The key belongs to a request with another body.")
+            }
+            DomainError::IdempotencyInProgress => {
+                Self::new(&Kind::IDEMPOTENCY_IN_PROGRESS, "The first request with this key has not ended yet.")
+            }
+            DomainError::Busy => Self::new(&Kind::OVERLOADED, "The database has no room at the moment."),
+            DomainError::Database(error) => from_database(&error),
+            DomainError::Panicked => Self::internal("a load or a write panicked"),
+        }
+    }
+}
+
+fn from_database(error: &sqlx::Error) -> Problem {
+    let unavailable =
+        |cause: String| Problem::new(&Kind::UNAVAILABLE, "The database does not answer.").with_cause(cause);
+    match error {
+        sqlx::Error::PoolTimedOut => {
+            Problem::new(&Kind::OVERLOADED, "All connections to the database are in use.").with_cause("pool timed out")
+        }
+        sqlx::Error::Io(error) => unavailable(format!("database connection: {}", error.kind())),
+        sqlx::Error::Tls(_) => unavailable("database connection: TLS".into()),
+        sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => unavailable("database pool closed".into()),
+        sqlx::Error::Database(error) => {
+            let code = error.code().unwrap_or_default();
+            let cause = match error.constraint() {
+                Some(constraint) => format!("database error {code} ({constraint})"),
+                None => format!("database error {code}"),
+            };
+            if passes(&code) { unavailable(cause) } else { Problem::internal(cause) }
+        }
+        _ => Problem::internal("database: unexpected answer"),
+    }
+}
+
+/// Whether a SQLSTATE tells of a state of the server that passes: connections (08), rollbacks by conflict (40), resources (53),
+/// an operator's or a deadline's intervention (57), a primary that became a standby (25006).
+fn passes(code: &str) -> bool {
+    code == "25006" || ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_database_that_is_away_is_unavailable_and_a_full_pool_is_overload() {
+        let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
+        let cases = [
+            (sqlx::Error::Io(refused), "unavailable"),
+            (sqlx::Error::PoolClosed, "unavailable"),
+            (sqlx::Error::PoolTimedOut, "overloaded"),
+            (sqlx::Error::RowNotFound, "internal"),
+        ];
+        for (error, name) in cases {
+            assert_eq!(from_database(&error).name(), name, "{error}");
+        }
+    }
+
+    #[test]
+    fn only_states_that_pass_ask_the_client_to_come_back() {
+        for (code, expected) in
+            [("57P01", true), ("40001", true), ("53300", true), ("25006", true), ("23505", false), ("42601", false)]
+        {
+            assert_eq!(passes(code), expected, "{code}");
+        }
+    }
+}

@@ -1,0 +1,187 @@
+//! Problems: every error that leaves this listener, in the form of RFC 9457, made here and nowhere else.
+//!
+//! Promises: a problem never carries SQL, a stack or a secret (what the operator needs goes to the log line of the request);
+//! the URI of its type is served under `/problems/{name}`; it says by itself that it must not be stored, because a cache may
+//! otherwise keep a 404 or a 405 for as long as it likes.
+
+mod domain;
+mod kinds;
+
+use std::borrow::Cow;
+
+use axum::{
+    Json,
+    http::{HeaderName, HeaderValue, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+pub use kinds::Kind;
+
+/// The media type of every problem.
+pub const MEDIA_TYPE: &str = "application/problem+json";
+
+/// One occurrence of a problem, on its way to the client. Boxed, because it is the error of nearly every function here.
+#[derive(Clone, Debug)]
+pub struct Problem(Box<Occurrence>);
+
+#[derive(Clone, Debug)]
+struct Occurrence {
+    kind: &'static Kind,
+    detail: Cow<'static, str>,
+    errors: Vec<FieldError>,
+    headers: Vec<(HeaderName, HeaderValue)>,
+    cause: Option<String>,
+}
+
+/// The body of a problem (RFC 9457).
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ProblemDetails {
+    /// URI of the type; a page explains it.
+    #[serde(rename = "type")]
+    #[schema(example = "/problems/validation")]
+    kind: String,
+    /// The same for every occurrence of the type.
+    #[schema(example = "The body breaks rules")]
+    title: &'static str,
+    /// The status of the response.
+    #[schema(example = 422)]
+    status: u16,
+    /// What is wrong with this request.
+    #[schema(example = "1 rule is broken.")]
+    detail: Cow<'static, str>,
+    /// The path of the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "/products")]
+    instance: Option<String>,
+    /// The id under which the service logged the request.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "0198b7a2-5c1e-7d3a-9f00-2f6f3c1a7b55")]
+    request_id: Option<String>,
+    /// Each fault by itself, where there can be several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    errors: Vec<FieldError>,
+}
+
+/// One fault of a request: what, and where. Exactly one of the places is given.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct FieldError {
+    /// The rule that is broken.
+    #[schema(example = "must be at least 0")]
+    detail: String,
+    /// JSON pointer into the body.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(example = "/price_cents")]
+    pointer: Option<String>,
+    /// Name of a parameter of the path or the query.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameter: Option<String>,
+    /// Name of a header.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    header: Option<&'static str>,
+}
+
+impl Problem {
+    /// An occurrence of `kind`; `detail` is a sentence that helps the client.
+    pub fn new(kind: &'static Kind, detail: impl Into<Cow<'static, str>>) -> Self {
+        let detail = detail.into();
+        Self(Box::new(Occurrence { kind, detail, errors: Vec::new(), headers: Vec::new(), cause: None }))
+    }
+
+    /// The body breaks rules: JSON pointer and rule of each.
+    pub fn validation(broken: impl IntoIterator<Item = (String, String)>) -> Self {
+        let mut problem = Self::new(&Kind::VALIDATION, "");
+        problem.0.errors.extend(broken.into_iter().map(|(pointer, detail)| FieldError {
+            detail,
+            pointer: Some(pointer),
+            parameter: None,
+            header: None,
+        }));
+        problem.0.detail = match problem.0.errors.len() {
+            1 => "1 rule is broken.".into(),
+            several => format!("{several} rules are broken.").into(),
+        };
+        problem
+    }
+
+    /// A parameter of the path or the query is not valid.
+    pub fn parameter(name: impl Into<String>, rule: impl Into<String>) -> Self {
+        let mut problem = Self::new(&Kind::INVALID_PARAMETER, "The path or the query is not valid.");
+        let (detail, parameter) = (rule.into(), Some(name.into()));
+        problem.0.errors.push(FieldError { detail, pointer: None, parameter, header: None });
+        problem
+    }
+
+    /// A header is not valid.
+    pub fn header(name: &'static str, rule: impl Into<String>) -> Self {
+        let mut problem = Self::new(&Kind::INVALID_PARAMETER, "A header is not valid.");
+        problem.0.errors.push(FieldError { detail: rule.into(), pointer: None, parameter: None, header: Some(name) });
+        problem
+    }
+
+    /// A defect of the service; `cause` goes to the log only.
+    pub fn internal(cause: impl Into<String>) -> Self {
+        Self::new(&Kind::INTERNAL, "The service failed; the log has the reason.").with_cause(cause)
+    }
+
+    /// Adds what the operator should see in the log. Never a value that the client sent.
+    pub fn with_cause(mut self, cause: impl Into<String>) -> Self {
+        self.0.cause = Some(cause.into());
+        self
+    }
+
+    /// Adds a header to the response.
+    pub fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
+        self.0.headers.push((name, HeaderValue::from_static(value)));
+        self
+    }
+
+    fn with_pointer(mut self, pointer: String, detail: impl Into<String>) -> Self {
+        self.0.errors.push(FieldError { detail: detail.into(), pointer: Some(pointer), parameter: None, header: None });
+        self
+    }
+
+    /// What the operator should know, for the log line of the request.
+    pub fn cause(&self) -> Option<&str> {
+        self.0.cause.as_deref()
+    }
+
+    /// The name of the type, for the log line of the request.
+    pub fn name(&self) -> &'static str {
+        self.0.kind.name
+    }
+
+    /// The response, with the path and the id of the request where they are known.
+    pub fn render(&self, instance: Option<String>, request_id: Option<String>) -> Response {
+        let Occurrence { kind, detail, errors, headers, .. } = &*self.0;
+        let body = ProblemDetails {
+            kind: format!("/problems/{}", kind.name),
+            title: kind.title,
+            status: kind.status.as_u16(),
+            detail: detail.clone(),
+            instance,
+            request_id,
+            errors: errors.clone(),
+        };
+        let mut response = (kind.status, Json(body)).into_response();
+        let out = response.headers_mut();
+        out.insert(header::CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+        out.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(seconds) = kind.retry_after {
+            out.insert(header::RETRY_AFTER, seconds.into());
+        }
+        out.extend(headers.iter().cloned());
+        response
+    }
+}
+
+impl IntoResponse for Problem {
+    /// Leaves the problem in the response's extensions too: the outermost layer knows path and id of the request and renders it
+    /// again with both (`layers::observe`).
+    fn into_response(self) -> Response {
+        let mut response = self.render(None, None);
+        response.extensions_mut().insert(self);
+        response
+    }
+}

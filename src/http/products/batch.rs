@@ -1,0 +1,166 @@
+//! `GET /products?ids=…`: many products in one answer, put together from the bytes that the tiers keep.
+
+use std::time::Duration;
+
+use axum::body::Bytes;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    cache::{self, Outcome, Read},
+    domain::{
+        error::DomainError,
+        products::{Product, ProductPage, service::CachedProductService},
+    },
+    http::{
+        caching::{Answer, encode},
+        conditional::EntityTag,
+        directives::ReadMode,
+        problem::Problem,
+    },
+};
+
+/// Products by their ids.
+#[derive(Debug, Serialize, ToSchema)]
+#[allow(dead_code)]
+pub struct ProductBatch {
+    /// The products in the order of the request, each once.
+    items: Vec<Product>,
+    /// The ids that name no product, in the order of the request.
+    #[schema(example = json!([]))]
+    unknown: Vec<i64>,
+}
+
+/// A page, or with `ids` a batch.
+#[derive(Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+#[allow(dead_code)]
+pub enum ProductPageOrBatch {
+    Page(ProductPage),
+    Batch(ProductBatch),
+}
+
+/// Reads the products of `ids`, which are distinct.
+pub async fn read(products: &CachedProductService, ids: Vec<i64>, mode: ReadMode) -> Result<Answer, Problem> {
+    let mut batch = Batch::default();
+    match mode {
+        ReadMode::Load(reuse) => {
+            for (id, read) in products.get_products(ids, reuse).await? {
+                batch.add(id, &read);
+            }
+        }
+        ReadMode::OnlyIfCached => {
+            for id in ids {
+                match products.peek_product(id).await {
+                    Err(DomainError::NotFound { .. }) => batch.unknown.push(id),
+                    read => batch.add(id, &ReadMode::cached(read?)?),
+                }
+            }
+        }
+    }
+    batch.answer()
+}
+
+#[derive(Default)]
+struct Batch {
+    items: Vec<u8>,
+    unknown: Vec<i64>,
+    age: Duration,
+    fresh_for: Option<Duration>,
+    outcome: Option<Outcome>,
+}
+
+impl Batch {
+    fn add(&mut self, id: i64, read: &Read<Product>) {
+        // The answer is as old as its oldest part, as fresh as its least fresh one, and came from as far as its farthest.
+        self.age = self.age.max(read.age);
+        self.fresh_for = Some(self.fresh_for.map_or(read.fresh_for, |least| least.min(read.fresh_for)));
+        if self.outcome.is_none_or(|so_far| distance(read.outcome) > distance(so_far)) {
+            self.outcome = Some(read.outcome);
+        }
+        if read.entry.value.is_none() {
+            self.unknown.push(id);
+            return;
+        }
+        if !self.items.is_empty() {
+            self.items.push(b',');
+        }
+        self.items.extend_from_slice(&read.entry.body);
+    }
+
+    fn answer(self) -> Result<Answer, Problem> {
+        let unknown = encode(&self.unknown)?;
+        let body = Bytes::from([&b"{\"items\":["[..], &self.items, b"],\"unknown\":", &unknown, b"}"].concat());
+        Ok(Answer {
+            tag: EntityTag::new(None, cache::digest(&body)),
+            body,
+            age: self.age,
+            fresh_for: self.fresh_for.unwrap_or_default(),
+            outcome: self.outcome.unwrap_or(Outcome::L1Hit),
+        })
+    }
+}
+
+fn distance(outcome: Outcome) -> u8 {
+    match outcome {
+        Outcome::L1Hit => 0,
+        Outcome::L2Hit => 1,
+        Outcome::Collapsed => 2,
+        _ => 3,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use chrono::DateTime;
+
+    use super::*;
+    use crate::cache::{DbTime, Entry};
+
+    fn read(id: i64, known: bool, outcome: Outcome, age: u64, fresh_for: u64) -> Read<Product> {
+        let text = || "x".to_owned();
+        let product = Product {
+            id,
+            name: text(),
+            department: text(),
+            brand: text(),
+            category: text(),
+            kind: text(),
+            package_size: None,
+            price_cents: 1,
+            currency: text(),
+            stock: 1,
+            view_count: 1,
+            version: 1,
+            updated_at: DateTime::UNIX_EPOCH,
+        };
+        let body = serde_json::to_vec(&product).unwrap().into();
+        let value = known.then_some(product);
+        let entry = Entry { value, body, digest: 0, labels: Arc::new([]), loaded_at: DbTime(0) };
+        let (age, fresh_for) = (Duration::from_secs(age), Duration::from_secs(fresh_for));
+        Read { entry: Arc::new(entry), outcome, age, fresh_for }
+    }
+
+    #[test]
+    fn a_batch_is_the_cached_bytes_in_the_order_asked_and_as_fresh_as_its_worst_part() {
+        let mut batch = Batch::default();
+        batch.add(7, &read(7, true, Outcome::L1Hit, 3, 57));
+        batch.add(9, &read(9, false, Outcome::LoadedCold, 0, 60));
+        batch.add(2, &read(2, true, Outcome::L2Hit, 20, 40));
+        let answer = batch.answer().unwrap();
+        let body: serde_json::Value = serde_json::from_slice(&answer.body).unwrap();
+        let ids: Vec<_> = body["items"].as_array().unwrap().iter().map(|item| item["id"].as_i64().unwrap()).collect();
+        assert_eq!(ids, [7, 2]);
+        assert_eq!(body["unknown"], serde_json::json!([9]));
+        assert_eq!((answer.age.as_secs(), answer.fresh_for.as_secs(), answer.outcome), (20, 40, Outcome::LoadedCold));
+    }
+
+    #[test]
+    fn a_batch_of_unknown_ids_is_an_empty_list() {
+        let mut batch = Batch::default();
+        batch.add(9, &read(9, false, Outcome::L1Hit, 0, 60));
+        assert_eq!(batch.answer().unwrap().body, &b"{\"items\":[],\"unknown\":[9]}"[..]);
+    }
+}

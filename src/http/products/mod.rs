@@ -1,0 +1,192 @@
+//! `/products`: the catalogue.
+
+mod batch;
+mod bodies;
+
+use axum::{
+    extract::State,
+    http::{Method, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use utoipa::IntoParams;
+
+pub use batch::ProductBatch;
+
+use super::{
+    WebState,
+    caching::{Answer, CATALOGUE, encode, written},
+    conditional::Conditions,
+    directives::ReadMode,
+    extract::{Id, Json, MergePatch},
+    openapi::{Cached, Create, Delete, ReadHeaders, ReadList, ReadOne, Update, WriteHeaders, Written},
+    problem::Problem,
+    query::{Ids, Limit, Query, Text, page},
+};
+use crate::{
+    cache::Reuse,
+    domain::{
+        ListKind,
+        products::{Product, ProductFilter, ProductPage, TopProducts},
+    },
+};
+
+/// Reads a product.
+///
+/// Counts a view, also when the answer is a 304; counting is batched and does not invalidate.
+#[utoipa::path(get, path = "/products/{id}", tag = "products", params(
+    ("id" = i64, Path, description = "The product.", minimum = 1, example = 1_082_185), ReadHeaders),
+    responses(Cached<Product>, ReadOne))]
+pub async fn get_product(
+    State(state): State<WebState>,
+    method: Method,
+    Id(id): Id,
+    mode: ReadMode,
+    conditions: Conditions,
+) -> Result<Response, Problem> {
+    let products = &state.services.products;
+    let read = match mode {
+        ReadMode::Load(reuse) => products.get_product(id, reuse).await?,
+        ReadMode::OnlyIfCached => ReadMode::cached(products.peek_product(id).await?)?,
+    };
+    let answer = Answer::of(&read, |product| Some(product.version))?;
+    // HEAD asks about the product without looking at it.
+    if method == Method::GET {
+        products.count_view(id);
+    }
+    answer.respond(&conditions, CATALOGUE, state.l2)
+}
+
+/// Which products to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ListProducts {
+    /// Only products of this category, as products spell it (`SOFT DRINKS`).
+    #[param(value_type = Option<String>, min_length = 1, max_length = 200)]
+    category: Option<Text>,
+    /// Only products of this department, as products spell it (`GROCERY`).
+    #[param(value_type = Option<String>, min_length = 1, max_length = 200)]
+    department: Option<Text>,
+    /// Up to 100 ids separated by commas (`1082185,995242`): the answer is a batch with these products in this order, each
+    /// once, and the ids that name none. Can't be combined with other parameters.
+    #[param(value_type = Option<String>)]
+    ids: Option<Ids>,
+    /// How many products at most; 20 when not given.
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 100, example = 20)]
+    limit: Option<Limit>,
+    /// `next_cursor` of the page before.
+    #[param(value_type = Option<String>)]
+    cursor: Option<String>,
+}
+
+/// Lists products in pages, or reads up to 100 by their ids.
+#[utoipa::path(get, path = "/products", tag = "products", params(ListProducts, ReadHeaders),
+    responses(Cached<batch::ProductPageOrBatch>, ReadList))]
+pub async fn list_products(
+    State(state): State<WebState>,
+    Query(wanted): Query<ListProducts>,
+    mode: ReadMode,
+    conditions: Conditions,
+) -> Result<Response, Problem> {
+    let products = &state.services.products;
+    if let Some(Ids(ids)) = wanted.ids {
+        if wanted.category.is_some() || wanted.department.is_some() || wanted.limit.is_some() || wanted.cursor.is_some()
+        {
+            return Err(Problem::parameter("ids", "can't be combined with other parameters"));
+        }
+        return batch::read(products, ids, mode).await?.respond(&conditions, CATALOGUE, state.l2);
+    }
+    let filter = ProductFilter {
+        category: wanted.category.map(|Text(category)| category),
+        department: wanted.department.map(|Text(department)| department),
+    };
+    let page = page(ListKind::Products, wanted.limit, wanted.cursor.as_deref())?;
+    let read = match mode {
+        ReadMode::Load(reuse) => products.list_products(filter, page, reuse).await?,
+        ReadMode::OnlyIfCached => ReadMode::cached(products.peek_products(filter, page).await)?,
+    };
+    Answer::of(&read, |_: &ProductPage| None)?.respond(&conditions, CATALOGUE, state.l2)
+}
+
+/// How much of the top to list.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct TopLimit {
+    /// How many products at most; 20 when not given.
+    #[param(value_type = Option<u16>, minimum = 1, maximum = 100, example = 10)]
+    limit: Option<Limit>,
+}
+
+/// Lists the most viewed products.
+///
+/// These are the ones that are warmed at the start. The order follows the view counts with a delay: views don't invalidate.
+#[utoipa::path(get, path = "/products/top", tag = "products", params(TopLimit, ReadHeaders), responses(Cached<TopProducts>, ReadList))]
+pub async fn top_products(
+    State(state): State<WebState>,
+    Query(wanted): Query<TopLimit>,
+    mode: ReadMode,
+    conditions: Conditions,
+) -> Result<Response, Problem> {
+    let products = &state.services.products;
+    let Limit(limit) = wanted.limit.unwrap_or_default();
+    let read = match mode {
+        ReadMode::Load(reuse) => products.top_products(limit, reuse).await?,
+        ReadMode::OnlyIfCached => ReadMode::cached(products.peek_top(limit).await)?,
+    };
+    Answer::of(&read, |_: &TopProducts| None)?.respond(&conditions, CATALOGUE, state.l2)
+}
+
+/// Adds a product.
+#[utoipa::path(post, path = "/products", tag = "products", request_body = bodies::NewProductBody,
+    responses(Written<Product, 201>, Create))]
+pub async fn create_product(
+    State(state): State<WebState>,
+    Json(body): Json<bodies::NewProductBody>,
+) -> Result<Response, Problem> {
+    let product = state.services.products.create_product(body.into()).await?;
+    written(StatusCode::CREATED, &format!("/products/{}", product.id), product.version, encode(&product)?)
+}
+
+/// Changes a product.
+///
+/// The body is a merge patch (RFC 7396): fields that it doesn't name stay, `"package_size": null` removes the size.
+#[utoipa::path(patch, path = "/products/{id}", tag = "products", params(
+    ("id" = i64, Path, description = "The product.", minimum = 1, example = 1_082_185), WriteHeaders),
+    request_body(content((bodies::ProductPatchBody = "application/merge-patch+json"), (bodies::ProductPatchBody = "application/json"))),
+    responses(Written<Product, 200>, Update))]
+pub async fn update_product(
+    State(state): State<WebState>,
+    Id(id): Id,
+    conditions: Conditions,
+    MergePatch(body): MergePatch<bodies::ProductPatchBody>,
+) -> Result<Response, Problem> {
+    let change = body.check()?;
+    refuse_forbidden(&state, id, &conditions).await?;
+    let product = state.services.products.update_product(id, change, conditions.expected_versions()).await?;
+    written(StatusCode::OK, &format!("/products/{id}"), product.version, encode(&product)?)
+}
+
+/// Removes a product.
+#[utoipa::path(delete, path = "/products/{id}", tag = "products", params(
+    ("id" = i64, Path, description = "The product.", minimum = 1, example = 56_293), WriteHeaders),
+    responses((status = 204, description = "Removed."), Delete))]
+pub async fn delete_product(
+    State(state): State<WebState>,
+    Id(id): Id,
+    conditions: Conditions,
+) -> Result<Response, Problem> {
+    refuse_forbidden(&state, id, &conditions).await?;
+    state.services.products.delete_product(id, conditions.expected_versions()).await?;
+    Ok((StatusCode::NO_CONTENT, [(header::CACHE_CONTROL, "no-store")]).into_response())
+}
+
+/// Looks at `If-None-Match` of a write, which is rare enough to cost a query of its own.
+async fn refuse_forbidden(state: &WebState, id: i64, conditions: &Conditions) -> Result<(), Problem> {
+    if !conditions.forbids_versions() {
+        return Ok(());
+    }
+    let current = state.services.products.get_product(id, Reuse::NoStore).await?;
+    conditions.check_not(current.entry.value.as_ref().map_or(0, |product| product.version))
+}

@@ -1,0 +1,119 @@
+//! Administration of the cache: what it holds, by which rules, and the two things that an operator does by hand.
+
+use axum::{
+    Json,
+    extract::{State, rejection::JsonRejection},
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+use serde::Deserialize;
+use serde_json::json;
+
+use super::{Management, problem::problem};
+use crate::{cache::Name, warming};
+
+/// More names than this in one request are refused: they are locked together until the transaction ends.
+const MAX_NAMES: usize = 1000;
+const MAX_NAME_BYTES: usize = 512;
+
+pub async fn show_stats(State(state): State<Management>) -> Response {
+    Json(state.cache.stats()).into_response()
+}
+
+pub async fn list_policies(State(state): State<Management>) -> Response {
+    Json(state.cache.policies()).into_response()
+}
+
+/// Loads what is warmed at start once more.
+pub async fn warm_cache(State(state): State<Management>) -> Response {
+    Json(warming::warm(&state.products, state.warm_top).await).into_response()
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Invalidation {
+    /// Entities (`product:42`) and tags (`order-list:demo:749`).
+    names: Vec<String>,
+}
+
+/// Raises the numbers of names in the ledger: from the commit on, no instance serves what it cached under them.
+pub async fn invalidate_names(
+    State(state): State<Management>,
+    body: Result<Json<Invalidation>, JsonRejection>,
+) -> Response {
+    let names = match body {
+        Ok(Json(invalidation)) => invalidation.names,
+        Err(rejection) => {
+            return problem(rejection.status(), r#"The body must be JSON such as {"names": ["product:42"]}."#);
+        }
+    };
+    let patterns: Vec<&str> = state.cache.policies().iter().map(|policy| policy.pattern).collect();
+    if let Err(rule) = check_names(&names, &patterns) {
+        return problem(StatusCode::UNPROCESSABLE_ENTITY, &rule);
+    }
+    match state.cache.invalidate(names.iter().map(|name| Name::from_ledger(name))).await {
+        Ok(()) => {
+            // Names may hold the ids of persons, so only their number is logged.
+            tracing::info!(count = names.len(), "names invalidated by hand");
+            Json(json!({ "invalidated": names })).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "names could not be invalidated by hand");
+            problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The ledger can't be written at the moment; nothing was invalidated.",
+            )
+        }
+    }
+}
+
+/// Names that nothing could be cached under are refused: a typing error would otherwise be answered like a success.
+fn check_names(names: &[String], patterns: &[&str]) -> Result<(), String> {
+    if names.is_empty() || names.len() > MAX_NAMES {
+        return Err(format!("names must hold 1 to {MAX_NAMES} names."));
+    }
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'%' | b':');
+    for (index, name) in names.iter().enumerate() {
+        let form = (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(allowed);
+        if !form || name.split(':').any(str::is_empty) {
+            return Err(format!(
+                "names[{index}] must be segments joined by ':', of letters, digits, '-', '.' and '_' (others percent-escaped), \
+                 {MAX_NAME_BYTES} bytes at most."
+            ));
+        }
+        let pattern = Name::from_ledger(name);
+        if !patterns.contains(&pattern.pattern()) {
+            return Err(format!("names[{index}] must begin with one of the key patterns: {}.", patterns.join(", ")));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_names_under_which_something_can_be_cached_are_taken() {
+        let patterns = ["product", "order-list"];
+        let check =
+            |names: &[&str]| check_names(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), &patterns);
+        let longest = format!("product:{}", "9".repeat(MAX_NAME_BYTES));
+        assert!(check(&["product:42", "order-list:demo:749", "product:a%20b"]).is_ok());
+        for wrong in [
+            &[][..],
+            &[""],
+            &["product:42", "products:42"],
+            &["product: 42"],
+            &["product:*"],
+            &["product:"],
+            &["product::42"],
+            &[":42"],
+            &["product:42\0"],
+            &[longest.as_str()],
+            &["product:1"; MAX_NAMES + 1],
+        ] {
+            assert!(check(wrong).is_err(), "{wrong:?}");
+        }
+    }
+}

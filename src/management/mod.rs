@@ -1,0 +1,48 @@
+//! The second listener: metrics and administration of the cache. Never public: by default on loopback, elsewhere only with a
+//! bearer token. Every route and every guard is on this screen.
+
+mod access;
+mod cache;
+pub mod http_metrics;
+pub mod metrics;
+mod problem;
+
+use std::sync::Arc;
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    middleware::from_fn_with_state,
+    routing::{get, post},
+};
+use prometheus_client::registry::Registry;
+
+use crate::{cache::Cache, domain::products::service::CachedProductService};
+
+/// What the routes of this listener need.
+#[derive(Clone)]
+pub struct Management {
+    pub cache: Cache,
+    pub products: CachedProductService,
+    /// How many products `POST /cache/warm` warms.
+    pub warm_top: u32,
+    /// The bearer token that is asked for, if any.
+    pub token: Option<Arc<str>>,
+    /// One per service, not per process, so that several can run in one test.
+    pub registry: Arc<Registry>,
+}
+
+/// All routes of the management listener.
+pub fn router(state: Management) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics::show_metrics))
+        .route("/cache/stats", get(cache::show_stats))
+        .route("/cache/policies", get(cache::list_policies))
+        .route("/cache/invalidate", post(cache::invalidate_names))
+        .route("/cache/warm", post(cache::warm_cache))
+        .fallback(problem::no_such_route)
+        .method_not_allowed_fallback(problem::no_such_method)
+        .layer(DefaultBodyLimit::max(64 * 1024))
+        .layer(from_fn_with_state(state.clone(), access::guard))
+        .with_state(state)
+}

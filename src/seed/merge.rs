@@ -1,0 +1,87 @@
+//! Takes what is new from the staging tables to the real ones, and raises the names that this changes.
+
+use sqlx::{PgConnection, PgPool};
+
+use crate::{
+    cache::{Cacheable, Name},
+    domain::{
+        orders::{Order, OrderPage},
+        products::{Product, ProductPage, names::tag},
+    },
+};
+
+/// The tenant of every loaded order.
+const TENANT: &str = "demo";
+
+/// Adds what is not there yet; returns how many products, orders and lines.
+pub(super) async fn merge(db: &mut PgConnection) -> Result<(u64, u64, u64), sqlx::Error> {
+    // First the staging tables lose what exists: then they are the list of what is new, also for the names.
+    run(db, "delete from staged_products s using products p where p.id = s.id").await?;
+    run(db, "delete from staged_lines s using orders o where o.id = s.order_id").await?;
+    run(db, "delete from staged_orders s using orders o where o.id = s.id").await?;
+    for table in ["analyze staged_products", "analyze staged_orders", "analyze staged_lines"] {
+        run(db, table).await?;
+    }
+    let products = run(
+        db,
+        "insert into products (id, name, department, brand, category, type, package_size, price_cents, currency, stock, view_count)
+         select id, name, department, brand, category, type, package_size, price_cents, 'USD', stock, view_count
+         from staged_products order by id",
+    )
+    .await?;
+    // Bought and paid for long ago: nothing about these orders is open, and their stock is not taken again.
+    let sql = "insert into orders (id, tenant, customer_id, status, total_cents, currency, placed_at, updated_at)
+         select o.id, $1, o.customer_id, 'delivered', sum(l.quantity * l.unit_price_cents), 'USD', o.placed_at, o.placed_at
+         from staged_orders o join staged_lines l on l.order_id = o.id
+         group by o.id, o.customer_id, o.placed_at order by o.id";
+    let orders = sqlx::query(sql).bind(TENANT).execute(&mut *db).await?.rows_affected();
+    let lines = run(
+        db,
+        "insert into order_items (order_id, product_id, name, quantity, unit_price_cents)
+         select l.order_id, l.product_id, p.name, l.quantity, l.unit_price_cents
+         from staged_lines l left join products p on p.id = l.product_id order by l.order_id, l.product_id",
+    )
+    .await?;
+    Ok((products, orders, lines))
+}
+
+/// Raises the names of all new rows and of the lists that they join, so that running instances forget that they were absent.
+/// Sorted and last in the transaction, as every write does it.
+pub(super) async fn raise_names(db: &mut PgConnection) -> Result<(), sqlx::Error> {
+    let labels: Vec<(String, String)> =
+        sqlx::query_as("select distinct category, department from staged_products").fetch_all(&mut *db).await?;
+    let mut tags: Vec<Name> = labels.iter().flat_map(|(c, d)| [tag("category", c), tag("department", d)]).collect();
+    if !tags.is_empty() {
+        tags.push(ProductPage::tag_of_all());
+    }
+    // Ids are digits: joined to a prefix in SQL they make the same names as escaped in `Name`.
+    let prefixes = [
+        format!("{}:", Product::POLICY.pattern),
+        format!("{}:{TENANT}:", Order::POLICY.pattern),
+        format!("{}:{TENANT}:", OrderPage::POLICY.pattern),
+    ];
+    let sql = "insert into cache_ledger (name, ver)
+         select name, nextval('cache_ver') from (
+             select $1 || id as name from staged_products
+             union select $2 || id from staged_orders
+             union select $3 || customer_id from staged_orders
+             union select unnest($4::text[])
+         ) names order by name collate \"C\"
+         on conflict (name) do update set ver = nextval('cache_ver'), xid = pg_current_xact_id()";
+    let [product, order, customer] = &prefixes;
+    let tags: Vec<&str> = tags.iter().map(Name::as_str).collect();
+    sqlx::query(sql).bind(product).bind(order).bind(customer).bind(tags).execute(db).await?;
+    Ok(())
+}
+
+/// Without fresh statistics the first queries after a large load are planned for empty tables.
+pub(super) async fn analyze(db: &PgPool) -> Result<(), sqlx::Error> {
+    for table in ["analyze products", "analyze orders", "analyze order_items", "analyze cache_ledger"] {
+        sqlx::query(table).execute(db).await?;
+    }
+    Ok(())
+}
+
+async fn run(db: &mut PgConnection, sql: &'static str) -> Result<u64, sqlx::Error> {
+    Ok(sqlx::query(sql).execute(db).await?.rows_affected())
+}

@@ -1,0 +1,67 @@
+//! Loads real products and orders, so that the service has something to show and to be measured with: grocery purchases of
+//! 2,469 households (the "Complete Journey" data of 84.51°, CC0).
+//!
+//! Promised: all or nothing, in one transaction; safe to repeat and to run twice at once; rows that exist already are left
+//! as they are, whatever became of them since; running instances see the new rows like any other write. Not promised: that
+//! rows of an earlier load are brought up to date.
+
+mod merge;
+mod naming;
+mod progress;
+mod rows;
+mod source;
+
+use std::{
+    io,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use sqlx::PgPool;
+
+pub use progress::Progress;
+pub use source::Source;
+
+use progress::Step;
+
+/// What a load did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Rows that were not there before.
+    pub products: u64,
+    pub orders: u64,
+    pub lines: u64,
+    pub duration: Duration,
+}
+
+/// Why nothing was loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum SeedError {
+    #[error("{path} can't be opened: {error}", path = path.display())]
+    File { path: PathBuf, error: io::Error },
+    #[error("{file} has a row that can't be read: {error}")]
+    Row { file: &'static str, error: csv::Error },
+    #[error("the thread that reads the file panicked")]
+    Reader,
+    #[error("the database refused: {0} (has `aside migrate` been run?)")]
+    Database(#[from] sqlx::Error),
+}
+
+/// Loads `source` into a migrated database.
+pub async fn seed(db: &PgPool, source: &Source, progress: Progress) -> Result<Report, SeedError> {
+    let began = Instant::now();
+    let mut transaction = db.begin().await?;
+    // A second load waits here, then finds everything there.
+    sqlx::query("select pg_advisory_xact_lock(hashtext('aside seed'))").execute(&mut *transaction).await?;
+    source::copy::<rows::Products>(&mut transaction, source, progress).await?;
+    source::copy::<rows::Orders>(&mut transaction, source, progress).await?;
+    source::copy::<rows::Lines>(&mut transaction, source, progress).await?;
+
+    let step = Step::begin(progress, "merge", 0);
+    let (products, orders, lines) = merge::merge(&mut transaction).await?;
+    merge::raise_names(&mut transaction).await?;
+    transaction.commit().await?;
+    merge::analyze(db).await?;
+    step.finish(&format!("{products} products, {orders} orders, {lines} lines added"));
+    Ok(Report { products, orders, lines, duration: began.elapsed() })
+}
