@@ -36,6 +36,14 @@ impl Cache {
         names.into_iter().for_each(|name| write.touch(name));
         write.commit().await
     }
+
+    /// Removes one value from every tier of every instance: the invalidation of its name.
+    ///
+    /// # Errors
+    /// As [`Cache::invalidate`].
+    pub async fn delete<T>(&self, key: &Key<T>) -> Result<(), sqlx::Error> {
+        self.invalidate([key.name().clone()]).await
+    }
 }
 
 impl Write {
@@ -84,10 +92,5 @@ impl Cache {
                 inner.metrics.l2_call("invalidate", l2_result(&answer));
             }
         });
-    }
-
-    /// Removes one value from this instance's L1 without saying that it changed: for tidying, not for invalidation.
-    pub fn delete<T>(&self, key: &Key<T>) {
-        self.inner.l1.remove(key.name());
     }
 }
