@@ -12,6 +12,9 @@ pub mod service;
 pub mod status;
 pub mod store;
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use bytes::Bytes;

@@ -9,6 +9,9 @@ pub mod service;
 pub mod store;
 pub mod views;
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
