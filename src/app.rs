@@ -16,7 +16,11 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     cache::{Cache, CacheConfig, L2, RedisL2},
     config::Config,
-    domain::{self, orders::service::CachedOrderService, products::service::CachedProductService},
+    domain::{
+        self,
+        orders::{idempotency::run_removal, service::CachedOrderService},
+        products::service::CachedProductService,
+    },
     http::{self, Services},
     management::{self, Management, http_metrics::HttpMetrics},
     readiness::Readiness,
@@ -135,20 +139,22 @@ impl App {
     /// Serves until `shutdown` is cancelled, then ends in this order, all within SHUTDOWN_TIMEOUT_MS:
     ///
     /// 1. Readiness answers 503 (draining) while requests are still served, for SHUTDOWN_DRAIN_MS.
-    /// 2. The public listener and idle connections are closed: no new requests.
-    /// 3. Requests under way finish; those that don't in time are dropped.
-    /// 4. What requests left behind finishes: detached writes and background fills. The cache stops.
-    /// 5. Counted views are written.
-    /// 6. The management listener closes, so the last steps can still be watched; the pool closes.
+    /// 2. The public listener and idle connections close: no new requests.
+    /// 3. Requests under way finish.
+    /// 4. The cache finishes fills and deletes under way and stops following the ledger.
+    /// 5. Views counted so far are written.
+    /// 6. The management listener, which has shown all this to who looked, closes.
+    /// 7. The pool closes, which waits for the connections of writes whose clients are gone: they commit or roll back.
     ///
-    /// A step that hangs is cut off, logged, and the next one begins: with Redis or Postgres frozen the end comes in time too.
+    /// A step that hangs is cut off and logged, and the next one begins: with Redis or Postgres frozen the end comes in time too.
     pub async fn run_until(self, shutdown: CancellationToken) -> Result<(), StartError> {
         let Self { config, services, public, management } = self;
         announce(&config, public.1, management.1);
-        let (stop, stop_management) = (Stop::default(), Stop::default());
+        let (stop, stop_management, stop_views) = (Stop::default(), Stop::default(), CancellationToken::new());
         let public = tokio::spawn(serve(public.0, public.2, stop.clone()));
         let management = tokio::spawn(serve(management.0, management.2, stop_management.clone()));
-        let views = tokio::spawn(services.products.views.clone().run(stop.polite.child_token()));
+        tokio::spawn(run_removal(services.db.clone(), stop.polite.clone()));
+        let views = tokio::spawn(services.products.views.clone().run(stop_views.clone()));
 
         tokio::select! {
             _ = warming::warm(&services.products, config.cache_warm_top) => {
@@ -163,16 +169,15 @@ impl App {
         services.readiness.set_draining();
         tokio::time::sleep(config.shutdown_drain).await;
         stop.polite.cancel();
-        let finished = countdown.step("requests under way", 30, async { drop(public.await) }).await;
-        if !finished {
-            stop.now.cancel();
-        }
-        countdown.step("background work of the cache", 20, services.cache.shutdown()).await;
+        countdown.step("requests", 30, async { drop(public.await) }).await;
+        stop.now.cancel();
+        countdown.step("cache", 20, services.cache.shutdown()).await;
+        stop_views.cancel();
         countdown.step("views", 10, async { drop(views.await) }).await;
         stop_management.polite.cancel();
         countdown.step("management", 5, async { drop(management.await) }).await;
         stop_management.now.cancel();
-        countdown.step("database pool", 0, services.db.close()).await;
+        countdown.step("pool", 0, services.db.close()).await;
         tracing::info!("stopped");
         Ok(())
     }

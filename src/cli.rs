@@ -10,10 +10,12 @@ use std::{
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
-    app::{self, App, StartError, database},
+    app::{App, StartError, database, start_services},
     cache::WarmingResult,
     config::{Config, LogConfig, LogFormat, Settings, WrongSettings, env_example, unknown_names},
-    http, seed, shutdown, telemetry, warming,
+    http,
+    seed::{self, Progress, Report, SeedError, Source},
+    shutdown, telemetry, warming,
 };
 
 /// Longest wait of `healthcheck` for each of connecting, sending and reading.
@@ -59,8 +61,8 @@ pub enum Failure {
     Settings(#[from] WrongSettings),
     #[error("{0}")]
     Start(#[from] StartError),
-    #[error("{0}")]
-    Seed(String),
+    #[error("nothing was loaded: {0}")]
+    Seed(#[from] SeedError),
     #[error("not ready: {0}")]
     NotReady(String),
     #[error("{0}")]
@@ -130,10 +132,12 @@ async fn serve(config: Config) -> Result<(), Failure> {
 async fn load_seed(config: Config, full: Option<PathBuf>) -> Result<(), Failure> {
     database::migrate(&config).await?;
     let db = database::patient_pool(&config).await?;
-    let source = full.map_or(seed::Source::Sample, seed::Source::Folder);
-    let seeded = seed::seed(&db, &source, seed::Progress::Shown).await;
+    let source = full.map_or(Source::Sample, Source::Folder);
+    let seeded = seed::seed(&db, &source, Progress::Shown).await;
     db.close().await;
-    seeded.map(drop).map_err(|error| Failure::Seed(error.to_string()))
+    let Report { products, orders, lines, duration } = seeded?;
+    let seconds = duration.as_secs_f64();
+    print(&format!("added {products} products and {orders} orders with {lines} lines in {seconds:.1} s"))
 }
 
 /// Fills Redis from a process of its own, for instances that are about to start.
@@ -146,7 +150,7 @@ async fn warm(config: Config) -> Result<(), Failure> {
     }
     let db = database::serving_pool(&config).await?;
     database::expect_migrated(&db).await?;
-    let services = app::start_services(&config, db.clone())?;
+    let services = start_services(&config, db.clone())?;
     let WarmingResult { warmed, failed, duration_ms, .. } =
         warming::warm(&services.products, config.cache_warm_top).await;
     services.cache.shutdown().await;

@@ -4,21 +4,39 @@
 use std::time::Duration;
 
 use crate::{
-    cache::{CacheWarmer, WarmingResult},
+    cache::{Cache, CacheWarmer, WarmingResult},
     domain::products::service::CachedProductService,
 };
 
-/// How long warming may take; what is not warm by then is loaded when it is asked for.
-pub const LIMIT: Duration = Duration::from_secs(5);
+/// How long warming may take, after at most another second of waiting for trust: readiness is never held up for more than five
+/// seconds. What is not warm by then is loaded when it is asked for.
+const LIMIT: Duration = Duration::from_secs(4);
+
+/// How long warming waits until the cache may use its tiers.
+const TRUST_LIMIT: Duration = Duration::from_secs(1);
+const TRUST_POLL: Duration = Duration::from_millis(5);
 
 /// Warms the `top` most viewed products; 0 warms nothing. Logs and returns what came of it.
 pub async fn warm(products: &CachedProductService, top: u32) -> WarmingResult {
     let mut warmer = CacheWarmer::new();
     if top > 0 {
         let products = products.clone();
+        // What is loaded before the first look at the ledger may never be served.
+        let _ = tokio::time::timeout(TRUST_LIMIT, trusted(&products.cache)).await;
         warmer = warmer.with("product-top", async move { products.warm_top(top).await });
     }
     let result = warmer.run(LIMIT).await;
+    for warmer in &result.warmers {
+        if let Some(error) = &warmer.error {
+            tracing::warn!(warmer = warmer.name, error, "a warmer failed");
+        }
+    }
     tracing::info!(warmed = result.warmed, failed = result.failed, duration_ms = result.duration_ms, "cache warmed");
     result
+}
+
+async fn trusted(cache: &Cache) {
+    while !cache.trusted() {
+        tokio::time::sleep(TRUST_POLL).await;
+    }
 }

@@ -133,6 +133,7 @@ fn unreachable(options: &PgConnectOptions, error: &sqlx::Error) -> StartError {
     };
     let why = match error {
         sqlx::Error::PoolTimedOut => format!("no answer within {} s", CONNECT_LIMIT.as_secs()),
+        sqlx::Error::Database(error) => error.message().to_owned(),
         error => error.to_string(),
     };
     StartError { what: format!("Postgres at {host}:{port}, database {database}: {why}"), advice }

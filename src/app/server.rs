@@ -3,21 +3,25 @@
 
 use std::{
     io,
+    net::SocketAddr,
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
 use axum::Router;
+use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
-    service::TowerToHyperService,
 };
-use tokio::net::{TcpListener, TcpStream};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{Instant, sleep},
+};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::ServiceExt;
 
@@ -28,6 +32,8 @@ const FIRST_REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// From the end of one request until the next has come. Longer than the idle limit of usual load balancers (60 s), or they
 /// would send a request into a connection that is just being closed.
 const NEXT_REQUEST_LIMIT: Duration = Duration::from_secs(75);
+/// While ending: how long after its last request a connection may still be sending the answer.
+const QUIET: Duration = Duration::from_millis(500);
 /// Pause after an error of the listener itself, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
@@ -41,7 +47,7 @@ pub struct Stop {
 }
 
 /// Binds `addr`; a taken port is an error that names the setting.
-pub async fn bind(addr: std::net::SocketAddr, setting: &str) -> Result<TcpListener, StartError> {
+pub async fn bind(addr: SocketAddr, setting: &str) -> Result<TcpListener, StartError> {
     TcpListener::bind(addr).await.map_err(|error| StartError {
         what: format!("{setting} {addr} can't be listened on: {error}"),
         advice: match error.kind() {
@@ -68,7 +74,7 @@ pub async fn serve(listener: TcpListener, router: Router, stop: Stop) {
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     tracing::error!(%error, "no connection can be accepted at the moment");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    sleep(ACCEPT_PAUSE).await;
                 }
             }
         }
@@ -81,18 +87,23 @@ pub async fn serve(listener: TcpListener, router: Router, stop: Stop) {
 async fn serve_connection(stream: TcpStream, router: Router, stop: Stop) {
     // Small answers leave at once, instead of waiting for more to send.
     let _ = stream.set_nodelay(true);
-    let asked = Arc::new(AtomicBool::new(false));
-    let seen = Arc::clone(&asked);
-    let service =
-        TowerToHyperService::new(router.map_request(move |request: hyper::Request<hyper::body::Incoming>| {
-            seen.store(true, Ordering::Relaxed);
-            request
-        }));
+    let requests = Arc::new(Requests::default());
+    let counted = Arc::clone(&requests);
+    let service = service_fn(move |request: Request<Incoming>| {
+        let under_way = UnderWay::begin(&counted);
+        let answer = router.clone().oneshot(request);
+        async move {
+            let answer = answer.await;
+            drop(under_way);
+            answer
+        }
+    });
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(NEXT_REQUEST_LIMIT);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(NEXT_REQUEST_LIMIT);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let mut first = pin!(tokio::time::sleep(FIRST_REQUEST_LIMIT));
+    let mut first = pin!(sleep(FIRST_REQUEST_LIMIT));
+    let mut quiet = pin!(sleep(Duration::ZERO));
     let (mut waiting, mut stopping) = (true, false);
     loop {
         tokio::select! {
@@ -101,6 +112,7 @@ async fn serve_connection(stream: TcpStream, router: Router, stop: Stop) {
             () = stop.polite.cancelled(), if !stopping => {
                 stopping = true;
                 connection.as_mut().graceful_shutdown();
+                quiet.as_mut().reset(Instant::now() + QUIET);
             }
             result = connection.as_mut() => {
                 if let Err(error) = result {
@@ -108,9 +120,16 @@ async fn serve_connection(stream: TcpStream, router: Router, stop: Stop) {
                 }
                 return;
             }
+            // A client that has sent half a request would otherwise hold up the end for as long as it may take.
+            () = quiet.as_mut(), if stopping => {
+                if requests.under_way.load(Ordering::Relaxed) == 0 {
+                    return;
+                }
+                quiet.as_mut().reset(Instant::now() + QUIET);
+            }
             () = first.as_mut(), if waiting => {
                 waiting = false;
-                if !asked.load(Ordering::Relaxed) {
+                if !requests.any.load(Ordering::Relaxed) {
                     return;
                 }
             }
@@ -118,8 +137,122 @@ async fn serve_connection(stream: TcpStream, router: Router, stop: Stop) {
     }
 }
 
+/// The requests of one connection.
+#[derive(Default)]
+struct Requests {
+    any: AtomicBool,
+    under_way: AtomicUsize,
+}
+
+/// A request under way; counted until it is dropped.
+struct UnderWay(Arc<Requests>);
+
+impl UnderWay {
+    fn begin(requests: &Arc<Requests>) -> Self {
+        requests.any.store(true, Ordering::Relaxed);
+        requests.under_way.fetch_add(1, Ordering::Relaxed);
+        Self(Arc::clone(requests))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 /// Whether only the connection being accepted is affected, not the listener.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::routing::get;
+    use tokio::{
+        io::{AsyncReadExt, AsyncWriteExt},
+        sync::Notify,
+        time::timeout,
+    };
+
+    use tokio::task::JoinHandle;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(20);
+
+    /// A server with a route `/gate` that says on `reached` that it was called and answers once `open` says so.
+    async fn server(reached: Arc<Notify>, open: Arc<Notify>) -> (SocketAddr, Stop, JoinHandle<()>) {
+        let gate = move || async move {
+            reached.notify_one();
+            open.notified().await;
+            "done"
+        };
+        let router = Router::new().route("/gate", get(gate)).route("/quick", get(|| async { "quick" }));
+        let listener = bind(([127, 0, 0, 1], 0).into(), "BIND_ADDR").await.unwrap();
+        let (addr, stop) = (listener.local_addr().unwrap(), Stop::default());
+        (addr, stop.clone(), tokio::spawn(serve(listener, router, stop)))
+    }
+
+    async fn connect(addr: SocketAddr, bytes: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(addr).await.unwrap();
+        stream.write_all(bytes.as_bytes()).await.unwrap();
+        stream
+    }
+
+    async fn read_all(mut stream: TcpStream) -> String {
+        let mut text = String::new();
+        timeout(PATIENCE, stream.read_to_string(&mut text)).await.expect("the connection ends").unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn a_request_under_way_is_answered_before_the_end() {
+        let (reached, open) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let (addr, stop, ended) = server(reached.clone(), open.clone()).await;
+        let stream = connect(addr, "GET /gate HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        timeout(PATIENCE, reached.notified()).await.expect("the request arrives");
+        stop.polite.cancel();
+        assert!(!ended.is_finished());
+        open.notify_one();
+        assert!(read_all(stream).await.ends_with("done"));
+        timeout(PATIENCE, ended).await.expect("the server ends").unwrap();
+        assert!(TcpStream::connect(addr).await.is_err(), "nobody listens any more");
+    }
+
+    #[tokio::test]
+    async fn neither_idle_connections_nor_half_requests_hold_up_the_end() {
+        let (addr, stop, ended) = server(Arc::default(), Arc::default()).await;
+        let mut held = Vec::new();
+        for half in ["", "GET /quick HTTP/1.1\r\nhost:", "PRI * HT"] {
+            held.push(connect(addr, half).await);
+        }
+        // Connections are accepted in order: the answer on this one shows that the others have been.
+        let mut idle = connect(addr, "GET /quick HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        let read = timeout(PATIENCE, idle.read(&mut [0; 1024])).await;
+        assert!(read.expect("an answer").unwrap() > 0);
+        stop.polite.cancel();
+        timeout(PATIENCE, ended).await.expect("the server ends").unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_request_that_does_not_end_is_cut_off_when_told_so() {
+        let reached = Arc::new(Notify::new());
+        let (addr, stop, ended) = server(reached.clone(), Arc::default()).await;
+        let stream = connect(addr, "GET /gate HTTP/1.1\r\nhost: x\r\n\r\n").await;
+        timeout(PATIENCE, reached.notified()).await.expect("the request arrives");
+        stop.polite.cancel();
+        stop.now.cancel();
+        timeout(PATIENCE, ended).await.expect("the server ends").unwrap();
+        assert_eq!(read_all(stream).await, "");
+    }
+
+    #[tokio::test]
+    async fn a_taken_port_is_an_error_that_names_the_setting() {
+        let taken = bind(([127, 0, 0, 1], 0).into(), "BIND_ADDR").await.unwrap();
+        let error = bind(taken.local_addr().unwrap(), "MANAGEMENT_ADDR").await.unwrap_err();
+        assert!(error.what.starts_with("MANAGEMENT_ADDR 127.0.0.1:"), "{error}");
+        assert!(error.advice.contains("free port"), "{error}");
+    }
 }

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use clap::{Args, FromArgMatches};
 
 use super::{
-    Config, LogConfig, Settings,
+    Config, LogConfig, LogFormat, Settings,
     given::{Given, Parser, WrongSettings, rule},
 };
 
@@ -114,6 +114,18 @@ fn public_addr(wrong: &mut WrongSettings, addr: Option<Given<SocketAddr>>, port:
 
 fn is_loopback(addr: SocketAddr) -> bool {
     addr.ip().to_canonical().is_loopback()
+}
+
+pub fn address() -> impl Parser<SocketAddr> {
+    rule("must be an IP address and port such as 127.0.0.1:3000", |text| text.parse().ok())
+}
+
+pub fn log_format() -> impl Parser<LogFormat> {
+    rule("must be text or json", |text| match text {
+        "text" => Some(LogFormat::Text),
+        "json" => Some(LogFormat::Json),
+        _ => None,
+    })
 }
 
 pub fn token() -> impl Parser<String> {
