@@ -1,0 +1,76 @@
+//! Postgres away: what needs it is refused with 503 and Retry-After, nothing is invented, and all is well when it is back.
+
+use std::time::Duration;
+
+use serde_json::json;
+use sqlx::PgPool;
+
+use crate::support::{Fault, TestApp, database, eventually, order, product};
+
+#[sqlx::test]
+async fn what_needs_the_database_is_refused_and_works_again_later(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let (warm, cold) = (app.product(product().stock(5)).await, app.product(product()).await);
+    app.get_product(warm).await.expect(200);
+    let before = database::digest(&app.pool).await;
+    app.cut_database();
+    for reply in [
+        app.get_product(cold).await,
+        app.get("/products?category=NEW").await,
+        app.create_product(product()).await,
+        app.patch_product(warm, json!({ "stock": 9 })).await,
+        app.delete_product(warm).await,
+        app.place_order(order(1).item(warm, 1)).await,
+    ] {
+        reply.problem("unavailable", 503);
+        assert!(reply.must_have("retry-after").parse::<u32>().is_ok(), "{reply:#?}");
+        assert!(!reply.text.to_lowercase().contains("sql"), "the database's words stay inside: {reply:#?}");
+    }
+    assert_eq!(database::digest(&app.pool).await, before);
+    app.restore_database();
+    eventually("reads work again", || async { (app.get_product(cold).await.status == 200).then_some(()) }).await;
+    app.order(order(1).item(warm, 1)).await;
+    assert_eq!(app.get_product(warm).await.int("/stock"), 4);
+}
+
+#[sqlx::test]
+async fn a_postgres_that_refuses_or_hangs_costs_a_503_in_time(pool: PgPool) {
+    let app = TestApp::builder(pool).config(|config| config.request_timeout = Duration::from_secs(4)).build().await;
+    let id = app.product(product()).await;
+    for fault in [Fault::Refuse, Fault::BlackHole] {
+        app.database.set(fault);
+        let asked = tokio::time::timeout(Duration::from_secs(15), app.get_product(id)).await;
+        let reply = asked.unwrap_or_else(|_| panic!("no answer under {fault:?}"));
+        reply.expect(503).must_have("retry-after");
+        app.restore_database();
+        eventually("reads work again", || async { (app.get_product(id).await.status == 200).then_some(()) }).await;
+        // A change takes the product out of the tiers, so that the next round has to load it again.
+        app.patch_product(id, json!({ "stock": 7 })).await.expect(200);
+    }
+}
+
+#[sqlx::test]
+async fn a_write_whose_commit_was_not_confirmed_is_never_hidden_by_the_cache(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let id = app.product(product().price(100)).await;
+    app.get_product(id).await.expect(200);
+    app.get_product(id).await.cache_status().expect_hit("l1");
+    let gate = crate::support::Gate::row(&app.pool, "products", id).await;
+    let change = async { app.patch_product(id, json!({ "price_cents": 200 })).await };
+    let cut = async {
+        gate.until_waiting(1).await;
+        app.database.set(Fault::HalfOpen);
+        gate.open().await;
+        app.cut_database();
+    };
+    let (changed, ()) = tokio::join!(change, cut);
+    app.restore_database();
+    let reads = eventually("the database is back", || async {
+        let reply = app.get_product(id).await;
+        (reply.status == 200).then_some(reply)
+    })
+    .await;
+    // Whether it was committed is Postgres' to say; the service must agree with it.
+    let truth = database::one(&app.pool, &format!("select price_cents from products where id = {id}")).await;
+    assert_eq!(reads.int("/price_cents"), truth, "the write answered {}", changed.status);
+}

@@ -1,0 +1,76 @@
+//! A client that hangs up in the middle of a write neither cancels it nor leaves the tiers stale.
+
+use sqlx::PgPool;
+
+use crate::support::{Gate, Instance, TestApp, database, eventually, product, raw::json_request};
+
+#[sqlx::test]
+async fn a_change_whose_client_hangs_up_is_done_and_shown(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let id = app.product(product().price(100)).await;
+    app.get_product(id).await.expect(200);
+    app.get_product(id).await.cache_status().expect_hit("l1");
+
+    let gate = Gate::row(&app.pool, "products", id).await;
+    let mut client = app.raw().await;
+    client.send(&json_request("PATCH", &format!("/products/{id}"), r#"{"price_cents":250}"#)).await;
+    gate.until_waiting(1).await;
+    drop(client);
+    service_noticed(&app).await;
+    gate.open().await;
+
+    let sql = format!("select price_cents from products where id = {id}");
+    eventually("the change is committed", || async { (database::one(&app.pool, &sql).await == 250).then_some(()) })
+        .await;
+    eventually("the cached product shows the change", || async {
+        (app.get_product(id).await.int("/price_cents") == 250).then_some(())
+    })
+    .await;
+}
+
+#[sqlx::test]
+async fn an_order_whose_client_hangs_up_is_placed_once_and_shown(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let id = app.product(product().stock(10)).await;
+    assert_eq!(app.orders_of(749).await.ids(), [] as [i64; 0]);
+
+    let gate = Gate::row(&app.pool, "products", id).await;
+    let mut client = app.raw().await;
+    let body = format!(r#"{{"customer_id":749,"items":[{{"product_id":{id},"quantity":3}}]}}"#);
+    client.send(&json_request("POST", "/orders", &body)).await;
+    gate.until_waiting(1).await;
+    drop(client);
+    service_noticed(&app).await;
+    gate.open().await;
+
+    eventually("the list shows the order", || async { (app.orders_of(749).await.ids().len() == 1).then_some(()) })
+        .await;
+    assert_eq!(app.get_product(id).await.int("/stock"), 7);
+    assert_eq!(database::count(&app.pool, "orders").await, 1);
+}
+
+#[sqlx::test]
+async fn a_load_whose_client_hangs_up_still_fills_the_cache(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let id = app.product(product()).await;
+    let gate = Gate::table(&app.pool, "products").await;
+    let mut client = app.raw().await;
+    client.send(&json_request("GET", &format!("/products/{id}"), "")).await;
+    gate.until_waiting(1).await;
+    drop(client);
+    service_noticed(&app).await;
+    gate.open().await;
+    eventually("the load has filled L1", || async {
+        let path = format!("/products/{id}");
+        let reply = app.get_with(&path, "cache-control", "only-if-cached").await;
+        (reply.status == 200).then_some(())
+    })
+    .await;
+}
+
+/// Full exchanges on other connections: after them the service has also seen the end of the dropped one.
+async fn service_noticed(app: &Instance) {
+    for _ in 0..5 {
+        app.get("/livez").await.expect(200);
+    }
+}

@@ -1,0 +1,88 @@
+//! Limits: how large, how long, how many, and what a request carries through.
+
+use std::time::Duration;
+
+use reqwest::Method;
+use sqlx::PgPool;
+
+use crate::support::{Gate, TestApp, database, eventually, product, together};
+
+#[sqlx::test]
+async fn a_body_over_the_limit_is_refused(pool: PgPool) {
+    let app = TestApp::builder(pool).config(|config| config.body_limit = 2_048).build().await;
+    let before = database::digest(&app.pool).await;
+    app.create_product(product().name(&"x".repeat(4_096))).await.problem("body-too-large", 413);
+    assert_eq!(database::digest(&app.pool).await, before);
+}
+
+#[sqlx::test]
+async fn a_request_that_takes_too_long_ends_with_a_problem(pool: PgPool) {
+    let app = TestApp::builder(pool).config(|config| config.request_timeout = Duration::from_secs(2)).build().await;
+    let id = app.product(product()).await;
+    let gate = Gate::table(&app.pool, "products").await;
+    let reply = app.get_product(id).await;
+    reply.problem("timeout", 503);
+    gate.open().await;
+    app.get_product(id).await.expect(200);
+}
+
+#[sqlx::test]
+async fn every_answer_carries_a_request_id_and_keeps_the_clients(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let (one, two) =
+        (app.get("/livez").await.must_have("x-request-id"), app.get("/nowhere").await.must_have("x-request-id"));
+    assert_ne!(one, two);
+    let own = app.get_with("/livez", "x-request-id", "client-4711").await;
+    assert_eq!(own.must_have("x-request-id"), "client-4711");
+}
+
+#[sqlx::test]
+async fn cross_origin_requests_are_off_until_an_origin_is_allowed(pool: PgPool) {
+    let closed = TestApp::start(pool.clone()).await;
+    assert_eq!(
+        closed.get_with("/livez", "origin", "https://shop.example").await.header("access-control-allow-origin"),
+        None
+    );
+    let open =
+        TestApp::builder(pool).config(|config| config.cors_origins = vec!["https://shop.example".into()]).build().await;
+    let allowed = open.get_with("/livez", "origin", "https://shop.example").await;
+    assert_eq!(allowed.must_have("access-control-allow-origin"), "https://shop.example");
+    assert_eq!(
+        open.get_with("/livez", "origin", "https://other.example").await.header("access-control-allow-origin"),
+        None
+    );
+}
+
+#[sqlx::test]
+async fn five_hundred_readers_of_a_cold_product_cause_one_load(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let id = app.product(product()).await;
+    let gate = Gate::table(&app.pool, "products").await;
+    let readers = together((0..500).map(|_| app.get_product(id)));
+    let opener = async {
+        gate.until_waiting(1).await;
+        eventually("all readers wait", || async {
+            let waiting = app.metrics().await.sum("http_requests_in_flight", &[]);
+            (waiting >= 500.0).then_some(())
+        })
+        .await;
+        assert_eq!(gate.waiting().await, 1, "one statement waits, not one for each reader");
+        gate.open().await;
+    };
+    let (replies, ()) = tokio::join!(readers, opener);
+    replies.iter().for_each(|reply| {
+        reply.expect(200);
+    });
+    let metrics = app.metrics().await;
+    assert_eq!((metrics.requests("product", "loaded_cold"), metrics.requests("product", "collapsed")), (1, 499));
+}
+
+#[sqlx::test]
+async fn head_and_options_are_answered(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let id = app.product(product()).await;
+    let path = format!("/products/{id}");
+    let full = app.get(&path).await;
+    let head = app.send(app.request(Method::HEAD, &path)).await;
+    assert_eq!((head.expect(200).text.as_str(), head.etag()), ("", full.etag()));
+}

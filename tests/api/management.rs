@@ -1,0 +1,86 @@
+//! The management listener: metrics that add up, what the cache says of itself, invalidation and warming by hand.
+
+use serde_json::json;
+use sqlx::PgPool;
+
+use crate::support::{TestApp, database, product};
+
+#[sqlx::test]
+async fn every_read_counts_once_under_one_outcome(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let (a, b) = (app.product(product()).await, app.product(product()).await);
+    app.get_product(a).await.expect(200);
+    app.get_product(a).await.expect(200);
+    app.get(&format!("/products?ids={a},{b},7")).await.expect(200);
+    app.get_with(&format!("/products/{a}"), "cache-control", "no-cache").await.expect(200);
+    app.get_with("/products/8", "cache-control", "only-if-cached").await.expect(504);
+    let metrics = app.metrics().await;
+    let counts = ["loaded_cold", "l1_hit", "bypass", "not_cached"].map(|outcome| metrics.requests("product", outcome));
+    assert_eq!(counts, [3, 2, 1, 1]);
+    assert_eq!(metrics.sum("cache_requests_total", &[("pattern", "product")]), 7.0);
+}
+
+#[sqlx::test]
+async fn invalidating_by_hand_makes_the_next_read_load(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let id = app.product(product().price(100)).await;
+    app.get_product(id).await.expect(200);
+    database::sabotage(&app.pool, &format!("update products set price_cents = 5 where id = {id}")).await;
+    assert_eq!(app.get_product(id).await.int("/price_cents"), 100);
+    let done = app.order_management("/cache/invalidate", json!({ "names": [format!("product:{id}")] })).await;
+    assert!(done.status.is_success(), "{done:#?}");
+    assert_eq!(app.get_product(id).await.int("/price_cents"), 5);
+}
+
+#[sqlx::test]
+async fn warming_by_hand_loads_the_most_viewed_products(pool: PgPool) {
+    let app = TestApp::builder(pool).config(|config| config.cache_warm_top = 2).build().await;
+    let (cold, hot, warm) = (app.product(product()).await, app.product(product()).await, app.product(product()).await);
+    for (id, views) in [(hot, 9), (warm, 5)] {
+        database::sabotage(&app.pool, &format!("update products set view_count = {views} where id = {id}")).await;
+    }
+    let result = app.order_management("/cache/warm", json!({})).await;
+    assert!(result.status.is_success(), "{result:#?}");
+    assert_eq!(result.int("/failed"), 0);
+    app.cut_database();
+    app.get_product(hot).await.expect(200);
+    app.get_product(warm).await.expect(200);
+    app.get_product(cold).await.expect(503);
+}
+
+#[sqlx::test]
+async fn the_most_viewed_products_are_warm_when_the_instance_is_ready(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let id = app.product(product()).await;
+    let fresh = app.another_with(|config| config.cache_warm_top = 10).await;
+    crate::support::eventually("ready", || async { (fresh.get("/readyz").await.status == 200).then_some(()) }).await;
+    app.cut_database();
+    fresh.get_product(id).await.expect(200).cache_status().expect_hit("l1");
+}
+
+#[sqlx::test]
+async fn statistics_and_policies_are_shown(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    assert!(app.manage("/cache/stats").await.ok().is_object());
+    let policies = app.manage("/cache/policies").await.ok();
+    let shown = policies.to_string();
+    for pattern in ["product", "product-list", "product-top", "order", "order-list"] {
+        assert!(shown.contains(&format!("\"{pattern}\"")), "no policy of {pattern}: {shown}");
+    }
+}
+
+#[sqlx::test]
+async fn the_public_listener_knows_nothing_of_management(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    for path in ["/metrics", "/cache/stats", "/cache/policies"] {
+        app.get(path).await.problem("no-such-route", 404);
+    }
+}
+
+#[sqlx::test]
+async fn a_management_token_is_demanded_where_one_is_set(pool: PgPool) {
+    let app = TestApp::builder(pool).config(|config| config.management_token = Some("s3cret".into())).build().await;
+    app.manage("/metrics").await.expect(401);
+    app.manage_with("/metrics", "authorization", "Bearer wrong").await.expect(401);
+    app.manage_with("/metrics", "authorization", "Bearer s3cret").await.expect(200);
+}

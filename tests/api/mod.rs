@@ -1,0 +1,17 @@
+//! The service as its HTTP clients see it. Every test has its own database and its own namespace in Redis.
+
+mod bad_input;
+mod conditional;
+mod database_outage;
+mod directives;
+mod disconnects;
+mod health;
+mod idempotency;
+mod instances;
+mod limits;
+mod lists;
+mod management;
+mod orders;
+mod products;
+mod redis_outage;
+mod shutdown;

@@ -1,0 +1,58 @@
+//! Shutdown in its written order: not ready first, what is under way finishes, then the end.
+
+use serde_json::json;
+use sqlx::PgPool;
+
+use crate::support::{Gate, TestApp, database, eventually, order, product};
+
+#[sqlx::test]
+async fn a_draining_instance_finishes_what_is_under_way_and_then_ends(pool: PgPool) {
+    let mut app = TestApp::start(pool).await;
+    let id = app.product(product().price(100)).await;
+    let gate = Gate::row(&app.pool, "products", id).await;
+    let change = async { app.patch_product(id, json!({ "price_cents": 250 })).await };
+    let drain = async {
+        gate.until_waiting(1).await;
+        app.begin_shutdown();
+        eventually("draining shows as not ready", || async {
+            match app.try_send(app.request(reqwest::Method::GET, "/readyz")).await {
+                Ok(reply) => (reply.status == 503).then_some(()),
+                Err(_) => None,
+            }
+        })
+        .await;
+        assert!(!app.has_ended(), "it waits for the request under way");
+        gate.open().await;
+    };
+    let (changed, ()) = tokio::join!(change, drain);
+    assert_eq!(changed.expect(200).int("/price_cents"), 250);
+    app.instance_mut(0).ended().await;
+    assert!(app.try_send(app.request(reqwest::Method::GET, "/livez")).await.is_err(), "nobody listens any more");
+    assert_eq!(database::one(&app.pool, &format!("select price_cents from products where id = {id}")).await, 250);
+}
+
+#[sqlx::test]
+async fn counted_views_are_written_before_the_end(pool: PgPool) {
+    let mut app = TestApp::start(pool).await;
+    let id = app.product(product()).await;
+    for _ in 0..3 {
+        app.get_product(id).await.expect(200);
+    }
+    app.begin_shutdown();
+    app.instance_mut(0).ended().await;
+    assert_eq!(database::one(&app.pool, &format!("select view_count from products where id = {id}")).await, 3);
+}
+
+#[sqlx::test]
+async fn an_instance_that_starts_again_shows_everything_acknowledged_before(pool: PgPool) {
+    let mut app = TestApp::builder(pool).instances(2).build().await;
+    let id = app.product(product().price(100).stock(10)).await;
+    app.get_product(id).await.expect(200);
+    app.patch_product(id, json!({ "price_cents": 300 })).await.expect(200);
+    let number = app.order(order(3).item(id, 4)).await;
+    app.begin_shutdown();
+    app.instance_mut(0).ended().await;
+    let again = app.another().await;
+    assert_eq!((again.get_product(id).await.int("/price_cents"), again.get_product(id).await.int("/stock")), (300, 6));
+    assert_eq!(again.orders_of(3).await.ids(), [number]);
+}

@@ -1,0 +1,321 @@
+//! What the cache's tests stand on: a table of notes, caches over one L2, loaders that count and that can be held.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicI64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use aside::cache::{
+    Cache, CacheConfig, Cacheable, Clock, DbTime, Format, Key, L2, Label, LoadAborted, Loaded, MemoryL2, Name, Outcome,
+    Policy, Read, RedisL2, Reuse,
+};
+use serde::{Deserialize, Serialize};
+use sqlx::{PgPool, Row};
+use tokio::sync::Semaphore;
+
+use crate::support::{RedisServer, eventually, redis_server::fresh_namespace};
+
+/// What is cached.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Note {
+    pub id: i64,
+    pub text: String,
+}
+
+impl Cacheable for Note {
+    const POLICY: Policy = Policy {
+        pattern: "note",
+        l1: Duration::from_secs(10),
+        l2: Duration::from_secs(60),
+        absent: Duration::from_secs(5),
+        max_age: Duration::from_secs(60),
+        jitter_percent: 10,
+        format: Format::Json,
+        compress_above: 1_024,
+    };
+}
+
+/// A list of notes, in the other format, always compressed.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Notes(pub Vec<Note>);
+
+impl Cacheable for Notes {
+    const POLICY: Policy =
+        Policy { pattern: "note-list", format: Format::MessagePack, compress_above: 1, ..Note::POLICY };
+}
+
+/// A loader's error. Cloned to everyone who waited.
+#[derive(Clone, Debug, PartialEq)]
+pub enum NoteError {
+    Refused,
+    Aborted,
+}
+
+impl From<LoadAborted> for NoteError {
+    fn from(_: LoadAborted) -> Self {
+        Self::Aborted
+    }
+}
+
+/// Which L2 a bench has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    None,
+    Memory,
+    Redis,
+}
+
+/// One database, one L2, and as many caches over them as a test starts.
+#[derive(Clone)]
+pub struct Bench {
+    pub backend: Backend,
+    pub pool: PgPool,
+    pub clock: Clock,
+    namespace: String,
+    /// The tier that the bench's caches share.
+    pub l2: Option<Arc<dyn L2>>,
+    next: Arc<AtomicI64>,
+    /// Reads of the database so far.
+    pub loads: Arc<AtomicUsize>,
+}
+
+/// Runs a scenario over every backend, each on a bench of its own.
+pub async fn over_every_backend(pool: PgPool, scenario: impl AsyncFn(Bench)) {
+    for backend in [Backend::None, Backend::Memory, Backend::Redis] {
+        eprintln!("over {backend:?}");
+        scenario(Bench::new(&pool, backend).await).await;
+    }
+}
+
+/// Runs a scenario over every backend that several caches share.
+pub async fn over_every_l2(pool: PgPool, scenario: impl AsyncFn(Bench)) {
+    for backend in [Backend::Memory, Backend::Redis] {
+        eprintln!("over {backend:?}");
+        scenario(Bench::new(&pool, backend).await).await;
+    }
+}
+
+impl Bench {
+    /// A bench with this backend.
+    pub async fn new(pool: &PgPool, backend: Backend) -> Self {
+        let clock = Clock::adjustable();
+        let l2: Option<Arc<dyn L2>> = match backend {
+            Backend::None => None,
+            Backend::Memory => Some(Arc::new(MemoryL2::new(clock.clone()))),
+            Backend::Redis => Some(Arc::new(RedisL2::new(&RedisServer::shared().url()).expect("the URL of Redis"))),
+        };
+        Self::over(pool, backend, l2, clock).await
+    }
+
+    /// A bench with an L2 of the test's own.
+    pub async fn with_l2(pool: &PgPool, l2: impl L2) -> Self {
+        Self::over(pool, Backend::Memory, Some(Arc::new(l2)), Clock::adjustable()).await
+    }
+
+    async fn over(pool: &PgPool, backend: Backend, l2: Option<Arc<dyn L2>>, clock: Clock) -> Self {
+        let table = "create table if not exists notes (id bigint primary key, text text not null)";
+        sqlx::query(table).execute(pool).await.expect("the table of notes");
+        let next: i64 =
+            sqlx::query_scalar("select coalesce(max(id), 0) from notes").fetch_one(pool).await.expect("an id");
+        let (next, loads) = (Arc::new(AtomicI64::new(next + 1)), Arc::default());
+        Self { backend, pool: pool.clone(), clock, namespace: fresh_namespace(), l2, next, loads }
+    }
+
+    /// A started and trusted cache, as one instance has it.
+    pub async fn cache(&self) -> Cache {
+        self.cache_with(|_| {}).await
+    }
+
+    /// A cache with other settings.
+    pub async fn cache_with(&self, change: impl FnOnce(&mut CacheConfig)) -> Cache {
+        let mut config = CacheConfig {
+            namespace: self.namespace.clone(),
+            l2: self.l2.clone(),
+            // Patience instead of speed: a busy machine must not turn a hit into a miss.
+            l2_deadline: Duration::from_secs(2),
+            trust: Duration::from_secs(60),
+            poll: Duration::from_millis(10),
+            clock: self.clock.clone(),
+            policies: vec![Note::POLICY, Notes::POLICY],
+            ..CacheConfig::default()
+        };
+        change(&mut config);
+        let cache = Cache::start(config, self.pool.clone());
+        trusted(&cache).await;
+        cache
+    }
+
+    /// An id that no note has yet.
+    pub fn fresh_id(&self) -> i64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Puts the clock forward and waits until the caches have looked at the ledger by the new time.
+    pub async fn advance(&self, by: Duration, caches: &[&Cache]) {
+        self.clock.advance(by);
+        for cache in caches {
+            trusted(cache).await;
+        }
+    }
+
+    /// Writes a note through a cache: the pattern that every service uses.
+    pub async fn write(&self, cache: &Cache, id: i64, text: &str) {
+        let mut write = cache.begin().await.expect("a transaction");
+        let sql = "insert into notes values ($1, $2) on conflict (id) do update set text = excluded.text";
+        sqlx::query(sql).bind(id).bind(text).execute(write.db()).await.expect("the note is written");
+        write.touch(name(id));
+        write.touch(Name::shared("note-list", &[]));
+        write.commit().await.expect("a commit");
+    }
+
+    /// Deletes a note through a cache.
+    pub async fn erase(&self, cache: &Cache, id: i64) {
+        let mut write = cache.begin().await.expect("a transaction");
+        sqlx::query("delete from notes where id = $1").bind(id).execute(write.db()).await.expect("the note is deleted");
+        write.touch(name(id));
+        write.touch(Name::shared("note-list", &[]));
+        write.commit().await.expect("a commit");
+    }
+
+    /// Changes a note behind everybody's back: only a tier can still show the old text.
+    pub async fn sabotage(&self, id: i64, text: &str) {
+        let sql = "insert into notes values ($1, $2) on conflict (id) do update set text = excluded.text";
+        sqlx::query(sql).bind(id).bind(text).execute(&self.pool).await.expect("the note is changed");
+    }
+
+    /// Reads a note through a cache.
+    pub async fn read(&self, cache: &Cache, id: i64) -> Read<Note> {
+        self.read_as(cache, id, Reuse::Allowed).await
+    }
+
+    /// Reads a note with a directive.
+    pub async fn read_as(&self, cache: &Cache, id: i64, reuse: Reuse) -> Read<Note> {
+        let this = self.clone();
+        let read: Result<_, NoteError> =
+            cache.get_or_load(&key(id), reuse, move || async move { Ok(this.load(id).await) }).await;
+        read.expect("the loader does not fail")
+    }
+
+    /// Reads the list of the notes from `first` on.
+    pub async fn list(&self, cache: &Cache, first: i64) -> Read<Notes> {
+        let this = self.clone();
+        let key = Key::<Notes>::shared(&[&first]);
+        let read: Result<_, NoteError> =
+            cache.get_or_load(&key, Reuse::Allowed, move || async move { Ok(this.load_list(first).await) }).await;
+        read.expect("the loader does not fail")
+    }
+
+    /// The loader: value, labels and time in one statement.
+    pub async fn load(&self, id: i64) -> Loaded<Note> {
+        self.load_many(vec![id]).await.remove(&id).expect("an answer for the id")
+    }
+
+    /// The loader of a batch.
+    pub async fn load_many(&self, ids: Vec<i64>) -> HashMap<i64, Loaded<Note>> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        let sql = "select asked.id, notes.text, coalesce(ledger.ver, 0) as ver,
+                (extract(epoch from statement_timestamp()) * 1000000)::bigint as loaded_at
+            from unnest($1::bigint[]) as asked (id)
+            left join notes on notes.id = asked.id
+            left join cache_ledger ledger on ledger.name = 'note:' || asked.id";
+        let rows = sqlx::query(sql).bind(ids).fetch_all(&self.pool).await.expect("the notes are read");
+        let loaded = rows.iter().map(|row| {
+            let id: i64 = row.get("id");
+            let text: Option<String> = row.get("text");
+            let label = Label { name: name(id), version: row.get("ver") };
+            let value = text.map(|text| Note { id, text });
+            (id, Loaded { value, labels: vec![label], loaded_at: DbTime(row.get("loaded_at")) })
+        });
+        loaded.collect()
+    }
+
+    async fn load_list(&self, first: i64) -> Loaded<Notes> {
+        self.loads.fetch_add(1, Ordering::SeqCst);
+        let sql = "select notes.id, notes.text, tag.ver, (extract(epoch from statement_timestamp()) * 1000000)::bigint as loaded_at
+            from (select coalesce(max(ver), 0) as ver from cache_ledger where name = 'note-list') tag
+            left join notes on notes.id >= $1 order by notes.id";
+        let rows = sqlx::query(sql).bind(first).fetch_all(&self.pool).await.expect("the list is read");
+        let label = Label { name: Name::shared("note-list", &[]), version: rows[0].get("ver") };
+        let notes = rows.iter().filter_map(|row| {
+            let id: Option<i64> = row.get("id");
+            id.map(|id| Note { id, text: row.get("text") })
+        });
+        let loaded_at = DbTime(rows[0].get("loaded_at"));
+        Loaded { value: Some(Notes(notes.collect())), labels: vec![label], loaded_at }
+    }
+
+    /// Reads of the database so far.
+    pub fn loaded(&self) -> usize {
+        self.loads.load(Ordering::SeqCst)
+    }
+
+    /// Waits until a fresh cache finds these notes in L2: fills go on behind the answers.
+    pub async fn in_l2(&self, ids: &[i64]) -> Cache {
+        let other = self.cache().await;
+        for id in ids {
+            eventually("L2 is filled", || async { other.get(&key(*id)).await }).await;
+        }
+        self.cache().await
+    }
+}
+
+/// The key of a note.
+pub fn key(id: i64) -> Key<Note> {
+    Key::shared(&[&id])
+}
+
+/// The name of a note in the ledger.
+pub fn name(id: i64) -> Name {
+    Name::shared("note", &[&id])
+}
+
+/// The text of an answer.
+pub fn text(read: &Read<Note>) -> Option<&str> {
+    read.entry.value.as_ref().map(|note| note.text.as_str())
+}
+
+/// Waits until a cache may use its tiers.
+pub async fn trusted(cache: &Cache) {
+    eventually("the ledger is followed", || async { cache.trusted().then_some(()) }).await;
+}
+
+/// How often reads of notes had this outcome.
+pub fn counted(cache: &Cache, outcome: Outcome) -> u64 {
+    let stats = cache.stats();
+    stats.patterns["note"].outcomes.get(outcome.as_str()).copied().unwrap_or(0)
+}
+
+/// A door in a loader: tells when somebody stands before it, and lets nobody through until it is opened.
+#[derive(Clone)]
+pub struct Door {
+    arrived: Arc<Semaphore>,
+    passes: Arc<Semaphore>,
+}
+
+impl Door {
+    /// A closed door.
+    pub fn closed() -> Self {
+        Self { arrived: Arc::new(Semaphore::new(0)), passes: Arc::new(Semaphore::new(0)) }
+    }
+
+    /// Waits before the door.
+    pub async fn pass(&self) {
+        self.arrived.add_permits(1);
+        self.passes.acquire().await.expect("never closed").forget();
+    }
+
+    /// Returns when one more has come to the door.
+    pub async fn until_somebody_waits(&self) {
+        let arrived = tokio::time::timeout(Duration::from_secs(20), self.arrived.acquire()).await;
+        arrived.expect("somebody comes to the door").expect("never closed").forget();
+    }
+
+    /// Lets everybody through, now and later.
+    pub fn open(&self) {
+        self.passes.add_permits(Semaphore::MAX_PERMITS / 2);
+    }
+}

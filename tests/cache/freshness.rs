@@ -1,0 +1,149 @@
+//! What was changed is not served: on the instance that wrote at once, on all others as soon as they have looked at the ledger.
+
+use std::time::Duration;
+
+use aside::cache::{Name, Outcome};
+use sqlx::PgPool;
+
+use super::bench::{Backend, Bench, key, name, over_every_backend, over_every_l2, text};
+use crate::support::eventually;
+
+#[sqlx::test]
+async fn the_writer_serves_the_new_value_at_once(pool: PgPool) {
+    over_every_backend(pool, async |bench: Bench| {
+        let (cache, id) = (bench.cache().await, bench.fresh_id());
+        for round in 0..10 {
+            let text_now = format!("round {round}");
+            bench.write(&cache, id, &text_now).await;
+            assert_eq!(text(&bench.read(&cache, id).await), Some(text_now.as_str()));
+        }
+        bench.erase(&cache, id).await;
+        assert_eq!(text(&bench.read(&cache, id).await), None);
+    })
+    .await;
+}
+
+#[sqlx::test]
+async fn another_instance_serves_the_new_value_once_it_has_looked(pool: PgPool) {
+    over_every_backend(pool, async |bench: Bench| {
+        let (writer, reader, id) = (bench.cache().await, bench.cache().await, bench.fresh_id());
+        bench.write(&writer, id, "old").await;
+        bench.read(&reader, id).await;
+        bench.write(&writer, id, "new").await;
+        eventually("the other instance serves the new value", || async {
+            (text(&bench.read(&reader, id).await) == Some("new")).then_some(())
+        })
+        .await;
+    })
+    .await;
+}
+
+#[sqlx::test]
+async fn a_tag_invalidates_every_list_that_carries_it_with_one_row(pool: PgPool) {
+    over_every_backend(pool, async |bench: Bench| {
+        let (cache, first) = (bench.cache().await, bench.fresh_id());
+        bench.write(&cache, first, "one").await;
+        bench.list(&cache, first).await;
+        bench.list(&cache, first + 1).await;
+        let second = bench.fresh_id();
+        bench.write(&cache, second, "two").await;
+        let both = bench.list(&cache, first).await;
+        assert_eq!(both.entry.value.as_ref().map(|notes| notes.0.len()), Some(2));
+        assert_ne!(bench.list(&cache, first + 1).await.outcome, Outcome::L1Hit);
+        let rows: i64 = sqlx::query_scalar("select count(*) from cache_ledger where name = 'note-list'")
+            .fetch_one(&bench.pool)
+            .await
+            .expect("the ledger");
+        assert_eq!(rows, 1);
+    })
+    .await;
+}
+
+#[sqlx::test]
+async fn invalidating_a_name_by_hand_reaches_every_instance(pool: PgPool) {
+    over_every_backend(pool, async |bench: Bench| {
+        let (one, two, id) = (bench.cache().await, bench.cache().await, bench.fresh_id());
+        bench.write(&one, id, "old").await;
+        bench.read(&one, id).await;
+        bench.read(&two, id).await;
+        bench.sabotage(id, "new").await;
+        one.invalidate([name(id)]).await.expect("invalidated");
+        assert_eq!(text(&bench.read(&one, id).await), Some("new"));
+        eventually("the other instance loads too", || async {
+            (text(&bench.read(&two, id).await) == Some("new")).then_some(())
+        })
+        .await;
+    })
+    .await;
+}
+
+#[sqlx::test]
+async fn an_instance_that_does_not_hear_from_the_ledger_stops_using_its_tiers(pool: PgPool) {
+    over_every_backend(pool, async |bench: Bench| {
+        let cache = bench.cache_with(|config| config.trust = Duration::from_millis(500)).await;
+        let id = bench.fresh_id();
+        bench.sabotage(id, "one").await;
+        bench.read(&cache, id).await;
+        // The table that is looked at is held: the looks wait, time passes.
+        let gate = crate::support::Gate::table(&bench.pool, "cache_era").await;
+        eventually("trust ends", || async { (!cache.trusted()).then_some(()) }).await;
+        let read = bench.read(&cache, id).await;
+        assert_eq!((text(&read), read.outcome), (Some("one"), Outcome::LoadedUntrusted));
+        assert!(cache.get(&key(id)).await.is_none(), "not even a peek");
+        gate.open().await;
+        super::bench::trusted(&cache).await;
+        eventually("the tiers are used again", || async {
+            (bench.read(&cache, id).await.outcome == Outcome::L1Hit).then_some(())
+        })
+        .await;
+    })
+    .await;
+}
+
+#[sqlx::test]
+async fn a_database_made_anew_makes_everything_cached_before_unreachable(pool: PgPool) {
+    over_every_backend(pool, async |bench: Bench| {
+        let (cache, id) = (bench.cache().await, bench.fresh_id());
+        bench.sabotage(id, "before").await;
+        bench.read(&cache, id).await;
+        bench.sabotage(id, "after").await;
+        sqlx::query("update cache_era set id = gen_random_uuid()").execute(&bench.pool).await.expect("another era");
+        eventually("the old era's entries are gone", || async {
+            (text(&bench.read(&cache, id).await) == Some("after")).then_some(())
+        })
+        .await;
+        let other = bench.cache().await;
+        assert_eq!(text(&bench.read(&other, id).await), Some("after"));
+    })
+    .await;
+}
+
+#[sqlx::test]
+async fn an_instance_that_starts_knows_what_was_changed_before(pool: PgPool) {
+    over_every_l2(pool, async |bench: Bench| {
+        let (cache, id) = (bench.cache().await, bench.fresh_id());
+        bench.write(&cache, id, "old").await;
+        let old = bench.load(id).await;
+        bench.read(&cache, id).await;
+        bench.in_l2(&[id]).await;
+        bench.write(&cache, id, "new").await;
+        // L2 gets the old value back before the new instance comes up.
+        let filler = bench.cache().await;
+        filler.put_many(vec![(key(id), old)]).expect("filled");
+        filler.shutdown().await;
+        let started = bench.cache().await;
+        assert_eq!(text(&bench.read(&started, id).await), Some("new"));
+    })
+    .await;
+}
+
+#[sqlx::test]
+async fn a_change_of_one_name_leaves_others_cached(pool: PgPool) {
+    let bench = Bench::new(&pool, Backend::Memory).await;
+    let (cache, changed, other) = (bench.cache().await, bench.fresh_id(), bench.fresh_id());
+    bench.read(&cache, changed).await;
+    bench.read(&cache, other).await;
+    cache.invalidate([name(changed), Name::shared("nobody", &[&1])]).await.expect("invalidated");
+    assert_eq!(bench.read(&cache, other).await.outcome, Outcome::L1Hit);
+    assert_ne!(bench.read(&cache, changed).await.outcome, Outcome::L1Hit);
+}

@@ -1,0 +1,243 @@
+//! L2's three verbs and what they are for: one load in the fleet, no fill without a lease, none older than a known change. The
+//! double and Redis' scripts are one contract: random sequences must bring the same answers from both.
+
+use std::{sync::Arc, time::Duration};
+
+use aside::cache::{Fetch, Fetched, Fill, Filled, Invalidation, L2, MemoryL2, Outcome, RedisL2, Reuse};
+use bytes::Bytes;
+use sqlx::PgPool;
+
+use super::bench::{Bench, Door, NoteError, key, over_every_l2, text};
+use crate::support::{RedisServer, eventually, redis_server::fresh_namespace, together};
+
+const LEASE: Duration = Duration::from_secs(30);
+
+fn fetch(key: &str) -> Fetch {
+    Fetch { key: key.into(), min_order: 0 }
+}
+
+fn fill(key: &str, order: i64) -> Fill {
+    let value = Some((order, Bytes::from(format!("value {order}"))));
+    Fill { key: key.into(), value, lifetime: Duration::from_secs(60) }
+}
+
+async fn one<R: Clone>(answers: impl Future<Output = Result<Vec<R>, aside::cache::L2Error>>) -> R {
+    answers.await.expect("L2 answers")[0].clone()
+}
+
+/// The double and a real Redis, each with a key of its own.
+fn both() -> [(Arc<dyn L2>, String); 2] {
+    let redis = RedisL2::new(&RedisServer::shared().url()).expect("the URL of Redis");
+    [(Arc::new(MemoryL2::default()) as _, fresh_namespace()), (Arc::new(redis) as _, fresh_namespace())]
+}
+
+#[sqlx::test]
+async fn a_cold_key_is_loaded_once_in_the_fleet(pool: PgPool) {
+    over_every_l2(pool, async |bench: Bench| {
+        let (id, door) = (bench.fresh_id(), Door::closed());
+        bench.sabotage(id, "one").await;
+        let instances = [bench.cache().await, bench.cache().await, bench.cache().await];
+        let note = key(id);
+        let readers = together(instances.iter().map(|cache| {
+            let (this, door) = (bench.clone(), door.clone());
+            cache.get_or_load(&note, Reuse::Allowed, move || async move {
+                let loaded = this.load(id).await;
+                door.pass().await;
+                Result::<_, NoteError>::Ok(loaded)
+            })
+        }));
+        let opener = async {
+            door.until_somebody_waits().await;
+            door.open();
+        };
+        let (reads, ()) = tokio::join!(readers, opener);
+        assert_eq!(bench.loaded(), 1);
+        let mut outcomes: Vec<_> = reads.into_iter().map(|read| read.expect("loaded").outcome.as_str()).collect();
+        outcomes.sort_unstable();
+        assert_eq!(outcomes, ["l2_hit", "l2_hit", "loaded_cold"]);
+    })
+    .await;
+}
+
+#[sqlx::test]
+async fn a_load_that_fails_gives_its_lease_back(pool: PgPool) {
+    over_every_l2(pool, async |bench: Bench| {
+        let (cache, other, id) = (bench.cache().await, bench.cache().await, bench.fresh_id());
+        bench.sabotage(id, "one").await;
+        let failed =
+            cache.get_or_load(&key(id), Reuse::Allowed, || async { Err::<_, NoteError>(NoteError::Refused) }).await;
+        assert_eq!(failed.err(), Some(NoteError::Refused));
+        let read =
+            tokio::time::timeout(Duration::from_secs(20), bench.read(&other, id)).await.expect("nobody waits for ever");
+        assert_eq!((text(&read), read.outcome), (Some("one"), Outcome::LoadedCold));
+    })
+    .await;
+}
+
+#[sqlx::test]
+async fn an_instance_that_dies_with_a_lease_holds_nobody_up_for_long(pool: PgPool) {
+    over_every_l2(pool, async |bench: Bench| {
+        let (cache, id, door) = (bench.cache().await, bench.fresh_id(), Door::closed());
+        bench.sabotage(id, "one").await;
+        let (this, inner, dying) = (bench.clone(), door.clone(), cache.clone());
+        let note = key(id);
+        let never = tokio::spawn(async move {
+            let load = move || async move {
+                inner.pass().await;
+                Result::<_, NoteError>::Ok(this.load(id).await)
+            };
+            dying.get_or_load(&note, Reuse::Allowed, load).await.map(|_| ())
+        });
+        door.until_somebody_waits().await;
+        // The lease ends by L2's clock, the patience of those who wait by their own.
+        let other = bench.cache().await;
+        let read = tokio::time::timeout(Duration::from_secs(20), bench.read(&other, id)).await.expect("the lease ends");
+        assert_eq!(text(&read), Some("one"));
+        never.abort();
+    })
+    .await;
+}
+
+#[sqlx::test]
+async fn a_batch_does_not_wait_for_a_lease(pool: PgPool) {
+    over_every_l2(pool, async |bench: Bench| {
+        let (cache, other, id, door) = (bench.cache().await, bench.cache().await, bench.fresh_id(), Door::closed());
+        bench.sabotage(id, "one").await;
+        let (this, inner) = (bench.clone(), door.clone());
+        let note = key(id);
+        let held = cache.get_or_load(&note, Reuse::Allowed, move || async move {
+            let loaded = this.load(id).await;
+            inner.pass().await;
+            Result::<_, NoteError>::Ok(loaded)
+        });
+        let batch = async {
+            door.until_somebody_waits().await;
+            let this = bench.clone();
+            let load = move |ids: Vec<i64>| async move { Result::<_, NoteError>::Ok(this.load_many(ids).await) };
+            let read = other.get_or_load_many(vec![(id, key(id))], Reuse::Allowed, load).await.expect("loaded");
+            assert_eq!(text(&read[0].1), Some("one"));
+            door.open();
+        };
+        let (read, ()) = tokio::join!(held, batch);
+        read.expect("loaded");
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_lease_is_given_to_one_and_again_to_its_holder() {
+    for (l2, key) in both() {
+        assert_eq!(one(l2.fetch(&[fetch(&key)], "a", LEASE)).await, Fetched::Leased);
+        assert!(matches!(one(l2.fetch(&[fetch(&key)], "b", LEASE)).await, Fetched::Busy(left) if left <= LEASE));
+        assert_eq!(one(l2.fetch(&[fetch(&key)], "a", LEASE)).await, Fetched::Leased);
+        assert_eq!(one(l2.fill(&[fill(&key, 5)], "b")).await, Filled::LeaseLost);
+        assert_eq!(one(l2.fill(&[fill(&key, 5)], "a")).await, Filled::Kept);
+        assert_eq!(one(l2.fill(&[fill(&key, 6)], "a")).await, Filled::LeaseLost, "one lease, one fill");
+        let hit = Fetched::Hit { order: 5, value: "value 5".into() };
+        assert_eq!(one(l2.fetch(&[fetch(&key)], "b", LEASE)).await, hit);
+        let newer = Fetch { key: key.clone(), min_order: 6 };
+        assert_eq!(
+            one(l2.fetch(&[newer], "b", LEASE)).await,
+            Fetched::Leased,
+            "a value that is too old is as good as none"
+        );
+        let release = Fill { value: None, ..fill(&key, 0) };
+        assert_eq!(one(l2.fill(&[release], "b")).await, Filled::Released);
+    }
+}
+
+#[tokio::test]
+async fn a_fill_that_a_change_has_overtaken_is_refused() {
+    for (l2, key) in both() {
+        assert_eq!(one(l2.fetch(&[fetch(&key)], "a", LEASE)).await, Fetched::Leased);
+        l2.invalidate(&[Invalidation { key: key.clone(), order: 9 }]).await.expect("L2 answers");
+        assert_eq!(one(l2.fill(&[fill(&key, 8)], "a")).await, Filled::Older);
+        assert_eq!(one(l2.fetch(&[fetch(&key)], "a", LEASE)).await, Fetched::Leased);
+        assert_eq!(one(l2.fill(&[fill(&key, 9)], "a")).await, Filled::Kept, "what has seen the change is welcome");
+        l2.invalidate(&[Invalidation { key: key.clone(), order: 10 }]).await.expect("L2 answers");
+        assert_eq!(one(l2.fetch(&[fetch(&key)], "a", LEASE)).await, Fetched::Leased, "a changed value is gone");
+    }
+}
+
+#[tokio::test]
+async fn a_lease_ends() {
+    for (l2, key) in both() {
+        let short = Duration::from_millis(50);
+        assert_eq!(one(l2.fetch(&[fetch(&key)], "a", short)).await, Fetched::Leased);
+        eventually("the lease ends", || async {
+            (one(l2.fetch(&[fetch(&key)], "b", LEASE)).await == Fetched::Leased).then_some(())
+        })
+        .await;
+        assert_eq!(one(l2.fill(&[fill(&key, 1)], "a")).await, Filled::LeaseLost);
+    }
+}
+
+#[tokio::test]
+async fn a_value_lives_as_long_as_it_is_told_and_an_unused_lease_leaves_nothing() {
+    let (l2, key) = both().into_iter().next_back().expect("Redis");
+    let mut redis = RedisServer::shared().connect().await;
+    let short = Duration::from_millis(80);
+    one(l2.fetch(&[fetch(&key)], "a", short)).await;
+    eventually("the unused lease is gone", || {
+        let (mut redis, key) = (redis.clone(), key.clone());
+        async move { (ttl(&mut redis, &key).await == -2).then_some(()) }
+    })
+    .await;
+    one(l2.fetch(&[fetch(&key)], "a", LEASE)).await;
+    assert_eq!(one(l2.fill(&[Fill { lifetime: short, ..fill(&key, 1) }], "a")).await, Filled::Kept);
+    let left = ttl(&mut redis, &key).await;
+    assert!(left <= 80, "the lease's longer lifetime must not go on: {left} ms");
+}
+
+async fn ttl(redis: &mut deadpool_redis::redis::aio::MultiplexedConnection, key: &str) -> i64 {
+    deadpool_redis::redis::cmd("PTTL").arg(key).query_async(redis).await.expect("PTTL")
+}
+
+/// One step of a random sequence.
+#[derive(Debug)]
+enum Step {
+    Fetch(usize, &'static str, i64),
+    Fill(usize, &'static str, Option<i64>),
+    Invalidate(usize, i64),
+}
+
+#[tokio::test]
+async fn redis_and_the_double_give_the_same_answers() {
+    let seed = fastrand::u64(..);
+    let mut random = fastrand::Rng::with_seed(seed);
+    let [(memory, namespace), (redis, _)] = both();
+    let mut tokens = ["a", "b", "c"].into_iter().cycle();
+    for number in 0..4_000 {
+        let (at, order) = (random.usize(0..3), random.i64(1..12));
+        let token = tokens.nth(random.usize(0..3)).expect("endless");
+        let step = match random.u8(0..5) {
+            0 | 1 => Step::Fetch(at, token, if random.bool() { 0 } else { order }),
+            2 | 3 => Step::Fill(at, token, random.u8(0..5).gt(&0).then_some(order)),
+            _ => Step::Invalidate(at, order),
+        };
+        // Keys change now and then, so that every sequence begins with nothing many times.
+        let key = |at: usize| format!("{namespace}:{}:{at}", number / 40);
+        let (one, two) = (carry_out(&*memory, &step, key).await, carry_out(&*redis, &step, key).await);
+        assert_eq!(one, two, "step {number}, {step:?}, seed {seed}");
+    }
+}
+
+async fn carry_out(l2: &dyn L2, step: &Step, key: impl Fn(usize) -> String) -> String {
+    match *step {
+        Step::Fetch(at, token, min_order) => {
+            match one(l2.fetch(&[Fetch { key: key(at), min_order }], token, LEASE)).await {
+                Fetched::Busy(_) => "busy".into(),
+                answer => format!("{answer:?}"),
+            }
+        }
+        Step::Fill(at, token, order) => {
+            let filled = fill(&key(at), order.unwrap_or_default());
+            let value = filled.value.clone().filter(|_| order.is_some());
+            format!("{:?}", one(l2.fill(&[Fill { value, ..filled }], token)).await)
+        }
+        Step::Invalidate(at, order) => {
+            l2.invalidate(&[Invalidation { key: key(at), order }]).await.expect("L2 answers");
+            String::new()
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! Lifetimes end by the injected clock, are spread by jitter, and are shorter for a known absence.
+
+use std::time::Duration;
+
+use aside::cache::{Cacheable, Outcome};
+use sqlx::PgPool;
+
+use super::bench::{Backend, Bench, Note, over_every_backend, text};
+
+#[sqlx::test]
+async fn l1_ends_with_its_lifetime_and_l2_goes_on(pool: PgPool) {
+    let bench = Bench::new(&pool, Backend::Memory).await;
+    let (cache, id) = (bench.cache().await, bench.fresh_id());
+    bench.sabotage(id, "one").await;
+    bench.read(&cache, id).await;
+    bench.in_l2(&[id]).await;
+    bench.advance(Note::POLICY.l1, &[&cache]).await;
+    assert_eq!(bench.read(&cache, id).await.outcome, Outcome::L2Hit);
+    bench.advance(Note::POLICY.l2, &[&cache]).await;
+    let read = bench.read(&cache, id).await;
+    assert_eq!((text(&read), read.outcome), (Some("one"), Outcome::LoadedExpired));
+    assert_eq!(bench.loaded(), 2);
+}
+
+#[sqlx::test]
+async fn without_l2_the_end_of_l1_is_a_load(pool: PgPool) {
+    let bench = Bench::new(&pool, Backend::None).await;
+    let (cache, id) = (bench.cache().await, bench.fresh_id());
+    bench.sabotage(id, "one").await;
+    bench.read(&cache, id).await;
+    bench.sabotage(id, "two").await;
+    bench.advance(Note::POLICY.l1, &[&cache]).await;
+    let read = bench.read(&cache, id).await;
+    assert_eq!((text(&read), read.outcome), (Some("two"), Outcome::LoadedExpired));
+}
+
+#[sqlx::test]
+async fn a_known_absence_lives_shorter_than_a_value(pool: PgPool) {
+    // Redis counts by a clock of its own; that its lifetimes are the policy's is shown where its keys are looked at.
+    for backend in [Backend::None, Backend::Memory] {
+        let bench = Bench::new(&pool, backend).await;
+        let (cache, absent, present) = (bench.cache().await, bench.fresh_id(), bench.fresh_id());
+        bench.sabotage(present, "one").await;
+        bench.read(&cache, absent).await;
+        bench.read(&cache, present).await;
+        bench.sabotage(absent, "there after all").await;
+        bench.advance(Note::POLICY.absent, &[&cache]).await;
+        assert_eq!(bench.read(&cache, present).await.outcome, Outcome::L1Hit);
+        assert_eq!(text(&bench.read(&cache, absent).await), Some("there after all"));
+    }
+}
+
+#[sqlx::test]
+async fn entries_made_together_do_not_end_together(pool: PgPool) {
+    let bench = Bench::new(&pool, Backend::None).await;
+    let cache = bench.cache().await;
+    let mut lives = Vec::new();
+    for _ in 0..40 {
+        let id = bench.fresh_id();
+        bench.sabotage(id, "one").await;
+        lives.push(bench.read(&cache, id).await.fresh_for);
+    }
+    lives.sort_unstable();
+    let (shortest, longest) = (lives[0], lives[39]);
+    let floor = Note::POLICY.l1.mul_f64(1.0 - f64::from(Note::POLICY.jitter_percent) / 100.0) - Duration::from_secs(1);
+    assert!(shortest >= floor && longest <= Note::POLICY.l1, "{shortest:?} to {longest:?}");
+    assert!(longest - shortest > Duration::from_millis(200), "all between {shortest:?} and {longest:?}");
+}
+
+#[sqlx::test]
+async fn the_age_of_an_answer_is_the_time_since_the_database_was_read(pool: PgPool) {
+    over_every_backend(pool, async |bench: Bench| {
+        let (cache, id) = (bench.cache().await, bench.fresh_id());
+        bench.sabotage(id, "one").await;
+        assert!(bench.read(&cache, id).await.age < Duration::from_secs(5));
+        // Time that passes is the matter of this test, so here, and only here, it does.
+        sqlx::query("select pg_sleep(1.1)").execute(&bench.pool).await.expect("time passes");
+        let age = bench.read(&cache, id).await.age;
+        assert!((Duration::from_secs(1)..Duration::from_secs(10)).contains(&age), "{age:?}");
+    })
+    .await;
+}

@@ -1,0 +1,14 @@
+//! The contract of the cache itself, on a real Postgres and over every backend of L2: none, the in-memory double, a real Redis.
+//! Uses nothing of the service, so a team that copies `src/cache` copies this folder too.
+
+mod batches;
+mod bench;
+mod faults;
+mod flights;
+mod freshness;
+mod interleavings;
+mod leases;
+mod lifetimes;
+mod tiers;
+mod warming;
+mod writes;

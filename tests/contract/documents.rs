@@ -1,0 +1,61 @@
+//! A promise names the test that holds it, as `tests/…::name` or by its file. Each of them must exist.
+
+use super::sources::{files, read};
+
+#[test]
+fn every_test_that_a_document_or_comment_names_exists() {
+    let mut places = files("src", ".rs");
+    places.extend(files("docs", ".md"));
+    places.extend(files("tests", ".md"));
+    places.extend(files("migrations", ".sql"));
+    let root = ["README.md", "CONTRIBUTING.md", "DECISIONS.md"].map(|path| (path.to_owned(), read(path)));
+    let texts = places.into_iter().map(|source| (source.path, source.text)).chain(root);
+    let (mut named, mut missing) = (0, Vec::new());
+    for (path, text) in texts {
+        for name in names(&text) {
+            named += 1;
+            if !exists(&name) {
+                missing.push(format!("{path} names {name}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+    assert!(named > 0, "no document names a test");
+}
+
+/// `tests/…::name` and `tests/….rs` in a text.
+fn names(text: &str) -> Vec<String> {
+    let starts = text.match_indices("tests/").map(|(at, _)| &text[at..]);
+    let full = starts.map(|rest| {
+        let end = rest.find(|c: char| !(c.is_alphanumeric() || "_/.:".contains(c))).unwrap_or(rest.len());
+        rest[..end].trim_end_matches([':', '.']).to_owned()
+    });
+    full.filter(|name| name.contains("::") || name.ends_with(".rs")).collect()
+}
+
+/// Whether a file (or folder, or module) holds a test of that name.
+fn exists(name: &str) -> bool {
+    if name.ends_with(".rs") {
+        return files("tests", ".rs").iter().any(|source| source.path == name);
+    }
+    let mut segments: Vec<&str> = name.split("::").collect();
+    let test = segments.pop().unwrap_or_default();
+    let place = segments.join("/");
+    let place = place.trim_end_matches(".rs");
+    let function = format!("fn {test}(");
+    let inside = |path: &str| {
+        let path = path.trim_end_matches(".rs").trim_end_matches("/mod");
+        path == place || path.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'))
+    };
+    files("tests", ".rs").iter().any(|source| inside(&source.path) && source.text.contains(&function))
+}
+
+#[test]
+fn names_are_found_and_looked_up() {
+    let text = "See `tests/contract/documents.rs::names_are_found_and_looked_up`, tests/contract::nowhere, tests/README.md, tests/no.rs.";
+    assert_eq!(
+        names(text),
+        ["tests/contract/documents.rs::names_are_found_and_looked_up", "tests/contract::nowhere", "tests/no.rs"]
+    );
+    assert_eq!(names(text).iter().map(|name| exists(name)).collect::<Vec<_>>(), [true, false, false]);
+}

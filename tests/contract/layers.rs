@@ -1,0 +1,128 @@
+//! The arrows run one way: `main → app → http, management → domain → cache`, with the leaves below all of them; and the cache
+//! could be copied as it is.
+
+use super::sources::{Source, files};
+
+/// The modules of the crate from the top down. A module may use those on lower rows; those on one row don't know each other.
+const ROWS: [&[&str]; 6] = [
+    &["main", "lib"],
+    &["cli"],
+    &["app"],
+    &["http", "management", "seed", "warming"],
+    &["domain"],
+    &["cache", "config", "telemetry", "shutdown", "readiness"],
+];
+
+#[test]
+fn arrows_run_one_way() {
+    let mut wrong = Vec::new();
+    for source in files("src", ".rs") {
+        let own = module(&source);
+        for used in uses(&source.code()) {
+            if used != own && row(&used) <= row(&own) {
+                wrong.push(format!("{} uses {used}, which does not stand below {own}", source.path));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn the_cache_uses_nothing_of_this_crate() {
+    for source in files("src/cache", ".rs") {
+        let foreign: Vec<_> = uses(&source.text).into_iter().filter(|used| used != "cache").collect();
+        assert!(foreign.is_empty(), "{} uses {foreign:?}", source.path);
+    }
+}
+
+#[test]
+fn each_store_is_known_to_one_file_of_the_cache() {
+    let homes = [
+        ("moka::", "src/cache/l1.rs"),
+        ("redis::", "src/cache/redis.rs"),
+        ("sqlx::query", "src/cache/ledger.rs"),
+        ("PgConnectOptions", "src/cache/ledger.rs"),
+    ];
+    for source in files("src/cache", ".rs") {
+        // The folder's own module is called `redis` too.
+        let code = source.code().replace("self::redis::", "").replace("redis::RedisL2", "");
+        for (word, home) in homes {
+            assert!(
+                source.path == home || !code.contains(word),
+                "{} speaks {word}, which belongs into {home}",
+                source.path
+            );
+        }
+    }
+}
+
+#[test]
+fn drivers_of_the_tiers_are_known_to_the_cache_only() {
+    for source in files("src", ".rs").iter().filter(|source| !source.path.starts_with("src/cache/")) {
+        for driver in ["moka", "deadpool_redis", "redis::"] {
+            assert!(!source.code().contains(driver), "{} speaks {driver}", source.path);
+        }
+    }
+}
+
+#[test]
+fn handlers_write_no_sql_and_the_domain_knows_no_http() {
+    for source in files("src/domain", ".rs") {
+        for word in ["axum", "StatusCode", "http::"] {
+            assert!(!source.code().contains(word), "{} speaks {word}", source.path);
+        }
+    }
+    for source in files("src/http", ".rs").iter().filter(|source| !source.path.ends_with("/health.rs")) {
+        assert!(!source.code().contains("sqlx::query"), "{} writes SQL", source.path);
+    }
+}
+
+/// The top module that a file belongs to.
+fn module(source: &Source) -> String {
+    let inside = source.path.trim_start_matches("src/");
+    inside.split(['/', '.']).next().expect("a name").to_owned()
+}
+
+fn row(module: &str) -> usize {
+    let found = ROWS.iter().position(|row| row.contains(&module));
+    found.unwrap_or_else(|| panic!("the module {module} has no place in the rows of this test"))
+}
+
+/// The top modules that code names after `crate::`, also in braces.
+fn uses(code: &str) -> Vec<String> {
+    let name = |text: &str| text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect::<String>();
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("crate::") {
+        let rest = &code[at + "crate::".len()..];
+        match rest.strip_prefix('{') {
+            None => found.push(name(rest)),
+            Some(inside) => {
+                let mut depth = 0;
+                let mut fresh = true;
+                for (at, c) in inside.char_indices() {
+                    match c {
+                        '{' => depth += 1,
+                        '}' if depth == 0 => break,
+                        '}' => depth -= 1,
+                        ',' if depth == 0 => fresh = true,
+                        c if fresh && !c.is_whitespace() => {
+                            found.push(name(&inside[at..]));
+                            fresh = false;
+                        }
+                        _ => {}
+                    }
+                }
+            }
+        }
+    }
+    found.sort();
+    found.dedup();
+    found
+}
+
+#[test]
+fn uses_are_found_in_every_form() {
+    let code =
+        "use crate::cache::Cache;\nuse crate::{\n  config::{Config, A},\n  domain::x,\n};\nfn f() { crate::http::g() }";
+    assert_eq!(uses(code), ["cache", "config", "domain", "http"]);
+}

@@ -1,0 +1,9 @@
+//! What the tree itself promises: layers, documents that say what the code does, drift that fails a test.
+
+mod documents;
+mod files;
+mod layers;
+mod openapi;
+mod policies;
+mod settings;
+mod sources;

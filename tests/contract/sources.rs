@@ -1,0 +1,52 @@
+//! Reading the tree's own files.
+
+use std::{fs, path::Path};
+
+/// A file of the tree.
+pub struct Source {
+    /// From the root of the repository, with `/`.
+    pub path: String,
+    /// Its contents.
+    pub text: String,
+}
+
+impl Source {
+    /// The code without comments and without the unit tests at its end.
+    pub fn code(&self) -> String {
+        let shipped = self.text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        let lines = shipped.lines().map(|line| match line.trim_start().starts_with("//") {
+            true => "",
+            false => line,
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// All files below `folder` whose names end so.
+pub fn files(folder: &str, ending: &str) -> Vec<Source> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    collect(root, &root.join(folder), ending, &mut found);
+    found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+/// One file, from the root of the repository.
+pub fn read(path: &str) -> String {
+    let full = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
+    fs::read_to_string(full).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+fn collect(root: &Path, folder: &Path, ending: &str, found: &mut Vec<Source>) {
+    let Ok(entries) = fs::read_dir(folder) else { return };
+    for entry in entries {
+        let path = entry.expect("a folder's entry").path();
+        if path.is_dir() {
+            collect(root, &path, ending, found);
+        } else if path.to_string_lossy().ends_with(ending) {
+            let name = path.strip_prefix(root).expect("inside the root").to_string_lossy().replace('\\', "/");
+            let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
+            found.push(Source { path: name, text });
+        }
+    }
+}

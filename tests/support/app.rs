@@ -1,0 +1,147 @@
+//! The service under test: real instances on free ports, over one database and one Redis.
+
+use std::{net::SocketAddr, ops::Deref, sync::Arc};
+
+use aside::{app::App, config::Config};
+use deadpool_redis::redis;
+use sqlx::{PgPool, Postgres, pool::PoolConnection};
+use tokio::{sync::SemaphorePermit, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+
+use super::{Proxy, builder::TestAppBuilder, redis_keys::RedisKeys};
+
+/// What must outlive the last instance: `#[sqlx::test]` waits for the pool's connections before it drops the database.
+pub(super) struct Held {
+    pub(super) _connection: PoolConnection<Postgres>,
+    pub(super) _permit: SemaphorePermit<'static>,
+    pub(super) _database: Arc<Proxy>,
+}
+
+/// One running instance. Its verbs are in `verbs.rs`. Dropping it lets it drain and end.
+pub struct Instance {
+    /// Where clients call.
+    pub address: SocketAddr,
+    /// Where operators call.
+    pub management: SocketAddr,
+    pub(super) client: reqwest::Client,
+    shutdown: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl Instance {
+    /// Builds and serves an instance.
+    pub(super) async fn start(config: Config, held: Arc<Held>) -> Self {
+        let app = App::build(config).await.unwrap_or_else(|error| panic!("the instance does not start: {error}"));
+        let (address, management) = (app.addr(), app.management_addr());
+        let shutdown = CancellationToken::new();
+        let until = shutdown.clone();
+        let serving = tokio::spawn(async move {
+            let ended = app.run_until(until).await;
+            drop(held);
+            ended.unwrap_or_else(|error| panic!("the instance fails: {error}"));
+        });
+        // A proxy of the developer's machine must not stand between test and service.
+        let client = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
+        Self { address, management, client, shutdown, serving }
+    }
+
+    /// Asks it to drain and end, as SIGTERM does, without waiting.
+    pub fn begin_shutdown(&self) {
+        self.shutdown.cancel();
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.serving.is_finished()
+    }
+
+    /// Waits for its end; a panic in it is the test's failure.
+    pub async fn ended(&mut self) {
+        (&mut self.serving).await.expect("the instance ends well");
+    }
+}
+
+impl Drop for Instance {
+    fn drop(&mut self) {
+        self.shutdown.cancel();
+    }
+}
+
+/// All instances of a test. Verbs called on it go to the first instance.
+pub struct TestApp {
+    /// The test's database, past the service.
+    pub pool: PgPool,
+    /// The line between the instances and Postgres.
+    pub database: Arc<Proxy>,
+    pub(super) namespace: String,
+    pub(super) config: Config,
+    pub(super) instances: Vec<Instance>,
+    pub(super) held: Arc<Held>,
+}
+
+impl TestApp {
+    /// Says what a test needs; `pool` is the one that `#[sqlx::test]` hands over.
+    pub fn builder(pool: PgPool) -> TestAppBuilder {
+        TestAppBuilder::new(pool)
+    }
+
+    /// One instance with the shared Redis.
+    pub async fn start(pool: PgPool) -> Self {
+        Self::builder(pool).build().await
+    }
+
+    /// One of the instances, counted from 0.
+    pub fn instance(&self, index: usize) -> &Instance {
+        &self.instances[index]
+    }
+
+    /// One of the instances, to end it.
+    pub fn instance_mut(&mut self, index: usize) -> &mut Instance {
+        &mut self.instances[index]
+    }
+
+    /// Starts one more instance, as a deployment does; the test owns it.
+    pub async fn another(&self) -> Instance {
+        self.another_with(|_| {}).await
+    }
+
+    /// Starts one more instance with other settings.
+    pub async fn another_with(&self, change: impl FnOnce(&mut Config)) -> Instance {
+        let mut config = self.config.clone();
+        change(&mut config);
+        Instance::start(config, self.held.clone()).await
+    }
+
+    /// Makes Postgres unreachable for all instances; the test's own pool goes on working.
+    pub fn cut_database(&self) {
+        self.database.cut();
+    }
+
+    /// Makes Postgres reachable again.
+    pub fn restore_database(&self) {
+        self.database.restore();
+    }
+
+    /// What the test's instances have put into Redis.
+    pub async fn redis_keys(&self) -> RedisKeys {
+        let url = self.config.redis_url.as_deref().expect("a test with Redis");
+        let client = redis::Client::open(url).expect("the URL of Redis");
+        let connection = client.get_multiplexed_async_connection().await.expect("a connection to Redis");
+        RedisKeys::new(&self.namespace, connection)
+    }
+}
+
+impl Deref for TestApp {
+    type Target = Instance;
+
+    fn deref(&self) -> &Instance {
+        &self.instances[0]
+    }
+}
+
+impl Drop for TestApp {
+    fn drop(&mut self) {
+        // Instances drain faster when nothing stands between them and the database.
+        self.database.restore();
+    }
+}

@@ -1,0 +1,54 @@
+//! Holding the database at a chosen point, so that a test decides what happens while a query or a write waits.
+//!
+//! A gate is an open transaction that holds a lock. What waits behind it is asked of Postgres, never guessed by time.
+
+use sqlx::{PgPool, Postgres, Transaction};
+
+use super::eventually;
+
+/// A closed gate. Opens when [`Gate::open`] is called, or when it is dropped.
+pub struct Gate {
+    pool: PgPool,
+    lock: Transaction<'static, Postgres>,
+}
+
+impl Gate {
+    /// Holds back every statement that touches `table`, reads too: the slow loader.
+    pub async fn table(pool: &PgPool, table: &str) -> Self {
+        Self::closed_by(pool, format!("lock table {table} in access exclusive mode")).await
+    }
+
+    /// Holds back every write of the row `id` of `table`; reads go on.
+    pub async fn row(pool: &PgPool, table: &str, id: i64) -> Self {
+        Self::closed_by(pool, format!("select 1 from {table} where id = {id} for update")).await
+    }
+
+    async fn closed_by(pool: &PgPool, statement: String) -> Self {
+        let mut lock = pool.begin().await.expect("a transaction for the gate");
+        sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut *lock).await.expect("the gate's lock");
+        Self { pool: pool.clone(), lock }
+    }
+
+    /// How many connections to this database wait for a lock now.
+    pub async fn waiting(&self) -> i64 {
+        waiting(&self.pool).await
+    }
+
+    /// Returns when at least `count` connections wait behind the gate.
+    pub async fn until_waiting(&self, count: i64) {
+        eventually(&format!("{count} statements wait behind the gate"), || async {
+            (self.waiting().await >= count).then_some(())
+        })
+        .await;
+    }
+
+    /// Lets everything through.
+    pub async fn open(self) {
+        self.lock.rollback().await.expect("the gate opens");
+    }
+}
+
+async fn waiting(pool: &PgPool) -> i64 {
+    let sql = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'";
+    sqlx::query_scalar(sql).fetch_one(pool).await.expect("pg_stat_activity")
+}

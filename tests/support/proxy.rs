@@ -1,0 +1,150 @@
+//! A TCP proxy between the service and one of its servers, so that a test can cut, stall or slow the network between them.
+//!
+//! A fault applies at once to open connections and to new ones. The proxy ends with its last handle.
+
+use std::{net::SocketAddr, sync::Arc, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinHandle,
+};
+
+use super::eventually;
+
+/// What the proxy does to the traffic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fault {
+    /// Forwards everything.
+    None,
+    /// Resets open connections, and every new one at once: a machine is there and wants nothing of it.
+    Cut,
+    /// Resets open connections and listens no more: nobody is there.
+    Refuse,
+    /// Accepts and reads, and forwards nothing: the server seems to hang.
+    BlackHole,
+    /// Forwards requests and swallows the answers: the server did the work and nobody hears of it.
+    HalfOpen,
+    /// Holds every piece back for this long, in both directions.
+    Delay(Duration),
+}
+
+/// A running proxy. Dropping it closes the listener and all connections.
+pub struct Proxy {
+    address: SocketAddr,
+    fault: Arc<watch::Sender<Fault>>,
+    listener: JoinHandle<()>,
+}
+
+impl Proxy {
+    /// Starts a proxy on a free port in front of `target` (`host:port`).
+    pub async fn before(target: impl Into<String>) -> Self {
+        let target = target.into();
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port for the proxy");
+        let address = listener.local_addr().expect("the proxy's address");
+        let fault = Arc::new(watch::Sender::new(Fault::None));
+        let faults = fault.clone();
+        let listener = tokio::spawn(listen(listener, address, target, faults));
+        Self { address, fault, listener }
+    }
+
+    /// Where clients connect to.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// From now on the network does this.
+    pub fn set(&self, fault: Fault) {
+        self.fault.send_replace(fault);
+    }
+
+    /// Cuts the line.
+    pub fn cut(&self) {
+        self.set(Fault::Cut);
+    }
+
+    /// Mends the line. Connections that were cut stay cut; clients have to connect again.
+    pub fn restore(&self) {
+        self.set(Fault::None);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.listener.abort();
+        self.cut();
+    }
+}
+
+async fn listen(mut listener: TcpListener, address: SocketAddr, target: String, faults: Arc<watch::Sender<Fault>>) {
+    let (mut refused, mut mended) = (faults.subscribe(), faults.subscribe());
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => Some(accepted),
+            _ = refused.wait_for(|fault| *fault == Fault::Refuse) => None,
+        };
+        match accepted {
+            Some(Ok((client, _))) => drop(tokio::spawn(serve(client, target.clone(), faults.subscribe()))),
+            Some(Err(_)) => {}
+            None => {
+                drop(listener);
+                let _ = mended.wait_for(|fault| *fault != Fault::Refuse).await;
+                let again = || async { TcpListener::bind(address).await.ok() };
+                listener = eventually("the proxy's port is free again", again).await;
+            }
+        }
+    }
+}
+
+fn severs(fault: &Fault) -> bool {
+    matches!(fault, Fault::Cut | Fault::Refuse)
+}
+
+async fn serve(client: TcpStream, target: String, mut fault: watch::Receiver<Fault>) {
+    // Dropping a socket with zero linger sends a reset instead of a polite end.
+    let _ = client.set_zero_linger();
+    let _ = client.set_nodelay(true);
+    if fault.wait_for(|fault| *fault != Fault::BlackHole).await.is_err() || severs(&fault.borrow()) {
+        return;
+    }
+    let Ok(server) = TcpStream::connect(&target).await else { return };
+    let _ = server.set_zero_linger();
+    let _ = server.set_nodelay(true);
+    let (client_reads, client_writes) = client.into_split();
+    let (server_reads, server_writes) = server.into_split();
+    let mut cut = fault.clone();
+    tokio::select! {
+        () = pump(client_reads, server_writes, fault.clone(), Direction::Request) => {}
+        () = pump(server_reads, client_writes, fault.clone(), Direction::Answer) => {}
+        _ = cut.wait_for(severs) => {}
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Direction {
+    Request,
+    Answer,
+}
+
+async fn pump(
+    mut from: impl AsyncRead + Unpin,
+    mut to: impl AsyncWrite + Unpin,
+    fault: watch::Receiver<Fault>,
+    direction: Direction,
+) {
+    let mut piece = vec![0; 16 * 1024];
+    loop {
+        let Ok(length @ 1..) = from.read(&mut piece).await else { return };
+        let now = *fault.borrow();
+        match now {
+            Fault::BlackHole => continue,
+            Fault::HalfOpen if direction == Direction::Answer => continue,
+            Fault::Delay(delay) => tokio::time::sleep(delay).await,
+            Fault::None | Fault::HalfOpen | Fault::Cut | Fault::Refuse => {}
+        }
+        if to.write_all(&piece[..length]).await.is_err() {
+            return;
+        }
+    }
+}

@@ -1,0 +1,54 @@
+//! Looking into a test's own part of a Redis server, and damaging it.
+
+use deadpool_redis::redis::{AsyncCommands, aio::MultiplexedConnection};
+
+/// The field of an entry's hash that holds the sealed value.
+const PAYLOAD: &str = "d";
+
+/// The keys of one namespace.
+pub struct RedisKeys {
+    namespace: String,
+    connection: MultiplexedConnection,
+}
+
+impl RedisKeys {
+    /// Looks through `connection` at what lies under `namespace`.
+    pub fn new(namespace: impl Into<String>, connection: MultiplexedConnection) -> Self {
+        Self { namespace: namespace.into(), connection }
+    }
+
+    /// The full names of the entries whose key ends with `:{suffix}`. A key that is only leased is no entry.
+    pub async fn ending(&mut self, suffix: &str) -> Vec<String> {
+        let mut entries = Vec::new();
+        let all: Vec<String> = self.connection.keys(format!("{}:*", self.namespace)).await.expect("KEYS");
+        for key in all.into_iter().filter(|key| key.ends_with(&format!(":{suffix}"))) {
+            if self.connection.hexists(&key, PAYLOAD).await.expect("HEXISTS") {
+                entries.push(key);
+            }
+        }
+        entries
+    }
+
+    /// Whether the entry of `key` (without namespace) is there.
+    pub async fn holds(&mut self, key: &str) -> bool {
+        !self.ending(key).await.is_empty()
+    }
+
+    /// Puts other bytes in the place of an entry; its lifetime goes on.
+    pub async fn overwrite(&mut self, key: &str, bytes: &[u8]) {
+        let full = self.only(key).await;
+        let (): () = self.connection.hset(full, PAYLOAD, bytes).await.expect("HSET");
+    }
+
+    /// Remaining lifetime of an entry in milliseconds; negative when it has none.
+    pub async fn lifetime_ms(&mut self, key: &str) -> i64 {
+        let full = self.only(key).await;
+        self.connection.pttl(full).await.expect("PTTL")
+    }
+
+    async fn only(&mut self, key: &str) -> String {
+        let mut found = self.ending(key).await;
+        assert_eq!(found.len(), 1, "one entry of {key}, not {found:?}");
+        found.remove(0)
+    }
+}
