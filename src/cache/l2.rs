@@ -87,9 +87,14 @@ pub trait L2: Send + Sync + 'static {
     async fn invalidate(&self, keys: &[Invalidation]) -> Result<(), L2Error>;
 
     /// Tells whoever listens on `channel` that something changed. A hint carries nothing and proves nothing: it makes an instance
-    /// look at the ledger at once instead of a moment later, so it may be lost, repeated or forged.
-    async fn hint(&self, channel: &str) -> Result<(), L2Error>;
+    /// look at the ledger at once instead of a moment later, so it may be lost, repeated or forged. A backend that has no way
+    /// to tell leaves it at that.
+    async fn hint(&self, _channel: &str) -> Result<(), L2Error> {
+        Ok(())
+    }
 
     /// Calls `heard` for every hint on `channel`, until the connection fails.
-    async fn listen(&self, channel: &str, heard: &(dyn Fn() + Send + Sync)) -> Result<(), L2Error>;
+    async fn listen(&self, _channel: &str, _heard: &(dyn Fn() + Send + Sync)) -> Result<(), L2Error> {
+        std::future::pending().await
+    }
 }
