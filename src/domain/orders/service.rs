@@ -2,7 +2,6 @@
 //! name and every statement. Placing and cancelling change two kinds of things, orders and products, and name both.
 
 use sqlx::PgPool;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     Idempotency, NewOrder, Order, OrderFilter, OrderPage, OrderStatus, Placed, idempotency, placing,
@@ -23,11 +22,6 @@ pub struct CachedOrderService {
 impl CachedOrderService {
     pub fn new(cache: Cache, db: PgPool) -> Self {
         Self { cache, store: OrderStore { db } }
-    }
-
-    /// Removes idempotency keys that need not be remembered any more, now and then until `shutdown`.
-    pub async fn remove_expired_keys(self, shutdown: CancellationToken) {
-        idempotency::run_removal(self.store.db, shutdown).await;
     }
 
     pub async fn get_order(&self, tenant: &Tenant, id: i64, reuse: Reuse) -> Result<Read<Order>, DomainError> {

@@ -171,4 +171,13 @@ mod tests {
         let dear = ProductChange { price_cents: Some(MAX_PRICE_CENTS + 1), ..Default::default() };
         assert_eq!(dear.violations(), [Violation::new("/price_cents", "must be between 0 and 1000000000")]);
     }
+
+    #[test]
+    fn null_clears_the_package_size_and_nothing_else() {
+        let read = |json: &str| serde_json::from_str::<ProductChange>(json).map_err(|e| e.to_string());
+        assert_eq!(read(r#"{"package_size":null}"#).unwrap().package_size, Some(None));
+        assert_eq!(read("{}").unwrap(), ProductChange::default());
+        assert!(read(r#"{"price_cents":null}"#).unwrap_err().contains("null"));
+        assert!(read(r#"{"version":3}"#).unwrap_err().contains("unknown field"));
+    }
 }

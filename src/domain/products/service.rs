@@ -5,7 +5,6 @@
 //! it holds under them. The cache is never updated with the new value: the next reader loads it.
 
 use sqlx::PgPool;
-use tokio_util::sync::CancellationToken;
 
 use super::{
     NewProduct, Product, ProductChange, ProductFilter, ProductPage, TopProducts,
@@ -136,11 +135,6 @@ impl CachedProductService {
     /// Counts a view, in memory: see [`ViewCounter`].
     pub fn count_view(&self, id: i64) {
         self.views.count(id);
-    }
-
-    /// Writes counted views every few seconds until `shutdown`, then once more.
-    pub async fn flush_views(self, shutdown: CancellationToken) {
-        self.views.run(shutdown).await;
     }
 
     /// Loads the `count` most viewed products into the tiers, in batches; returns how many.
