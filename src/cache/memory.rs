@@ -120,6 +120,10 @@ impl L2 for MemoryL2 {
         Ok(())
     }
 
+    async fn ping(&self) -> Result<(), L2Error> {
+        Ok(())
+    }
+
     async fn hint(&self, _channel: &str) -> Result<(), L2Error> {
         self.hints.notify_waiters();
         Ok(())
