@@ -25,3 +25,30 @@ create table products (
     updated_at      timestamptz not null default clock_timestamp(),
     discontinued_at timestamptz
 ) with (fillfactor = 80); -- room on the page for the row's next version: stock changes with every order
+
+-- The indexes. Each is shown with the plan that Postgres chose for its query on the full set of data (67,783 products,
+-- 142,288 orders), for a prepared statement whose values it did not know: the worst case.
+
+-- One product, many by id, and the page of all products, by id: the primary key.
+--   Limit
+--     ->  Index Scan using products_pkey on products
+--           Index Cond: (id > $2)
+--           Filter: (discontinued_at IS NULL)
+
+-- A page of a category, and of a category within a department. The query compares and orders by (category, id), so the plan
+-- stays this one whatever the planner believes about how many products match.
+--   Limit
+--     ->  Index Scan using products_by_category on products
+--           Index Cond: ((ROW(category, id) > ROW($4, $2)) AND (category <= $4))
+create index products_by_category on products (category, id) where discontinued_at is null;
+
+-- A page of a department.
+--   Limit
+--     ->  Index Scan using products_by_department on products
+--           Index Cond: ((ROW(department, id) > ROW($5, $2)) AND (department <= $5))
+create index products_by_department on products (department, id) where discontinued_at is null;
+
+-- The most viewed products. This index is why views are counted in batches: each new count moves an entry in it.
+--   Limit
+--     ->  Index Scan using products_by_popularity on products
+create index products_by_popularity on products (view_count desc, id) where discontinued_at is null;

@@ -28,3 +28,26 @@ create table order_items (
     -- A product stands in an order once. The key also serves the lines of an order, in the order in which they are shown.
     primary key (order_id, product_id)
 );
+
+-- The indexes, with plans as in the migration of the products.
+
+-- One order: the primary key; the tenant is compared too, so another tenant's order is not found.
+--   Index Scan using orders_pkey on orders
+--     Index Cond: (id = $3)
+--     Filter: (tenant = $2)
+
+-- A page of a customer's orders, newest first, with their lines.
+--   Limit
+--     ->  Index Scan using orders_by_customer on orders
+--           Index Cond: ((tenant = $2) AND (customer_id = $3) AND (id < $4))
+--   SubPlan 1
+--     ->  Aggregate
+--           ->  Index Scan using order_items_pkey on order_items i
+--                 Index Cond: (order_id = orders.id)
+create index orders_by_customer on orders (tenant, customer_id, id desc);
+
+-- The same, of one status: without it, a customer with a thousand delivered orders and no pending one is read whole.
+--   Limit
+--     ->  Index Scan using orders_by_customer_and_status on orders
+--           Index Cond: ((tenant = $2) AND (customer_id = $3) AND (status = $6) AND (id < $4))
+create index orders_by_customer_and_status on orders (tenant, customer_id, status, id desc);

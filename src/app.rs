@@ -46,6 +46,7 @@ pub struct StartError {
 pub struct App {
     config: Config,
     services: Services,
+    readiness: Readiness,
     public: (TcpListener, SocketAddr, Router),
     management: (TcpListener, SocketAddr, Router),
 }
@@ -71,7 +72,6 @@ pub fn start_services(config: &Config, db: PgPool) -> Result<Services, StartErro
         orders: CachedOrderService::new(cache.clone(), db.clone()),
         cache,
         db,
-        readiness: Readiness::default(),
     })
 }
 
@@ -105,7 +105,8 @@ impl App {
         http_metrics.register(&mut registry);
         management::metrics::register_pool(&mut registry, db);
 
-        let (router, _) = http::router(services.clone(), http_config(&config));
+        let readiness = Readiness::default();
+        let (router, _) = http::router(services.clone(), http_config(&config, &readiness));
         let management_router = management::router(Management {
             cache: services.cache.clone(),
             products: services.products.clone(),
@@ -118,6 +119,7 @@ impl App {
             management: with_addr(management, management_router)?,
             config,
             services,
+            readiness,
         })
     }
 
@@ -148,7 +150,7 @@ impl App {
     ///
     /// A step that hangs is cut off and logged, and the next one begins: with Redis or Postgres frozen the end comes in time too.
     pub async fn run_until(self, shutdown: CancellationToken) -> Result<(), StartError> {
-        let Self { config, services, public, management } = self;
+        let Self { config, services, readiness, public, management } = self;
         announce(&config, public.1, management.1);
         let (stop, stop_management, stop_views) = (Stop::default(), Stop::default(), CancellationToken::new());
         let public = tokio::spawn(serve(public.0, public.2, stop.clone()));
@@ -158,7 +160,7 @@ impl App {
 
         tokio::select! {
             _ = warming::warm(&services.products, config.cache_warm_top) => {
-                services.readiness.set_ready();
+                readiness.set_ready();
                 tracing::info!("ready");
                 shutdown.cancelled().await;
             }
@@ -166,7 +168,7 @@ impl App {
         }
 
         let countdown = Countdown::start(config.shutdown_timeout);
-        services.readiness.set_draining();
+        readiness.set_draining();
         tokio::time::sleep(config.shutdown_drain).await;
         stop.polite.cancel();
         countdown.step("requests", 30, async { drop(public.await) }).await;
@@ -191,11 +193,12 @@ fn with_addr(listener: TcpListener, router: Router) -> Result<(TcpListener, Sock
     Ok((listener, addr, router))
 }
 
-fn http_config(config: &Config) -> http::HttpConfig {
+fn http_config(config: &Config, readiness: &Readiness) -> http::HttpConfig {
     http::HttpConfig {
         cors_origins: config.cors_origins.clone(),
         request_timeout: config.request_timeout,
         body_limit: config.body_limit,
+        readiness: readiness.clone(),
     }
 }
 

@@ -132,8 +132,8 @@ async fn serve(config: Config) -> Result<(), Failure> {
 async fn load_seed(config: Config, full: Option<PathBuf>) -> Result<(), Failure> {
     database::migrate(&config).await?;
     let db = database::patient_pool(&config).await?;
-    let source = full.map_or(Source::Sample, Source::Folder);
-    let seeded = seed::seed(&db, &source, Progress::Shown).await;
+    let source = full.map_or(Source::Sample, Source::Full);
+    let seeded = seed::seed(&db, source, Progress::for_terminal()).await;
     db.close().await;
     let Report { products, orders, lines, duration } = seeded?;
     let seconds = duration.as_secs_f64();

@@ -79,6 +79,7 @@ impl Cache {
         };
         let asked = keys.into_iter().zip(found);
         let missing: Vec<I> = asked.clone().filter(|(_, found)| found.is_err()).map(|((id, _), _)| id).collect();
+        let begun = self.inner.clock.now();
         let mut loaded = if missing.is_empty() { HashMap::new() } else { load(missing).await? };
         let mut filled = Vec::new();
         let mut answers = Vec::new();
@@ -86,7 +87,7 @@ impl Cache {
             let found = match found {
                 Ok(found) => found,
                 Err(missed) => {
-                    let held = self.held(loaded.remove(&id).ok_or(LoadAborted)?, &era)?;
+                    let held = self.held((loaded.remove(&id).ok_or(LoadAborted)?, begun), &era)?;
                     filled.push((key, held.clone()));
                     (held, missed)
                 }
@@ -103,7 +104,12 @@ impl Cache {
     /// [`LoadAborted`] when a value can't be encoded; then nothing was left.
     pub fn put_many<T: Cacheable>(&self, entries: Vec<(Key<T>, Loaded<T>)>) -> Result<(), LoadAborted> {
         let era = self.inner.fence.era();
-        let hold = |(key, loaded)| Ok((key, self.held(loaded, &era)?));
+        // When these were asked for is not known here, but it was since their statement.
+        let asked = |loaded: &Loaded<T>| self.inner.clock.now().saturating_sub(self.inner.fence.age(loaded.loaded_at));
+        let hold = |(key, loaded)| {
+            let asked = asked(&loaded);
+            Ok((key, self.held((loaded, asked), &era)?))
+        };
         let held = entries.into_iter().map(hold).collect::<Result<Vec<_>, LoadAborted>>()?;
         self.fill(&held, &era, Filling::Unleased);
         Ok(())

@@ -26,6 +26,7 @@ const MAX_LABELS: usize = 1_024;
 struct Envelope<'a> {
     key: &'a str,
     loaded_at: DbTime,
+    read_by: DbTime,
     labels: Vec<(&'a str, i64)>,
     payload: Payload<'a>,
 }
@@ -62,13 +63,13 @@ impl CodecError {
 pub(super) fn entry<T: Cacheable>(
     value: Option<T>,
     labels: Arc<[Label]>,
-    loaded_at: DbTime,
+    (loaded_at, read_by): (DbTime, DbTime),
 ) -> Result<Entry<T>, CodecError> {
     let body = match &value {
         Some(value) => serde_json::to_vec(value).map_err(CodecError::undecodable)?.into(),
         None => Bytes::new(),
     };
-    Ok(Entry { digest: digest(&body), value, body, labels, loaded_at })
+    Ok(Entry { digest: digest(&body), value, body, labels, loaded_at, read_by })
 }
 
 /// A digest of response bytes that is the same on every machine and in every build.
@@ -97,7 +98,8 @@ pub(super) fn seal<T: Cacheable>(key: &Key<T>, entry: &Entry<T>) -> Result<Bytes
         Some(bytes) => Payload::Plain(bytes),
     };
     let labels = entry.labels.iter().map(|l| (l.name.as_str(), l.version)).collect();
-    let envelope = Envelope { key: key.as_str(), loaded_at: entry.loaded_at, labels, payload };
+    let Entry { loaded_at, read_by, .. } = *entry;
+    let envelope = Envelope { key: key.as_str(), loaded_at, read_by, labels, payload };
     let sealed = rmp_serde::to_vec(&envelope).map_err(CodecError::undecodable)?;
     match sealed.len() {
         size if size > MAX_ENTRY => Err(CodecError::TooLarge(size)),
@@ -119,8 +121,9 @@ pub(super) fn open<T: Cacheable>(key: &Key<T>, sealed: &[u8]) -> Result<Entry<T>
     }
     let labels =
         envelope.labels.into_iter().map(|(name, version)| Label { name: Name::from_ledger(name), version }).collect();
+    let times = (envelope.loaded_at, envelope.read_by);
     let payload = match envelope.payload {
-        Payload::Absent => return entry(None, labels, envelope.loaded_at),
+        Payload::Absent => return entry(None, labels, times),
         Payload::Plain(bytes) => Bytes::copy_from_slice(bytes),
         Payload::Lz4 { size, bytes } => {
             let size = size as usize;
@@ -134,12 +137,12 @@ pub(super) fn open<T: Cacheable>(key: &Key<T>, sealed: &[u8]) -> Result<Entry<T>
         Format::Json => {
             let value = serde_json::from_slice(&payload).map_err(CodecError::undecodable)?;
             let digest = digest(&payload);
-            let loaded_at = envelope.loaded_at;
-            Ok(Entry { value: Some(value), body: payload, digest, labels, loaded_at })
+            let (loaded_at, read_by) = times;
+            Ok(Entry { value: Some(value), body: payload, digest, labels, loaded_at, read_by })
         }
         Format::MessagePack => {
             let value = rmp_serde::from_slice(&payload).map_err(CodecError::undecodable)?;
-            entry(Some(value), labels, envelope.loaded_at)
+            entry(Some(value), labels, times)
         }
     }
 }
@@ -178,7 +181,7 @@ mod tests {
 
     fn sample<T: Cacheable>(value: Option<T>, version: i64) -> Entry<T> {
         let labels = [Label { name: Name::from_ledger("note:1"), version }];
-        entry(value, labels.into(), DbTime(1_700_000_000_000_000)).unwrap()
+        entry(value, labels.into(), (DbTime(1_700_000_000_000_000), DbTime(1_700_000_000_000_009))).unwrap()
     }
 
     fn survives<T: Cacheable + std::fmt::Debug + PartialEq>(value: Option<T>, version: i64) {
@@ -188,7 +191,7 @@ mod tests {
         assert_eq!(opened.body, entry.body, "the bytes of the response are the same after L2");
         assert_eq!(opened.digest, entry.digest);
         assert_eq!(opened.labels, entry.labels);
-        assert_eq!(opened.loaded_at, entry.loaded_at);
+        assert_eq!((opened.loaded_at, opened.read_by), (entry.loaded_at, entry.read_by));
     }
 
     proptest! {
@@ -226,7 +229,8 @@ mod tests {
     fn a_payload_that_claims_to_grow_beyond_the_limit_is_not_decompressed() {
         let key = Key::<Json>::shared(&[&1]);
         let payload = Payload::Lz4 { size: u32::MAX, bytes: b"bomb" };
-        let envelope = Envelope { key: key.as_str(), loaded_at: DbTime(0), labels: vec![], payload };
+        let envelope =
+            Envelope { key: key.as_str(), loaded_at: DbTime(0), read_by: DbTime(0), labels: vec![], payload };
         let sealed = rmp_serde::to_vec(&envelope).unwrap();
         assert!(matches!(open(&key, &sealed), Err(CodecError::TooLarge(_))));
     }

@@ -15,6 +15,11 @@ impl DbTime {
     pub fn age_at(self, now: Self) -> Duration {
         Duration::from_micros(u64::try_from(now.0.saturating_sub(self.0)).unwrap_or(0))
     }
+
+    /// The moment `time` after this one.
+    pub fn after(self, time: Duration) -> Self {
+        Self(self.0.saturating_add(i64::try_from(time.as_micros()).unwrap_or(i64::MAX)))
+    }
 }
 
 /// A name and its number in the ledger when a value was read.
@@ -48,8 +53,10 @@ pub struct Entry<T> {
     pub digest: u64,
     /// The numbers the answer was read at.
     pub labels: Arc<[Label]>,
-    /// When it was read.
+    /// When the reading statement reached the database: not after its snapshot was taken.
     pub loaded_at: DbTime,
+    /// A moment that is not before its snapshot was taken.
+    pub read_by: DbTime,
 }
 
 impl<T> Entry<T> {

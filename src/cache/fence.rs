@@ -54,6 +54,10 @@ pub(super) struct Fence {
     era_number: AtomicU64,
     era: RwLock<Arc<Era>>,
     looked: Notify,
+    /// The database's time of that look.
+    statement: AtomicI64,
+    /// Wakes the tail.
+    hurry: Notify,
 }
 
 impl Fence {
@@ -67,6 +71,8 @@ impl Fence {
             era_number: AtomicU64::new(0),
             era: RwLock::new(Arc::new(Era { number: 0, name: String::new() })),
             looked: Notify::new(),
+            statement: AtomicI64::new(i64::MIN),
+            hurry: Notify::new(),
         }
     }
 
@@ -89,22 +95,28 @@ impl Fence {
         self.since_look().is_some_and(|age| age <= self.trust)
     }
 
-    /// Waits until trusted, at most `limit`. One look serves the whole instance, so a late one is cheaper to wait for than to
-    /// turn every cached read into a load.
-    pub(super) async fn wait_trusted(&self, limit: Duration) {
-        if self.trusted() {
-            return;
+    /// Whether the floors are trusted, and cover everything that was committed before `moment`.
+    fn covers(&self, moment: DbTime) -> bool {
+        self.trusted() && self.statement.load(Ordering::Acquire) >= moment.0
+    }
+
+    /// Waits until the floors are trusted and cover everything committed before `moment`, at most `limit`; says whether they do.
+    /// One look serves the whole instance, so a late one is cheaper to wait for than to turn every cached read into a load.
+    pub(super) async fn wait_for(&self, moment: DbTime, limit: Duration) -> bool {
+        if self.covers(moment) {
+            return true;
         }
         let looked = async {
             loop {
                 let next = self.looked.notified();
-                if self.trusted() {
+                if self.covers(moment) {
                     return;
                 }
+                self.hurry();
                 next.await;
             }
         };
-        let _ = tokio::time::timeout(limit, looked).await;
+        tokio::time::timeout(limit, looked).await.is_ok()
     }
 
     /// Time since the last answered look was sent; `None` before the first.
@@ -117,8 +129,7 @@ impl Fence {
 
     /// How long ago the database was read, by the database's own clock.
     pub(super) fn age(&self, loaded_at: DbTime) -> Duration {
-        let now = self.clock.now().as_micros() as i64 + self.offset.load(Ordering::Acquire);
-        loaded_at.age_at(DbTime(now))
+        loaded_at.age_at(self.db_now())
     }
 
     /// Takes note of changes: before the reply to a write, and when the tail reports them.
@@ -130,8 +141,24 @@ impl Fence {
     /// slow answer prove freshness it doesn't have.
     pub(super) fn looked(&self, sent: Duration, statement: DbTime) {
         self.offset.store(statement.0 - sent.as_micros() as i64, Ordering::Release);
+        self.statement.store(statement.0, Ordering::Release);
         self.looked_at.store(sent.as_nanos() as u64, Ordering::Release);
         self.looked.notify_waiters();
+    }
+
+    /// Asks the tail to look at the ledger soon.
+    pub(super) fn hurry(&self) {
+        self.hurry.notify_one();
+    }
+
+    /// Ends when somebody is in a hurry.
+    pub(super) async fn hurried(&self) {
+        self.hurry.notified().await;
+    }
+
+    /// The database's time now: never less than what its clock says, because the way of the last look's question is counted in.
+    pub(super) fn db_now(&self) -> DbTime {
+        DbTime(self.clock.now().as_micros() as i64 + self.offset.load(Ordering::Acquire))
     }
 
     /// Begins an era: floors for everything that changed since `accept_from` are already raised.

@@ -12,6 +12,9 @@ use super::{
 /// How long one instance may keep the others waiting for its load.
 pub(super) const LEASE: Duration = Duration::from_secs(1);
 
+/// Pause before listening for hints is tried again: from this up to twice as long, so that instances don't come together.
+const RELISTEN: Duration = Duration::from_millis(500);
+
 /// Why L2 gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum L2Failure {
@@ -44,6 +47,20 @@ impl GuardedL2 {
 
     pub(super) async fn invalidate(&self, keys: &[Invalidation]) -> Result<(), L2Failure> {
         self.guarded(self.backend.invalidate(keys)).await
+    }
+
+    /// Tells the other instances to look at the ledger at once.
+    pub(super) async fn hint(&self, channel: &str) -> Result<(), L2Failure> {
+        self.guarded(self.backend.hint(channel)).await
+    }
+
+    /// Calls `heard` for every hint, for ever; a broken line is made anew.
+    pub(super) async fn listen(&self, channel: &str, heard: impl Fn() + Send + Sync) {
+        loop {
+            let Err(error) = self.backend.listen(channel, &heard).await else { continue };
+            tracing::debug!(%error, "no hints");
+            tokio::time::sleep(RELISTEN.mul_f64(1.0 + fastrand::f64())).await;
+        }
     }
 
     pub(super) fn breaker(&self) -> BreakerState {

@@ -1,4 +1,4 @@
-//! L2: a store that several instances share. A small trait of three verbs, so that another backend fits in one file. Nothing
+//! L2: a store that several instances share. A small trait, so that another backend fits in one file. Nothing
 //! that comes out of it is believed, so an implementation owes only this: it may lose anything at any time, and it may fail.
 //!
 //! One entry is one key with everything that protects it, so that value, lease and floor are lost together or not at all:
@@ -85,4 +85,16 @@ pub trait L2: Send + Sync + 'static {
 
     /// Invalidates each key; one that isn't there is no error, and isn't made.
     async fn invalidate(&self, keys: &[Invalidation]) -> Result<(), L2Error>;
+
+    /// Tells whoever listens on `channel` that something changed. A hint carries nothing and proves nothing: it makes an instance
+    /// look at the ledger at once instead of a moment later, so it may be lost, repeated or forged. A backend that has no way
+    /// to tell leaves it at that.
+    async fn hint(&self, _channel: &str) -> Result<(), L2Error> {
+        Ok(())
+    }
+
+    /// Calls `heard` for every hint on `channel`, until the connection fails.
+    async fn listen(&self, _channel: &str, _heard: &(dyn Fn() + Send + Sync)) -> Result<(), L2Error> {
+        std::future::pending().await
+    }
 }

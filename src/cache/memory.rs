@@ -9,6 +9,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use tokio::sync::Notify;
 
 use super::{
     clock::Clock,
@@ -20,6 +21,7 @@ use super::{
 pub struct MemoryL2 {
     clock: Clock,
     slots: Arc<Mutex<HashMap<String, Slot>>>,
+    hints: Arc<Notify>,
 }
 
 /// All that is known of one key.
@@ -34,7 +36,7 @@ struct Slot {
 impl MemoryL2 {
     /// An empty store whose lifetimes end by `clock`.
     pub fn new(clock: Clock) -> Self {
-        Self { clock, slots: Arc::default() }
+        Self { clock, slots: Arc::default(), hints: Arc::default() }
     }
 
     /// All keys that hold a value, for looking in from outside.
@@ -116,5 +118,17 @@ impl L2 for MemoryL2 {
     async fn invalidate(&self, keys: &[Invalidation]) -> Result<(), L2Error> {
         keys.iter().for_each(|change| self.invalidate_one(change));
         Ok(())
+    }
+
+    async fn hint(&self, _channel: &str) -> Result<(), L2Error> {
+        self.hints.notify_waiters();
+        Ok(())
+    }
+
+    async fn listen(&self, _channel: &str, heard: &(dyn Fn() + Send + Sync)) -> Result<(), L2Error> {
+        loop {
+            self.hints.notified().await;
+            heard();
+        }
     }
 }

@@ -43,6 +43,7 @@ mod redis;
 mod shared;
 mod stats;
 mod tail;
+mod token;
 mod warmer;
 mod write;
 
@@ -68,6 +69,7 @@ pub use self::{
     policy::{Cacheable, Format, L1_LIFETIME_CAP, MAX_AGE_CAP, Policy},
     redis::RedisL2,
     stats::{CacheStats, L1Stats, PatternStats},
+    token::ConsistencyToken,
     warmer::{CacheWarmer, WarmerReport, WarmingResult},
     write::Write,
 };
@@ -123,9 +125,11 @@ pub struct Cache {
 
 struct Inner {
     namespace: String,
+    /// The channel of hints.
+    hints: String,
     l1: Arc<L1>,
     l1_bytes: u64,
-    l2: Option<GuardedL2>,
+    l2: Option<Arc<GuardedL2>>,
     fence: Arc<Fence>,
     flights: Flights,
     metrics: CacheMetrics,
@@ -184,10 +188,12 @@ impl Cache {
             limit: trust / 2,
         };
         tasks.spawn(tail.run(stop.clone()));
-        let l2 = l2.map(|backend| GuardedL2::new(backend, l2_deadline, clock.clone()));
+        let l2 = l2.map(|backend| Arc::new(GuardedL2::new(backend, l2_deadline, clock.clone())));
+        let hints = format!("{namespace}:hints");
         let (flights, metrics) = (Flights::default(), CacheMetrics::new());
         let inner = Inner {
             namespace,
+            hints,
             l1,
             l1_bytes,
             l2,
@@ -201,7 +207,18 @@ impl Cache {
             _stop_when_dropped: stop.clone().drop_guard(),
             stop,
         };
-        Self { inner: Arc::new(inner) }
+        let cache = Self { inner: Arc::new(inner) };
+        cache.listen_for_hints();
+        cache
+    }
+
+    /// Looks at the ledger at once when another instance says that something changed.
+    fn listen_for_hints(&self) {
+        let Some(l2) = self.inner.l2.clone() else { return };
+        let (fence, channel) = (Arc::clone(&self.inner.fence), self.inner.hints.clone());
+        let listening = async move { l2.listen(&channel, || fence.hurry()).await };
+        let stop = self.inner.stop.clone();
+        self.inner.tasks.spawn(async move { stop.run_until_cancelled(listening).await });
     }
 
     /// Whether the tiers may be used at the moment.
@@ -211,7 +228,7 @@ impl Cache {
 
     /// Whether there is an L2, and if so the state of its breaker.
     pub fn l2_breaker(&self) -> Option<BreakerState> {
-        self.inner.l2.as_ref().map(GuardedL2::breaker)
+        self.inner.l2.as_ref().map(|l2| l2.breaker())
     }
 
     /// The policies of all cached types.

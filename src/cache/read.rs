@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use super::{
     Cache, LoadAborted, Read, Reuse, codec,
-    entry::{Entry, Loaded},
+    entry::{DbTime, Entry, Loaded},
     fence::{Era, Verdict},
     flight::Landed,
     key::Key,
@@ -16,12 +16,14 @@ use super::{
 };
 
 /// How long a read waits for a late look at the ledger before it goes to the database instead.
-const TRUST_WAIT: Duration = Duration::from_millis(100);
+pub(super) const TRUST_WAIT: Duration = Duration::from_millis(100);
 /// After joining this many loads whose results a write had overtaken meanwhile, a caller loads alone.
 const JOINS: usize = 3;
 
 /// A value on its way to the caller, and where it came from.
 pub(super) type Found<T> = (Held<T>, Outcome);
+/// What was loaded, and when the database was asked for it, by the instance's clock.
+pub(super) type Asked<T> = (Loaded<T>, Duration);
 /// Why a tier can't answer.
 pub(super) type Missed = Outcome;
 
@@ -107,7 +109,10 @@ impl Cache {
         let era = self.inner.fence.era();
         match self.l2_answer(key, &era, missed).await {
             Ok(found) => Ok(found),
-            Err((missed, filling)) => self.keep(key, load().await?, &era, missed, filling),
+            Err((missed, filling)) => {
+                let asked = self.inner.clock.now();
+                self.keep(key, (load().await?, asked), &era, missed, filling)
+            }
         }
     }
 
@@ -128,14 +133,15 @@ impl Cache {
         let (this, key) = (self.clone(), key.clone());
         let load = async move {
             let era = this.inner.fence.era();
-            this.keep(&key, load().await?, &era, outcome, filling)
+            let asked = this.inner.clock.now();
+            this.keep(&key, (load().await?, asked), &era, outcome, filling)
         };
         tokio::spawn(load).await.unwrap_or(Err(LoadAborted.into()))
     }
 
     /// L1's answer, if it may be served.
     pub(super) async fn l1_answer<T: Cacheable>(&self, key: &Key<T>) -> Result<Held<T>, Missed> {
-        self.inner.fence.wait_trusted(TRUST_WAIT).await;
+        self.inner.fence.wait_for(DbTime(i64::MIN), TRUST_WAIT).await;
         let held = self.inner.l1.get(key).ok_or(Outcome::LoadedCold)?;
         match self.judge(&held) {
             Verdict::Serve if self.inner.clock.now() >= held.fresh_until => Err(Outcome::LoadedExpired),
@@ -147,7 +153,7 @@ impl Cache {
     fn keep<T: Cacheable, E: From<LoadAborted>>(
         &self,
         key: &Key<T>,
-        loaded: Loaded<T>,
+        loaded: Asked<T>,
         era: &Era,
         outcome: Outcome,
         filling: Filling,
@@ -158,9 +164,11 @@ impl Cache {
     }
 
     /// An entry of a loaded value.
-    pub(super) fn held<T: Cacheable>(&self, loaded: Loaded<T>, era: &Era) -> Result<Held<T>, LoadAborted> {
+    pub(super) fn held<T: Cacheable>(&self, (loaded, asked): Asked<T>, era: &Era) -> Result<Held<T>, LoadAborted> {
         let Loaded { value, labels, loaded_at } = loaded;
-        let entry = codec::entry(value, labels.into(), loaded_at).map_err(|error| {
+        // The snapshot was taken before the answer arrived, and the statement reached the database after it was sent.
+        let read_by = loaded_at.after(self.inner.clock.now().saturating_sub(asked));
+        let entry = codec::entry(value, labels.into(), (loaded_at, read_by)).map_err(|error| {
             tracing::error!(%error, pattern = T::POLICY.pattern, "a value can't be encoded");
             LoadAborted
         })?;

@@ -4,6 +4,8 @@
 //! as well, and a key's value, lease and floor move and vanish together.
 
 use std::{
+    future::poll_fn,
+    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -15,10 +17,12 @@ use async_trait::async_trait;
 use deadpool_redis::{
     Manager, Pool, PoolConfig, Runtime, Timeouts,
     redis::{
-        self, AsyncConnectionConfig, ErrorKind, FromRedisValue, Pipeline, Script, ServerErrorKind, Value,
+        self, AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, Pipeline, Script, ServerErrorKind, Value,
         aio::MultiplexedConnection,
     },
 };
+
+use futures_core::Stream;
 
 use super::l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error};
 
@@ -33,6 +37,8 @@ pub struct RedisL2(Arc<Inner>);
 
 struct Inner {
     pool: Pool,
+    /// Makes the connection for hints, which can serve nothing else.
+    listener: Client,
     shared: Mutex<Option<MultiplexedConnection>>,
     connecting: tokio::sync::Mutex<()>,
     attempts: AtomicU64,
@@ -58,6 +64,7 @@ impl RedisL2 {
             .map_err(failed)?;
         Ok(Self(Arc::new(Inner {
             pool,
+            listener: Client::open(url).map_err(failed)?,
             shared: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
             attempts: AtomicU64::new(0),
@@ -137,6 +144,22 @@ impl L2 for RedisL2 {
             self.call(&mut pipeline, &self.0.invalidate, key).arg(order);
         }
         self.run::<Vec<i64>>(&self.0.invalidate, &pipeline).await.map(|_| ())
+    }
+
+    async fn hint(&self, channel: &str) -> Result<(), L2Error> {
+        let mut connection = self.connection().await?;
+        self.checked(redis::cmd("PUBLISH").arg(channel).arg("").exec_async(&mut connection).await)
+    }
+
+    async fn listen(&self, channel: &str, heard: &(dyn Fn() + Send + Sync)) -> Result<(), L2Error> {
+        let connecting = self.0.listener.get_async_pubsub();
+        let mut listener = tokio::time::timeout(CONNECT, connecting).await.map_err(failed)?.map_err(failed)?;
+        listener.subscribe(channel).await.map_err(failed)?;
+        let mut hints = pin!(listener.into_on_message());
+        while poll_fn(|context| hints.as_mut().poll_next(context)).await.is_some() {
+            heard();
+        }
+        Err(L2Error("the line for hints was closed".into()))
     }
 }
 

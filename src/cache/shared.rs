@@ -115,7 +115,7 @@ impl Cache {
 
     /// Whether L2 may be asked: there is one, and its answers can be judged.
     fn usable_l2(&self, era: &Era) -> Option<&super::GuardedL2> {
-        self.inner.l2.as_ref().filter(|_| era.number > 0 && self.inner.fence.trusted())
+        self.inner.l2.as_deref().filter(|_| era.number > 0 && self.inner.fence.trusted())
     }
 
     /// Opens and judges what L2 held.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{BreakerState, Cache, guard::GuardedL2, outcome::Outcome};
+use super::{BreakerState, Cache, outcome::Outcome};
 
 /// What the cache holds and how its reads ended since the start.
 #[derive(Clone, Debug, Serialize)]
@@ -53,7 +53,7 @@ impl Cache {
             trust_age_ms: inner.fence.since_look().map(|age| age.as_millis() as u64),
             floors: inner.fence.floors(),
             l1: L1Stats { bytes, capacity_bytes: inner.l1_bytes, entries },
-            l2_breaker: inner.l2.as_ref().map(GuardedL2::breaker),
+            l2_breaker: inner.l2.as_ref().map(|l2| l2.breaker()),
             patterns: inner.policies.iter().map(|policy| (policy.pattern, self.pattern(policy.pattern))).collect(),
         }
     }

@@ -88,6 +88,8 @@ impl Cache {
         let inner = Arc::clone(&self.inner);
         self.inner.tasks.spawn(async move {
             if let Some(l2) = &inner.l2 {
+                let answer = l2.hint(&inner.hints).await;
+                inner.metrics.l2_call("hint", l2_result(&answer));
                 let answer = l2.invalidate(&stale).await;
                 inner.metrics.l2_call("invalidate", l2_result(&answer));
             }

@@ -142,10 +142,15 @@ pub fn database_url() -> impl Parser<String> {
     })
 }
 
+/// The form only: what the client makes of it shows at start, so that the driver stays inside of the cache.
 pub fn redis_url() -> impl Parser<String> {
-    rule("must be a URL such as redis://:password@host:6379", |text| {
-        use deadpool_redis::redis::IntoConnectionInfo;
-        text.into_connection_info().is_ok().then(|| text.to_owned())
+    rule("must be a URL such as redis://:password@host:6379/0", |text| {
+        let uri = text.parse::<axum::http::Uri>().ok()?;
+        let (host, authority) = (uri.host()?, uri.authority()?.as_str());
+        let place = authority.rsplit('@').next()?;
+        let database = uri.path().strip_prefix('/').is_some_and(|path| path.bytes().all(|byte| byte.is_ascii_digit()));
+        let named = place == host || uri.port_u16().is_some_and(|port| place == format!("{host}:{port}"));
+        (uri.scheme_str() == Some("redis") && !host.is_empty() && named && database).then(|| text.to_owned())
     })
 }
 

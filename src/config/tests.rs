@@ -126,6 +126,19 @@ fn origins_are_those_that_browsers_send() {
 }
 
 #[test]
+fn the_url_of_redis_is_checked_before_it_is_used() {
+    let taken = |url: &str| wrong_names(&[("REDIS_URL", url)]).is_empty();
+    for url in
+        ["redis://h", "redis://h:6379", "redis://h/", "redis://h:1/3", "redis://u:p%40@h:6379/0", "redis://[::1]:6379"]
+    {
+        assert!(taken(url), "{url}");
+    }
+    for url in ["h:6379", "http://h", "redis://", "redis://h:70000", "redis://h:x", "redis://h/name", "redis://h h"] {
+        assert!(!taken(url), "{url}");
+    }
+}
+
+#[test]
 fn the_drain_leaves_time_for_the_rest_of_the_shutdown() {
     assert_eq!(wrong_names(&[("SHUTDOWN_DRAIN_MS", "5001")]), ["SHUTDOWN_DRAIN_MS"]);
     assert_eq!(wrong_names(&[("SHUTDOWN_DRAIN_MS", "5000")]), [""; 0]);

@@ -71,7 +71,7 @@ pub enum DomainError {
     /// The database failed.
     #[error("the database failed: {0}")]
     Database(Arc<sqlx::Error>),
-    /// The work panicked; its transaction was rolled back.
+    /// The work ended without a result: a write panicked and was rolled back, or a load did.
     #[error("the work panicked")]
     Panicked,
 }

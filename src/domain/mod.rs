@@ -12,12 +12,12 @@ pub mod violation;
 
 pub use detached::{detached, retried};
 pub use error::DomainError;
-pub use page::{ListKind, PageRequest};
+pub use page::{Cursor, ListKind, PageRequest};
 pub use violation::Violation;
 
 use crate::cache::{Cacheable, Policy};
 
-/// The policies of all cached types.
+/// The policies of all cached types, in the order of the documentation.
 pub fn policies() -> Vec<Policy> {
     use orders::{Order, OrderPage};
     use products::{Product, ProductPage, TopProducts};

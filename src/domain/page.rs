@@ -8,9 +8,9 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use super::violation::{Violation, between};
 
 /// The most rows of one page.
-pub const MAX_LIMIT: u16 = 100;
+const MAX_LIMIT: u16 = 100;
 /// Rows of a page when the client doesn't say.
-pub const DEFAULT_LIMIT: u16 = 20;
+const DEFAULT_LIMIT: u16 = 20;
 
 /// The lists that are paged. A cursor of one is refused by the other: it would go on at a meaningless place, and backwards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,11 +42,11 @@ pub struct PageRequest {
 
 impl PageRequest {
     /// The slice that a client's `limit` and `cursor` ask for, or everything that is wrong with them.
-    pub fn parse(kind: ListKind, limit: Option<i64>, cursor: Option<&str>) -> Result<Self, Vec<Violation>> {
+    pub fn parse(list: ListKind, limit: Option<i64>, cursor: Option<&str>) -> Result<Self, Vec<Violation>> {
         let mut violations = Vec::new();
         let limit = limit.unwrap_or(DEFAULT_LIMIT.into());
         between("limit", limit, 1, MAX_LIMIT.into(), &mut violations);
-        let after = cursor.map(|cursor| decode(kind, cursor));
+        let after = cursor.map(|cursor| Cursor::decode(list, cursor));
         if after == Some(None) {
             violations.push(Violation::new("cursor", "must be a next_cursor of this list, unchanged"));
         }
@@ -58,11 +58,11 @@ impl PageRequest {
     }
 
     /// Cuts `rows`, read with one row more than the limit, to the page; returns the cursor of the next one if there is one.
-    pub fn cut<T>(&self, kind: ListKind, rows: &mut Vec<T>, id: impl Fn(&T) -> i64) -> Option<String> {
+    pub fn cut<T>(&self, list: ListKind, rows: &mut Vec<T>, id: impl Fn(&T) -> i64) -> Option<String> {
         let limit = usize::from(self.limit);
         let more = rows.len() > limit;
         rows.truncate(limit);
-        rows.last().filter(|_| more).map(|last| encode(kind, id(last)))
+        rows.last().filter(|_| more).map(|last| Cursor::encode(list, id(last)))
     }
 
     /// How many rows to read: one more than the page shows, to know whether another page follows.
@@ -71,50 +71,56 @@ impl PageRequest {
     }
 }
 
-/// The cursor that goes on after the row `id`.
-pub fn encode(kind: ListKind, id: i64) -> String {
-    let mut bytes = [kind.mark(); 9];
-    bytes[1..].copy_from_slice(&id.to_be_bytes());
-    URL_SAFE_NO_PAD.encode(bytes)
-}
+/// Cursors: twelve characters that stand for a list, its direction, and the id of a row.
+pub struct Cursor;
 
-fn decode(kind: ListKind, cursor: &str) -> Option<i64> {
-    // Bounds the work before any is done: a cursor has exactly twelve characters.
-    let bytes: [u8; 9] = URL_SAFE_NO_PAD.decode(cursor.get(..12)?).ok()?.try_into().ok()?;
-    let [mark, id @ ..] = bytes;
-    let id = i64::from_be_bytes(id);
-    (cursor.len() == 12 && mark == kind.mark() && id > 0).then_some(id)
+impl Cursor {
+    /// The cursor that goes on after the row `id`.
+    pub fn encode(list: ListKind, id: i64) -> String {
+        let mut bytes = [list.mark(); 9];
+        bytes[1..].copy_from_slice(&id.to_be_bytes());
+        URL_SAFE_NO_PAD.encode(bytes)
+    }
+
+    /// The id of the row that a cursor of this list goes on after; `None` for anything that isn't one.
+    pub fn decode(list: ListKind, cursor: &str) -> Option<i64> {
+        // Bounds the work before any is done.
+        if cursor.len() != 12 {
+            return None;
+        }
+        let bytes: [u8; 9] = URL_SAFE_NO_PAD.decode(cursor).ok()?.try_into().ok()?;
+        let [mark, id @ ..] = bytes;
+        let id = i64::from_be_bytes(id);
+        (mark == list.mark() && id > 0).then_some(id)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parse(cursor: &str) -> Option<PageRequest> {
-        PageRequest::parse(ListKind::Products, None, Some(cursor)).ok()
-    }
-
     #[test]
     fn a_cursor_leads_back_to_its_row() {
         for id in [1, 1_082_185, i64::MAX] {
-            assert_eq!(parse(&encode(ListKind::Products, id)), Some(PageRequest { limit: 20, after: Some(id) }));
+            assert_eq!(Cursor::decode(ListKind::Products, &Cursor::encode(ListKind::Products, id)), Some(id));
         }
     }
 
     #[test]
     fn a_cursor_of_another_list_is_refused() {
-        assert_eq!(parse(&encode(ListKind::Orders, 7)), None);
+        assert_eq!(Cursor::decode(ListKind::Products, &Cursor::encode(ListKind::Orders, 7)), None);
+        assert_eq!(Cursor::decode(ListKind::Orders, &Cursor::encode(ListKind::Products, 7)), None);
     }
 
     #[test]
     fn damaged_cursors_are_refused() {
-        let good = encode(ListKind::Products, 7);
-        let ids_below_one = [encode(ListKind::Products, 0), encode(ListKind::Products, -1)];
+        let good = Cursor::encode(ListKind::Products, 7);
+        let ids_below_one = [0, -1].map(|id| Cursor::encode(ListKind::Products, id));
         let longer = format!("{good}A");
         let long = "A".repeat(100_000);
-        let others = ["", "7", "ääääää", "\0", &good[..11], &longer, &long];
+        let others = ["", "7", "ääääää", "\0", "AAAAAAAAAAA=", &good[..11], &longer, &long];
         for cursor in others.into_iter().chain(ids_below_one.iter().map(String::as_str)) {
-            assert_eq!(parse(cursor), None, "{} characters: {cursor:.20}", cursor.len());
+            assert_eq!(Cursor::decode(ListKind::Products, cursor), None, "{} bytes: {cursor:.20}", cursor.len());
         }
     }
 
@@ -131,7 +137,7 @@ mod tests {
         let page = PageRequest { limit: 2, after: None };
         let mut rows = vec![5, 4, 3];
         let next = page.cut(ListKind::Orders, &mut rows, |id| *id);
-        assert_eq!((rows, next), (vec![5, 4], Some(encode(ListKind::Orders, 4))));
+        assert_eq!((rows, next), (vec![5, 4], Some(Cursor::encode(ListKind::Orders, 4))));
         assert_eq!(page.cut(ListKind::Orders, &mut vec![2, 1], |id| *id), None);
     }
 }

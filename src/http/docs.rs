@@ -6,7 +6,7 @@ use std::sync::Arc;
 use axum::{
     Json, Router,
     body::Bytes,
-    extract::{Path, State},
+    extract::{Path, State, rejection::PathRejection},
     http::{HeaderMap, HeaderValue, header},
     response::{IntoResponse, Redirect, Response},
     routing::get,
@@ -45,8 +45,8 @@ pub fn routes(api: &OpenApi) -> Router<WebState> {
     Router::new()
         .route("/", get(|| async { Redirect::to("/docs/") }))
         .route("/docs", get(|| async { Redirect::permanent("/docs/") }))
-        .route("/docs/", get(explorer_page))
-        .route("/docs/{*file}", get(explorer_page))
+        .route("/docs/", get(front_page))
+        .route("/docs/{*file}", get(explorer_file))
         .route("/openapi.json", get(document))
         .with_state(pages)
 }
@@ -59,11 +59,28 @@ async fn document(State(pages): State<Pages>) -> Response {
         .into_response()
 }
 
-async fn explorer_page(State(pages): State<Pages>, file: Option<Path<String>>) -> Result<Response, Problem> {
-    let file = file.map_or_else(String::new, |Path(file)| file);
-    let found = utoipa_swagger_ui::serve(&file, pages.explorer)
+async fn front_page(State(pages): State<Pages>) -> Result<Response, Problem> {
+    asset("", pages)
+}
+
+async fn explorer_file(
+    State(pages): State<Pages>,
+    file: Result<Path<String>, PathRejection>,
+) -> Result<Response, Problem> {
+    match file {
+        Ok(Path(file)) => asset(&file, pages),
+        Err(_) => Err(no_such_file()),
+    }
+}
+
+fn no_such_file() -> Problem {
+    Problem::new(&Kind::NO_SUCH_ROUTE, "The explorer has no such file.")
+}
+
+fn asset(file: &str, pages: Pages) -> Result<Response, Problem> {
+    let found = utoipa_swagger_ui::serve(file, pages.explorer)
         .map_err(|_| Problem::internal("the explorer's configuration has no JSON form"))?
-        .ok_or_else(|| Problem::new(&Kind::NO_SUCH_ROUTE, "The explorer has no such file."))?;
+        .ok_or_else(no_such_file)?;
     let mut response = Bytes::from(found.bytes.into_owned()).into_response();
     let headers = response.headers_mut();
     if let Ok(content_type) = HeaderValue::try_from(found.content_type) {
@@ -111,9 +128,9 @@ pub async fn list_problems() -> Response {
 /// Explains a type of problem: JSON for programs, a page for browsers.
 #[utoipa::path(get, path = "/problems/{name}", tag = "problems", security(()),
     params(("name" = String, Path, description = "Last segment of the type's URI.", example = "version-conflict")),
-    responses((status = 200, description = "The type.", content((ProblemType = "application/json"), (String = "text/html"))), openapi::Unknown))]
-pub async fn get_problem(Path(name): Path<String>, headers: HeaderMap) -> Result<Response, Problem> {
-    let kind = Kind::ALL.into_iter().find(|kind| kind.name == name);
+    responses((status = 200, description = "The type.", content((ProblemType = "application/json"), (String = "text/html"))), openapi::Explain))]
+pub async fn get_problem(name: Result<Path<String>, PathRejection>, headers: HeaderMap) -> Result<Response, Problem> {
+    let kind = name.ok().and_then(|Path(name)| Kind::ALL.into_iter().find(|kind| kind.name == name));
     let kind =
         kind.ok_or_else(|| Problem::new(&Kind::NOT_FOUND, "There is no such type of problem; /problems lists them."))?;
     let wants_page = headers

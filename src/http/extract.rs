@@ -120,7 +120,7 @@ async fn read(request: Request, state: &WebState) -> Result<Bytes, Problem> {
     })?;
     arrived.map_err(|rejection| match rejection.status() {
         axum::http::StatusCode::PAYLOAD_TOO_LARGE => {
-            Problem::new(&Kind::BODY_TOO_LARGE, format!("The body may have at most {} bytes.", state.body_limit))
+            Problem::new(&Kind::PAYLOAD_TOO_LARGE, format!("The body may have at most {} bytes.", state.body_limit))
         }
         _ => Problem::new(&Kind::MALFORMED_BODY, "The body could not be read to its end."),
     })

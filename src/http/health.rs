@@ -79,7 +79,7 @@ pub async fn readyz(State(state): State<WebState>) -> Response {
     let look = sqlx::query("select 1").execute(&services.db);
     let postgres = matches!(tokio::time::timeout(DEADLINE, look).await, Ok(Ok(_)));
     let redis = services.cache.l2_breaker().map(|breaker| breaker == BreakerState::Closed);
-    let report = ReadyReport::new(services.readiness.phase(), postgres, redis);
+    let report = ReadyReport::new(state.readiness.phase(), postgres, redis);
     let status = if report.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, [(header::CACHE_CONTROL, "no-store")], Json(report)).into_response()
 }

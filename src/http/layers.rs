@@ -1,12 +1,12 @@
-//! What happens to every request before and after its handler, from the outside in: id and log line, CORS, panics, time limit,
-//! body limit. The answers to requests that no handler takes are here too.
+//! What happens to every request before and after its handler, from the outside in: id and log line (`observe`), CORS, panics,
+//! time limit, body limit. The answers to requests that no handler takes are here too.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use axum::{
     Router,
     extract::{DefaultBodyLimit, MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
@@ -20,11 +20,9 @@ use super::{
     ACCEPT_PATCH, HttpConfig,
     extract::PATCH_MEDIA_TYPES,
     idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED},
+    observe::{REQUEST_ID, observe},
     problem::{Kind, Problem},
 };
-use crate::cache::Outcome;
-
-const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// Wraps the routes into the layers, outermost first.
 pub fn around(router: Router, limits: &HttpConfig) -> Router {
@@ -36,93 +34,6 @@ pub fn around(router: Router, limits: &HttpConfig) -> Router {
             .layer(from_fn_with_state(limits.request_timeout, limit_time))
             .layer(DefaultBodyLimit::max(limits.body_limit)),
     )
-}
-
-/// Gives the request its id, leaves one log line, and completes a problem with the path and the id.
-async fn observe(request: Request, next: Next) -> Response {
-    let id = request_id(request.headers());
-    let mut line = LogLine {
-        began: Instant::now(),
-        method: known(request.method()),
-        route: request.extensions().get::<MatchedPath>().cloned(),
-        id: id.clone(),
-        answer: None,
-    };
-    let uri = request.uri().clone();
-    let head = request.method() == Method::HEAD;
-
-    let mut response = next.run(request).await;
-
-    let problem = response.extensions_mut().remove::<Problem>();
-    if let Some(problem) = &problem {
-        let complete = problem.render(Some(uri.path().to_owned()), id.to_str().ok().map(str::to_owned));
-        let (parts, body) = complete.into_parts();
-        response.headers_mut().extend(parts.headers);
-        *response.body_mut() = if head { axum::body::Body::empty() } else { body };
-    }
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    line.answer = Some((response.status(), response.extensions().get().copied(), problem));
-    response.headers_mut().insert(REQUEST_ID, id);
-    response
-}
-
-/// The log line of a request. Written when dropped, so that a request whose client went away leaves one too.
-///
-/// It names the route's pattern and never the path, the query or a header's value: those name customers.
-struct LogLine {
-    began: Instant,
-    method: &'static str,
-    route: Option<MatchedPath>,
-    id: HeaderValue,
-    answer: Option<(StatusCode, Option<Outcome>, Option<Problem>)>,
-}
-
-impl Drop for LogLine {
-    fn drop(&mut self) {
-        let latency_ms = self.began.elapsed().as_secs_f64() * 1_000.0;
-        let method = self.method;
-        let route = self.route.as_ref().map_or("unmatched", MatchedPath::as_str);
-        let request_id = self.id.to_str().unwrap_or_default();
-        let Some((status, outcome, problem)) = &self.answer else {
-            tracing::info!(method, route, latency_ms, request_id, "request abandoned by the client");
-            return;
-        };
-        let status = status.as_u16();
-        let cache = outcome.map(Outcome::as_str);
-        let kind = problem.as_ref().map(Problem::name);
-        match problem.as_ref().and_then(Problem::cause) {
-            Some(cause) => {
-                tracing::error!(method, route, status, latency_ms, request_id, cache, problem = kind, cause, "request");
-            }
-            None => tracing::info!(method, route, status, latency_ms, request_id, cache, problem = kind, "request"),
-        }
-    }
-}
-
-/// The client's own id when it is short and harmless in a log, else a new one, ordered by time.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
-    let harmless = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    match headers.get(REQUEST_ID) {
-        Some(id) if (1..=128).contains(&id.len()) && id.as_bytes().iter().all(harmless) => id.clone(),
-        _ => new_request_id(),
-    }
-}
-
-fn new_request_id() -> HeaderValue {
-    // Not a secret, so the fast generator serves: the system's would cost a call into the kernel for every request.
-    let mut random = [0; 10];
-    fastrand::fill(&mut random);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
-    let id = uuid::Builder::from_unix_timestamp_millis(u64::try_from(now).unwrap_or_default(), &random).into_uuid();
-    let mut text = uuid::Uuid::encode_buffer();
-    HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).unwrap_or_else(|_| HeaderValue::from_static("none"))
-}
-
-/// A method's name for the log: clients may send any word as one.
-fn known(method: &Method) -> &'static str {
-    let known = [Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE, Method::PUT, Method::OPTIONS];
-    let names = ["GET", "HEAD", "POST", "PATCH", "DELETE", "PUT", "OPTIONS"];
-    known.iter().position(|known| known == method).map_or("other", |place| names[place])
 }
 
 /// Gives up waiting; a write that has begun goes on to its end by itself.
@@ -182,10 +93,120 @@ pub async fn method_not_allowed(method: Method, route: Option<MatchedPath>) -> R
         return Problem::new(&Kind::METHOD_NOT_ALLOWED, "`Allow` lists the methods of this route.").into_response();
     }
     let mut response = StatusCode::NO_CONTENT.into_response();
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
     // RFC 5789 wants it on every resource that can be patched.
     if route.is_some_and(|route| matches!(route.as_str(), "/products/{id}" | "/orders/{id}")) {
         response.headers_mut().insert(ACCEPT_PATCH, HeaderValue::from_static(PATCH_MEDIA_TYPES));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        body::{Body, Bytes, to_bytes},
+        http::HeaderMap,
+        routing::{get, post},
+    };
+    use serde_json::Value;
+    use tower::ServiceExt;
+
+    use super::*;
+    use crate::readiness::Readiness;
+
+    fn service(origins: &[&str]) -> Router {
+        let limits = HttpConfig {
+            cors_origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
+            request_timeout: Duration::from_millis(50),
+            body_limit: 16,
+            readiness: Readiness::default(),
+        };
+        let routes = Router::new()
+            .route("/fine", get(|| async { "fine" }))
+            .route(
+                "/panics",
+                get(|| async {
+                    if true {
+                        panic!("on purpose")
+                    }
+                }),
+            )
+            .route("/hangs", get(std::future::pending::<()>))
+            .route("/takes", post(|_: Bytes| async {}))
+            .method_not_allowed_fallback(method_not_allowed)
+            .fallback(no_such_route);
+        around(routes, &limits)
+    }
+
+    async fn send(service: Router, request: Request) -> (StatusCode, HeaderMap, Value) {
+        let response = service.oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        (parts.status, parts.headers, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    fn request(method: &str, path: &str) -> Request {
+        Request::builder().method(method).uri(path).body(Body::empty()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_no_handler_answers_is_a_problem_with_path_and_request_id() {
+        let cases = [
+            ("GET", "/nowhere?secret=1", 404, "/problems/no-such-route", "/nowhere"),
+            ("DELETE", "/fine", 405, "/problems/method-not-allowed", "/fine"),
+            ("BREW", "/fine", 405, "/problems/method-not-allowed", "/fine"),
+            ("GET", "/panics", 500, "/problems/internal", "/panics"),
+            ("GET", "/hangs", 503, "/problems/timeout", "/hangs"),
+        ];
+        for (method, path, status, kind, instance) in cases {
+            let (answered, headers, problem) = send(service(&[]), request(method, path)).await;
+            assert_eq!((answered.as_u16(), &problem["type"]), (status, &kind.into()), "{method} {path}");
+            assert_eq!(headers["content-type"], "application/problem+json");
+            assert_eq!(headers["cache-control"], "no-store");
+            assert_eq!(problem["instance"], instance);
+            assert_eq!(problem["request_id"].as_str(), headers["x-request-id"].to_str().ok());
+            assert_eq!(headers.contains_key("retry-after"), status == 503, "{method} {path}");
+            assert_eq!(headers.contains_key("allow"), status == 405, "{method} {path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn options_lists_the_methods() {
+        let (status, headers, _) = send(service(&[]), request("OPTIONS", "/fine")).await;
+        assert_eq!((status.as_u16(), &headers["allow"]), (204, &HeaderValue::from_static("GET,HEAD")));
+    }
+
+    #[tokio::test]
+    async fn a_problem_of_head_has_no_body() {
+        let (status, _, problem) = send(service(&[]), request("HEAD", "/nowhere")).await;
+        assert_eq!((status.as_u16(), problem), (404, Value::Null));
+    }
+
+    #[tokio::test]
+    async fn a_harmless_request_id_is_kept_and_any_other_is_replaced() {
+        let long = "x".repeat(129);
+        for (given, kept) in [("client-4711_a.b", true), ("", false), ("a b", false), ("a\"b", false), (&long, false)] {
+            let mut request = request("GET", "/fine");
+            request.headers_mut().insert(REQUEST_ID, given.parse().unwrap());
+            let (_, headers, _) = send(service(&[]), request).await;
+            assert_eq!(headers["x-request-id"] == given, kept, "{given}");
+        }
+    }
+
+    #[tokio::test]
+    async fn pages_of_other_origins_are_let_in_only_when_they_are_listed() {
+        let cases: [(&[&str], Option<&str>); 4] = [
+            (&[], None),
+            (&["https://other.example"], None),
+            (&["https://shop.example"], Some("https://shop.example")),
+            (&["*"], Some("*")),
+        ];
+        for (origins, allowed) in cases {
+            let mut preflight = request("OPTIONS", "/takes");
+            preflight.headers_mut().insert(header::ORIGIN, HeaderValue::from_static("https://shop.example"));
+            preflight.headers_mut().insert(header::ACCESS_CONTROL_REQUEST_METHOD, HeaderValue::from_static("POST"));
+            let (_, headers, _) = send(service(origins), preflight).await;
+            let answered = headers.get(header::ACCESS_CONTROL_ALLOW_ORIGIN).map(|origin| origin.to_str().unwrap());
+            assert_eq!(answered, allowed, "{origins:?}");
+        }
+    }
 }

@@ -13,6 +13,7 @@ mod extract;
 mod health;
 mod idempotency;
 mod layers;
+mod observe;
 mod openapi;
 mod orders;
 mod problem;
@@ -38,8 +39,6 @@ pub struct Services {
     pub orders: CachedOrderService,
     pub cache: Cache,
     pub db: sqlx::PgPool,
-    /// What `/readyz` says; `app` moves it on.
-    pub readiness: Readiness,
 }
 
 /// The limits of the listener.
@@ -51,6 +50,8 @@ pub struct HttpConfig {
     pub request_timeout: Duration,
     /// Longest body in bytes.
     pub body_limit: usize,
+    /// Whether the instance wants requests, for `/readyz`.
+    pub readiness: Readiness,
 }
 
 /// How many reads a second each instance sends past its tiers because clients ask for it.
@@ -61,6 +62,7 @@ const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 /// The state of all handlers.
 struct Shared {
     services: Services,
+    readiness: Readiness,
     /// The tenant of requests that name none.
     tenant: Tenant,
     reloads: directives::ReloadBudget,
@@ -77,6 +79,7 @@ pub fn router(services: Services, limits: HttpConfig) -> (axum::Router, OpenApi)
     let state = Arc::new(Shared {
         l2: services.cache.l2_breaker().is_some(),
         services,
+        readiness: limits.readiness.clone(),
         tenant: Tenant::parse("demo").expect("`demo` keeps the rule for tenants"),
         reloads: directives::ReloadBudget::new(FORCED_RELOADS_PER_SECOND),
         body_timeout: limits.request_timeout / 2,

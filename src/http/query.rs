@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
 
 use super::{extract::Id, problem::Problem};
-use crate::domain::page::{ListKind, PageRequest};
+use crate::domain::{DomainError, ListKind, PageRequest};
 
 /// The parameters of a query. The types of the fields below parse themselves and know their rules.
 #[derive(Debug)]
@@ -52,34 +52,23 @@ fn parse<T: DeserializeOwned>(pairs: Vec<(String, String)>) -> Result<T, Problem
     })
 }
 
-/// How many items at most: 1 to 100, 20 unless told otherwise.
-#[derive(Clone, Copy, Debug, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Limit(pub u16);
-
-impl Default for Limit {
-    fn default() -> Self {
-        Self(20)
-    }
+/// The slice of a list that the parameters `limit` and `cursor` ask for.
+pub fn page(kind: ListKind, limit: Option<WholeNumber>, cursor: Option<&str>) -> Result<PageRequest, Problem> {
+    let limit = limit.map(|WholeNumber(limit)| limit);
+    PageRequest::parse(kind, limit, cursor).map_err(|broken| DomainError::Invalid(broken).into())
 }
 
-impl TryFrom<String> for Limit {
+/// A number given as a parameter. Its bounds are the domain's.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub struct WholeNumber(pub i64);
+
+impl TryFrom<String> for WholeNumber {
     type Error = &'static str;
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
-        let limit = Id::parse(&text).ok().and_then(|Id(limit)| u16::try_from(limit).ok());
-        limit.filter(|limit| *limit <= 100).map(Self).ok_or("must be a whole number from 1 to 100")
+        text.parse().map(Self).map_err(|_| "must be a whole number")
     }
-}
-
-/// The slice that `limit` and `cursor` ask for.
-pub fn page(kind: ListKind, limit: Option<Limit>, cursor: Option<&str>) -> Result<PageRequest, Problem> {
-    let Limit(limit) = limit.unwrap_or_default();
-    PageRequest::parse(kind, Some(limit.into()), cursor).map_err(|broken| {
-        let broken = broken.into_iter().next().map(|broken| (broken.field, broken.rule));
-        let (name, rule) = broken.unwrap_or_default();
-        Problem::parameter(name, rule)
-    })
 }
 
 /// An id given as a parameter.
@@ -115,20 +104,6 @@ impl TryFrom<String> for Ids {
     }
 }
 
-/// A text to filter by.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(try_from = "String")]
-pub struct Text(pub String);
-
-impl TryFrom<String> for Text {
-    type Error = &'static str;
-
-    fn try_from(text: String) -> Result<Self, Self::Error> {
-        let fits = (1..=200).contains(&text.chars().count()) && !text.chars().any(char::is_control);
-        fits.then_some(Self(text)).ok_or("must be 1 to 200 characters and none of them a control character")
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use axum::response::IntoResponse;
@@ -140,9 +115,9 @@ mod tests {
     #[allow(dead_code)]
     struct Search {
         customer: IdText,
-        limit: Option<Limit>,
+        limit: Option<WholeNumber>,
         ids: Option<Ids>,
-        text: Option<Text>,
+        text: Option<String>,
     }
 
     async fn search(uri: &str) -> Result<Search, Problem> {
@@ -152,27 +127,21 @@ mod tests {
 
     #[tokio::test]
     async fn each_fault_of_a_query_names_its_parameter() {
-        let long = format!("/?customer=1&text={}", "x".repeat(201));
         let many = format!("/?customer=1&ids={}", vec!["1"; 101].join(","));
         let cases = [
             ("/", "customer"),
             ("/?customer=", "customer"),
             ("/?customer=0", "customer"),
             ("/?customer=1&customer=2", "customer"),
-            ("/?customer=1&limit=0", "limit"),
-            ("/?customer=1&limit=101", "limit"),
-            ("/?customer=1&limit=-1", "limit"),
             ("/?customer=1&limit=99999999999999999999", "limit"),
+            ("/?customer=1&limit=ten", "limit"),
             ("/?customer=1&colour=red", "colour"),
             ("/?customer=1&ids=", "ids"),
             ("/?customer=1&ids=1,,2", "ids"),
             ("/?customer=1&ids=1,x", "ids"),
             (&many, "ids"),
-            ("/?customer=1&text=", "text"),
             ("/?customer=1&text=%00", "text"),
-            ("/?customer=1&text=%0A", "text"),
             ("/?customer=1&text=%FF", "text"),
-            (&long, "text"),
         ];
         for (uri, parameter) in cases {
             let response = search(uri).await.expect_err(uri).into_response();

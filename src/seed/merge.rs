@@ -66,7 +66,7 @@ pub(super) async fn raise_names(db: &mut PgConnection) -> Result<(), sqlx::Error
              union select $2 || id from staged_orders
              union select $3 || customer_id from staged_orders
              union select unnest($4::text[])
-         ) names order by name collate \"C\"
+         ) names order by name
          on conflict (name) do update set ver = nextval('cache_ver'), xid = pg_current_xact_id()";
     let [product, order, customer] = &prefixes;
     let tags: Vec<&str> = tags.iter().map(Name::as_str).collect();

@@ -11,6 +11,9 @@ mod progress;
 mod rows;
 mod source;
 
+#[cfg(test)]
+mod tests;
+
 use std::{
     io,
     path::PathBuf,
@@ -48,14 +51,14 @@ pub enum SeedError {
 }
 
 /// Loads `source` into a migrated database.
-pub async fn seed(db: &PgPool, source: &Source, progress: Progress) -> Result<Report, SeedError> {
+pub async fn seed(db: &PgPool, source: Source, progress: Progress) -> Result<Report, SeedError> {
     let began = Instant::now();
     let mut transaction = db.begin().await?;
     // A second load waits here, then finds everything there.
     sqlx::query("select pg_advisory_xact_lock(hashtext('aside seed'))").execute(&mut *transaction).await?;
-    source::copy::<rows::Products>(&mut transaction, source, progress).await?;
-    source::copy::<rows::Orders>(&mut transaction, source, progress).await?;
-    source::copy::<rows::Lines>(&mut transaction, source, progress).await?;
+    source::copy::<rows::Products>(&mut transaction, &source, progress).await?;
+    source::copy::<rows::Orders>(&mut transaction, &source, progress).await?;
+    source::copy::<rows::Lines>(&mut transaction, &source, progress).await?;
 
     let step = Step::begin(progress, "merge", 0);
     let (products, orders, lines) = merge::merge(&mut transaction).await?;

@@ -34,7 +34,7 @@ pub enum Source {
     /// The sample that is part of the binary: 15,701 products, 4,734 orders.
     Sample,
     /// The three files in this folder.
-    Folder(PathBuf),
+    Full(PathBuf),
 }
 
 /// A file's bytes as they are, packed, and how many there are.
@@ -54,7 +54,7 @@ impl Source {
                 };
                 Ok(Packed { bytes: Box::new(bytes), length: bytes.len() as u64 })
             }
-            Self::Folder(folder) => {
+            Self::Full(folder) => {
                 let path = folder.join(file);
                 let opened = fs::File::open(&path).and_then(|file| Ok((file.metadata()?.len(), file)));
                 let (length, file) = opened.map_err(|error| SeedError::File { path, error })?;

@@ -5,5 +5,5 @@ use sqlx::PgPool;
 
 /// Loads the sample into the test's database.
 pub async fn sample(pool: &PgPool) -> Report {
-    seed(pool, &Source::Sample, Progress::Silent).await.expect("the sample is loaded")
+    seed(pool, Source::Sample, Progress::Silent).await.expect("the sample is loaded")
 }

@@ -98,10 +98,10 @@ pub async fn record(
 
 /// Removes keys older than [`KEPT`], in small batches; returns how many.
 pub async fn remove_expired(db: &PgPool) -> Result<u64, sqlx::Error> {
-    let sql = "delete from idempotency_keys where (tenant, route, key) in (
-                   select tenant, route, key from idempotency_keys
+    let sql = "delete from idempotency_keys where ctid = any (array(
+                   select ctid from idempotency_keys
                    where created_at < statement_timestamp() - make_interval(secs => $1)
-                   order by created_at limit $2 for update skip locked)";
+                   order by created_at limit $2 for update skip locked))";
     let mut removed = 0;
     loop {
         let batch = sqlx::query(sql).bind(KEPT.as_secs_f64()).bind(BATCH).execute(db).await?.rows_affected();

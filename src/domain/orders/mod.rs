@@ -12,6 +12,9 @@ pub mod service;
 pub mod status;
 pub mod store;
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -56,7 +59,7 @@ pub struct Order {
 pub struct OrderItem {
     #[schema(minimum = 1, examples(1082310))]
     pub product_id: i64,
-    #[schema(examples("Bananas, tropical fruit, 40 lb"))]
+    #[schema(examples("Dairy case 100% pure juice oth, refrigerated juices/drinks"))]
     pub name: String,
     #[schema(minimum = 1, maximum = 1000, examples(1))]
     pub quantity: i32,
@@ -69,7 +72,7 @@ pub struct OrderItem {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OrderPage {
     pub items: Vec<Order>,
-    #[schema(required, examples("TwAAAAdDmHWB"))]
+    #[schema(required, examples("TwAAAAdDmoCx"))]
     pub next_cursor: Option<String>,
 }
 

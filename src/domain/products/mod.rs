@@ -9,6 +9,9 @@ pub mod service;
 pub mod store;
 pub mod views;
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -44,7 +47,7 @@ pub struct Product {
     #[schema(pattern = "^[A-Z]{3}$", examples("USD"))]
     pub currency: String,
     /// How many can be ordered now.
-    #[schema(minimum = 0, maximum = 1_000_000_000, examples(935))]
+    #[schema(minimum = 0, maximum = 1_000_000_000, examples(971))]
     pub stock: i32,
     /// Its popularity. Counted in batches and without raising `version`, so it may lag.
     #[schema(minimum = 0, examples(16981))]

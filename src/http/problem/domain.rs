@@ -2,7 +2,7 @@
 //!
 //! Of a database error only its class reaches the log, never its message, because messages can quote values.
 
-use crate::domain::error::DomainError;
+use crate::domain::{DomainError, Violation};
 
 use super::{Kind, Problem};
 
@@ -13,9 +13,7 @@ impl From<DomainError> for Problem {
             DomainError::VersionConflict { current } => {
                 Self::new(&Kind::VERSION_CONFLICT, format!("The current version is {current}."))
             }
-            DomainError::Invalid(broken) => {
-                Self::validation(broken.into_iter().map(|broken| (broken.field, broken.rule)))
-            }
+            DomainError::Invalid(broken) => invalid(broken),
             DomainError::Rule { field, rule } => Self::validation([(field, rule)]),
             DomainError::UnknownProduct { item, product_id } => {
                 Self::validation([(format!("/items/{item}/product_id"), format!("there is no product {product_id}"))])
@@ -34,20 +32,28 @@ impl From<DomainError> for Problem {
             DomainError::IdempotencyInProgress => {
                 Self::new(&Kind::IDEMPOTENCY_IN_PROGRESS, "The first request with this key has not ended yet.")
             }
-            DomainError::Busy => Self::new(&Kind::OVERLOADED, "The database has no room at the moment."),
+            DomainError::Busy => {
+                Self::new(&Kind::OVERLOADED, "The database has no room for this request at the moment.")
+                    .with_cause("database busy")
+            }
             DomainError::Database(error) => from_database(&error),
             DomainError::Panicked => Self::internal("a load or a write panicked"),
         }
     }
 }
 
+/// Names that begin with a slash point into the body, which was understood (422); others are parameters of the query (400).
+fn invalid(broken: Vec<Violation>) -> Problem {
+    if broken.iter().all(|broken| broken.field.starts_with('/')) {
+        return Problem::validation(broken.into_iter().map(|broken| (broken.field, broken.rule)));
+    }
+    Problem::parameters(broken.into_iter().map(|broken| (broken.field, broken.rule)))
+}
+
 fn from_database(error: &sqlx::Error) -> Problem {
     let unavailable =
         |cause: String| Problem::new(&Kind::UNAVAILABLE, "The database does not answer.").with_cause(cause);
     match error {
-        sqlx::Error::PoolTimedOut => {
-            Problem::new(&Kind::OVERLOADED, "All connections to the database are in use.").with_cause("pool timed out")
-        }
         sqlx::Error::Io(error) => unavailable(format!("database connection: {}", error.kind())),
         sqlx::Error::Tls(_) => unavailable("database connection: TLS".into()),
         sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => unavailable("database pool closed".into()),
@@ -74,16 +80,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_that_is_away_is_unavailable_and_a_full_pool_is_overload() {
+    fn a_database_that_is_away_is_unavailable() {
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         let cases = [
             (sqlx::Error::Io(refused), "unavailable"),
             (sqlx::Error::PoolClosed, "unavailable"),
-            (sqlx::Error::PoolTimedOut, "overloaded"),
             (sqlx::Error::RowNotFound, "internal"),
         ];
         for (error, name) in cases {
             assert_eq!(from_database(&error).name(), name, "{error}");
+        }
+    }
+
+    #[test]
+    fn broken_rules_of_the_query_are_a_400_and_of_the_body_a_422() {
+        for (field, name) in [("limit", "invalid-parameter"), ("/items/0/quantity", "validation")] {
+            let problem = Problem::from(DomainError::Invalid(vec![Violation::new(field, "must be less")]));
+            assert_eq!(problem.name(), name, "{field}");
         }
     }
 

@@ -92,8 +92,8 @@ impl Kind {
         "`If-Match` names no current version, or `If-None-Match` names the current one. Nothing was changed. Read the resource \
          again, look at what changed, and send the request with the new entity tag.",
     );
-    pub const BODY_TOO_LARGE: Self = Self::new(
-        "body-too-large",
+    pub const PAYLOAD_TOO_LARGE: Self = Self::new(
+        "payload-too-large",
         StatusCode::PAYLOAD_TOO_LARGE,
         "The body is too large",
         "The body is longer than this service reads.",
@@ -164,7 +164,7 @@ impl Kind {
         &Self::OUT_OF_STOCK,
         &Self::IDEMPOTENCY_IN_PROGRESS,
         &Self::VERSION_CONFLICT,
-        &Self::BODY_TOO_LARGE,
+        &Self::PAYLOAD_TOO_LARGE,
         &Self::UNSUPPORTED_MEDIA_TYPE,
         &Self::VALIDATION,
         &Self::IDEMPOTENCY_MISMATCH,

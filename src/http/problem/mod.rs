@@ -107,9 +107,18 @@ impl Problem {
 
     /// A parameter of the path or the query is not valid.
     pub fn parameter(name: impl Into<String>, rule: impl Into<String>) -> Self {
+        Self::parameters([(name.into(), rule.into())])
+    }
+
+    /// Several parameters are not valid: name and rule of each.
+    pub fn parameters(broken: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut problem = Self::new(&Kind::INVALID_PARAMETER, "The path or the query is not valid.");
-        let (detail, parameter) = (rule.into(), Some(name.into()));
-        problem.0.errors.push(FieldError { detail, pointer: None, parameter, header: None });
+        problem.0.errors.extend(broken.into_iter().map(|(name, detail)| FieldError {
+            detail,
+            pointer: None,
+            parameter: Some(name),
+            header: None,
+        }));
         problem
     }
 

@@ -138,7 +138,7 @@ mod tests {
         };
         let body = serde_json::to_vec(&product).unwrap().into();
         let value = known.then_some(product);
-        let entry = Entry { value, body, digest: 0, labels: Arc::new([]), loaded_at: DbTime(0) };
+        let entry = Entry { value, body, digest: 0, labels: Arc::new([]), loaded_at: DbTime(0), read_by: DbTime(0) };
         let (age, fresh_for) = (Duration::from_secs(age), Duration::from_secs(fresh_for));
         Read { entry: Arc::new(entry), outcome, age, fresh_for }
     }

@@ -1,7 +1,6 @@
 //! `/products`: the catalogue.
 
 mod batch;
-mod bodies;
 
 use axum::{
     extract::State,
@@ -11,7 +10,7 @@ use axum::{
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-pub use batch::ProductBatch;
+pub use batch::{ProductBatch, ProductPageOrBatch};
 
 use super::{
     WebState,
@@ -21,13 +20,13 @@ use super::{
     extract::{Id, Json, MergePatch},
     openapi::{Cached, Create, Delete, ReadHeaders, ReadList, ReadOne, Update, WriteHeaders, Written},
     problem::Problem,
-    query::{Ids, Limit, Query, Text, page},
+    query::{Ids, Query, WholeNumber, page},
 };
 use crate::{
     cache::Reuse,
     domain::{
         ListKind,
-        products::{Product, ProductFilter, ProductPage, TopProducts},
+        products::{NewProduct, Product, ProductChange, ProductFilter, ProductPage, TopProducts},
     },
 };
 
@@ -63,26 +62,25 @@ pub async fn get_product(
 #[into_params(parameter_in = Query)]
 pub struct ListProducts {
     /// Only products of this category, as products spell it (`SOFT DRINKS`).
-    #[param(value_type = Option<String>, min_length = 1, max_length = 200)]
-    category: Option<Text>,
+    #[param(min_length = 1, max_length = 80)]
+    category: Option<String>,
     /// Only products of this department, as products spell it (`GROCERY`).
-    #[param(value_type = Option<String>, min_length = 1, max_length = 200)]
-    department: Option<Text>,
+    #[param(min_length = 1, max_length = 80)]
+    department: Option<String>,
     /// Up to 100 ids separated by commas (`1082185,995242`): the answer is a batch with these products in this order, each
     /// once, and the ids that name none. Can't be combined with other parameters.
     #[param(value_type = Option<String>)]
     ids: Option<Ids>,
     /// How many products at most; 20 when not given.
     #[param(value_type = Option<u16>, minimum = 1, maximum = 100, example = 20)]
-    limit: Option<Limit>,
+    limit: Option<WholeNumber>,
     /// `next_cursor` of the page before.
-    #[param(value_type = Option<String>)]
     cursor: Option<String>,
 }
 
 /// Lists products in pages, or reads up to 100 by their ids.
 #[utoipa::path(get, path = "/products", tag = "products", params(ListProducts, ReadHeaders),
-    responses(Cached<batch::ProductPageOrBatch>, ReadList))]
+    responses(Cached<ProductPageOrBatch>, ReadList))]
 pub async fn list_products(
     State(state): State<WebState>,
     Query(wanted): Query<ListProducts>,
@@ -97,10 +95,8 @@ pub async fn list_products(
         }
         return batch::read(products, ids, mode).await?.respond(&conditions, CATALOGUE, state.l2);
     }
-    let filter = ProductFilter {
-        category: wanted.category.map(|Text(category)| category),
-        department: wanted.department.map(|Text(department)| department),
-    };
+    let filter = ProductFilter { category: wanted.category, department: wanted.department };
+    filter.check()?;
     let page = page(ListKind::Products, wanted.limit, wanted.cursor.as_deref())?;
     let read = match mode {
         ReadMode::Load(reuse) => products.list_products(filter, page, reuse).await?,
@@ -116,7 +112,7 @@ pub async fn list_products(
 pub struct TopLimit {
     /// How many products at most; 20 when not given.
     #[param(value_type = Option<u16>, minimum = 1, maximum = 100, example = 10)]
-    limit: Option<Limit>,
+    limit: Option<WholeNumber>,
 }
 
 /// Lists the most viewed products.
@@ -130,7 +126,7 @@ pub async fn top_products(
     conditions: Conditions,
 ) -> Result<Response, Problem> {
     let products = &state.services.products;
-    let Limit(limit) = wanted.limit.unwrap_or_default();
+    let limit = page(ListKind::Products, wanted.limit, None)?.limit;
     let read = match mode {
         ReadMode::Load(reuse) => products.top_products(limit, reuse).await?,
         ReadMode::OnlyIfCached => ReadMode::cached(products.peek_top(limit).await)?,
@@ -139,13 +135,10 @@ pub async fn top_products(
 }
 
 /// Adds a product.
-#[utoipa::path(post, path = "/products", tag = "products", request_body = bodies::NewProductBody,
+#[utoipa::path(post, path = "/products", tag = "products", request_body = NewProduct,
     responses(Written<Product, 201>, Create))]
-pub async fn create_product(
-    State(state): State<WebState>,
-    Json(body): Json<bodies::NewProductBody>,
-) -> Result<Response, Problem> {
-    let product = state.services.products.create_product(body.into()).await?;
+pub async fn create_product(State(state): State<WebState>, Json(body): Json<NewProduct>) -> Result<Response, Problem> {
+    let product = state.services.products.create_product(body).await?;
     written(StatusCode::CREATED, &format!("/products/{}", product.id), product.version, encode(&product)?)
 }
 
@@ -154,15 +147,16 @@ pub async fn create_product(
 /// The body is a merge patch (RFC 7396): fields that it doesn't name stay, `"package_size": null` removes the size.
 #[utoipa::path(patch, path = "/products/{id}", tag = "products", params(
     ("id" = i64, Path, description = "The product.", minimum = 1, example = 1_082_185), WriteHeaders),
-    request_body(content((bodies::ProductPatchBody = "application/merge-patch+json"), (bodies::ProductPatchBody = "application/json"))),
+    request_body(content((ProductChange = "application/merge-patch+json"), (ProductChange = "application/json"))),
     responses(Written<Product, 200>, Update))]
 pub async fn update_product(
     State(state): State<WebState>,
     Id(id): Id,
     conditions: Conditions,
-    MergePatch(body): MergePatch<bodies::ProductPatchBody>,
+    MergePatch(change): MergePatch<ProductChange>,
 ) -> Result<Response, Problem> {
-    let change = body.check()?;
+    // Before the preconditions: what is wrong anyway wins over a stale tag.
+    change.check()?;
     refuse_forbidden(&state, id, &conditions).await?;
     let product = state.services.products.update_product(id, change, conditions.expected_versions()).await?;
     written(StatusCode::OK, &format!("/products/{id}"), product.version, encode(&product)?)

@@ -1,14 +1,12 @@
 //! `/orders`: the orders of the caller's tenant.
 
-mod bodies;
-
 use axum::{
     extract::State,
     http::{HeaderValue, StatusCode},
     response::Response,
 };
 use serde::Deserialize;
-use utoipa::IntoParams;
+use utoipa::{IntoParams, ToSchema};
 
 use super::{
     WebState,
@@ -19,13 +17,13 @@ use super::{
     idempotency::{IDEMPOTENCY_REPLAYED, IdempotencyKey},
     openapi::{Cached, PlaceOrder, ReadHeaders, ReadList, ReadOne, UpdateOrder, WriteHeaders, Written},
     problem::Problem,
-    query::{IdText, Limit, Query, page},
+    query::{IdText, Query, WholeNumber, page},
 };
 use crate::{
     cache::Reuse,
     domain::{
         ListKind,
-        orders::{Order, OrderFilter, OrderPage, OrderStatus},
+        orders::{NewOrder, Order, OrderFilter, OrderPage, OrderStatus},
     },
 };
 
@@ -60,9 +58,8 @@ pub struct ListOrders {
     status: Option<OrderStatus>,
     /// How many orders at most; 20 when not given.
     #[param(value_type = Option<u16>, minimum = 1, maximum = 100, example = 20)]
-    limit: Option<Limit>,
+    limit: Option<WholeNumber>,
     /// `next_cursor` of the page before.
-    #[param(value_type = Option<String>)]
     cursor: Option<String>,
 }
 
@@ -93,15 +90,15 @@ pub async fn list_orders(
     ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257,
         description = "1 to 255 visible ASCII characters, as a structured string (in quotes) or bare. Belongs to the first \
             request that carries it.")),
-    request_body = bodies::NewOrderBody, responses(Written<Order, 201>, PlaceOrder))]
+    request_body = NewOrder, responses(Written<Order, 201>, PlaceOrder))]
 pub async fn create_order(
     State(state): State<WebState>,
     caller: Caller,
     key: IdempotencyKey,
-    Json(body): Json<bodies::NewOrderBody>,
+    Json(body): Json<NewOrder>,
 ) -> Result<Response, Problem> {
     let once = key.bind("POST /orders", &body)?;
-    let placed = state.services.orders.place_order(&caller.tenant, body.into(), once).await?;
+    let placed = state.services.orders.place_order(&caller.tenant, body, once).await?;
     let mut response = written(StatusCode::CREATED, &format!("/orders/{}", placed.id), placed.version, placed.body)?;
     if placed.replayed {
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
@@ -109,19 +106,28 @@ pub async fn create_order(
     Ok(response)
 }
 
+/// The change of an order: its status is all that can change.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+#[schema(examples(json!({ "status": "confirmed" })))]
+pub struct OrderPatch {
+    status: OrderStatus,
+}
+
 /// Changes the status of an order.
 ///
 /// Orders go from `pending` to `confirmed` to `shipped` to `delivered`; pending and confirmed ones may be `cancelled`.
+/// The example is the first order that was placed with the service: place one before.
 #[utoipa::path(patch, path = "/orders/{id}", tag = "orders", params(
-    ("id" = i64, Path, description = "The order.", minimum = 1, example = 31_198_970_033i64), WriteHeaders),
-    request_body(content((bodies::OrderPatchBody = "application/merge-patch+json"), (bodies::OrderPatchBody = "application/json"))),
+    ("id" = i64, Path, description = "The order.", minimum = 1, example = 1_000_000_000_000i64), WriteHeaders),
+    request_body(content((OrderPatch = "application/merge-patch+json"), (OrderPatch = "application/json"))),
     responses(Written<Order, 200>, UpdateOrder))]
 pub async fn update_order(
     State(state): State<WebState>,
     caller: Caller,
     Id(id): Id,
     conditions: Conditions,
-    MergePatch(body): MergePatch<bodies::OrderPatchBody>,
+    MergePatch(body): MergePatch<OrderPatch>,
 ) -> Result<Response, Problem> {
     let orders = &state.services.orders;
     if conditions.forbids_versions() {

@@ -1,21 +1,24 @@
-//! The parts of the API document that routes share: its front page, the headers, and which problems a kind of route can answer.
+//! The parts of the API document that routes share: its front page, the headers, and the answers.
 //!
-//! The problems come from the table in `problem`, so the document can't name one that the service doesn't have.
+//! What belongs to one route stands beside its handler.
+
+mod problems;
 
 use std::{collections::BTreeMap, marker::PhantomData};
 
-use serde_json::json;
 use utoipa::{
     IntoParams, IntoResponses, OpenApi, ToSchema,
     openapi::{
         ContentBuilder, HeaderBuilder, KnownFormat, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, SchemaFormat,
-        example::ExampleBuilder, header::Header, schema::Type,
+        header::Header, schema::Type,
     },
 };
 
+pub use problems::{Create, Delete, Explain, PlaceOrder, ReadList, ReadOne, Update, UpdateOrder};
+
 use super::{
-    problem::{FieldError, Kind, MEDIA_TYPE, ProblemDetails},
-    products::ProductBatch,
+    problem::{FieldError, ProblemDetails},
+    products::{ProductBatch, ProductPageOrBatch},
 };
 use crate::domain::{
     orders::{Order, OrderItem, OrderPage, OrderStatus},
@@ -42,7 +45,7 @@ use crate::domain::{
         (name = "problems", description = "What the types of errors mean."),
     ),
     components(schemas(
-        Product, ProductPage, TopProducts, ProductBatch, Order, OrderItem, OrderPage, OrderStatus, ProblemDetails, FieldError
+        Product, ProductPage, TopProducts, ProductBatch, ProductPageOrBatch, Order, OrderItem, OrderPage, OrderStatus, ProblemDetails, FieldError
     )),
     security(())
 )]
@@ -50,7 +53,9 @@ struct FrontPage;
 
 /// The document without its routes.
 pub fn front_page() -> utoipa::openapi::OpenApi {
-    FrontPage::openapi()
+    let mut page = FrontPage::openapi();
+    page.components.get_or_insert_default().responses.extend(problems::shared());
+    page
 }
 
 /// The document as it is served and committed.
@@ -144,105 +149,58 @@ fn number(description: &str) -> Header {
     HeaderBuilder::new().schema(Some(schema.minimum(Some(0)))).description(Some(description)).build()
 }
 
-/// The problems of a route, besides those that every route has.
-fn problems(own: &[&Kind]) -> BTreeMap<String, RefOr<Response>> {
-    let common = [&Kind::INTERNAL, &Kind::OVERLOADED, &Kind::UNAVAILABLE, &Kind::TIMEOUT];
-    let mut by_status: BTreeMap<u16, Vec<&Kind>> = BTreeMap::new();
-    for kind in own.iter().copied().chain(common) {
-        by_status.entry(kind.status.as_u16()).or_default().push(kind);
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use serde_json::Value;
+
+    use super::*;
+
+    fn document() -> Value {
+        serde_json::from_str(&json(&crate::http::openapi())).unwrap()
     }
-    by_status.into_iter().map(|(status, kinds)| (status.to_string(), described(&kinds).into())).collect()
-}
 
-fn described(kinds: &[&Kind]) -> Response {
-    let titles: Vec<_> = kinds.iter().map(|kind| format!("{} (`{}`).", kind.title, kind.name)).collect();
-    let examples = kinds.iter().map(|kind| {
-        let (uri, status) = (format!("/problems/{}", kind.name), kind.status.as_u16());
-        let value = json!({ "type": uri, "title": kind.title, "status": status, "detail": kind.about });
-        (kind.name, RefOr::T(ExampleBuilder::new().summary(kind.title).value(Some(value)).build()))
-    });
-    let content = ContentBuilder::new()
-        .schema(Some(Ref::from_schema_name(ProblemDetails::name())))
-        .examples_from_iter(examples)
-        .build();
-    let mut response = ResponseBuilder::new().description(titles.join(" ")).content(MEDIA_TYPE, content);
-    if kinds.iter().any(|kind| kind.retry_after.is_some()) {
-        response = response.header("Retry-After", number("Seconds after which trying again makes sense."));
+    #[test]
+    fn the_committed_document_is_the_one_that_is_served() {
+        let committed = include_str!("../../../openapi/openapi.json");
+        let served = json(&crate::http::openapi());
+        assert!(committed == served, "run: cargo run -- openapi > openapi/openapi.json");
     }
-    response.build()
-}
 
-/// Problems of a lookup that takes nothing but a name.
-pub struct Unknown;
-impl IntoResponses for Unknown {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems(&[&Kind::NOT_FOUND])
+    #[test]
+    fn every_reference_of_the_document_leads_somewhere() {
+        fn references(value: &Value, found: &mut Vec<String>) {
+            match value {
+                Value::Object(fields) => {
+                    found.extend(fields.get("$ref").and_then(Value::as_str).map(str::to_owned));
+                    fields.values().for_each(|field| references(field, found));
+                }
+                Value::Array(items) => items.iter().for_each(|item| references(item, found)),
+                _ => {}
+            }
+        }
+        let document = document();
+        let mut found = Vec::new();
+        references(&document, &mut found);
+        assert!(!found.is_empty());
+        for reference in found {
+            assert!(document.pointer(reference.trim_start_matches('#')).is_some(), "{reference}");
+        }
     }
-}
 
-/// Problems of reading one thing.
-pub struct ReadOne;
-impl IntoResponses for ReadOne {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems(&[&Kind::INVALID_PARAMETER, &Kind::NOT_FOUND, &Kind::VERSION_CONFLICT, &Kind::NOT_CACHED])
-    }
-}
-
-/// Problems of reading a list.
-pub struct ReadList;
-impl IntoResponses for ReadList {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems(&[&Kind::INVALID_PARAMETER, &Kind::VERSION_CONFLICT, &Kind::NOT_CACHED])
-    }
-}
-
-/// Problems of every body.
-const BODY: [&Kind; 6] = [
-    &Kind::INVALID_PARAMETER,
-    &Kind::MALFORMED_BODY,
-    &Kind::REQUEST_TIMEOUT,
-    &Kind::BODY_TOO_LARGE,
-    &Kind::UNSUPPORTED_MEDIA_TYPE,
-    &Kind::VALIDATION,
-];
-
-/// Problems of creating a product.
-pub struct Create;
-impl IntoResponses for Create {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems(&BODY)
-    }
-}
-
-/// Problems of placing an order.
-pub struct PlaceOrder;
-impl IntoResponses for PlaceOrder {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        let own = [&Kind::OUT_OF_STOCK, &Kind::IDEMPOTENCY_IN_PROGRESS, &Kind::IDEMPOTENCY_MISMATCH];
-        problems(&[&BODY[..], &own].concat())
-    }
-}
-
-/// Problems of changing a product.
-pub struct Update;
-impl IntoResponses for Update {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems(&[&BODY[..], &[&Kind::NOT_FOUND, &Kind::VERSION_CONFLICT]].concat())
-    }
-}
-
-/// Problems of changing an order's status.
-pub struct UpdateOrder;
-impl IntoResponses for UpdateOrder {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems(&[&BODY[..], &[&Kind::NOT_FOUND, &Kind::VERSION_CONFLICT, &Kind::INVALID_TRANSITION]].concat())
-    }
-}
-
-/// Problems of deleting a product.
-pub struct Delete;
-impl IntoResponses for Delete {
-    fn responses() -> BTreeMap<String, RefOr<Response>> {
-        problems(&[&Kind::INVALID_PARAMETER, &Kind::NOT_FOUND, &Kind::VERSION_CONFLICT])
+    #[test]
+    fn every_operation_has_a_name_of_its_own_a_tag_and_its_problems() {
+        let document = document();
+        let mut names = HashSet::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for (method, operation) in item.as_object().unwrap() {
+                let name = operation["operationId"].as_str().unwrap();
+                assert!(names.insert(name.to_owned()), "{name} is taken twice");
+                assert_eq!(operation["tags"].as_array().unwrap().len(), 1, "{method} {path}");
+                let has_problems = operation["responses"].get("503").is_some();
+                assert!(has_problems || matches!(name, "livez" | "list_problems"), "{method} {path}");
+            }
+        }
     }
 }

@@ -1,0 +1,76 @@
+//! The consistency token: a moment by the database's clock that a client carries from one answer to the next request, on whatever
+//! instance. A request that brings one is never answered older than the answer that gave it: the instance serves from its tiers
+//! only once its floors cover everything that was committed before that moment, and else loads.
+//!
+//! One moment covers all names, so a token is as short for a list as for one value, and what a client has read or written of one
+//! thing also holds for every other. Not a secret and not a proof: a forged token costs a load and reveals nothing.
+
+use std::{fmt, str::FromStr, time::Duration};
+
+use super::{Cache, entry::DbTime, read::TRUST_WAIT};
+
+/// A token of the future is not one of ours; the clocks of two looks differ by less than this.
+const AHEAD: Duration = Duration::from_secs(1);
+
+/// A moment in one life of the database.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConsistencyToken {
+    era: String,
+    moment: DbTime,
+}
+
+impl Cache {
+    /// The token of an answer that was read by `moment`; `None` before the ledger was first looked at.
+    pub fn token(&self, moment: DbTime) -> Option<ConsistencyToken> {
+        let era = self.inner.fence.era();
+        (era.number > 0).then(|| ConsistencyToken { era: era.name.clone(), moment })
+    }
+
+    /// The token of everything that this instance has acknowledged so far.
+    pub fn token_now(&self) -> Option<ConsistencyToken> {
+        self.token(self.inner.fence.db_now())
+    }
+
+    /// Waits until the floors cover everything the token stands for; `false`: they don't in time, so the tiers may not be used.
+    pub async fn catch_up(&self, token: &ConsistencyToken) -> bool {
+        let fence = &self.inner.fence;
+        let possible = token.era == fence.era().name && token.moment.0 <= fence.db_now().after(AHEAD).0;
+        possible && fence.wait_for(token.moment, TRUST_WAIT).await
+    }
+}
+
+impl fmt::Display for ConsistencyToken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.era, self.moment.0)
+    }
+}
+
+impl FromStr for ConsistencyToken {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (era, moment) = text.split_once('-').ok_or(())?;
+        let plain =
+            |part: &str, most| (1..=most).contains(&part.len()) && part.bytes().all(|b| b.is_ascii_alphanumeric());
+        if !plain(era, 12) || !plain(moment, 19) {
+            return Err(());
+        }
+        Ok(Self { era: era.to_owned(), moment: DbTime(moment.parse().map_err(|_| ())?) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_survives_its_text_and_other_texts_are_refused() {
+        let token = ConsistencyToken { era: "0123456789ab".into(), moment: DbTime(1_795_000_000_000_000) };
+        assert_eq!(token.to_string().parse(), Ok(token));
+        for wrong in
+            ["", "-", "x", "era-", "-5", "era--5", "era-5x", "é-5", "0123456789abc-5", "era-99999999999999999999"]
+        {
+            assert_eq!(wrong.parse::<ConsistencyToken>(), Err(()), "{wrong}");
+        }
+    }
+}
