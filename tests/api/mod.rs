@@ -14,4 +14,5 @@ mod management;
 mod orders;
 mod products;
 mod redis_outage;
+mod rows;
 mod shutdown;

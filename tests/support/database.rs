@@ -32,7 +32,10 @@ pub async fn count(pool: &PgPool, table: &str) -> i64 {
 
 /// One integer from the database.
 pub async fn one(pool: &PgPool, sql: &str) -> i64 {
-    sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(pool).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select ({sql})::bigint")))
+        .fetch_one(pool)
+        .await
+        .unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
 /// Changes the database behind the service's back: nothing is invalidated, so that only a cache can still show what was there.
