@@ -9,7 +9,7 @@ use super::{
     fence::{Era, Verdict},
     flight::Landed,
     key::Key,
-    l1::Held,
+    l1::{Found, Held, Missed},
     outcome::Outcome,
     policy::Cacheable,
     shared::Filling,
@@ -20,12 +20,8 @@ pub(super) const TRUST_WAIT: Duration = Duration::from_millis(100);
 /// After joining this many loads whose results a write had overtaken meanwhile, a caller loads alone.
 const JOINS: usize = 3;
 
-/// A value on its way to the caller, and where it came from.
-pub(super) type Found<T> = (Held<T>, Outcome);
 /// What was loaded, and when the database was asked for it, by the instance's clock.
 pub(super) type Asked<T> = (Loaded<T>, Duration);
-/// Why a tier can't answer.
-pub(super) type Missed = Outcome;
 
 impl Cache {
     /// The value if a tier holds it and may serve it; never loads.

@@ -7,11 +7,10 @@ use super::{
     fence::Era,
     guard::{L2Failure, LEASE},
     key::Key,
-    l1::Held,
+    l1::{Found, Held, Missed},
     l2::{Fetch, Fetched, Fill},
     outcome::Outcome,
     policy::Cacheable,
-    read::{Found, Missed},
 };
 
 /// Pause before an instance asks again whether the holder of a lease is done: from half of this to all of it, at random.

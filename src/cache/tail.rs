@@ -107,6 +107,7 @@ impl Tail {
             if self.clock.now() >= housekeeping {
                 self.fence.sweep(sent, look.statement);
                 looker.mark_horizon().await?;
+                looker.remove_quiet().await?;
                 housekeeping = self.clock.now() + HOUSEKEEPING;
             }
             // A hint shortens the pause, but not to nothing: whoever floods hints must not flood the database.
