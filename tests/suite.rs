@@ -6,4 +6,6 @@
 mod api;
 mod cache;
 mod contract;
+#[path = "consistency/model/mod.rs"]
+mod model;
 mod support;

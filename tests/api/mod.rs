@@ -12,6 +12,7 @@ mod instances;
 mod limits;
 mod lists;
 mod management;
+mod moments;
 mod orders;
 mod outside_writers;
 mod products;
