@@ -80,10 +80,10 @@ impl Instance {
         ]
     }
 
-    /// Starts a life; does not wait until it is ready.
+    /// Starts a life, unless one goes on; does not wait until it is ready.
     pub async fn start(&self) {
         let mut process = self.process.lock().await;
-        if process.is_none() {
+        if process.as_mut().is_none_or(Process::has_ended) {
             self.lives.fetch_add(1, Ordering::AcqRel);
             let args = ["serve".to_owned()];
             *process = Some(Process::start(&self.program, &args, &self.settings(), &self.log, None));
@@ -123,10 +123,12 @@ impl Instance {
         self.start().await;
     }
 
-    /// Waits until it wants requests.
+    /// Waits until it wants requests. One that gives up, because Postgres went away while it started, is started again, as any
+    /// supervisor would.
     pub async fn ready(&self, http: &reqwest::Client) {
         let url = format!("http://127.0.0.1:{}/readyz", self.port);
         let asked = || async {
+            self.start().await;
             let answer = http.get(&url).timeout(millis(500)).send().await.ok()?;
             answer.status().is_success().then_some(())
         };

@@ -189,6 +189,9 @@ async fn play(args: &Args, seed: u64, arena: &Arc<Arena>, world: World) -> Resul
     for instance in arena.fleet.iter() {
         instance.heal().await;
     }
+    for instance in arena.fleet.iter() {
+        instance.ready(&arena.http).await;
+    }
     let healed = clock.now();
     println!("{}  healed", pace::seconds(healed));
     pause(millis(RECOVERY_MS)).await;

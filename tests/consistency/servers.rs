@@ -64,7 +64,7 @@ impl Process {
         let _ = Command::new("kill").args([format!("-{name}"), self.pid.to_string()]).stderr(Stdio::null()).status();
     }
 
-    fn has_ended(&mut self) -> bool {
+    pub fn has_ended(&mut self) -> bool {
         self.guard.try_wait().is_ok_and(|status| status.is_some())
     }
 
