@@ -25,13 +25,17 @@ pub async fn serving_pool(config: &Config) -> Result<PgPool, StartError> {
         ("statement_timeout", milliseconds.as_str()),
         ("lock_timeout", milliseconds.as_str()),
         ("idle_in_transaction_session_timeout", milliseconds.as_str()),
+        NAMES_CHANGES,
     ]);
     pool(config, options, (limit / 4).clamp(Duration::from_millis(100), Duration::from_secs(3))).await
 }
 
+/// The service's own statements name what they change; the triggers of migration 0005 do it for everybody else's.
+const NAMES_CHANGES: (&str, &str) = ("aside.names_changes", "on");
+
 /// A pool for work that may take as long as it takes: seeding.
 pub async fn patient_pool(config: &Config) -> Result<PgPool, StartError> {
-    pool(config, options(config)?, Duration::from_secs(30)).await
+    pool(config, options(config)?.options([NAMES_CHANGES]), Duration::from_secs(30)).await
 }
 
 /// Brings the schema up to date. Any number of instances may do so at once: a lock in Postgres lets one work and the others

@@ -4,8 +4,8 @@
 use std::{collections::HashMap, future::Future, hash::Hash};
 
 use super::{
-    Cache, LoadAborted, Read, Reuse, entry::Loaded, fence::Era, key::Key, outcome::Outcome, policy::Cacheable,
-    read::Found, shared::Filling,
+    Cache, LoadAborted, Read, Reuse, entry::Loaded, fence::Era, key::Key, l1::Found, outcome::Outcome,
+    policy::Cacheable, shared::Filling,
 };
 
 impl Cache {

@@ -13,8 +13,9 @@ use tokio::sync::Notify;
 
 use super::{
     clock::Clock,
-    entry::{DbTime, Label},
+    entry::{DbTime, Entry, Label},
     floors::Floors,
+    key::Name,
 };
 
 /// How long floors outlive the oldest entry that may be served: covers the database's clock stepping back.
@@ -37,7 +38,7 @@ pub(super) struct Era {
     /// Counts the eras this instance has seen; 0 before the first.
     pub(super) number: u64,
     /// Identity of the ledger and timeline of the server: part of every key in L2.
-    pub(super) name: String,
+    pub(super) name: Arc<str>,
 }
 
 /// What one instance knows. Filled by the tail and by the instance's own writes.
@@ -69,7 +70,7 @@ impl Fence {
             offset: AtomicI64::new(0),
             floors: Floors::new(MAX_FLOORS),
             era_number: AtomicU64::new(0),
-            era: RwLock::new(Arc::new(Era { number: 0, name: String::new() })),
+            era: RwLock::new(Arc::new(Era { number: 0, name: "".into() })),
             looked: Notify::new(),
             statement: AtomicI64::new(i64::MIN),
             hurry: Notify::new(),
@@ -78,16 +79,23 @@ impl Fence {
 
     /// The serve rule: a cached answer may be served only if (a) the ledger was looked at less than D ago, (b) the answer is of
     /// this era and none of its numbers is below the floor of its name, (c) it was read less than its maximal age ago.
-    pub(super) fn judge(&self, labels: &[Label], loaded_at: DbTime, era: u64, max_age: Duration) -> Verdict {
+    pub(super) fn judge<T>(&self, key: &Name, entry: &Entry<T>, era: u64, max_age: Duration) -> Verdict {
         if !self.trusted() {
             Verdict::Untrusted
-        } else if era != self.era_number.load(Ordering::Acquire) || !self.floors.permit(labels, loaded_at) {
+        } else if era != self.era_number.load(Ordering::Acquire)
+            || !self.floors.permit(key, &entry.labels, entry.loaded_at)
+        {
             Verdict::Fenced
-        } else if self.age(loaded_at) >= max_age {
+        } else if self.age(entry.loaded_at) >= max_age {
             Verdict::Expired
         } else {
             Verdict::Serve
         }
+    }
+
+    /// D.
+    pub(super) fn trust(&self) -> Duration {
+        self.trust
     }
 
     /// Whether the last look at the ledger still proves anything.
@@ -132,9 +140,10 @@ impl Fence {
         loaded_at.age_at(self.db_now())
     }
 
-    /// Takes note of changes: before the reply to a write, and when the tail reports them.
-    pub(super) fn raise(&self, labels: &[Label]) {
-        self.floors.raise(labels, self.clock.now());
+    /// Takes note of changes: before the reply to a write, and when the tail reports them. `after` is a moment of the database
+    /// after they were committed.
+    pub(super) fn raise(&self, changes: &[Label], after: DbTime) {
+        self.floors.raise(changes, after, self.clock.now());
     }
 
     /// Takes note of an answered look. `sent` is the moment before the statement was sent: the time of arrival would let a
@@ -162,7 +171,7 @@ impl Fence {
     }
 
     /// Begins an era: floors for everything that changed since `accept_from` are already raised.
-    pub(super) fn begin_era(&self, name: String, accept_from: DbTime) {
+    pub(super) fn begin_era(&self, name: Arc<str>, accept_from: DbTime) {
         let mut era = self.era.write().unwrap_or_else(PoisonError::into_inner);
         let number = era.number + 1;
         *era = Arc::new(Era { number, name });

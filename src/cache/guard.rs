@@ -49,6 +49,11 @@ impl GuardedL2 {
         self.guarded(self.backend.invalidate(keys)).await
     }
 
+    /// Whether L2 answers.
+    pub(super) async fn ping(&self) -> Result<(), L2Failure> {
+        self.guarded(self.backend.ping()).await
+    }
+
     /// Tells the other instances to look at the ledger at once.
     pub(super) async fn hint(&self, channel: &str) -> Result<(), L2Failure> {
         self.guarded(self.backend.hint(channel)).await

@@ -47,6 +47,27 @@ impl Name {
         Self(join(pattern, Some(tenant), segments))
     }
 
+    /// Stands for everything whose name begins with these segments, the name without further ones included:
+    /// `["product"]` for all products, `["order", "demo"]` for the orders of a tenant, `[]` for all there is.
+    pub fn everything(segments: &[&dyn fmt::Display]) -> Self {
+        match segments {
+            [] => Self("*".into()),
+            [first, rest @ ..] => Self(format!("{}:*", join(&first.to_string(), None, rest)).into()),
+        }
+    }
+
+    /// The beginning of the names that this one stands for; `None` for a name of one thing.
+    pub(super) fn wildcard(&self) -> Option<&str> {
+        let base = self.0.strip_suffix('*')?;
+        Some(base.strip_suffix(':').unwrap_or(base))
+    }
+
+    /// Whether the name is `base` or begins with its segments.
+    pub(super) fn is_within(&self, base: &str) -> bool {
+        let rest = self.0.strip_prefix(base);
+        base.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+    }
+
     /// Takes a name as the ledger stores it.
     pub fn from_ledger(text: &str) -> Self {
         Self(text.into())
@@ -163,6 +184,18 @@ mod tests {
             };
             prop_assert_eq!(a == b, name(&a) == name(&b));
         }
+    }
+
+    #[test]
+    fn a_wildcard_covers_whole_segments_only() {
+        let covers = |wildcard: Name, name: &str| Name::from_ledger(name).is_within(wildcard.wildcard().unwrap());
+        let tenant = Name::everything(&[&"order", &"demo"]);
+        assert_eq!(tenant.as_str(), "order:demo:*");
+        assert!(covers(tenant.clone(), "order:demo:7") && !covers(tenant.clone(), "order:demo2:7"));
+        assert!(!covers(tenant, "order-list:demo:7"));
+        assert!(covers(Name::everything(&[&"product-list"]), "product-list"));
+        assert!(covers(Name::everything(&[]), "anything"));
+        assert_eq!(Name::shared("product", &[&"*"]).wildcard(), None, "an id can't be a wildcard: it is escaped");
     }
 
     #[test]

@@ -12,6 +12,7 @@ use moka::{Expiry, sync::Cache as Moka};
 use super::{
     entry::Entry,
     key::{Key, Name},
+    outcome::Outcome,
 };
 
 /// Bytes that an entry takes beyond its key and its value: the map's own nodes and the entry's fields.
@@ -31,6 +32,11 @@ impl<T> Clone for Held<T> {
         Self { entry: Arc::clone(&self.entry), era: self.era, fresh_until: self.fresh_until }
     }
 }
+
+/// An entry on its way to the caller, and where it came from.
+pub(super) type Found<T> = (Held<T>, Outcome);
+/// Why a tier can't answer.
+pub(super) type Missed = Outcome;
 
 #[derive(Clone)]
 struct Slot {

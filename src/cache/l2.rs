@@ -86,6 +86,9 @@ pub trait L2: Send + Sync + 'static {
     /// Invalidates each key; one that isn't there is no error, and isn't made.
     async fn invalidate(&self, keys: &[Invalidation]) -> Result<(), L2Error>;
 
+    /// Whether the store answers.
+    async fn ping(&self) -> Result<(), L2Error>;
+
     /// Tells whoever listens on `channel` that something changed. A hint carries nothing and proves nothing: it makes an instance
     /// look at the ledger at once instead of a moment later, so it may be lost, repeated or forged. A backend that has no way
     /// to tell leaves it at that.

@@ -130,6 +130,23 @@ impl Looker {
         .await?;
         Ok(())
     }
+
+    /// Removes some rows of names that have been quiet for longer than any entry or floor lives: without a row a name's number is
+    /// 0, and by then nothing remembers a higher one. Numbers come from one sequence, so the next change is above all of them.
+    pub(super) async fn remove_quiet(&mut self) -> Result<(), sqlx::Error> {
+        sqlx::query(
+            "delete from cache_ledger where ctid = any (array(
+                 select ctid from cache_ledger
+                 where xid < (select pg_snapshot_xmin(snap) from cache_horizon
+                              where taken_at < clock_timestamp() - $1 * interval '1 second'
+                              order by taken_at desc limit 1)
+                 order by xid limit 1000 for update skip locked))",
+        )
+        .bind(Fence::memory().as_secs_f64())
+        .execute(&mut self.0)
+        .await?;
+        Ok(())
+    }
 }
 
 fn label(row: &sqlx::postgres::PgRow) -> Result<Label, sqlx::Error> {

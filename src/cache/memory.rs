@@ -98,7 +98,9 @@ impl MemoryL2 {
     fn invalidate_one(&self, change: &Invalidation) {
         let (now, mut slots) = (self.clock.now(), self.lock());
         slots.retain(|_, slot| slot.expires > now);
-        if let Some(slot) = slots.get_mut(&change.key) {
+        // As in Redis: where there is neither a value nor a lease there is nothing to protect.
+        let protects = |slot: &&mut Slot| slot.value.is_some() || slot.lease.is_some();
+        if let Some(slot) = slots.get_mut(&change.key).filter(protects) {
             slot.floor = slot.floor.max(change.order);
             slot.value.take_if(|(order, _)| *order < slot.floor);
         }
@@ -117,6 +119,10 @@ impl L2 for MemoryL2 {
 
     async fn invalidate(&self, keys: &[Invalidation]) -> Result<(), L2Error> {
         keys.iter().for_each(|change| self.invalidate_one(change));
+        Ok(())
+    }
+
+    async fn ping(&self) -> Result<(), L2Error> {
         Ok(())
     }
 

@@ -164,6 +164,8 @@ pub struct Read<T> {
     pub age: Duration,
     /// For how long L1 may go on serving this entry.
     pub fresh_for: Duration,
+    /// Stands for this answer: a read that brings it is never answered older, on whatever instance.
+    pub token: Option<ConsistencyToken>,
 }
 
 /// A load ended without a result: it panicked, or what it brought can't be encoded. Everyone who waited gets this.
@@ -229,6 +231,14 @@ impl Cache {
     /// Whether there is an L2, and if so the state of its breaker.
     pub fn l2_breaker(&self) -> Option<BreakerState> {
         self.inner.l2.as_ref().map(|l2| l2.breaker())
+    }
+
+    /// Whether L2 answers now; `None` without one.
+    pub async fn ping_l2(&self) -> Option<bool> {
+        match &self.inner.l2 {
+            Some(l2) => Some(l2.ping().await.is_ok()),
+            None => None,
+        }
     }
 
     /// The policies of all cached types.

@@ -9,7 +9,7 @@ use super::{
     fence::{Era, Verdict},
     flight::Landed,
     key::Key,
-    l1::Held,
+    l1::{Found, Held, Missed},
     outcome::Outcome,
     policy::Cacheable,
     shared::Filling,
@@ -20,12 +20,8 @@ pub(super) const TRUST_WAIT: Duration = Duration::from_millis(100);
 /// After joining this many loads whose results a write had overtaken meanwhile, a caller loads alone.
 const JOINS: usize = 3;
 
-/// A value on its way to the caller, and where it came from.
-pub(super) type Found<T> = (Held<T>, Outcome);
 /// What was loaded, and when the database was asked for it, by the instance's clock.
 pub(super) type Asked<T> = (Loaded<T>, Duration);
-/// Why a tier can't answer.
-pub(super) type Missed = Outcome;
 
 impl Cache {
     /// The value if a tier holds it and may serve it; never loads.
@@ -87,7 +83,7 @@ impl Cache {
                 Landed::Joined(landed, unused) => {
                     let (held, _) = landed.unwrap_or(Err(LoadAborted.into()))?;
                     // The load may have begun before a write that was acknowledged before this request came.
-                    if self.judge(&held) == Verdict::Serve {
+                    if self.judge(key, &held) == Verdict::Serve {
                         return Ok((held, Outcome::Collapsed));
                     }
                     load = unused;
@@ -143,7 +139,7 @@ impl Cache {
     pub(super) async fn l1_answer<T: Cacheable>(&self, key: &Key<T>) -> Result<Held<T>, Missed> {
         self.inner.fence.wait_for(DbTime(i64::MIN), TRUST_WAIT).await;
         let held = self.inner.l1.get(key).ok_or(Outcome::LoadedCold)?;
-        match self.judge(&held) {
+        match self.judge(key, &held) {
             Verdict::Serve if self.inner.clock.now() >= held.fresh_until => Err(Outcome::LoadedExpired),
             verdict => verdict.admit(Held::clone(&held)),
         }
@@ -187,10 +183,9 @@ impl Cache {
     }
 
     /// The serve rule for an entry of type `T`.
-    pub(super) fn judge<T: Cacheable>(&self, held: &Held<T>) -> Verdict {
-        let Entry { value, labels, loaded_at, .. } = &*held.entry;
-        let max_age = T::POLICY.max_age(value.is_none());
-        self.inner.fence.judge(labels, *loaded_at, held.era, max_age)
+    pub(super) fn judge<T: Cacheable>(&self, key: &Key<T>, held: &Held<T>) -> Verdict {
+        let max_age = T::POLICY.max_age(held.entry.value.is_none());
+        self.inner.fence.judge(key.name(), &held.entry, held.era, max_age)
     }
 
     pub(super) fn count<T: Cacheable>(&self, outcome: Outcome, begun: Duration) {
@@ -200,7 +195,8 @@ impl Cache {
 
     pub(super) fn answer<T>(&self, (held, outcome): Found<T>) -> Read<T> {
         let fresh_for = held.fresh_until.saturating_sub(self.inner.clock.now());
-        Read { age: self.inner.fence.age(held.entry.loaded_at), entry: held.entry, outcome, fresh_for }
+        let Entry { loaded_at, read_by, .. } = *held.entry;
+        Read { age: self.inner.fence.age(loaded_at), token: self.token(read_by), entry: held.entry, outcome, fresh_for }
     }
 }
 

@@ -146,6 +146,11 @@ impl L2 for RedisL2 {
         self.run::<Vec<i64>>(&self.0.invalidate, &pipeline).await.map(|_| ())
     }
 
+    async fn ping(&self) -> Result<(), L2Error> {
+        let mut connection = self.connection().await?;
+        self.checked(redis::cmd("PING").exec_async(&mut connection).await)
+    }
+
     async fn hint(&self, channel: &str) -> Result<(), L2Error> {
         let mut connection = self.connection().await?;
         self.checked(redis::cmd("PUBLISH").arg(channel).arg("").exec_async(&mut connection).await)

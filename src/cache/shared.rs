@@ -7,11 +7,10 @@ use super::{
     fence::Era,
     guard::{L2Failure, LEASE},
     key::Key,
-    l1::Held,
+    l1::{Found, Held, Missed},
     l2::{Fetch, Fetched, Fill},
     outcome::Outcome,
     policy::Cacheable,
-    read::{Found, Missed},
 };
 
 /// Pause before an instance asks again whether the holder of a lease is done: from half of this to all of it, at random.
@@ -125,7 +124,7 @@ impl Cache {
             Outcome::LoadedUnreadable
         })?;
         let held = self.hold(Arc::new(entry), era);
-        let held = self.judge(&held).admit(held)?;
+        let held = self.judge(key, &held).admit(held)?;
         self.put_l1(key, &held);
         Ok((held, Outcome::L2Hit))
     }

@@ -8,6 +8,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     clock::Clock,
+    entry::DbTime,
     fence::Fence,
     l1::L1,
     ledger::{Look, Looker},
@@ -90,7 +91,7 @@ impl Tail {
                         return Err(Interrupted::AnotherEra);
                     }
                     position.snapshot.clone_from(&look.snapshot);
-                    self.fence.raise(&look.changes);
+                    self.fence.raise(&look.changes, self.arrived(sent, &look));
                     self.fence.looked(sent, look.statement);
                     look
                 }
@@ -106,6 +107,7 @@ impl Tail {
             if self.clock.now() >= housekeeping {
                 self.fence.sweep(sent, look.statement);
                 looker.mark_horizon().await?;
+                looker.remove_quiet().await?;
                 housekeeping = self.clock.now() + HOUSEKEEPING;
             }
             // A hint shortens the pause, but not to nothing: whoever floods hints must not flood the database.
@@ -122,18 +124,24 @@ impl Tail {
         // Without a horizon the first look only has to bring a snapshot: nothing read before the second look is accepted.
         let since = horizon.as_ref().map_or(FAR_FUTURE, |(snapshot, _)| snapshot);
         let first = self.look(looker, since).await?;
+        let sent = self.clock.now();
         let second = self.look(looker, &first.snapshot).await?;
         if first.era != second.era {
             return Err(Interrupted::AnotherEra);
         }
-        self.fence.raise(&first.changes);
-        self.fence.raise(&second.changes);
+        self.fence.raise(&first.changes, self.arrived(sent, &second));
+        self.fence.raise(&second.changes, self.arrived(sent, &second));
         // An entry read after the second look reached the database has a snapshot after the first one: what it misses, this
         // look or a later one reports.
         let accept_from = horizon.map_or(second.statement, |(_, taken_at)| taken_at);
-        self.fence.begin_era(second.era.clone(), accept_from);
+        self.fence.begin_era(second.era.as_str().into(), accept_from);
         let position = Position { era: second.era.clone(), snapshot: second.snapshot.clone() };
         Ok((position, second))
+    }
+
+    /// A moment of the database that is not before the snapshot of a look that has just been answered.
+    fn arrived(&self, sent: Duration, look: &Look) -> DbTime {
+        look.statement.after(self.clock.now().saturating_sub(sent))
     }
 
     async fn look(&self, looker: &mut Looker, since: &str) -> Result<Look, Interrupted> {

@@ -5,7 +5,7 @@
 //! One moment covers all names, so a token is as short for a list as for one value, and what a client has read or written of one
 //! thing also holds for every other. Not a secret and not a proof: a forged token costs a load and reveals nothing.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use super::{Cache, entry::DbTime, read::TRUST_WAIT};
 
@@ -13,9 +13,9 @@ use super::{Cache, entry::DbTime, read::TRUST_WAIT};
 const AHEAD: Duration = Duration::from_secs(1);
 
 /// A moment in one life of the database.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConsistencyToken {
-    era: String,
+    era: Arc<str>,
     moment: DbTime,
 }
 
@@ -23,12 +23,18 @@ impl Cache {
     /// The token of an answer that was read by `moment`; `None` before the ledger was first looked at.
     pub fn token(&self, moment: DbTime) -> Option<ConsistencyToken> {
         let era = self.inner.fence.era();
-        (era.number > 0).then(|| ConsistencyToken { era: era.name.clone(), moment })
+        (era.number > 0).then(|| ConsistencyToken { era: Arc::clone(&era.name), moment })
     }
 
     /// The token of everything that this instance has acknowledged so far.
     pub fn token_now(&self) -> Option<ConsistencyToken> {
         self.token(self.inner.fence.db_now())
+    }
+
+    /// Waits until no instance serves anything older than what this instance has acknowledged so far: after D, every other
+    /// instance has looked at the ledger since, or doesn't use its tiers. D must be the same in the whole fleet.
+    pub async fn await_fleet(&self) {
+        tokio::time::sleep(self.inner.fence.trust()).await;
     }
 
     /// Waits until the floors cover everything the token stands for; `false`: they don't in time, so the tiers may not be used.
@@ -55,7 +61,7 @@ impl FromStr for ConsistencyToken {
         if !plain(era, 12) || !plain(moment, 19) {
             return Err(());
         }
-        Ok(Self { era: era.to_owned(), moment: DbTime(moment.parse().map_err(|_| ())?) })
+        Ok(Self { era: era.into(), moment: DbTime(moment.parse().map_err(|_| ())?) })
     }
 }
 

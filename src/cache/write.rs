@@ -27,7 +27,8 @@ impl Cache {
         Ok(Write { cache: self.clone(), transaction, touched: BTreeSet::new() })
     }
 
-    /// Invalidates names of entities or tags that something outside of the service has changed.
+    /// Invalidates names of entities or tags, or all of a pattern ([`Name::everything`]), that something outside of the service
+    /// has changed. One row for each name, however much is cached under it.
     ///
     /// # Errors
     /// When the database can't be reached; then nothing is invalidated.
@@ -66,7 +67,7 @@ impl Write {
         // Last in the transaction: a name's row stays locked from here to the commit.
         let raised = ledger::bump(&mut self.transaction, &self.touched).await?;
         let committed = self.transaction.commit().await;
-        self.cache.inner.fence.raise(&raised);
+        self.cache.inner.fence.raise(&raised, self.cache.inner.fence.db_now());
         self.cache.forget(&raised);
         committed
     }

@@ -2,7 +2,7 @@
 //! can't keep, and every fault named by a JSON pointer.
 
 use serde::de::DeserializeOwned;
-use serde_json::{Value, error::Category};
+use serde_json::Value;
 use serde_path_to_error::Segment;
 
 use super::problem::{Kind, Problem};
@@ -15,17 +15,15 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(Problem::new(&Kind::MALFORMED_BODY, "The body is empty."));
     }
-    let whole: Value = serde_json::from_slice(bytes).map_err(|error| refusal(&error, String::new()))?;
+    let whole: Value = serde_json::from_slice(bytes)
+        .map_err(|error| Problem::new(&Kind::MALFORMED_BODY, format!("Not JSON: {error}.")))?;
     let mut faults = Vec::new();
     look_at_object(&whole, String::new(), &mut faults);
     if !faults.is_empty() {
         return Err(Problem::validation(faults));
     }
     let mut json = serde_json::Deserializer::from_slice(bytes);
-    serde_path_to_error::deserialize(&mut json).map_err(|error| {
-        let pointer = pointer(error.path());
-        refusal(error.inner(), pointer)
-    })
+    serde_path_to_error::deserialize(&mut json).map_err(|error| wrong_shape(error.inner(), pointer(error.path())))
 }
 
 /// Bodies are objects, and lists in them are lists of objects. Derived `Deserialize` would also take an array with the fields
@@ -57,22 +55,20 @@ fn look_at_field(value: &Value, pointer: String, faults: &mut Vec<(String, Strin
     }
 }
 
-fn refusal(error: &serde_json::Error, pointer: String) -> Problem {
+/// The second reading knows that the body is JSON, so whatever it finds is a wrong shape, also what serde calls wrong syntax (a
+/// number where one of several words is due).
+fn wrong_shape(error: &serde_json::Error, pointer: String) -> Problem {
     let message = error.to_string();
-    match error.classify() {
-        Category::Data => {
-            let rule = message.rsplit_once(" at line ").map_or(message.as_str(), |(rule, _)| rule);
-            // A missing field is reported at its parent.
-            let missing = rule.strip_prefix("missing field `").and_then(|rest| rest.strip_suffix('`'));
-            if let Some(name) = missing {
-                return Problem::validation([(format!("{pointer}/{name}"), "must be given".into())]);
-            }
-            Problem::validation([(pointer, in_words_of_json(rule))])
-        }
-        Category::Syntax | Category::Eof | Category::Io => {
-            Problem::new(&Kind::MALFORMED_BODY, format!("Not JSON: {message}."))
-        }
-    }
+    let rule = message.rsplit_once(" at line ").map_or(message.as_str(), |(rule, _)| rule);
+    // A field that is missing or repeated is reported at its parent.
+    let named = |what: &str| rule.strip_prefix(what).and_then(|rest| rest.strip_suffix('`'));
+    let (pointer, rule) = match (named("missing field `"), named("duplicate field `")) {
+        (Some(name), _) => (format!("{pointer}/{name}"), "must be given".into()),
+        (_, Some(name)) => (format!("{pointer}/{name}"), "must be given once".into()),
+        _ if rule == "expected value" => (pointer, "must be a string".into()),
+        _ => (pointer, in_words_of_json(rule)),
+    };
+    Problem::validation([(pointer, rule)])
 }
 
 /// Names types as a client knows them.
@@ -147,7 +143,7 @@ mod tests {
             (b"{}", 422, "\"pointer\":\"/customer\""),
             (b"{\"customer\":\"1\",\"items\":[]}", 422, "\"pointer\":\"/customer\""),
             (b"{\"customer\":99999999999999999999,\"items\":[]}", 422, "\"pointer\":\"/customer\""),
-            (b"{\"customer\":1,\"customer\":2,\"items\":[]}", 422, "duplicate field `customer`"),
+            (b"{\"customer\":1,\"customer\":2,\"items\":[]}", 422, "\"pointer\":\"/customer\""),
             (b"{\"customer\":1,\"items\":{}}", 422, "\"pointer\":\"/items\""),
             (b"{\"customer\":1,\"items\":[{\"quantity\":1},[2]]}", 422, "\"pointer\":\"/items/1\""),
             (b"{\"customer\":1,\"items\":[{\"quantity\":2147483648}]}", 422, "\"pointer\":\"/items/0/quantity\""),

@@ -15,9 +15,10 @@ use serde::Serialize;
 
 use super::{
     conditional::{Conditions, EntityTag, Verdict},
+    consistency::{self, CONSISTENCY_TOKEN},
     problem::{Kind, Problem},
 };
-use crate::cache::{self, Outcome, Read};
+use crate::cache::{self, ConsistencyToken, Outcome, Read};
 
 /// What caches between here and the user may do with a kind of answer.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +47,7 @@ pub struct Answer {
     pub age: Duration,
     pub fresh_for: Duration,
     pub outcome: Outcome,
+    pub token: Option<ConsistencyToken>,
 }
 
 impl Answer {
@@ -61,6 +63,7 @@ impl Answer {
             age: read.age,
             fresh_for: read.fresh_for,
             outcome: read.outcome,
+            token: read.token.clone(),
         })
     }
 
@@ -86,6 +89,9 @@ impl Answer {
         }
         if let Some(status) = cache_status(self.outcome, self.fresh_for, l2) {
             headers.insert(CACHE_STATUS, status);
+        }
+        if let Some(token) = self.token.as_ref().and_then(consistency::header_of) {
+            headers.insert(CONSISTENCY_TOKEN, token);
         }
         response.extensions_mut().insert(self.outcome);
         Ok(response)
@@ -194,6 +200,7 @@ mod tests {
             age: Duration::from_millis(1_999),
             fresh_for: Duration::from_secs(9),
             outcome: Outcome::L1Hit,
+            token: "0a1b2c-17".parse().ok(),
         };
         let names = |response: &Response| {
             let mut names: Vec<_> = response.headers().keys().map(|name| name.as_str().to_owned()).collect();
@@ -207,7 +214,7 @@ mod tests {
             assert_eq!(full.status(), 200);
             assert_eq!(not_modified.status(), 304);
             assert_eq!(names(&full), names(&not_modified));
-            for name in ["etag", "age", "cache-control", "cache-status"] {
+            for name in ["etag", "age", "cache-control", "cache-status", "consistency-token"] {
                 assert_eq!(full.headers().get(name), not_modified.headers().get(name), "{name}");
             }
             assert_eq!(full.headers()["age"], "1");

@@ -15,7 +15,7 @@ use axum::{
 };
 
 use super::{
-    WebState,
+    WebState, consistency,
     problem::{Kind, Problem},
 };
 use crate::cache::Reuse;
@@ -37,15 +37,24 @@ impl ReadMode {
 }
 
 impl FromRequestParts<WebState> for ReadMode {
-    type Rejection = std::convert::Infallible;
+    type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Self::Rejection> {
-        Ok(match wish(&parts.headers) {
+    async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Problem> {
+        let mode = match wish(&parts.headers) {
             Self::Load(Reuse::Refresh | Reuse::NoStore) if !state.reloads.grant(Instant::now()) => {
                 Self::Load(Reuse::Allowed)
             }
             mode => mode,
-        })
+        };
+        // A token is a promise, so what it needs is not counted against the budget of wishes.
+        match consistency::token(&parts.headers)? {
+            Some(token) if !state.services.cache.catch_up(&token).await => match mode {
+                Self::Load(Reuse::Allowed) => Ok(Self::Load(Reuse::Refresh)),
+                Self::Load(reuse) => Ok(Self::Load(reuse)),
+                Self::OnlyIfCached => Self::cached(None),
+            },
+            _ => Ok(mode),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::WebState;
-use crate::{cache::BreakerState, readiness::Phase};
+use crate::readiness::Phase;
 
 /// Time for the look at Postgres, of which most would be waiting for a connection.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -77,8 +77,8 @@ pub async fn livez() -> Response {
 pub async fn readyz(State(state): State<WebState>) -> Response {
     let services = &state.services;
     let look = sqlx::query("select 1").execute(&services.db);
-    let postgres = matches!(tokio::time::timeout(DEADLINE, look).await, Ok(Ok(_)));
-    let redis = services.cache.l2_breaker().map(|breaker| breaker == BreakerState::Closed);
+    let (postgres, redis) = tokio::join!(tokio::time::timeout(DEADLINE, look), services.cache.ping_l2());
+    let postgres = matches!(postgres, Ok(Ok(_)));
     let report = ReadyReport::new(state.readiness.phase(), postgres, redis);
     let status = if report.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, [(header::CACHE_CONTROL, "no-store")], Json(report)).into_response()

@@ -18,6 +18,7 @@ use tower_http::{
 
 use super::{
     ACCEPT_PATCH, HttpConfig,
+    consistency::CONSISTENCY_TOKEN,
     extract::PATCH_MEDIA_TYPES,
     idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED},
     observe::{REQUEST_ID, observe},
@@ -61,6 +62,8 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         header::CACHE_CONTROL,
         header::CONTENT_TYPE,
         IDEMPOTENCY_KEY,
+        CONSISTENCY_TOKEN,
+        HeaderName::from_static("prefer"),
         REQUEST_ID,
     ];
     let shown = [
@@ -70,6 +73,8 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         header::RETRY_AFTER,
         HeaderName::from_static("cache-status"),
         IDEMPOTENCY_REPLAYED,
+        CONSISTENCY_TOKEN,
+        HeaderName::from_static("preference-applied"),
         REQUEST_ID,
     ];
     Some(

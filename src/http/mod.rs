@@ -7,6 +7,7 @@
 mod body;
 mod caching;
 mod conditional;
+mod consistency;
 mod directives;
 mod docs;
 mod extract;
@@ -22,7 +23,7 @@ mod query;
 
 use std::{sync::Arc, time::Duration};
 
-use axum::http::HeaderName;
+use axum::{http::HeaderName, middleware::from_fn_with_state};
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -90,6 +91,7 @@ pub fn router(services: Services, limits: HttpConfig) -> (axum::Router, OpenApi)
         .merge(docs::routes(&api))
         .method_not_allowed_fallback(layers::method_not_allowed)
         .fallback(layers::no_such_route)
+        .layer(from_fn_with_state(Arc::clone(&state), consistency::acknowledge))
         .with_state(state);
     (layers::around(router, &limits), api)
 }

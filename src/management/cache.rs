@@ -29,33 +29,39 @@ pub async fn warm_cache(State(state): State<Management>) -> Response {
     Json(warming::warm(&state.products, state.warm_top).await).into_response()
 }
 
+/// What to invalidate: either names or a whole pattern.
 #[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Invalidation {
+#[serde(deny_unknown_fields, rename_all = "lowercase")]
+pub enum Invalidation {
     /// Entities (`product:42`) and tags (`order-list:demo:749`).
-    names: Vec<String>,
+    Names(Vec<String>),
+    /// A key pattern (`product`): everything cached under it, and every list that shows something of it.
+    Pattern(String),
 }
 
-/// Raises the numbers of names in the ledger: from the commit on, no instance serves what it cached under them.
+/// Raises numbers in the ledger: from the commit on, no instance serves what was cached under them.
 pub async fn invalidate_names(
     State(state): State<Management>,
     body: Result<Json<Invalidation>, JsonRejection>,
 ) -> Response {
+    let patterns: Vec<&str> = state.cache.policies().iter().map(|policy| policy.pattern).collect();
     let names = match body {
-        Ok(Json(invalidation)) => invalidation.names,
+        Ok(Json(invalidation)) => check(invalidation, &patterns),
         Err(rejection) => {
-            return problem(rejection.status(), r#"The body must be JSON such as {"names": ["product:42"]}."#);
+            let form = r#"The body must be JSON such as {"names": ["product:42"]} or {"pattern": "product"}."#;
+            return problem(rejection.status(), form);
         }
     };
-    let patterns: Vec<&str> = state.cache.policies().iter().map(|policy| policy.pattern).collect();
-    if let Err(rule) = check_names(&names, &patterns) {
-        return problem(StatusCode::UNPROCESSABLE_ENTITY, &rule);
-    }
-    match state.cache.invalidate(names.iter().map(|name| Name::from_ledger(name))).await {
+    let names = match names {
+        Ok(names) => names,
+        Err(rule) => return problem(StatusCode::UNPROCESSABLE_ENTITY, &rule),
+    };
+    let texts: Vec<String> = names.iter().map(Name::to_string).collect();
+    match state.cache.invalidate(names).await {
         Ok(()) => {
             // Names may hold the ids of persons, so only their number is logged.
-            tracing::info!(count = names.len(), "names invalidated by hand");
-            Json(json!({ "invalidated": names })).into_response()
+            tracing::info!(count = texts.len(), "names invalidated by hand");
+            Json(json!({ "invalidated": texts })).into_response()
         }
         Err(error) => {
             tracing::error!(%error, "names could not be invalidated by hand");
@@ -64,6 +70,19 @@ pub async fn invalidate_names(
                 "The ledger can't be written at the moment; nothing was invalidated.",
             )
         }
+    }
+}
+
+fn check(invalidation: Invalidation, patterns: &[&str]) -> Result<Vec<Name>, String> {
+    match invalidation {
+        Invalidation::Names(names) => {
+            check_names(&names, patterns)?;
+            Ok(names.iter().map(|name| Name::from_ledger(name)).collect())
+        }
+        Invalidation::Pattern(pattern) if patterns.contains(&pattern.as_str()) => {
+            Ok(vec![Name::everything(&[&pattern])])
+        }
+        Invalidation::Pattern(_) => Err(format!("pattern must be one of: {}.", patterns.join(", "))),
     }
 }
 

@@ -26,11 +26,20 @@ async fn without_postgres_an_instance_is_alive_but_not_ready(pool: PgPool) {
 }
 
 #[sqlx::test]
-async fn without_redis_an_instance_is_ready_and_says_degraded(pool: PgPool) {
+async fn without_redis_an_instance_is_ready_and_says_degraded_once_it_has_noticed(pool: PgPool) {
     let redis = RedisServer::absent();
     let app = TestApp::builder(pool).redis(&redis).build().await;
-    let ready = app.get("/readyz").await;
-    assert!(ready.expect(200).text.contains("degraded"), "{ready:#?}");
+    let mut unknown = 0;
+    eventually("degraded", || {
+        unknown += 1;
+        let (app, path) = (&app, format!("/products/{unknown}"));
+        async move {
+            app.get(&path).await.expect(404);
+            let ready = app.get("/readyz").await;
+            (ready.expect(200).at("/status") == "degraded").then_some(())
+        }
+    })
+    .await;
 }
 
 #[sqlx::test]

@@ -12,6 +12,8 @@ mod limits;
 mod lists;
 mod management;
 mod orders;
+mod outside_writers;
 mod products;
 mod redis_outage;
+mod rows;
 mod shutdown;

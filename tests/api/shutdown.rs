@@ -1,5 +1,7 @@
 //! Shutdown in its written order: not ready first, what is under way finishes, then the end.
 
+use std::time::Duration;
+
 use serde_json::json;
 use sqlx::PgPool;
 
@@ -7,7 +9,8 @@ use crate::support::{Gate, TestApp, database, eventually, order, product};
 
 #[sqlx::test]
 async fn a_draining_instance_finishes_what_is_under_way_and_then_ends(pool: PgPool) {
-    let mut app = TestApp::start(pool).await;
+    let drain = Duration::from_secs(2);
+    let mut app = TestApp::builder(pool).config(move |config| config.shutdown_drain = drain).build().await;
     let id = app.product(product().price(100)).await;
     let gate = Gate::row(&app.pool, "products", id).await;
     let change = async { app.patch_product(id, json!({ "price_cents": 250 })).await };

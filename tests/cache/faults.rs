@@ -74,6 +74,10 @@ impl L2 for Scripted {
         }
     }
 
+    async fn ping(&self) -> Result<(), L2Error> {
+        self.suffer().await.map(|_| ())
+    }
+
     async fn fill(&self, fills: &[Fill], token: &str) -> Result<Vec<Filled>, L2Error> {
         self.suffer().await?;
         self.memory.fill(fills, token).await

@@ -6,6 +6,7 @@ mod bench;
 mod faults;
 mod flights;
 mod freshness;
+mod hints;
 mod interleavings;
 mod leases;
 mod lifetimes;

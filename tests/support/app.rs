@@ -8,7 +8,7 @@ use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use tokio::{sync::SemaphorePermit, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{Proxy, builder::TestAppBuilder, redis_keys::RedisKeys};
+use super::{Proxy, builder::TestAppBuilder, eventually, redis_keys::RedisKeys};
 
 /// What must outlive the last instance: `#[sqlx::test]` waits for the pool's connections before it drops the database.
 pub(super) struct Held {
@@ -24,6 +24,7 @@ pub struct Instance {
     /// Where operators call.
     pub management: SocketAddr,
     pub(super) client: reqwest::Client,
+    pub(super) management_token: Option<String>,
     shutdown: CancellationToken,
     serving: JoinHandle<()>,
 }
@@ -31,6 +32,7 @@ pub struct Instance {
 impl Instance {
     /// Builds and serves an instance.
     pub(super) async fn start(config: Config, held: Arc<Held>) -> Self {
+        let management_token = config.management_token.clone();
         let app = App::build(config).await.unwrap_or_else(|error| panic!("the instance does not start: {error}"));
         let (address, management) = (app.addr(), app.management_addr());
         let shutdown = CancellationToken::new();
@@ -42,7 +44,18 @@ impl Instance {
         });
         // A proxy of the developer's machine must not stand between test and service.
         let client = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
-        Self { address, management, client, shutdown, serving }
+        let instance = Self { address, management, client, management_token, shutdown, serving };
+        instance.until_trusted().await;
+        instance
+    }
+
+    /// Returns when it is ready and may use its tiers: until its first look at the ledger every read is a load.
+    pub async fn until_trusted(&self) {
+        eventually("the instance is ready and follows the ledger", || async {
+            let ready = self.get("/readyz").await.status == 200;
+            (ready && self.metrics().await.sum("cache_trusted", &[]) == 1.0).then_some(())
+        })
+        .await;
     }
 
     /// Asks it to drain and end, as SIGTERM does, without waiting.

@@ -29,12 +29,15 @@ impl From<&RedisServer> for Redis {
     }
 }
 
+/// A change of the settings that every instance of the test starts with.
+type Change = Box<dyn Fn(&mut Config) + Send>;
+
 /// What to build.
 pub struct TestAppBuilder {
     pool: PgPool,
     instances: u32,
     redis: Redis,
-    settings: Vec<Box<dyn Fn(&mut Config) + Send>>,
+    settings: Vec<Change>,
 }
 
 impl TestAppBuilder {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 
 /// A digest of every table's contents, by table. Equal digests before and after mean that nothing was written.
 ///
@@ -32,12 +32,29 @@ pub async fn count(pool: &PgPool, table: &str) -> i64 {
 
 /// One integer from the database.
 pub async fn one(pool: &PgPool, sql: &str) -> i64 {
-    sqlx::query_scalar(sqlx::AssertSqlSafe(sql)).fetch_one(pool).await.unwrap_or_else(|error| panic!("{sql}: {error}"))
+    sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select ({sql})::bigint")))
+        .fetch_one(pool)
+        .await
+        .unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
 /// Changes the database behind the service's back: nothing is invalidated, so that only a cache can still show what was there.
 pub async fn sabotage(pool: &PgPool, sql: &str) {
-    let done =
-        sqlx::query(sqlx::AssertSqlSafe(sql)).execute(pool).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+    let mut transaction = pool.begin().await.expect("a transaction");
+    // What keeps the triggers for outside writers quiet: the service sets it because it names its changes itself.
+    let quiet = "set local aside.names_changes = 'on'";
+    sqlx::query(quiet).execute(&mut *transaction).await.expect("a setting");
+    change(&mut transaction, sql).await;
+    transaction.commit().await.expect("a commit");
+}
+
+/// Changes the database as any other program does: the triggers raise the numbers.
+pub async fn outside(pool: &PgPool, sql: &str) {
+    change(&mut pool.acquire().await.expect("a connection"), sql).await;
+}
+
+async fn change(connection: &mut PgConnection, sql: &str) {
+    let done = sqlx::query(sqlx::AssertSqlSafe(sql)).execute(connection).await;
+    let done = done.unwrap_or_else(|error| panic!("{sql}: {error}"));
     assert!(done.rows_affected() > 0, "{sql}: no row was there to change");
 }

@@ -107,7 +107,8 @@ impl Instance {
 
     /// One scrape of the metrics.
     pub async fn metrics(&self) -> Metrics {
-        Metrics::parse(&self.manage("/metrics").await.expect(200).text)
+        let bearer = format!("Bearer {}", self.management_token.as_deref().unwrap_or("none"));
+        Metrics::parse(&self.manage_with("/metrics", "authorization", &bearer).await.expect(200).text)
     }
 
     /// Follows `next_cursor` from `path` (which has a query) to the end and brings all ids.

@@ -78,6 +78,9 @@ pub struct ReadHeaders {
     /// second), `only-if-cached` answers from the tiers or with 504.
     #[param(rename = "Cache-Control")]
     cache_control: Option<String>,
+    /// `Consistency-Token` of an earlier answer, from whatever instance: this one will not be older.
+    #[param(rename = "Consistency-Token")]
+    consistency_token: Option<String>,
 }
 
 /// Headers of a change.
@@ -91,6 +94,9 @@ pub struct WriteHeaders {
     /// Entity tags of states that must not be changed.
     #[param(rename = "If-None-Match")]
     if_none_match: Option<String>,
+    /// `fleet-consistent`: the answer comes when no instance serves anything older any more, half a second later.
+    #[param(rename = "Prefer")]
+    prefer: Option<String>,
 }
 
 /// The answer to a read: 200 with its headers, or 304.
@@ -102,6 +108,10 @@ impl<T: ToSchema> IntoResponses for Cached<T> {
             response
                 .header("ETag", text("Strong entity tag, computed from the bytes of the body."))
                 .header("Age", number("Seconds since the database was read."))
+                .header(
+                    "Consistency-Token",
+                    text("Stands for this answer: send it with a later read, and that one will not be older."),
+                )
                 .header("Cache-Control", text("What caches on the way may do with the answer."))
                 .header(
                     "Cache-Status",
@@ -128,7 +138,12 @@ impl<T: ToSchema, const STATUS: u16> IntoResponses for Written<T, STATUS> {
             .description(if STATUS == 201 { "Created." } else { "Changed." })
             .content("application/json", ContentBuilder::new().schema(Some(Ref::from_schema_name(T::name()))).build())
             .header("ETag", text("Entity tag of the new state, for the next `If-Match`."))
-            .header("Content-Location", text("The resource whose state the body shows."));
+            .header("Content-Location", text("The resource whose state the body shows."))
+            .header(
+                "Consistency-Token",
+                text("Stands for this write: a read that brings it shows it, on whatever instance."),
+            )
+            .header("Preference-Applied", text("`fleet-consistent` when that was preferred and waited for."));
         if STATUS == 201 {
             response = response.header("Location", text("The new resource."));
         }

@@ -1,0 +1,91 @@
+//! What a client may ask for beyond the service's own promises: `Consistency-Token` (never answered older than an answer it has
+//! seen, on whatever instance) and `Prefer: fleet-consistent` on a write (acknowledged only when no instance serves anything
+//! older any more). The protocol behind both is the cache's.
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, Method},
+    middleware::Next,
+    response::Response,
+};
+
+use super::{WebState, problem::Problem};
+use crate::cache::ConsistencyToken;
+
+pub const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-token");
+const PREFER: HeaderName = HeaderName::from_static("prefer");
+const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
+const FLEET_CONSISTENT: &str = "fleet-consistent";
+
+/// The token that a request brings.
+pub fn token(headers: &HeaderMap) -> Result<Option<ConsistencyToken>, Problem> {
+    let mut values = headers.get_all(CONSISTENCY_TOKEN).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    let token = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|_| values.next().is_none());
+    let refused = || Problem::header("Consistency-Token", "must be one token, as an earlier answer gave it");
+    token.map(Some).ok_or_else(refused)
+}
+
+/// The header of an answer that was read at `token`.
+pub fn header_of(token: &ConsistencyToken) -> Option<HeaderValue> {
+    HeaderValue::try_from(token.to_string()).ok()
+}
+
+/// Adds the token to the answers of writes, after waiting for the fleet where the client prefers that.
+pub async fn acknowledge(State(state): State<WebState>, request: Request, next: Next) -> Response {
+    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+        return next.run(request).await;
+    }
+    let prefers_fleet = prefers_fleet(request.headers());
+    let mut response = next.run(request).await;
+    if !response.status().is_success() {
+        return response;
+    }
+    if prefers_fleet {
+        state.services.cache.await_fleet().await;
+        response.headers_mut().insert(PREFERENCE_APPLIED, HeaderValue::from_static(FLEET_CONSISTENT));
+    }
+    if let Some(token) = state.services.cache.token_now().as_ref().and_then(header_of) {
+        response.headers_mut().insert(CONSISTENCY_TOKEN, token);
+    }
+    response
+}
+
+/// Preferences are a list of tokens with optional values and parameters (RFC 7240); those that aren't known are ignored.
+fn prefers_fleet(headers: &HeaderMap) -> bool {
+    let lists = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
+    let mut names = lists.flat_map(|list| list.split(',')).filter_map(|one| one.split([';', '=']).next());
+    names.any(|name| name.trim().eq_ignore_ascii_case(FLEET_CONSISTENT))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(name: HeaderName, values: &[&'static str]) -> HeaderMap {
+        values.iter().map(|value| (name.clone(), HeaderValue::from_static(value))).collect()
+    }
+
+    #[test]
+    fn a_preference_is_found_among_others() {
+        for (values, expected) in [
+            (&["fleet-consistent"][..], true),
+            (&["respond-async, Fleet-Consistent; wait=1"], true),
+            (&["wait=10", "fleet-consistent"], true),
+            (&["not-fleet-consistent"], false),
+            (&["x=\"fleet-consistent\""], false),
+            (&[], false),
+        ] {
+            assert_eq!(prefers_fleet(&headers(PREFER, values)), expected, "{values:?}");
+        }
+    }
+
+    #[test]
+    fn one_token_is_taken_and_anything_else_refused() {
+        assert!(matches!(token(&headers(CONSISTENCY_TOKEN, &[])), Ok(None)));
+        assert!(matches!(token(&headers(CONSISTENCY_TOKEN, &["0a1b-17"])), Ok(Some(_))));
+        for wrong in [&["x"][..], &[""], &["a-1", "a-1"], &["a-1, a-2"], &["a--1"]] {
+            assert!(token(&headers(CONSISTENCY_TOKEN, wrong)).is_err(), "{wrong:?}");
+        }
+    }
+}

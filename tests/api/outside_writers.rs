@@ -1,0 +1,101 @@
+//! Writers outside of the service, such as psql or another program: what they change is named by triggers, and shows.
+
+use aside::cache::Name;
+use serde_json::json;
+use sqlx::PgPool;
+
+use crate::support::{Reply, TestApp, database, eventually, order, product};
+
+/// Changes the database from outside, then asks for `path` until the answer is as it should be.
+async fn shows(app: &TestApp, sql: &str, path: &str, right: impl Fn(&Reply) -> bool) {
+    app.get(path).await;
+    database::outside(&app.pool, sql).await;
+    eventually(&format!("{path} shows {sql}"), || async {
+        let reply = app.get(path).await;
+        right(&reply).then_some(())
+    })
+    .await;
+}
+
+#[sqlx::test]
+async fn a_changed_product_shows_alone_and_in_its_pages(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let id = app.product(product().price(100)).await;
+    let (single, page) = (format!("/products/{id}"), "/products?category=TROPICAL%20FRUIT");
+    app.get(page).await.expect(200);
+    let sql = format!("update products set price_cents = 7 where id = {id}");
+    shows(&app, &sql, &single, |reply| reply.int("/price_cents") == 7).await;
+    assert_eq!(app.get(page).await.int("/items/0/price_cents"), 7);
+}
+
+#[sqlx::test]
+async fn products_that_come_move_and_go_show_in_lists(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let id = app.product(product().category("APPLES & PEARS")).await;
+    let (old, new) = ("/products?category=APPLES%20%26%20PEARS", "/products?category=%C3%84PFEL");
+    assert_eq!((app.get(old).await.ids(), app.get(new).await.ids()), (vec![id], vec![]));
+    let moved = format!("update products set category = 'ÄPFEL' where id = {id}");
+    shows(&app, &moved, new, |reply| reply.ids() == [id]).await;
+    assert_eq!(app.get(old).await.ids(), [] as [i64; 0]);
+    let copied = format!(
+        "insert into products (name, department, brand, category, type, price_cents, currency, stock)
+         select name, department, brand, category, type, price_cents, currency, stock from products where id = {id}"
+    );
+    shows(&app, &copied, new, |reply| reply.ids().len() == 2).await;
+    shows(&app, &format!("delete from products where id = {id}"), new, |reply| reply.ids().len() == 1).await;
+    app.get_product(id).await.problem("not-found", 404);
+}
+
+#[sqlx::test]
+async fn changed_orders_and_lines_show(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let id = app.product(product()).await;
+    let number = app.order(order(749).item(id, 1)).await;
+    let (single, list) = (format!("/orders/{number}"), "/orders?customer_id=749");
+    app.get(list).await.expect(200);
+    let sql = format!("update orders set status = 'shipped' where id = {number}");
+    shows(&app, &sql, &single, |reply| reply.at("/status") == "shipped").await;
+    assert_eq!(app.get(list).await.at("/items/0/status"), json!("shipped"));
+    let sql = format!("update order_items set quantity = 3 where order_id = {number}");
+    shows(&app, &sql, &single, |reply| reply.int("/items/0/quantity") == 3).await;
+    assert_eq!(app.get(list).await.int("/items/0/items/0/quantity"), 3);
+}
+
+#[sqlx::test]
+async fn emptied_tables_show_as_empty(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let id = app.product(product()).await;
+    app.get_product(id).await.expect(200);
+    app.get("/products").await.expect(200);
+    sqlx::query("truncate products cascade").execute(&app.pool).await.expect("emptied");
+    eventually("the product is gone", || async { (app.get_product(id).await.status == 404).then_some(()) }).await;
+    assert_eq!(app.get("/products").await.ids(), [] as [i64; 0]);
+}
+
+#[sqlx::test]
+async fn counted_views_invalidate_nothing(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let id = app.product(product()).await;
+    let number = "select max(ver) from cache_ledger";
+    let before = database::one(&app.pool, number).await;
+    database::outside(&app.pool, &format!("update products set view_count = view_count + 5 where id = {id}")).await;
+    assert_eq!(database::one(&app.pool, number).await, before);
+}
+
+#[sqlx::test]
+async fn postgres_and_the_service_spell_names_alike(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let mut random = fastrand::Rng::with_seed(4_711);
+    let mut texts: Vec<String> = ["", "a", "A-Z_0.9", "a b", "a:b", "a%b", "ÄÖÜ", "\u{1F34C}", "%41", "*", "a/b\\c'\""]
+        .map(String::from)
+        .to_vec();
+    texts.extend((0..300).map(|_| (0..random.usize(0..12)).map(|_| random.char('\u{1}'..)).collect()));
+    for text in texts {
+        let spelt: String = sqlx::query_scalar("select 'tag:' || cache_segment($1)")
+            .bind(&text)
+            .fetch_one(&app.pool)
+            .await
+            .unwrap_or_else(|error| panic!("{text:?}: {error}"));
+        assert_eq!(spelt, Name::shared("tag", &[&text]).as_str(), "{text:?}");
+    }
+}

@@ -1,0 +1,105 @@
+//! The table of bad requests: what a row says, and how it is tried.
+
+use reqwest::Method;
+use serde_json::Value;
+use sqlx::PgPool;
+
+use crate::support::{Reply, TestApp, database, order, product};
+
+/// One bad request. In path and body `{product}` stands for a product of which 3 are left, `{order}` for a delivered order,
+/// `{pending}` for a pending one, `{product_cursor}` for a cursor of the list of products.
+pub struct Row {
+    what: &'static str,
+    method: Method,
+    path: String,
+    headers: Vec<(&'static str, String)>,
+    body: Option<String>,
+    problem: (&'static str, u16),
+    names: Option<&'static str>,
+}
+
+pub fn row(what: &'static str, method: Method, path: impl Into<String>, problem: (&'static str, u16)) -> Row {
+    Row { what, method, path: path.into(), headers: Vec::new(), body: None, problem, names: None }
+}
+
+impl Row {
+    pub fn json(mut self, body: &str) -> Self {
+        self.body = Some(body.into());
+        self.header("content-type", "application/json")
+    }
+
+    pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.retain(|(known, _)| *known != name);
+        self.headers.push((name, value.into()));
+        self
+    }
+
+    pub fn gets(mut self, problem: (&'static str, u16)) -> Self {
+        self.problem = problem;
+        self
+    }
+
+    pub fn names(mut self, place: &'static str) -> Self {
+        self.names = Some(place);
+        self
+    }
+}
+
+/// Sends each row and looks at the answer, then at the tables. All rows are tried before the test fails.
+pub async fn check(pool: PgPool, rows: Vec<Row>) {
+    let app = TestApp::start(pool).await;
+    let product_id = app.product(product().stock(11)).await;
+    app.product(product()).await;
+    let order_id = app.order(order(1).item(product_id, 7)).await;
+    for status in ["confirmed", "shipped", "delivered"] {
+        app.move_order(order_id, status).await.expect(200);
+    }
+    let pending_id = app.order(order(2).item(product_id, 1)).await;
+    let cursor = app.get("/products?limit=1").await.at("/next_cursor");
+    let fill = |text: &str| {
+        let text = text.replace("{product}", &product_id.to_string()).replace("{order}", &order_id.to_string());
+        let text = text.replace("{pending}", &pending_id.to_string());
+        text.replace("{product_cursor}", cursor.as_str().expect("a cursor"))
+    };
+    let before = database::digest(&app.pool).await;
+    let mut faults = Vec::new();
+    for row in rows {
+        let mut request = app.request(row.method.clone(), &fill(&row.path));
+        for (name, value) in &row.headers {
+            request = request.header(*name, value.as_bytes());
+        }
+        if let Some(body) = &row.body {
+            request = request.body(fill(body));
+        }
+        let reply = app.send(request).await;
+        if let Some(fault) = fault(&row, &reply) {
+            faults.push(format!("{}: {fault}\n  {} {}", row.what, reply.status, reply.text));
+        }
+        let after = database::digest(&app.pool).await;
+        assert_eq!(after, before, "{}: something was written", row.what);
+    }
+    assert!(faults.is_empty(), "{} rows are wrong:\n{}", faults.len(), faults.join("\n"));
+}
+
+/// What is wrong with the answer to a row.
+fn fault(row: &Row, reply: &Reply) -> Option<String> {
+    let (kind, status) = row.problem;
+    let body: Value = serde_json::from_str(&reply.text).unwrap_or_default();
+    let errors = body["errors"].as_array().cloned().unwrap_or_default();
+    let named = |place: &str| {
+        errors.iter().any(|e| ["pointer", "parameter", "header"].iter().any(|member| e[*member] == place))
+    };
+    if reply.status != status || body["status"] != status {
+        Some(format!("expected {status}"))
+    } else if reply.header("content-type").as_deref() != Some("application/problem+json") {
+        Some("no problem".into())
+    } else if body["type"] != format!("/problems/{kind}") {
+        Some(format!("expected the type {kind}"))
+    } else if row.names.is_some_and(|place| !named(place)) {
+        Some(format!("names {errors:?} and not {:?}", row.names))
+    } else if reply.header("cache-control").as_deref() != Some("no-store") {
+        Some("may be cached".into())
+    } else {
+        None
+    }
+}

@@ -1,0 +1,77 @@
+//! Two ways of hearing sooner of others' writes than the pause between two looks allows: hints, which may be lost, and tokens,
+//! which a client carries along.
+
+use std::time::{Duration, Instant};
+
+use aside::cache::ConsistencyToken;
+use sqlx::PgPool;
+
+use super::bench::{Backend, Bench, over_every_backend, over_every_l2, text};
+use crate::support::eventually;
+
+#[sqlx::test]
+async fn a_hint_makes_other_instances_look_at_once(pool: PgPool) {
+    over_every_l2(pool, async |bench: Bench| {
+        let pause = Duration::from_secs(3);
+        let writer = bench.cache().await;
+        let reader = bench.cache_with(|config| config.poll = pause).await;
+        let id = bench.fresh_id();
+        let begun = Instant::now();
+        // Each change comes just after a look, so that without hints each would be seen a whole pause later.
+        for round in 0..4 {
+            let now = format!("round {round}");
+            bench.write(&writer, id, &now).await;
+            eventually("the reader has heard", || async {
+                (text(&bench.read(&reader, id).await) == Some(now.as_str())).then_some(())
+            })
+            .await;
+        }
+        let took = begun.elapsed();
+        assert!(took < 2 * pause, "four changes took {took:?} to be heard of");
+    })
+    .await;
+}
+
+#[sqlx::test]
+async fn an_instance_that_caught_up_with_a_token_serves_nothing_older(pool: PgPool) {
+    over_every_backend(pool, async |bench: Bench| {
+        let (writer, reader, id) = (bench.cache().await, bench.cache().await, bench.fresh_id());
+        let mut caught_up = 0;
+        for round in 0..20 {
+            let now = format!("round {round}");
+            bench.read(&reader, id).await;
+            bench.write(&writer, id, &now).await;
+            let token = writer.token_now().expect("the ledger was looked at");
+            if reader.catch_up(&token).await {
+                caught_up += 1;
+                assert_eq!(text(&bench.read(&reader, id).await), Some(now.as_str()));
+            }
+        }
+        assert!(caught_up > 0, "it never caught up, so nothing was shown");
+    })
+    .await;
+}
+
+#[sqlx::test]
+async fn no_instance_catches_up_with_a_token_that_it_can_not_judge(pool: PgPool) {
+    let bench = Bench::new(&pool, Backend::None).await;
+    let cache = bench.cache().await;
+    let token = cache.token_now().expect("the ledger was looked at").to_string();
+    let (era, moment) = token.split_once('-').expect("an era and a moment");
+    let forged = [format!("{era}-{}", i64::MAX), format!("000000000000-{moment}")];
+    for text in forged {
+        let token: ConsistencyToken = text.parse().expect("well formed");
+        assert!(!cache.catch_up(&token).await, "{text}");
+    }
+}
+
+#[sqlx::test]
+async fn a_token_survives_being_written_down_and_nonsense_is_none(pool: PgPool) {
+    let bench = Bench::new(&pool, Backend::None).await;
+    let token = bench.cache().await.token_now().expect("the ledger was looked at");
+    assert_eq!(token.to_string().parse(), Ok(token));
+    for text in ["", "-", "a", "a-", "-1", "a-b", "a--1", "a-1-2", "a b-1", "a-99999999999999999999", "abcdefabcdefa-1"]
+    {
+        assert_eq!(text.parse::<ConsistencyToken>(), Err(()), "{text:?}");
+    }
+}
