@@ -47,7 +47,7 @@ async fn slow_writer(arena: &Arena, rng: &mut fastrand::Rng) -> String {
     let invoked = arena.clock.now();
     let write = async {
         let mut write = arena.db.begin().await?;
-        sqlx::query("select checker.raise_names('product:' || $1::bigint)").bind(id).execute(&mut *write).await?;
+        sqlx::query("select cache_raise(array['product:' || $1::bigint])").bind(id).execute(&mut *write).await?;
         sqlx::query(
             "update products set price_cents = price_cents % 1000 + 1, version = version + 1, updated_at = clock_timestamp()
              where id = $1",

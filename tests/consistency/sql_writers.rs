@@ -1,4 +1,4 @@
-//! Writers outside of the service: they change rows by SQL and raise the names themselves, in the same transaction.
+//! Writers outside of the service: they change rows by SQL, and the triggers of the ledger name what they change.
 
 use std::{sync::Arc, time::Duration};
 
@@ -46,7 +46,6 @@ impl SqlWriter {
         .bind(id)
         .execute(&mut *write)
         .await?;
-        sqlx::query("select checker.raise_names('product:' || $1::bigint)").bind(id).execute(&mut *write).await?;
         finish(write).await
     }
 
@@ -55,11 +54,10 @@ impl SqlWriter {
         let ids: Vec<i64> = self.world.hot.products.iter().map(|(id, _)| *id).collect();
         let mut write = self.db.begin().await?;
         sqlx::query(
-            "with found as (select id from products where id = any($1) and discontinued_at is not null
-                            order by id for update limit 2),
-                  revived as (update products p set discontinued_at = null, version = version + 1,
-                              updated_at = clock_timestamp() from found where p.id = found.id returning p.id)
-             select checker.raise_lists(id) from revived order by id",
+            "update products p set discontinued_at = null, version = version + 1, updated_at = clock_timestamp()
+             from (select id from products where id = any($1) and discontinued_at is not null
+                   order by id limit 2 for update) found
+             where p.id = found.id",
         )
         .bind(ids)
         .execute(&mut *write)
@@ -72,7 +70,6 @@ impl SqlWriter {
         let id = WILD[self.rng.usize(..WILD.len())];
         let category = self.world.hot.categories[self.rng.usize(..self.world.hot.categories.len())].clone();
         let mut write = self.db.begin().await?;
-        sqlx::query("select checker.raise_lists($1)").bind(id).execute(&mut *write).await?;
         let deleted = sqlx::query("delete from products where id = $1").bind(id).execute(&mut *write).await?;
         if deleted.rows_affected() == 0 {
             sqlx::query(
@@ -85,7 +82,6 @@ impl SqlWriter {
             .bind(category)
             .execute(&mut *write)
             .await?;
-            sqlx::query("select checker.raise_lists($1)").bind(id).execute(&mut *write).await?;
         }
         finish(write).await
     }

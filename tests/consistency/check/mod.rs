@@ -51,6 +51,17 @@ pub fn check(history: &History) -> Findings {
     findings
 }
 
+/// How an answer speaks of a thing.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum View {
+    Value,
+    Absence,
+    /// A row of a page.
+    Row,
+    /// A page without it.
+    Away,
+}
+
 /// Judges one record.
 struct Judge<'h> {
     history: &'h History,
@@ -87,7 +98,7 @@ impl Judge<'_> {
         match sight {
             Some(sight) => {
                 if let Some(state) = self.committed(key, sight) {
-                    self.fresh(key, state, "");
+                    self.fresh(key, state, View::Value);
                 }
             }
             None => self.absence(key),
@@ -120,22 +131,27 @@ impl Judge<'_> {
         // A key that no row ever had is absent for good reason.
         let Some(timeline) = self.truth.timeline(key) else { return };
         match timeline.latest_without(None, self.record.completed) {
-            Some(state) => self.fresh(key, state, "A6"),
+            Some(state) => self.fresh(key, state, View::Absence),
             None => self.convict("A6", "it has never been absent".to_owned(), None, Some(key)),
         }
     }
 
     /// A2 to A5 for one thing that was seen in one state.
-    fn fresh(&mut self, key: Key, state: usize, context: &str) {
+    fn fresh(&mut self, key: Key, state: usize, view: View) {
         let (record, truth) = (self.record, self.truth);
         let Some(timeline) = truth.timeline(key) else { return };
         let stale_for = record.invoked.saturating_sub(timeline.overtaken(state));
         self.stale_for = Some(self.stale_for.unwrap_or(0).max(stale_for));
-        let mut duties = timeline.duties(record.instance, record.invoked, self.history.trust).to_vec();
+        let mut duties =
+            timeline.duties(record.instance, view != View::Away, record.invoked, self.history.trust).to_vec();
         duties.push(("A5", record.token_of.and_then(|given| self.seen_by(given, key).map(|seen| (seen, given)))));
         for (rule, duty) in duties {
             let Some((needed, write)) = duty.filter(|(needed, _)| *needed > state) else { continue };
-            let rule = if context.is_empty() { rule.to_owned() } else { format!("{context} ({rule})") };
+            let rule = match view {
+                View::Value => rule.to_owned(),
+                View::Absence => format!("A6 ({rule})"),
+                View::Row | View::Away => format!("A7 ({rule})"),
+            };
             let name = |state: usize| match &timeline.states[state] {
                 state if state.digest.is_some() => format!("version {}", state.version),
                 state => format!("absence (version {})", state.version),

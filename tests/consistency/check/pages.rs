@@ -1,7 +1,7 @@
 //! A7: pages. A page is an answer about every thing that could stand on it, the ones it doesn't show included.
 
 use super::{
-    Judge,
+    Judge, View,
     history::{Key, List, Sight},
 };
 
@@ -37,7 +37,7 @@ impl Judge<'_> {
             let Some(state) = self.committed(*key, *sight) else { continue };
             let member = self.truth.timeline(*key).and_then(|timeline| timeline.states[state].member.clone());
             if member.as_ref() == Some(list) {
-                self.fresh(*key, state, "A7");
+                self.fresh(*key, state, View::Row);
                 shown.push((*key, state));
             } else {
                 self.convict(
@@ -55,7 +55,7 @@ impl Judge<'_> {
         let truth = self.truth;
         let Some(timeline) = truth.timeline(key) else { return };
         match timeline.latest_without(Some(list), self.record.completed) {
-            Some(state) => self.fresh(key, state, "A7"),
+            Some(state) => self.fresh(key, state, View::Away),
             None => self.convict("A7", "it is missing and has always belonged to the list".to_owned(), None, Some(key)),
         }
     }

@@ -43,6 +43,8 @@ pub struct Timeline {
     anywhere: Duties,
     fleet: Duties,
     own: HashMap<u8, Duties>,
+    /// The same, of writes that made the thing join or leave a list.
+    own_moves: HashMap<u8, Duties>,
     by_digest: HashMap<u64, usize>,
 }
 
@@ -122,7 +124,7 @@ impl Truth {
 
 impl Timeline {
     fn acknowledge(&mut self, writes: &[(usize, usize)], records: &[Record]) {
-        let mut own: HashMap<u8, Vec<(Micros, Duty)>> = HashMap::new();
+        let (mut own, mut own_moves): (HashMap<u8, Vec<_>>, HashMap<u8, Vec<_>>) = Default::default();
         let (mut anywhere, mut fleet) = (Vec::new(), Vec::new());
         let mut first = vec![Micros::MAX; self.states.len()];
         for &(state, at) in writes {
@@ -134,6 +136,9 @@ impl Timeline {
             }
             if let Some(instance) = record.instance {
                 own.entry(instance).or_default().push(duty);
+                if state > 0 && self.states[state - 1].member != self.states[state].member {
+                    own_moves.entry(instance).or_default().push(duty);
+                }
             }
             first[state] = first[state].min(record.completed);
         }
@@ -145,6 +150,7 @@ impl Timeline {
         self.anywhere = Duties::new(anywhere);
         self.fleet = Duties::new(fleet);
         self.own = own.into_iter().map(|(instance, duties)| (instance, Duties::new(duties))).collect();
+        self.own_moves = own_moves.into_iter().map(|(instance, duties)| (instance, Duties::new(duties))).collect();
     }
 
     /// The state that a representation shows.
@@ -173,9 +179,17 @@ impl Timeline {
         self.overtaken.get(state).copied().unwrap_or(Micros::MAX)
     }
 
-    /// What a read that begins at `moment` on `instance` must have seen, by rule.
-    pub fn duties(&self, instance: Option<u8>, moment: Micros, trust: Micros) -> [(&'static str, Option<Duty>); 3] {
-        let own = instance.and_then(|instance| self.own.get(&instance));
+    /// What a read that begins at `moment` on `instance` must have seen, by rule. `shown`: whether it shows the thing; a page
+    /// that doesn't owes to the instance's own writes only that nothing joined or left by them.
+    pub fn duties(
+        &self,
+        instance: Option<u8>,
+        shown: bool,
+        moment: Micros,
+        trust: Micros,
+    ) -> [(&'static str, Option<Duty>); 3] {
+        let own = if shown { &self.own } else { &self.own_moves };
+        let own = instance.and_then(|instance| own.get(&instance));
         [
             ("A2", own.and_then(|own| own.before(moment))),
             ("A3", moment.checked_sub(trust).and_then(|moment| self.anywhere.before(moment))),
