@@ -27,6 +27,13 @@ pub(super) async fn bump(db: &mut PgConnection, names: &BTreeSet<Name>) -> Resul
     rows.iter().map(label).collect()
 }
 
+/// The numbers of names as they stand; names that never changed have none.
+pub(super) async fn numbers(db: &mut PgConnection, names: &BTreeSet<Name>) -> Result<Vec<Label>, sqlx::Error> {
+    let names: Vec<&str> = names.iter().map(Name::as_str).collect();
+    let rows = sqlx::query("select name, ver from cache_ledger where name = any($1)").bind(names).fetch_all(db).await?;
+    rows.iter().map(label).collect()
+}
+
 /// What one look at the ledger brought.
 pub(super) struct Look {
     /// The life of the database that numbers and snapshots belong to.
