@@ -23,10 +23,21 @@ create unlogged table cache_era (
     one boolean primary key default true check (one)
 );
 
+-- The life of the database that numbers and snapshots belong to. A dump carries none of what comes after the id: a database that
+-- is restored, in place or elsewhere, lives another life. On a standby the function fails: its answers prove nothing.
+create function cache_life() returns text language sql stable
+    return left(md5(concat_ws('-',
+        (select id from cache_era),
+        (select system_identifier from pg_control_system()),
+        (select oid from pg_database where datname = current_database()),
+        pg_relation_filenode('cache_ledger'),
+        substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))), 12);
+
 -- Snapshots taken every few seconds. An instance that starts takes the newest one that is older than anything it may find in
 -- Redis; what was not visible in it is what the instance must know before it trusts Redis.
 create unlogged table cache_horizon (
     taken_at timestamptz not null default clock_timestamp(),
+    life     text        not null default cache_life(),
     snap     pg_snapshot not null
 );
 create index cache_horizon_taken_at_idx on cache_horizon (taken_at);

@@ -114,6 +114,7 @@ for patch in "${chosen[@]}"; do
         survived=$((survived + 1))
         show_log "$patch: $result" "$log"
     fi
+    # shellcheck disable=SC2016  # the backquotes are for Markdown
     printf '| %s | %s | %s | %s |\n' "$guard" "$promise" "$(echo "$tests" | sed 's/.*::/`/; s/$/`/' | paste -sd ' ' -)" "${result:-$took}"
     refresh
 done

@@ -38,7 +38,7 @@ pub struct Loaded<T> {
     pub value: Option<T>,
     /// Every name whose change makes this answer wrong.
     pub labels: Vec<Label>,
-    /// `statement_timestamp()` of the reading statement.
+    /// `now()` of the reading statement: when its transaction began, so not after its snapshot.
     pub loaded_at: DbTime,
 }
 
@@ -53,7 +53,7 @@ pub struct Entry<T> {
     pub digest: u64,
     /// The numbers the answer was read at.
     pub labels: Arc<[Label]>,
-    /// When the reading statement reached the database: not after its snapshot was taken.
+    /// When the reading statement's transaction began: not after its snapshot was taken.
     pub loaded_at: DbTime,
     /// A moment that is not before its snapshot was taken.
     pub read_by: DbTime,

@@ -40,7 +40,8 @@ pub(super) struct Look {
     pub(super) era: String,
     /// The snapshot of this look, for the next one.
     pub(super) snapshot: String,
-    /// When the statement reached the database.
+    /// When the statement's transaction began, so not after its snapshot. (`statement_timestamp()` may be after it: it is set
+    /// again when a prepared statement is executed.)
     pub(super) statement: DbTime,
     /// Names changed since the last look, with their numbers.
     pub(super) changes: Vec<Label>,
@@ -69,12 +70,9 @@ impl Looker {
                  select name, ver from cache_ledger
                  where xid = any (array(select pg_snapshot_xip($1::pg_snapshot)))
              )
-             select left(md5(concat_ws('-', (select id from cache_era),
-                        (select system_identifier from pg_control_system()),
-                        (select oid from pg_database where datname = current_database()),
-                        substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))), 12) as era,
+             select cache_life() as era,
                     pg_current_snapshot()::text as snapshot,
-                    (extract(epoch from statement_timestamp()) * 1000000)::bigint as statement,
+                    (extract(epoch from now()) * 1000000)::bigint as statement,
                     name, ver
              from (select 1) as always left join changes on true",
         )
@@ -101,10 +99,10 @@ impl Looker {
             "select snap::text as snapshot, (extract(epoch from taken_at) * 1000000)::bigint as taken_at
              from (
                  (select *, 1 as choice from cache_horizon
-                  where taken_at < clock_timestamp() - $1 * interval '1 second'
+                  where life = cache_life() and taken_at < clock_timestamp() - $1 * interval '1 second'
                   order by taken_at desc limit 1)
                  union all
-                 (select *, 2 from cache_horizon order by taken_at limit 1)
+                 (select *, 2 from cache_horizon where life = cache_life() order by taken_at limit 1)
              ) as candidates
              order by choice limit 1",
         )
@@ -114,9 +112,13 @@ impl Looker {
         row.map(|row| Ok((row.try_get("snapshot")?, DbTime(row.try_get("taken_at")?)))).transpose()
     }
 
-    /// Names this life of the database, if nobody has yet.
+    /// Names this life of the database, if nobody has yet, and makes rows of another one (a dump restored into a younger cluster
+    /// brings transaction ids that lie ahead) changes of this one.
     pub(super) async fn name_era(&mut self) -> Result<(), sqlx::Error> {
         sqlx::query("insert into cache_era default values on conflict do nothing").execute(&mut self.0).await?;
+        let foreign =
+            "update cache_ledger set xid = pg_current_xact_id() where xid >= pg_snapshot_xmax(pg_current_snapshot())";
+        sqlx::query(foreign).execute(&mut self.0).await?;
         Ok(())
     }
 
@@ -136,7 +138,7 @@ impl Looker {
              )
              insert into cache_horizon (snap)
              select pg_current_snapshot() where not exists
-                 (select 1 from cache_horizon where taken_at > clock_timestamp() - interval '5 seconds')",
+                 (select 1 from cache_horizon where life = cache_life() and taken_at > clock_timestamp() - interval '5 seconds')",
         )
         .bind(Fence::memory().as_secs_f64())
         .execute(&mut self.0)
@@ -151,7 +153,7 @@ impl Looker {
             "delete from cache_ledger where ctid = any (array(
                  select ctid from cache_ledger
                  where xid < (select pg_snapshot_xmin(snap) from cache_horizon
-                              where taken_at < clock_timestamp() - 2 * $1 * interval '1 second'
+                              where life = cache_life() and taken_at < clock_timestamp() - 2 * $1 * interval '1 second'
                               order by taken_at desc limit 1)
                  order by xid limit 1000 for update skip locked))",
         )

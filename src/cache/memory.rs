@@ -64,7 +64,9 @@ impl MemoryL2 {
             (Some((order, value)), _) if *order >= slot.floor.max(fetch.min_order) => {
                 Fetched::Hit { order: *order, value: value.clone() }
             }
-            (_, Some((holder, until))) if holder != token && *until > now => Fetched::Busy(*until - now),
+            (_, Some((holder, until))) if holder != token && *until > now && *until <= now + lease => {
+                Fetched::Busy(*until - now)
+            }
             _ => {
                 slot.value = None;
                 slot.lease = Some((token.to_owned(), now + lease));
@@ -92,6 +94,7 @@ impl MemoryL2 {
             return Filled::Older;
         }
         slot.value = Some((*order, value.clone()));
+        slot.floor = 0;
         slot.expires = now + fill.lifetime;
         Filled::Kept
     }

@@ -218,7 +218,7 @@ impl Bench {
     pub async fn load_many(&self, ids: Vec<i64>) -> HashMap<i64, Loaded<Note>> {
         self.loads.fetch_add(1, Ordering::SeqCst);
         let sql = "select asked.id, notes.text, coalesce(ledger.ver, 0) as ver,
-                (extract(epoch from statement_timestamp()) * 1000000)::bigint as loaded_at
+                (extract(epoch from now()) * 1000000)::bigint as loaded_at
             from unnest($1::bigint[]) as asked (id)
             left join notes on notes.id = asked.id
             left join cache_ledger ledger on ledger.name = 'note:' || asked.id";
@@ -235,7 +235,7 @@ impl Bench {
 
     async fn load_list(&self, first: i64) -> Loaded<Notes> {
         self.loads.fetch_add(1, Ordering::SeqCst);
-        let sql = "select notes.id, notes.text, tag.ver, (extract(epoch from statement_timestamp()) * 1000000)::bigint as loaded_at
+        let sql = "select notes.id, notes.text, tag.ver, (extract(epoch from now()) * 1000000)::bigint as loaded_at
             from (select coalesce(max(ver), 0) as ver from cache_ledger where name = 'note-list') tag
             left join notes on notes.id >= $1 order by notes.id";
         let rows = sqlx::query(sql).bind(first).fetch_all(&self.pool).await.expect("the list is read");

@@ -147,3 +147,31 @@ async fn a_change_of_one_name_leaves_others_cached(pool: PgPool) {
     assert_eq!(bench.read(&cache, other).await.outcome, Outcome::L1Hit);
     assert_ne!(bench.read(&cache, changed).await.outcome, Outcome::L1Hit);
 }
+
+#[sqlx::test]
+async fn a_ledger_that_was_restored_in_place_makes_everything_cached_before_unreachable(pool: PgPool) {
+    over_every_backend(pool, async |bench: Bench| {
+        let (cache, id) = (bench.cache().await, bench.fresh_id());
+        bench.write(&cache, id, "later than the dump").await;
+        bench.read(&cache, id).await;
+        // What a restore does: the table is filled anew, its numbers and those of the sequence go back.
+        for sql in [
+            "create table dump as select name, 1 as ver, xid from cache_ledger",
+            "truncate cache_ledger",
+            "insert into cache_ledger select * from dump",
+            "select setval('cache_ver', 1)",
+            "drop table dump",
+        ] {
+            let mut connection = bench.pool.acquire().await.expect("a connection");
+            sqlx::query(sql).execute(&mut *connection).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+        }
+        bench.sabotage(id, "as in the dump").await;
+        eventually("what the database holds is shown", || async {
+            (text(&bench.read(&cache, id).await) == Some("as in the dump")).then_some(())
+        })
+        .await;
+        let other = bench.cache().await;
+        assert_eq!(text(&bench.read(&other, id).await), Some("as in the dump"));
+    })
+    .await;
+}

@@ -37,7 +37,9 @@ async fn a_look_that_is_answered_late_proves_only_what_was_when_it_was_sent(pool
 #[sqlx::test]
 async fn what_is_older_than_its_maximal_age_is_loaded_whoever_kept_it(pool: PgPool) {
     // As if instances had been running for a while: else the start is what refuses the old answer.
-    let horizon = "insert into cache_horizon values (clock_timestamp() - interval '5 minutes', pg_current_snapshot())";
+    sqlx::query("insert into cache_era default values").execute(&pool).await.expect("an era");
+    let horizon = "insert into cache_horizon (taken_at, snap) \
+                   values (clock_timestamp() - interval '5 minutes', pg_current_snapshot())";
     sqlx::query(horizon).execute(&pool).await.expect("a horizon");
     over_every_backend(pool, async |bench: Bench| {
         let (cache, id) = (bench.cache().await, bench.fresh_id());

@@ -6,7 +6,8 @@ if e[2] and tonumber(e[1]) >= math.max(tonumber(e[3] or 0), tonumber(ARGV[3])) t
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
-if e[4] and e[4] ~= ARGV[1] and tonumber(e[5]) > now then
+-- A lease that ends later than any lease can is not one of ours.
+if e[4] and e[4] ~= ARGV[1] and tonumber(e[5]) > now and tonumber(e[5]) <= now + tonumber(ARGV[2]) then
     return {'busy', tonumber(e[5]) - now}
 end
 -- What was not wanted goes: a list's order may fall when a row leaves it, and then it would refuse every later fill.

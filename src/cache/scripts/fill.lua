@@ -13,5 +13,7 @@ if order < tonumber(e[2] or 0) or (e[4] and order < tonumber(e[3])) then
     return 'older'
 end
 redis.call('HSET', KEYS[1], 'o', ARGV[2], 'd', ARGV[3])
+-- The value's own order is the floor from here on.
+redis.call('HDEL', KEYS[1], 'f')
 redis.call('PEXPIRE', KEYS[1], ARGV[4])
 return 'kept'

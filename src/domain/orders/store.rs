@@ -24,7 +24,7 @@ const ITEMS: &str = "(select coalesce(json_agg(json_build_object('product_id', i
      from order_items i where i.order_id = o.id) as items";
 
 /// One row that always comes: the time of the statement's snapshot, in microseconds, and the number of the name `$1`.
-const HEAD: &str = "(select (extract(epoch from statement_timestamp()) * 1000000)::bigint as loaded_at,
+const HEAD: &str = "(select (extract(epoch from now()) * 1000000)::bigint as loaded_at,
      coalesce((select ver from cache_ledger where name = $1), 0) as ver) as head";
 
 /// Orders in Postgres. Cheap to clone.

@@ -22,7 +22,7 @@ const COLUMNS: &str = "p.id, p.name, p.department, p.brand, p.category, p.type, 
      p.stock, p.view_count, p.version, p.updated_at";
 
 /// The time of the statement's snapshot, in microseconds.
-const NOW: &str = "(extract(epoch from statement_timestamp()) * 1000000)::bigint as loaded_at";
+const NOW: &str = "(extract(epoch from now()) * 1000000)::bigint as loaded_at";
 
 /// The number of the product's name. Not a join: where the planner can't foresee how few rows a limit leaves, it would join
 /// by reading the whole ledger.
