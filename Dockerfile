@@ -1,0 +1,32 @@
+# The service as a small image: compiled in one stage, run by an unprivileged user in another.
+# Both stages are Debian 12, because the binary needs a C library no older than the one it was linked with.
+
+FROM rust:1.95.0-slim-bookworm AS build
+WORKDIR /build
+ENV SQLX_OFFLINE=true
+# The dependencies first, against an empty program: this layer is rebuilt only when the manifest or the lock file changes.
+COPY Cargo.toml Cargo.lock ./
+RUN mkdir src \
+    && touch src/lib.rs \
+    && echo 'fn main() {}' > src/main.rs \
+    && cargo build --release --locked --bin aside \
+    && rm -r src
+COPY build.rs ./
+COPY src src
+COPY migrations migrations
+# The sample that `aside seed` loads is part of the program.
+COPY data/sample data/sample
+# The empty program is newer than the sources' own dates.
+RUN touch src/lib.rs src/main.rs && cargo build --release --locked --bin aside
+
+FROM debian:bookworm-slim
+RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin aside
+COPY --from=build /build/target/release/aside /usr/local/bin/aside
+USER 10001
+# Within a container, loopback would be reachable from nowhere. Which listener is published is up to whoever runs the image;
+# the management listener asks for MANAGEMENT_TOKEN outside loopback, the public one for a JWT verifier or ALLOW_INSECURE.
+ENV BIND_ADDR=0.0.0.0:3000 MANAGEMENT_ADDR=0.0.0.0:3001
+EXPOSE 3000 3001
+HEALTHCHECK --interval=5s --timeout=3s --start-period=20s --retries=3 CMD ["aside", "healthcheck"]
+ENTRYPOINT ["aside"]
+CMD ["serve"]

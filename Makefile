@@ -1,0 +1,42 @@
+# Every task of the project has a name here; `make` lists them.
+.DEFAULT_GOAL := help
+.PHONY: help run test demo check fmt openapi lint clean
+
+CARGO ?= cargo
+
+help: ## this list
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo
+	@echo "  run, test and demo find or install Postgres and Redis by themselves: see the head of scripts/services.sh"
+
+run: ## a seeded service on 127.0.0.1:3000, with what to open; Ctrl-C ends it
+	@scripts/run.sh
+
+test: ## the whole test suite with all its set-up; one part of it: make test ARGS="name"
+	@scripts/test.sh $(ARGS)
+
+demo: ## a tour that proves each step: L1, L2, a write on one instance seen by another, Redis killed
+	@scripts/demo.sh
+
+# Cheap checks first; the tests last, so that a run ends with their summary.
+check: ## what CI runs: format, lint, clippy, documentation, tests
+	$(CARGO) fmt --check
+	@scripts/lint.sh
+	$(CARGO) clippy --locked --all-targets -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+	@scripts/test.sh
+
+fmt: ## format the code
+	$(CARGO) fmt
+
+lint: ## scripts, Dockerfile, compose file, workflow and OpenAPI document
+	@scripts/lint.sh
+
+openapi: ## regenerate openapi/openapi.json from the code
+	@mkdir -p openapi
+	$(CARGO) run --locked --quiet -- openapi > openapi/openapi.json.new
+	mv openapi/openapi.json.new openapi/openapi.json
+
+clean: ## remove everything that was built or installed here
+	$(CARGO) clean
+	rm -rf .run

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# A seeded service in the foreground (make run): servers, build, migrations, data, service; then what to open. Ctrl-C ends the
+# service in good order and then the servers. Every setting of the service may be given in the environment.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=services.sh
+. "$(dirname "$0")/services.sh"
+cd "$ROOT"
+
+export BIND_ADDR=${BIND_ADDR:-127.0.0.1:${PORT:-3000}}
+export MANAGEMENT_ADDR=${MANAGEMENT_ADDR:-127.0.0.1:3001}
+unset PORT # BIND_ADDR says it all from here on
+
+# as_seen_from_here ADDRESS: one to connect to.
+as_seen_from_here() { case $1 in 0.0.0.0:* | \[::\]:*) echo "127.0.0.1:${1##*:}" ;; *) echo "$1" ;; esac; }
+public=$(as_seen_from_here "$BIND_ADDR") management=$(as_seen_from_here "$MANAGEMENT_ADDR")
+for address in "$public" "$management"; do
+    if port_open "${address%:*}" "${address##*:}"; then
+        warn "$address is taken by another program."
+        detail "End it, or choose other ports: make run BIND_ADDR=127.0.0.1:3100 MANAGEMENT_ADDR=127.0.0.1:3101"
+        exit 1
+    fi
+done
+
+services_start
+say "Building (some minutes the first time)"
+export SQLX_OFFLINE=true
+run_to_end cargo build --release --locked --bin aside
+aside="${CARGO_TARGET_DIR:-$ROOT/target}/release/aside"
+say "Migrations and data"
+run_to_end "$aside" migrate
+run_to_end "$aside" seed
+
+ready_or_over() { "$aside" healthcheck >/dev/null 2>&1 || ! alive $$; }
+announce() {
+    poll 60 ready_or_over && alive $$ || return 0
+    say "Ready. Open ${BOLD}http://$public/docs$OFF, or try"
+    cat >&2 <<TEXT
+
+    curl -i http://$public/products/1082185        # bananas; again, and Cache-Status says which tier answered
+    curl -i 'http://$public/orders?customer_id=749'
+    curl -iX PATCH http://$public/products/1082185 -H 'Content-Type: application/merge-patch+json' -d '{"price_cents": 79}'
+    curl http://$management/metrics                # and /cache/stats, /cache/policies
+
+    Ctrl-C ends it.
+
+TEXT
+}
+announce &
+run_to_end "$aside" serve

@@ -1,0 +1,17 @@
+#!/usr/bin/env bash
+# The whole test suite with all its set-up (make test). Arguments go to `cargo test`: scripts/test.sh some_name -- --nocapture
+#
+# The tests read DATABASE_URL (a server on which they may create databases: each test makes its own), REDIS_URL (each test takes
+# its own namespace) and REDIS_SERVER_BIN (started by the tests that stop, freeze and restart a Redis).
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=services.sh
+. "$(dirname "$0")/services.sh"
+cd "$ROOT"
+
+# What is durable doesn't matter for databases that live for one test.
+SERVICES_FAST=yes
+services_start
+find_redis_binary
+# Checked queries are compiled against the committed descriptions, never against whatever server DATABASE_URL names.
+export SQLX_OFFLINE=true
+run_to_end cargo test --locked "$@"
