@@ -15,9 +15,6 @@ use super::{
     shared::Filling,
 };
 
-/// After joining this many loads whose results a write had overtaken meanwhile, a caller loads alone.
-const JOINS: usize = 3;
-
 /// What was loaded, and when the database was asked for it, by the instance's clock.
 pub(super) type Asked<T> = (Loaded<T>, Duration);
 
@@ -69,7 +66,8 @@ impl Cache {
         Fut: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
     {
         self.inner.fence.wait_for_trust().await;
-        for _ in 0..JOINS {
+        let mut waited = false;
+        loop {
             let missed = match self.l1_answer(key) {
                 Ok(held) => return Ok((held, Outcome::L1Hit)),
                 Err(missed) => missed,
@@ -82,15 +80,16 @@ impl Cache {
                 Landed::Led(landed) => return landed.unwrap_or(Err(LoadAborted.into())),
                 Landed::Joined(landed, unused) => {
                     let (held, _) = landed.unwrap_or(Err(LoadAborted.into()))?;
-                    // The load may have begun before a write that was acknowledged before this request came.
-                    if self.judge(key, &held) == Verdict::Serve {
+                    // The first load joined may have begun before a write that was acknowledged before this request came. The
+                    // next one began after the first had ended, so after this request came: it is as good as a load of the
+                    // caller's own, also while nothing proves that floors are current. So two loads serve all who wait.
+                    if waited || self.judge(key, &held) == Verdict::Serve {
                         return Ok((held, Outcome::Collapsed));
                     }
-                    load = unused;
+                    (load, waited) = (unused, true);
                 }
             }
         }
-        self.load_apart(key, load, Outcome::LoadedFenced, Filling::L1).await
     }
 
     /// The flight: L2, else the database.

@@ -1,15 +1,18 @@
 //! Single flight: many callers, one load; and what becomes of them when the load or a caller ends badly.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
 
 use aside::cache::{Loaded, Outcome, Reuse};
 use sqlx::PgPool;
 
 use super::bench::{Bench, Door, Note, NoteError, counted, key, over_every_backend, text};
-use crate::support::{eventually, together};
+use crate::support::{Gate, eventually, together};
 
 type Loading = Result<Loaded<Note>, NoteError>;
 
@@ -162,6 +165,23 @@ async fn loads_of_different_keys_do_not_wait_for_each_other(pool: PgPool) {
         };
         let (read, ()) = tokio::join!(held, other);
         read.expect("loaded");
+    })
+    .await;
+}
+
+#[sqlx::test]
+async fn callers_share_loads_also_while_the_tiers_may_not_be_used(pool: PgPool) {
+    over_every_backend(pool, async |bench: Bench| {
+        let cache = bench.cache_with(|config| config.trust = Duration::from_millis(500)).await;
+        let id = bench.fresh_id();
+        bench.sabotage(id, "one").await;
+        // The looks at the ledger are held: a slow database is when it needs protection most.
+        let gate = Gate::table(&bench.pool, "cache_era").await;
+        eventually("trust ends", || async { (!cache.trusted()).then_some(()) }).await;
+        let reads = together((0..200).map(|_| bench.read(&cache, id))).await;
+        assert!(reads.iter().all(|read| text(read) == Some("one")));
+        assert!(bench.loaded() <= 3, "200 callers caused {} loads", bench.loaded());
+        gate.open().await;
     })
     .await;
 }

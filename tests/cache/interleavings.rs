@@ -181,3 +181,29 @@ async fn an_absence_that_arrives_late_never_hides_an_insert(pool: PgPool) {
         assert_eq!(text(&bench.read(&cache, id).await), Some("new"));
     }
 }
+
+#[sqlx::test]
+async fn what_was_read_in_an_earlier_life_of_the_database_is_not_served_in_the_next(pool: PgPool) {
+    over_every_backend(pool, async |bench: Bench| {
+        let (cache, id, witness, door) = (bench.cache().await, bench.fresh_id(), bench.fresh_id(), Door::closed());
+        bench.sabotage(id, "before").await;
+        bench.sabotage(witness, "before").await;
+        bench.read(&cache, witness).await;
+        let fill = late_fill(&bench, &cache, id, &door, Reuse::Allowed);
+        let another_life = async {
+            door.until_somebody_waits().await;
+            bench.sabotage(id, "after").await;
+            bench.sabotage(witness, "after").await;
+            sqlx::query("update cache_era set id = gen_random_uuid()").execute(&bench.pool).await.expect("another era");
+            eventually("the cache has noticed", || async {
+                (text(&bench.read(&cache, witness).await) == Some("after")).then_some(())
+            })
+            .await;
+            super::bench::trusted(&cache).await;
+            door.open();
+        };
+        tokio::join!(fill, another_life);
+        assert_eq!(text(&bench.read(&cache, id).await), Some("after"));
+    })
+    .await;
+}
