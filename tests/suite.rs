@@ -9,4 +9,6 @@ mod cache;
 #[path = "consistency/planted.rs"]
 mod consistency;
 mod contract;
+#[path = "consistency/model/mod.rs"]
+mod model;
 mod support;

@@ -85,3 +85,50 @@ impl Drop for Listed {
         self.flights.lock().remove(&self.id);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::atomic::{AtomicBool, Ordering},
+        task::{Context, Poll, Wake, Waker},
+    };
+
+    use super::*;
+
+    /// Looks at the list at the moment in which it is woken.
+    struct Witness {
+        flights: Flights,
+        woken: AtomicBool,
+        listed: AtomicBool,
+    }
+
+    impl Wake for Witness {
+        fn wake(self: Arc<Self>) {
+            self.listed.store(!self.flights.lock().is_empty(), Ordering::SeqCst);
+            self.woken.store(true, Ordering::SeqCst);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_flight_is_off_the_list_before_anyone_is_woken() {
+        let flights = Flights::default();
+        let (landing, landed) = tokio::sync::oneshot::channel::<u8>();
+        let name = Name::from_ledger("product:1");
+        let mut joined = pin!(flights.join(&name, landed, |landed| async move { landed.await.unwrap_or(0) }));
+        let witness = Arc::new(Witness {
+            flights: flights.clone(),
+            woken: AtomicBool::new(false),
+            listed: AtomicBool::new(false),
+        });
+        let waker = Waker::from(Arc::clone(&witness));
+        assert!(joined.as_mut().poll(&mut Context::from_waker(&waker)).is_pending());
+        assert!(!flights.lock().is_empty(), "on the list while it flies");
+        landing.send(7).expect("somebody flies");
+        while !witness.woken.load(Ordering::SeqCst) {
+            tokio::task::yield_now().await;
+        }
+        assert!(!witness.listed.load(Ordering::SeqCst), "whoever is woken may start a load of its own");
+        assert!(matches!(joined.poll(&mut Context::from_waker(&waker)), Poll::Ready(Landed::Led(Some(7)))));
+    }
+}

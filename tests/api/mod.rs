@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod conditional;
+mod consistency;
 mod database_outage;
 mod directives;
 mod disconnects;
@@ -11,6 +12,7 @@ mod instances;
 mod limits;
 mod lists;
 mod management;
+mod moments;
 mod orders;
 mod outside_writers;
 mod products;

@@ -6,6 +6,7 @@ mod bench;
 mod faults;
 mod flights;
 mod freshness;
+mod guards;
 mod hints;
 mod interleavings;
 mod leases;

@@ -1,0 +1,202 @@
+//! Guards that the ordinary course of events does not need: each test forces, by gates, the one order of events in which a guard
+//! decides. `make prove` removes the guards in turn and expects these tests to go red.
+
+use std::time::Duration;
+
+use aside::cache::{Cache, DbTime, Loaded, Name, Outcome, Reuse};
+use sqlx::PgPool;
+
+use super::bench::{Backend, Bench, Door, NoteError, key, name, over_every_backend, over_every_l2, text};
+use crate::support::{Gate, eventually, eventually::within};
+
+/// Holds every look at the ledger, and nothing else: what a cache does without news.
+async fn no_looks(bench: &Bench) -> Gate {
+    Gate::table(&bench.pool, "cache_era").await
+}
+
+#[sqlx::test]
+async fn a_look_that_is_answered_late_proves_only_what_was_when_it_was_sent(pool: PgPool) {
+    let bench = Bench::new(&pool, Backend::None).await;
+    let trust = Duration::from_secs(60);
+    let cache = bench.cache_with(|config| config.trust = trust).await;
+    let first = no_looks(&bench).await;
+    first.until_waiting(1).await;
+    bench.clock.advance(trust + Duration::from_secs(1));
+    assert!(!cache.trusted());
+    // The second gate queues behind the look that waits, so that this look is answered and the next one isn't.
+    let (second, ()) = tokio::join!(no_looks(&bench), async {
+        first.until_waiting(2).await;
+        first.open().await;
+    });
+    second.until_waiting(1).await;
+    assert!(!cache.trusted(), "the answer to a question of a minute ago");
+    second.open().await;
+    super::bench::trusted(&cache).await;
+}
+
+#[sqlx::test]
+async fn what_is_older_than_its_maximal_age_is_loaded_whoever_kept_it(pool: PgPool) {
+    // As if instances had been running for a while: else the start is what refuses the old answer.
+    let horizon = "insert into cache_horizon values (clock_timestamp() - interval '5 minutes', pg_current_snapshot())";
+    sqlx::query(horizon).execute(&pool).await.expect("a horizon");
+    over_every_backend(pool, async |bench: Bench| {
+        let (cache, id) = (bench.cache().await, bench.fresh_id());
+        bench.sabotage(id, "one").await;
+        let Loaded { value, labels, loaded_at } = bench.load(id).await;
+        let old = Loaded { value, labels, loaded_at: DbTime(loaded_at.0 - 60_000_000) };
+        bench.sabotage(id, "two").await;
+        cache.put_many(vec![(key(id), old)]).expect("filled");
+        let read = bench.read(&cache, id).await;
+        assert_eq!((text(&read), read.outcome), (Some("two"), Outcome::LoadedExpired));
+    })
+    .await;
+}
+
+#[sqlx::test]
+async fn a_load_that_began_in_another_era_is_not_served_again(pool: PgPool) {
+    over_every_backend(pool, async |bench: Bench| {
+        let (cache, id, door) = (bench.cache().await, bench.fresh_id(), Door::closed());
+        bench.sabotage(id, "before").await;
+        let (this, inner, note) = (bench.clone(), door.clone(), key(id));
+        let load = move || async move {
+            let loaded = this.load(id).await;
+            inner.pass().await;
+            Result::<_, NoteError>::Ok(loaded)
+        };
+        let overtaken = async {
+            door.until_somebody_waits().await;
+            let before = era(&cache);
+            sqlx::query("update cache_era set id = gen_random_uuid()").execute(&bench.pool).await.expect("another era");
+            bench.sabotage(id, "after").await;
+            eventually("the other era has begun", || async {
+                (cache.trusted() && era(&cache) != before).then_some(())
+            })
+            .await;
+            door.open();
+        };
+        let (read, ()) = tokio::join!(cache.get_or_load(&note, Reuse::Allowed, load), overtaken);
+        read.expect("loaded");
+        assert_eq!(text(&bench.read(&cache, id).await), Some("after"));
+    })
+    .await;
+}
+
+/// The era that a cache is in.
+fn era(cache: &Cache) -> Option<String> {
+    let token = cache.token_now()?.to_string();
+    token.split_once('-').map(|(era, _)| era.to_owned())
+}
+
+#[sqlx::test]
+async fn the_writer_needs_no_look_to_know_its_own_change(pool: PgPool) {
+    over_every_backend(pool, async |bench: Bench| {
+        let (cache, id) = (bench.cache().await, bench.fresh_id());
+        bench.write(&cache, id, "old").await;
+        let old = bench.load(id).await;
+        let gate = no_looks(&bench).await;
+        bench.write(&cache, id, "new").await;
+        cache.put_many(vec![(key(id), old)]).expect("filled");
+        let read = bench.read(&cache, id).await;
+        assert_eq!((text(&read), read.outcome), (Some("new"), Outcome::LoadedFenced));
+        gate.open().await;
+    })
+    .await;
+}
+
+#[sqlx::test]
+async fn an_instance_that_finds_no_horizon_refuses_what_was_read_before_it_started(pool: PgPool) {
+    over_every_l2(pool, async |bench: Bench| {
+        let (cache, id) = (bench.cache().await, bench.fresh_id());
+        bench.write(&cache, id, "old").await;
+        let old = bench.load(id).await;
+        bench.write(&cache, id, "new").await;
+        // The fill leaves L2 with the old value: all that the started instance has to go by.
+        let filler = bench.cache_with(|config| config.l1_bytes = 0).await;
+        filler.put_many(vec![(key(id), old)]).expect("filled");
+        filler.shutdown().await;
+        cache.shutdown().await;
+        sqlx::query("delete from cache_horizon").execute(&bench.pool).await.expect("no horizon");
+        let started = bench.cache().await;
+        assert_eq!(text(&bench.read(&started, id).await), Some("new"));
+    })
+    .await;
+}
+
+#[sqlx::test]
+async fn a_change_is_not_there_before_its_number_is(pool: PgPool) {
+    let bench = Bench::new(&pool, Backend::None).await;
+    let (cache, id) = (bench.cache().await, bench.fresh_id());
+    let gate = Gate::table(&bench.pool, "cache_ledger").await;
+    let write = bench.write(&cache, id, "new");
+    let watcher = async {
+        // The write, and a look.
+        gate.until_waiting(2).await;
+        let seen: i64 = sqlx::query_scalar("select count(*) from notes where id = $1")
+            .bind(id)
+            .fetch_one(&bench.pool)
+            .await
+            .expect("the notes are read");
+        gate.open().await;
+        seen
+    };
+    let ((), seen) = tokio::join!(write, watcher);
+    assert_eq!(seen, 0, "committed, and nobody could have been told of it");
+    assert_eq!(text(&bench.read(&cache, id).await), Some("new"));
+}
+
+#[sqlx::test]
+async fn a_transaction_that_commits_after_later_ones_is_not_missed(pool: PgPool) {
+    let bench = Bench::new(&pool, Backend::None).await;
+    let (writer, reader) = (bench.cache().await, bench.cache().await);
+    let (late, early) = (bench.fresh_id(), bench.fresh_id());
+    bench.write(&writer, late, "old").await;
+    bench.write(&writer, early, "old").await;
+    let mut write = writer.begin().await.expect("a transaction");
+    sqlx::query("update notes set text = 'new' where id = $1").bind(late).execute(write.db()).await.expect("changed");
+    write.touch(name(late));
+    bench.write(&writer, early, "new").await;
+    // From here on the reader's snapshots are later than the transaction that is still open.
+    eventually("the reader knows the later change", || async {
+        let read = (bench.read(&reader, late).await, bench.read(&reader, early).await);
+        (text(&read.0) == Some("old") && text(&read.1) == Some("new")).then_some(())
+    })
+    .await;
+    write.commit().await.expect("a commit");
+    // Well before the entry ends by itself.
+    within(Duration::from_secs(5), "the reader knows the earlier change", || async {
+        (text(&bench.read(&reader, late).await) == Some("new")).then_some(())
+    })
+    .await;
+}
+
+#[sqlx::test]
+async fn after_waiting_for_the_fleet_no_instance_serves_the_old_value(pool: PgPool) {
+    let bench = Bench::new(&pool, Backend::None).await;
+    let trust = Duration::from_secs(2);
+    let (writer, reader) = (bench.cache_with(|c| c.trust = trust).await, bench.cache_with(|c| c.trust = trust).await);
+    let id = bench.fresh_id();
+    bench.write(&writer, id, "old").await;
+    eventually("the reader holds the old value", || async {
+        bench.read(&reader, id).await;
+        (bench.read(&reader, id).await.outcome == Outcome::L1Hit).then_some(())
+    })
+    .await;
+    let gate = no_looks(&bench).await;
+    bench.write(&writer, id, "new").await;
+    writer.await_fleet().await;
+    assert_eq!(text(&bench.read(&reader, id).await), Some("new"));
+    gate.open().await;
+}
+
+#[sqlx::test]
+async fn invalidating_a_pattern_makes_older_answers_unusable_wherever_they_are(pool: PgPool) {
+    over_every_backend(pool, async |bench: Bench| {
+        let (cache, id) = (bench.cache().await, bench.fresh_id());
+        bench.sabotage(id, "old").await;
+        bench.read(&cache, id).await;
+        bench.sabotage(id, "new").await;
+        cache.invalidate([Name::everything(&[&"note"])]).await.expect("invalidated");
+        assert_eq!(text(&bench.read(&cache, id).await), Some("new"));
+    })
+    .await;
+}

@@ -1,0 +1,96 @@
+//! Counts what happened in a run: a model in which nothing interesting happens holds every promise.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
+
+/// Something that is worth counting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    ServedFromL1,
+    ServedFromL2,
+    ServedByLoad,
+    ServedToJoiner,
+    JoinerRefused,
+    L1BelowFloor,
+    L2BelowFloor,
+    TooOld,
+    Untrusted,
+    OtherEra,
+    L1FilledLate,
+    FillKept,
+    FillWithoutLease,
+    FillTooOld,
+    LeaseTakenOver,
+    LeaseBusy,
+    UnleasedFill,
+    L2Told,
+    Evicted,
+    RolledBack,
+    Crashed,
+    BootByHorizon,
+    BootByRefusal,
+    LateLook,
+    FloorForgotten,
+    CommonFloor,
+    Acknowledged,
+    WaitedAndAcknowledged,
+    Promoted,
+    CommitLost,
+}
+
+impl Event {
+    const ALL: [Self; 30] = [
+        Self::ServedFromL1,
+        Self::ServedFromL2,
+        Self::ServedByLoad,
+        Self::ServedToJoiner,
+        Self::JoinerRefused,
+        Self::L1BelowFloor,
+        Self::L2BelowFloor,
+        Self::TooOld,
+        Self::Untrusted,
+        Self::OtherEra,
+        Self::L1FilledLate,
+        Self::FillKept,
+        Self::FillWithoutLease,
+        Self::FillTooOld,
+        Self::LeaseTakenOver,
+        Self::LeaseBusy,
+        Self::UnleasedFill,
+        Self::L2Told,
+        Self::Evicted,
+        Self::RolledBack,
+        Self::Crashed,
+        Self::BootByHorizon,
+        Self::BootByRefusal,
+        Self::LateLook,
+        Self::FloorForgotten,
+        Self::CommonFloor,
+        Self::Acknowledged,
+        Self::WaitedAndAcknowledged,
+        Self::Promoted,
+        Self::CommitLost,
+    ];
+}
+
+/// How often each happened, in all branches together.
+#[derive(Clone, Debug, Default)]
+pub struct Events(Arc<[AtomicU64; Event::ALL.len()]>);
+
+impl Events {
+    pub fn saw(&self, event: Event) {
+        self.0[event as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub fn count(&self, event: Event) -> u64 {
+        self.0[event as usize].load(Ordering::Relaxed)
+    }
+
+    /// All of them, as text.
+    pub fn summary(&self) -> String {
+        let all = Event::ALL.iter().map(|event| format!("{event:?} {}", self.count(*event)));
+        all.collect::<Vec<_>>().join(", ")
+    }
+}

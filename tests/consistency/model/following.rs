@@ -1,0 +1,191 @@
+//! The write path and the tail of the model: `src/cache/write.rs`, `tail.rs`, `floors.rs`; and the database's promotion.
+
+use super::{
+    events::Event,
+    protocol::{MEMORY, Protocol, TRUST},
+    rules::Rule,
+    state::{Boot, Data, Instance, Look, Message, NEVER, Number, World, Writing},
+};
+
+impl Protocol {
+    /// A transaction commits; its reply is on its way.
+    pub fn write(&self, world: &mut World, at: usize) {
+        world.left.writes -= 1;
+        let database = &mut world.database;
+        database.before = database.data;
+        database.replaced[usize::from(database.data)] = world.now;
+        database.newest += 1;
+        database.data = database.newest;
+        let data = database.data;
+        world.instances[at].writing = match self.has(Rule::BumpInTransaction) {
+            true => {
+                database.number += 1;
+                Writing::Committed { data, number: database.number }
+            }
+            false => Writing::Unnumbered { data },
+        };
+    }
+
+    pub fn write_on(&self, world: &mut World, at: usize) {
+        match world.instances[at].writing {
+            Writing::Unnumbered { data } => {
+                world.database.number += 1;
+                let number = world.database.number;
+                world.instances[at].writing = Writing::Committed { data, number };
+            }
+            Writing::Committed { data, number } if self.has(Rule::FloorBeforeReply) => {
+                self.forget(world, at, number);
+                world.instances[at].writing = Writing::None;
+                match self.waits {
+                    true => world.instances[at].writing = Writing::Waiting { data, until: world.now + TRUST },
+                    false => self.acknowledge(world, at, data),
+                }
+            }
+            Writing::Committed { data, number } => {
+                self.acknowledge(world, at, data);
+                world.instances[at].writing = Writing::Hasty { number };
+            }
+            Writing::Hasty { number } => {
+                self.forget(world, at, number);
+                world.instances[at].writing = Writing::None;
+            }
+            Writing::Waiting { data, .. } => {
+                self.saw(Event::WaitedAndAcknowledged);
+                world.waited = world.waited.max(data);
+                world.instances[at].writing = Writing::None;
+                self.acknowledge(world, at, data);
+            }
+            Writing::None => {}
+        }
+    }
+
+    /// The instance raises its floor, drops its L1, and tells L2.
+    fn forget(&self, world: &mut World, at: usize, number: Number) {
+        let now = world.now;
+        let instance = &mut world.instances[at];
+        instance.raise(number, now);
+        instance.l1 = None;
+        let era = instance.era;
+        if era > 0 && self.has(Rule::InvalidateL2) {
+            world.network.push(Message::Invalidate { number, era });
+        }
+    }
+
+    fn acknowledge(&self, world: &mut World, at: usize, data: Data) {
+        self.saw(Event::Acknowledged);
+        let instance = &mut world.instances[at];
+        instance.acknowledged = instance.acknowledged.max(data);
+    }
+
+    /// The database answers a look; the answer is on its way.
+    pub fn look(world: &mut World, at: usize) {
+        let look = Look { sent: world.now, number: world.database.number, era: world.database.era };
+        world.instances[at].look = Some(look);
+    }
+
+    pub fn looked(&self, world: &mut World, at: usize, overflow: bool) {
+        let now = world.now;
+        let instance = &mut world.instances[at];
+        let Some(look) = instance.look.take() else { return };
+        if look.era != instance.era && self.has(Rule::Eras) {
+            // Another era: nothing that is known means anything any more.
+            (instance.looked_at, instance.l1, instance.following) = (None, None, false);
+            (instance.floor, instance.floor_at, instance.accept_from) = (0, 0, NEVER);
+            return;
+        }
+        if look.number > instance.seen {
+            instance.raise(look.number, now);
+        }
+        instance.seen = look.number;
+        if now > look.sent {
+            self.saw(Event::LateLook);
+        }
+        let stamp = if self.has(Rule::LeaseFromSending) { look.sent } else { now };
+        instance.looked_at = Some(stamp).filter(|at| now - at <= TRUST || !self.has(Rule::Trust));
+        let memory = if self.has(Rule::FloorsKept) { MEMORY } else { 0 };
+        if instance.floor > 0 && instance.floor_at + memory < look.sent {
+            self.saw(Event::FloorForgotten);
+            (instance.floor, instance.floor_at) = (0, 0);
+        }
+        if overflow {
+            self.saw(Event::CommonFloor);
+            world.left.overflows -= 1;
+            if self.has(Rule::CommonFloor) {
+                instance.accept_from = instance.accept_from.max(look.sent);
+            }
+            if instance.floor_at < look.sent {
+                (instance.floor, instance.floor_at) = (0, 0);
+            }
+        }
+    }
+
+    /// The first look of an instance that starts.
+    pub fn boot(world: &mut World, at: usize) {
+        let database = &world.database;
+        let (era, first, horizon) = (database.era, database.number, database.horizon);
+        world.instances[at].boot = Some(Boot { era, first, horizon, after: world.now + 1 });
+    }
+
+    /// The second look: the era begins. Trust begins with the next one.
+    pub fn booted(&self, world: &mut World, at: usize) {
+        let (now, era, number) = (world.now, world.database.era, world.database.number);
+        let instance = &mut world.instances[at];
+        let Some(Boot { era: first_era, first, horizon, after }) = instance.boot.take() else { return };
+        if first_era != era {
+            return;
+        }
+        if !self.has(Rule::BootWindow) {
+            instance.accept_from = 0;
+        } else {
+            let known = horizon.map_or(first, |horizon| horizon.number);
+            if number > known {
+                instance.raise(number, now);
+            }
+            // Without a horizon: what was read before this look reached the database, which was after the first one.
+            instance.accept_from = horizon.map_or(now.max(after), |horizon| horizon.taken_at);
+            self.saw(if horizon.is_some() { Event::BootByHorizon } else { Event::BootByRefusal });
+        }
+        (instance.era, instance.seen, instance.following) = (era, number, true);
+    }
+
+    /// Another life of the database begins. `loses`: without the last commit, which its writer may have been told of.
+    pub fn promote(&self, world: &mut World, loses: bool) {
+        self.saw(Event::Promoted);
+        world.left.promotions -= 1;
+        let database = &mut world.database;
+        database.era += 1;
+        database.horizon = None;
+        if !loses {
+            return;
+        }
+        self.saw(Event::CommitLost);
+        let (lost, kept) = (database.data, database.before);
+        database.replaced[usize::from(lost)] = world.now;
+        database.replaced[usize::from(kept)] = NEVER;
+        (database.data, database.number) = (kept, database.number - 1);
+        // What the database itself has lost, no cache can keep a promise about.
+        let earlier = |data: &mut Data| *data = if *data == lost { kept } else { *data };
+        earlier(&mut world.waited);
+        for instance in &mut world.instances {
+            earlier(&mut instance.acknowledged);
+            if let Writing::Committed { data, .. } | Writing::Waiting { data, .. } | Writing::Unnumbered { data } =
+                &mut instance.writing
+                && *data == lost
+            {
+                *data = 0;
+            }
+            for owed in instance.leader.iter_mut().chain(&mut instance.joiner) {
+                for owed in [&mut owed.own, &mut owed.fleet, &mut owed.waited] {
+                    *owed &= !(1 << kept);
+                }
+            }
+        }
+    }
+}
+
+impl Instance {
+    fn raise(&mut self, number: Number, now: u8) {
+        self.floor = self.floor.max(number);
+        self.floor_at = now;
+    }
+}

@@ -1,0 +1,304 @@
+//! The model as the checker walks it: what may happen in a world, and which promises must hold in all of them.
+//!
+//! Every step is one that the real code takes without waiting for anything; what lies between two of its waits is one step here.
+
+use stateright::{Model, Property};
+
+use super::{
+    events::{Event, Events},
+    rules::Rule,
+    state::{
+        Budget, Data, ERAS, Entry, Flight, Horizon, INSTANCES, Instance, Message, NEVER, Owed, Slot, Tick, World,
+        Writing,
+    },
+};
+
+/// D, in ticks: an instance trusts a look in the tick in which it was sent.
+pub const TRUST: Tick = 0;
+/// Age at which an entry is refused.
+pub const MAX_AGE: Tick = 2;
+/// How long floors are kept: as short as it can be. The real one is longer by a margin for the database's clock.
+pub const MEMORY: Tick = MAX_AGE - 1;
+
+pub const OWN: &str = "P1: no instance serves older than it acknowledged";
+pub const FLEET: &str = "P2: nobody serves what was replaced more than D ago";
+pub const FILL: &str = "P3: no fill undoes what L2 was told";
+pub const WAITED: &str = "P2 with wait: nobody serves older than acknowledged";
+
+/// A configuration of the model.
+#[derive(Clone, Debug, Default)]
+pub struct Protocol {
+    pub budget: Budget,
+    /// Whether writers wait for the fleet before they reply.
+    pub waits: bool,
+    pub without: &'static [Rule],
+    /// Loads without a lease and numbers of another era may leave L2 untidy, so such runs don't ask for P3.
+    pub untidy: bool,
+    pub events: Events,
+}
+
+/// A step. Instances are numbered as they stand in the world, which sorts them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    Tick,
+    Read {
+        instance: usize,
+        l2: Reply,
+    },
+    /// The flight takes its next step.
+    Fly(usize),
+    Refresh(usize),
+    RefreshArrives(usize),
+    Write(usize),
+    /// The write takes its next step.
+    WriteOn(usize),
+    Look(usize),
+    LookArrives {
+        instance: usize,
+        overflow: bool,
+    },
+    BootBegins(usize),
+    BootEnds(usize),
+    LeaveHorizon,
+    /// A message reaches L2.
+    Arrives(usize),
+    Evict(usize),
+    Save,
+    RollBack,
+    Crash(usize),
+    /// Another server becomes the primary, or Postgres comes back from a crash.
+    Promote {
+        loses: bool,
+    },
+}
+
+/// What becomes of asking L2.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// It answers. Where another holds the lease, it is not waited for any longer.
+    Prompt,
+    /// As before, but where another holds the lease, that lease has just ended.
+    LeaseEnded,
+    /// It does not answer, or is not asked.
+    Silent,
+}
+
+impl Protocol {
+    pub fn has(&self, rule: Rule) -> bool {
+        !self.without.contains(&rule)
+    }
+
+    pub fn saw(&self, event: Event) {
+        self.events.saw(event);
+    }
+
+    pub fn trusted(&self, world: &World, instance: &Instance) -> bool {
+        !self.has(Rule::Trust) || instance.looked_at.is_some_and(|at| world.now - at <= TRUST)
+    }
+
+    /// What a request that comes now to this instance must not be given.
+    pub fn owed(world: &World, instance: &Instance) -> Owed {
+        let older_than = |data: Data| (1_u8 << data) - 1;
+        let late = |&(_, at): &(usize, &Tick)| *at != NEVER && at.saturating_add(TRUST) < world.now;
+        let fleet = world.database.replaced.iter().enumerate().filter(late).fold(0, |owed, (data, _)| owed | 1 << data);
+        Owed { own: older_than(instance.acknowledged), fleet, waited: older_than(world.waited) }
+    }
+
+    /// A request is answered.
+    pub fn serve(world: &mut World, owed: Owed, data: Data) {
+        for (bit, owed) in [owed.own, owed.fleet, owed.waited].into_iter().enumerate() {
+            world.broken |= (owed >> data & 1) << bit;
+        }
+    }
+
+    /// The slot of L2 that entries of this era are kept under.
+    pub fn slot<'a>(&self, world: &'a mut World, era: u8) -> &'a mut Slot {
+        let at = if self.has(Rule::Eras) { usize::from(era) - 1 } else { 0 };
+        &mut world.l2[at]
+    }
+
+    pub fn put_l1(&self, instance: &mut Instance, entry: Entry) {
+        if entry.number < instance.floor {
+            self.saw(Event::L1FilledLate);
+        }
+        instance.l1 = Some(entry);
+    }
+
+    fn steps_of(&self, world: &World, at: usize, steps: &mut Vec<Step>) {
+        let (left, instance) = (&world.left, &world.instances[at]);
+        if left.reads > 0 && (instance.flight == Flight::None || instance.joiner.is_none()) {
+            let mut read = |l2| steps.push(Step::Read { instance: at, l2 });
+            read(Reply::Prompt);
+            if instance.flight == Flight::None && world.l2.iter().any(|slot| slot.lease > 0) {
+                read(Reply::LeaseEnded);
+            }
+            if instance.flight == Flight::None && left.silences > 0 {
+                read(Reply::Silent);
+            }
+        }
+        if instance.flight != Flight::None {
+            steps.push(Step::Fly(at));
+        }
+        if left.refreshes > 0 && instance.apart.is_none() {
+            steps.push(Step::Refresh(at));
+        }
+        if instance.apart.is_some() {
+            steps.push(Step::RefreshArrives(at));
+        }
+        match instance.writing {
+            Writing::None if left.writes > 0 => steps.push(Step::Write(at)),
+            Writing::None => {}
+            Writing::Waiting { until, .. } if until >= world.now && self.has(Rule::Wait) => {}
+            _ => steps.push(Step::WriteOn(at)),
+        }
+        if instance.look.is_some() {
+            steps.push(Step::LookArrives { instance: at, overflow: false });
+            if left.overflows > 0 && instance.floor > 0 {
+                steps.push(Step::LookArrives { instance: at, overflow: true });
+            }
+        } else if instance.following {
+            // A look that can bring neither news nor trust is left out.
+            let database = &world.database;
+            let news = instance.seen != database.number || instance.era != database.era;
+            if news || instance.looked_at != Some(world.now) || !self.has(Rule::LeaseFromSending) {
+                steps.push(Step::Look(at));
+            }
+        } else if instance.boot.is_some() {
+            steps.push(Step::BootEnds(at));
+        } else {
+            steps.push(Step::BootBegins(at));
+        }
+        if left.crashes > 0 {
+            steps.push(Step::Crash(at));
+        }
+    }
+
+    fn take(&self, world: &mut World, step: Step) -> Option<()> {
+        match step {
+            Step::Tick => self.tick(world),
+            Step::Read { instance, l2 } => self.read(world, instance, l2),
+            Step::Fly(at) => self.fly(world, at),
+            Step::Refresh(at) => self.refresh(world, at),
+            Step::RefreshArrives(at) => self.refreshed(world, at),
+            Step::Write(at) => self.write(world, at),
+            Step::WriteOn(at) => self.write_on(world, at),
+            Step::Look(at) => Self::look(world, at),
+            Step::LookArrives { instance, overflow } => self.looked(world, instance, overflow),
+            Step::BootBegins(at) => Self::boot(world, at),
+            Step::BootEnds(at) => self.booted(world, at),
+            Step::LeaveHorizon => {
+                world.left.horizons -= 1;
+                // Stamped after the snapshot: in the model, by a whole tick.
+                let horizon = Horizon { number: world.database.number, taken_at: world.now + 1 };
+                world.database.horizon = Some(horizon);
+            }
+            Step::Arrives(at) => self.arrives(world, at)?,
+            Step::Evict(at) => {
+                self.saw(Event::Evicted);
+                world.left.evictions -= 1;
+                world.l2[at] = Slot { told: world.l2[at].told, ..Slot::default() };
+            }
+            Step::Save => {
+                world.left.saves -= 1;
+                world.saved = Some(world.l2);
+            }
+            Step::RollBack => {
+                self.saw(Event::RolledBack);
+                world.left.rollbacks -= 1;
+                world.l2 = world.saved.take()?;
+            }
+            Step::Crash(at) => {
+                self.saw(Event::Crashed);
+                world.left.crashes -= 1;
+                world.instances[at] = Instance::started(world.instances[at].acknowledged);
+            }
+            Step::Promote { loses } => self.promote(world, loses),
+        }
+        Some(())
+    }
+
+    /// Nothing that may still happen can break a promise: nobody asks, nobody waits for an answer, no fill is on its way.
+    fn over(world: &World) -> bool {
+        let quiet = |instance: &Instance| instance.leader.is_none() && instance.apart.is_none();
+        let fill = |message: &Message| !matches!(message, Message::Invalidate { .. });
+        world.left.reads == 0
+            && world.left.refreshes == 0
+            && world.instances.iter().all(quiet)
+            && !world.network.iter().any(fill)
+    }
+
+    fn tick(&self, world: &mut World) {
+        world.left.ticks -= 1;
+        world.now += 1;
+        let now = world.now;
+        for instance in &mut world.instances {
+            // What makes no difference any more is forgotten, so that fewer worlds differ.
+            instance.looked_at = instance.looked_at.filter(|at| now - at <= TRUST || !self.has(Rule::Trust));
+            instance.l1 = instance.l1.filter(|entry| now - entry.read_at < MAX_AGE || !self.has(Rule::Age));
+        }
+    }
+}
+
+impl Model for Protocol {
+    type State = World;
+    type Action = Step;
+
+    fn init_states(&self) -> Vec<World> {
+        vec![World::new(self.budget)]
+    }
+
+    fn actions(&self, world: &World, steps: &mut Vec<Step>) {
+        if world.broken & if self.untidy { 7 } else { 15 } != 0 || Self::over(world) {
+            return;
+        }
+        let left = &world.left;
+        for at in 0..INSTANCES {
+            self.steps_of(world, at, steps);
+        }
+        steps.extend((0..world.network.len()).map(Step::Arrives));
+        if left.ticks > 0 {
+            steps.push(Step::Tick);
+        }
+        let used = |slot: &Slot| slot.value.is_some() || slot.lease > 0 || slot.floor > 0;
+        if left.evictions > 0 {
+            steps.extend((0..ERAS).filter(|at| used(&world.l2[*at])).map(Step::Evict));
+        }
+        // Old contents matter only if they hold something.
+        if left.saves > 0 && world.l2.iter().any(used) {
+            steps.push(Step::Save);
+        }
+        if left.rollbacks > 0 && world.saved.is_some() {
+            steps.push(Step::RollBack);
+        }
+        let database = &world.database;
+        let due = database.horizon.is_none_or(|horizon| horizon.taken_at + MEMORY < world.now);
+        if left.horizons > 0 && due && world.instances.iter().any(|instance| instance.looked_at.is_some()) {
+            steps.push(Step::LeaveHorizon);
+        }
+        if left.promotions > 0 && usize::from(database.era) < ERAS {
+            steps.push(Step::Promote { loses: false });
+            if database.before != database.data {
+                steps.push(Step::Promote { loses: true });
+            }
+        }
+    }
+
+    fn next_state(&self, last: &World, step: Step) -> Option<World> {
+        let mut world = last.clone();
+        self.take(&mut world, step)?;
+        world.settle();
+        Some(world)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        let mut promises = vec![
+            Property::always(OWN, |_, world: &World| world.broken & 1 == 0),
+            Property::always(FLEET, |_, world: &World| world.broken & 2 == 0),
+            Property::always(WAITED, |_, world: &World| world.broken & 4 == 0),
+        ];
+        if !self.untidy {
+            promises.push(Property::always(FILL, |_, world: &World| world.broken & 8 == 0));
+        }
+        promises
+    }
+}
