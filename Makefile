@@ -1,11 +1,11 @@
 # Every task of the project has a name here; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test demo check fmt openapi lint clean
+.PHONY: help run test consistency demo check fmt openapi lint clean
 
 CARGO ?= cargo
 
 help: ## this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-9s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  run, test and demo find or install Postgres and Redis by themselves: see the head of scripts/services.sh"
 
@@ -15,15 +15,19 @@ run: ## a seeded service on 127.0.0.1:3000, with what to open; Ctrl-C ends it
 test: ## the whole test suite with all its set-up; one part of it: make test ARGS="name"
 	@scripts/test.sh $(ARGS)
 
+consistency: ## three instances under faults, 300,000 requests, not one stale answer; another run: make consistency ARGS="--seed 7"
+	@scripts/consistency.sh --release -- --operations 300000 --faults 60 $(ARGS)
+
 demo: ## a tour that proves each step: L1, L2, a write on one instance seen by another, Redis killed
 	@scripts/demo.sh
 
 # Cheap checks first; the tests last, so that a run ends with their summary.
-check: ## what CI runs: format, lint, clippy, documentation, tests
+check: ## what CI runs: format, lint, clippy, documentation, the consistency checker's short form, tests
 	$(CARGO) fmt --check
 	@scripts/lint.sh
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+	@scripts/consistency.sh -- --seconds 75
 	@scripts/test.sh
 
 fmt: ## format the code

@@ -80,13 +80,15 @@ pub async fn prepare(db: &PgPool) -> Result<Hot, sqlx::Error> {
 
 /// Everything that was committed.
 pub async fn audit(db: &PgPool, clock: &Clock) -> Result<Audit, Box<dyn std::error::Error>> {
+    // One snapshot: what was under way when the clients went may still be committed.
+    let mut db = db.begin_with("begin isolation level repeatable read").await?;
     let mut items: HashMap<i64, Vec<OrderItem>> = HashMap::new();
     let rows = sqlx::query(
         "select i.order_id, jsonb_agg(to_jsonb(i) order by i.product_id) as items from order_items i
          join orders o on o.id = i.order_id where o.customer_id = any($1) group by i.order_id",
     )
     .bind(CUSTOMERS)
-    .fetch_all(db)
+    .fetch_all(&mut *db)
     .await?;
     for row in rows {
         items.insert(row.try_get("order_id")?, serde_json::from_value(row.try_get("items")?)?);
@@ -95,7 +97,7 @@ pub async fn audit(db: &PgPool, clock: &Clock) -> Result<Audit, Box<dyn std::err
         "select kind, id, version, alive, doc, xid::text as xid, (extract(epoch from at) * 1000000)::bigint as at
          from checker.audit order by seq",
     )
-    .fetch_all(db)
+    .fetch_all(&mut *db)
     .await?;
     let mut audit = Audit::new();
     for row in rows {

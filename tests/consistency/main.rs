@@ -22,6 +22,7 @@ mod notes;
 mod pace;
 mod redis_faults;
 mod report;
+mod seen;
 mod servers;
 mod sql_writers;
 mod support;
@@ -54,13 +55,15 @@ const BASELINE_MS: u64 = 4_000;
 /// After the last fault: how long the fleet may take until all is well again, and for how long it is then looked at.
 const RECOVERY_MS: u64 = 5_000;
 const CALM_MS: u64 = 4_000;
+/// How many times as long as asked for a run may take until it has seen enough.
+const PATIENCE: u64 = 5;
 /// Direct writes a second.
 const SQL_RATE: f64 = 25.0;
 
 /// Looks for stale answers under faults.
 #[derive(Parser)]
 struct Args {
-    /// Seconds under faults at least.
+    /// Seconds under faults at least; longer until enough has been seen.
     #[arg(long, default_value_t = 75)]
     seconds: u64,
     /// Requests at least; the run is longer when it takes longer. With this, faults last longer too.
@@ -72,7 +75,7 @@ struct Args {
     /// Replays a run's choices (not its timing). Not given: another one each time.
     #[arg(long)]
     seed: Option<u64>,
-    #[arg(long, default_value_t = 24)]
+    #[arg(long, default_value_t = 10)]
     clients: u16,
     /// The service's program; the one of this build when not given.
     #[arg(long, default_value = env!("CARGO_BIN_EXE_aside"))]
@@ -176,7 +179,8 @@ async fn play(args: &Args, seed: u64, arena: &Arc<Arena>, world: World) -> Resul
     loop {
         pause(millis(200)).await;
         let lasted = (clock.now() - faults_from) / 1_000_000;
-        if lasted >= args.seconds && notes.count() >= args.operations && notes.faults().len() >= args.faults {
+        let done = lasted >= args.seconds && notes.count() >= args.operations && notes.faults().len() >= args.faults;
+        if done && (notes.enough() || lasted >= args.seconds.max(60) * PATIENCE) {
             break;
         }
         if clock.now() - told >= 10_000_000 {

@@ -11,6 +11,7 @@ use crate::{
     check::history::{Micros, Record},
     fleet::Instance,
     pace::{Clock, millis, pause, seconds},
+    seen,
 };
 
 /// One fault, from its beginning to its end.
@@ -49,6 +50,12 @@ impl Notes {
 
     pub fn count(&self) -> usize {
         held(&self.records).len()
+    }
+
+    /// Whether enough of everything has been seen.
+    pub fn enough(&self) -> bool {
+        let (faults, counters) = (self.faults(), self.counters());
+        seen::all(&held(&self.records), &faults, &counters).iter().all(seen::Seen::enough)
     }
 
     pub fn fault(&self, fault: FaultNote) {

