@@ -1,6 +1,6 @@
 # Every task of the project has a name here; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test demo check fmt openapi lint clean
+.PHONY: help run test demo check model prove fmt openapi lint clean
 
 CARGO ?= cargo
 
@@ -25,6 +25,13 @@ check: ## what CI runs: format, lint, clippy, documentation, tests
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 	@scripts/test.sh
+
+model: ## the protocol's model in every order of its steps: ten minutes; docs/model.md
+	$(CARGO) test --locked --profile model --test suite model::runs::long_runs -- --ignored --nocapture
+
+PROVE ?= all
+prove: ## removes every guard in turn and expects a test to go red; the central ones: make prove PROVE=quick
+	@scripts/prove.sh $(PROVE)
 
 fmt: ## format the code
 	$(CARGO) fmt

@@ -161,6 +161,7 @@ impl Protocol {
         self.saw(Event::CommitLost);
         let (lost, kept) = (database.data, database.before);
         database.replaced[usize::from(lost)] = world.now;
+        database.lost |= 1 << lost;
         database.replaced[usize::from(kept)] = NEVER;
         (database.data, database.number) = (kept, database.number - 1);
         // What the database itself has lost, no cache can keep a promise about.

@@ -98,7 +98,8 @@ impl Protocol {
 
     /// What a request that comes now to this instance must not be given.
     pub fn owed(world: &World, instance: &Instance) -> Owed {
-        let older_than = |data: Data| (1_u8 << data) - 1;
+        // Data that the database has lost are nobody's past; that they go within D is asked for by `fleet`.
+        let older_than = |data: Data| ((1_u8 << data) - 1) & !world.database.lost;
         let late = |&(_, at): &(usize, &Tick)| *at != NEVER && at.saturating_add(TRUST) < world.now;
         let fleet = world.database.replaced.iter().enumerate().filter(late).fold(0, |owed, (data, _)| owed | 1 << data);
         Owed { own: older_than(instance.acknowledged), fleet, waited: older_than(world.waited) }

@@ -50,6 +50,8 @@ pub struct Database {
     /// When each state of the data was replaced.
     pub replaced: [Tick; MOST_DATA],
     pub newest: Data,
+    /// Data that a promotion has lost, one bit each.
+    pub lost: u8,
     pub horizon: Option<Horizon>,
 }
 
@@ -248,8 +250,16 @@ impl Instance {
 impl World {
     /// Everybody is up, nothing is cached, nothing was written.
     pub fn new(left: Budget) -> Self {
-        let database =
-            Database { data: 0, number: 0, era: 1, before: 0, replaced: [NEVER; MOST_DATA], newest: 0, horizon: None };
+        let database = Database {
+            data: 0,
+            number: 0,
+            era: 1,
+            before: 0,
+            replaced: [NEVER; MOST_DATA],
+            newest: 0,
+            lost: 0,
+            horizon: None,
+        };
         Self {
             now: 0,
             database,
