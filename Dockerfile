@@ -3,7 +3,6 @@
 
 FROM rust:1.95.0-slim-bookworm AS build
 WORKDIR /build
-ENV SQLX_OFFLINE=true
 # The dependencies first, against an empty program: this layer is rebuilt only when the manifest or the lock file changes.
 COPY Cargo.toml Cargo.lock ./
 RUN mkdir src \

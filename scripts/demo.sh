@@ -14,7 +14,6 @@ SERVICES_FAST=yes SERVICES_OWN=yes
 unset CACHE_TRUST_MS CACHE_L1_BYTES
 services_start
 say "Building (some minutes the first time)"
-export SQLX_OFFLINE=true
 run_to_end cargo build --release --locked --bin aside
 aside="${CARGO_TARGET_DIR:-$ROOT/target}/release/aside"
 run_to_end "$aside" seed

@@ -23,7 +23,6 @@ done
 
 services_start
 say "Building (some minutes the first time)"
-export SQLX_OFFLINE=true
 run_to_end cargo build --release --locked --bin aside
 aside="${CARGO_TARGET_DIR:-$ROOT/target}/release/aside"
 say "Migrations and data"

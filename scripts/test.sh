@@ -12,6 +12,4 @@ cd "$ROOT"
 SERVICES_FAST=yes
 services_start
 find_redis_binary
-# Checked queries are compiled against the committed descriptions, never against whatever server DATABASE_URL names.
-export SQLX_OFFLINE=true
 run_to_end cargo test --locked "$@"

@@ -19,7 +19,7 @@ postgres_bindirs() {
         if [ -x "$dir/initdb" ] && [ -x "$dir/pg_ctl" ] && [ -x "$dir/postgres" ]; then
             echo "$(postgres_version "$dir") $dir"
         fi
-    done | sort -rn | awk '!seen[$0]++' | cut -d' ' -f2-
+    done | sort -s -rn -k1,1 | awk '!seen[$0]++' | cut -d' ' -f2-
 }
 postgres_version() { "$1/postgres" --version 2>/dev/null | sed -n 's/^postgres (PostgreSQL) \([0-9.]*\).*/\1/p'; }
 

@@ -118,7 +118,7 @@ async fn connect_patiently(options: &PgConnectOptions) -> Result<PgConnection, S
 /// Whether waiting may help: nobody listens yet, the server is starting, or has no free connection at the moment.
 fn may_pass(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut => true,
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolTimedOut => true,
         sqlx::Error::Database(error) => matches!(error.code().as_deref(), Some("57P03" | "53300")),
         _ => false,
     }

@@ -80,7 +80,8 @@ impl Cache {
         let asked = keys.into_iter().zip(found);
         let missing: Vec<I> = asked.clone().filter(|(_, found)| found.is_err()).map(|((id, _), _)| id).collect();
         let begun = self.inner.clock.now();
-        let mut loaded = if missing.is_empty() { HashMap::new() } else { load(missing).await? };
+        let mut loaded =
+            if missing.is_empty() { HashMap::new() } else { self.counted::<T, _, _>(load(missing)).await? };
         let mut filled = Vec::new();
         let mut answers = Vec::new();
         for ((id, key), found) in asked {
@@ -120,10 +121,11 @@ impl Cache {
         keys: &[Key<T>],
         era: &Era,
     ) -> (Vec<Result<Found<T>, Outcome>>, Filling) {
+        self.inner.fence.wait_for_trust().await;
         let mut found = Vec::with_capacity(keys.len());
         let mut missing = Vec::new();
         for (at, key) in keys.iter().enumerate() {
-            let answer = self.l1_answer(key).await.map(|held| (held, Outcome::L1Hit));
+            let answer = self.l1_answer(key).map(|held| (held, Outcome::L1Hit));
             if let Err(missed) = answer {
                 missing.push((at, (key, missed)));
             }

@@ -60,7 +60,8 @@ pub struct Entry<T> {
 }
 
 impl<T> Entry<T> {
-    /// The sum of the numbers it was read at. Of two readings of one key from one primary the later never has the lower sum.
+    /// The sum of the numbers it was read at: of two readings that depend on the same names, the later never has the lower one.
+    /// A list's may fall when a row leaves it.
     pub fn order(&self) -> i64 {
         self.labels.iter().fold(0, |sum, label| sum.saturating_add(label.version))
     }

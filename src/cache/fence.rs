@@ -20,8 +20,11 @@ use super::{
 
 /// How long floors outlive the oldest entry that may be served: covers the database's clock stepping back.
 const MARGIN: Duration = Duration::from_secs(30);
-/// Floors held before they become one common floor: about 100 bytes each.
+/// Floors held before they become one common floor.
 const MAX_FLOORS: usize = 1_000_000;
+
+/// How long a read waits for a late look at the ledger before it goes to the database instead.
+const LOOK_WAIT: Duration = Duration::from_millis(100);
 
 /// Why an answer may not be reused, or that it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,9 +111,9 @@ impl Fence {
         self.trusted() && self.statement.load(Ordering::Acquire) >= moment.0
     }
 
-    /// Waits until the floors are trusted and cover everything committed before `moment`, at most `limit`; says whether they do.
+    /// Waits until the floors are trusted and cover everything committed before `moment`, for a while; says whether they do.
     /// One look serves the whole instance, so a late one is cheaper to wait for than to turn every cached read into a load.
-    pub(super) async fn wait_for(&self, moment: DbTime, limit: Duration) -> bool {
+    pub(super) async fn wait_for(&self, moment: DbTime) -> bool {
         if self.covers(moment) {
             return true;
         }
@@ -124,7 +127,12 @@ impl Fence {
                 next.await;
             }
         };
-        tokio::time::timeout(limit, looked).await.is_ok()
+        tokio::time::timeout(LOOK_WAIT, looked).await.is_ok()
+    }
+
+    /// Waits until the floors are trusted, as [`Fence::wait_for`].
+    pub(super) async fn wait_for_trust(&self) {
+        self.wait_for(DbTime(i64::MIN)).await;
     }
 
     /// Time since the last answered look was sent; `None` before the first.

@@ -121,6 +121,7 @@ impl Floors {
     pub(super) fn reset(&self) {
         self.common.store(i64::MAX, Ordering::Release);
         self.retain(|_| false);
+        self.wildcards.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
     /// How many floors are held.

@@ -62,8 +62,9 @@ impl GuardedL2 {
     /// Calls `heard` for every hint, for ever; a broken line is made anew.
     pub(super) async fn listen(&self, channel: &str, heard: impl Fn() + Send + Sync) {
         loop {
-            let Err(error) = self.backend.listen(channel, &heard).await else { continue };
-            tracing::debug!(%error, "no hints");
+            if let Err(error) = self.backend.listen(channel, &heard).await {
+                tracing::debug!(%error, "no hints");
+            }
             tokio::time::sleep(RELISTEN.mul_f64(1.0 + fastrand::f64())).await;
         }
     }

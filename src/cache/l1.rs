@@ -3,7 +3,8 @@
 
 use std::{
     any::Any,
-    sync::Arc,
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -13,6 +14,7 @@ use super::{
     entry::Entry,
     key::{Key, Name},
     outcome::Outcome,
+    policy::Cacheable,
 };
 
 /// Bytes that an entry takes beyond its key and its value: the map's own nodes and the entry's fields.
@@ -40,6 +42,7 @@ pub(super) type Missed = Outcome;
 
 #[derive(Clone)]
 struct Slot {
+    pattern: &'static str,
     held: Arc<dyn Any + Send + Sync>,
     weight: u32,
     lifetime: Duration,
@@ -57,54 +60,75 @@ impl Expiry<Name, Slot> for SlotLifetime {
     }
 }
 
+/// Bytes held by each key pattern.
+type Sizes = Arc<Mutex<BTreeMap<&'static str, i64>>>;
+
 /// The map.
-pub(super) struct L1(Option<Moka<Name, Slot>>);
+pub(super) struct L1 {
+    map: Option<Moka<Name, Slot>>,
+    sizes: Sizes,
+}
 
 impl L1 {
     /// A map of at most `capacity` bytes; 0: none.
     pub(super) fn new(capacity: u64) -> Self {
-        Self((capacity > 0).then(|| {
+        let sizes = Sizes::default();
+        let shrunk = Arc::clone(&sizes);
+        let map = (capacity > 0).then(|| {
             Moka::builder()
                 .max_capacity(capacity)
                 .weigher(|_, slot: &Slot| slot.weight)
                 .expire_after(SlotLifetime)
+                .eviction_listener(move |_, slot, _| resize(&shrunk, slot.pattern, -i64::from(slot.weight)))
                 .build()
-        }))
+        });
+        Self { map, sizes }
     }
 
     pub(super) fn get<T: Send + Sync + 'static>(&self, key: &Key<T>) -> Option<Arc<Held<T>>> {
-        let slot = self.0.as_ref()?.get(key.name())?;
+        let slot = self.map.as_ref()?.get(key.name())?;
         slot.held.downcast().ok()
     }
 
     /// Keeps an entry for at most `lifetime`.
-    pub(super) fn put<T: Send + Sync + 'static>(&self, key: &Key<T>, held: Held<T>, lifetime: Duration) {
-        if let Some(map) = &self.0 {
+    pub(super) fn put<T: Cacheable>(&self, key: &Key<T>, held: Held<T>, lifetime: Duration) {
+        if let Some(map) = &self.map {
             let weight = u32::try_from(weigh(key, &held.entry)).unwrap_or(u32::MAX);
             let held = Arc::new(held);
-            map.insert(key.name().clone(), Slot { held, weight, lifetime });
+            let pattern = T::POLICY.pattern;
+            resize(&self.sizes, pattern, i64::from(weight));
+            map.insert(key.name().clone(), Slot { pattern, held, weight, lifetime });
         }
     }
 
     pub(super) fn remove(&self, name: &Name) {
-        if let Some(map) = &self.0 {
+        if let Some(map) = &self.map {
             map.invalidate(name);
         }
     }
 
     pub(super) fn clear(&self) {
-        if let Some(map) = &self.0 {
+        if let Some(map) = &self.map {
             map.invalidate_all();
         }
     }
 
+    /// Bytes held by each key pattern, as weighed.
+    pub(super) fn sizes(&self) -> BTreeMap<&'static str, i64> {
+        self.sizes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// Bytes held, as weighed, and entries.
     pub(super) fn size(&self) -> (u64, u64) {
-        self.0.as_ref().map_or((0, 0), |map| {
+        self.map.as_ref().map_or((0, 0), |map| {
             map.run_pending_tasks();
             (map.weighted_size(), map.entry_count())
         })
     }
+}
+
+fn resize(sizes: &Sizes, pattern: &'static str, by: i64) {
+    *sizes.lock().unwrap_or_else(PoisonError::into_inner).entry(pattern).or_default() += by;
 }
 
 /// The bytes of an entry: its response once as text and about as much again as a decoded value.

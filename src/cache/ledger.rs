@@ -27,6 +27,13 @@ pub(super) async fn bump(db: &mut PgConnection, names: &BTreeSet<Name>) -> Resul
     rows.iter().map(label).collect()
 }
 
+/// The numbers of names as they stand; names that never changed have none.
+pub(super) async fn numbers(db: &mut PgConnection, names: &BTreeSet<Name>) -> Result<Vec<Label>, sqlx::Error> {
+    let names: Vec<&str> = names.iter().map(Name::as_str).collect();
+    let rows = sqlx::query("select name, ver from cache_ledger where name = any($1)").bind(names).fetch_all(db).await?;
+    rows.iter().map(label).collect()
+}
+
 /// What one look at the ledger brought.
 pub(super) struct Look {
     /// The life of the database that numbers and snapshots belong to.
@@ -113,13 +120,19 @@ impl Looker {
         Ok(())
     }
 
+    /// Leaves what instances that start later need, and removes what nobody needs any more.
+    pub(super) async fn keep_house(&mut self) -> Result<(), sqlx::Error> {
+        self.mark_horizon().await?;
+        self.remove_quiet().await
+    }
+
     /// Leaves a snapshot for instances that start later, unless another instance did so in the last five seconds, and removes
     /// those that nobody needs any more.
-    pub(super) async fn mark_horizon(&mut self) -> Result<(), sqlx::Error> {
+    async fn mark_horizon(&mut self) -> Result<(), sqlx::Error> {
         sqlx::query(
             "with old as (
                  delete from cache_horizon
-                 where taken_at < clock_timestamp() - 2 * $1 * interval '1 second'
+                 where taken_at < clock_timestamp() - 3 * $1 * interval '1 second'
              )
              insert into cache_horizon (snap)
              select pg_current_snapshot() where not exists
@@ -131,14 +144,14 @@ impl Looker {
         Ok(())
     }
 
-    /// Removes some rows of names that have been quiet for longer than any entry or floor lives: without a row a name's number is
+    /// Removes some rows of names that have been quiet for twice as long as any entry or floor lives: without a row a name's number is
     /// 0, and by then nothing remembers a higher one. Numbers come from one sequence, so the next change is above all of them.
-    pub(super) async fn remove_quiet(&mut self) -> Result<(), sqlx::Error> {
+    async fn remove_quiet(&mut self) -> Result<(), sqlx::Error> {
         sqlx::query(
             "delete from cache_ledger where ctid = any (array(
                  select ctid from cache_ledger
                  where xid < (select pg_snapshot_xmin(snap) from cache_horizon
-                              where taken_at < clock_timestamp() - $1 * interval '1 second'
+                              where taken_at < clock_timestamp() - 2 * $1 * interval '1 second'
                               order by taken_at desc limit 1)
                  order by xid limit 1000 for update skip locked))",
         )

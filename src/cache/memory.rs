@@ -66,6 +66,7 @@ impl MemoryL2 {
             }
             (_, Some((holder, until))) if holder != token && *until > now => Fetched::Busy(*until - now),
             _ => {
+                slot.value = None;
                 slot.lease = Some((token.to_owned(), now + lease));
                 slot.expires = slot.expires.max(now + lease);
                 Fetched::Leased

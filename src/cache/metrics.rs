@@ -6,6 +6,7 @@ use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
     metrics::{
+        MetricType,
         counter::Counter,
         family::Family,
         gauge::ConstGauge,
@@ -44,6 +45,17 @@ struct FillResult {
     result: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Load {
+    pattern: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LoadedPattern {
+    pattern: &'static str,
+}
+
 type Histograms = Family<Tier, Histogram, fn() -> Histogram>;
 
 /// Counters and histograms of one cache.
@@ -51,6 +63,8 @@ type Histograms = Family<Tier, Histogram, fn() -> Histogram>;
 pub struct CacheMetrics {
     requests: Family<Request, Counter>,
     duration: Histograms,
+    loads: Family<Load, Counter>,
+    load_duration: Family<LoadedPattern, Histogram, fn() -> Histogram>,
     invalidations: Family<Pattern, Counter>,
     l2_calls: Family<Operation, Counter>,
     fills: Family<FillResult, Counter>,
@@ -61,6 +75,8 @@ impl CacheMetrics {
         Self {
             requests: Family::default(),
             duration: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_001, 4.0, 12))),
+            loads: Family::default(),
+            load_duration: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_1, 4.0, 9))),
             invalidations: Family::default(),
             l2_calls: Family::default(),
             fills: Family::default(),
@@ -73,9 +89,18 @@ impl CacheMetrics {
         let tier = match outcome {
             Outcome::L1Hit => "l1",
             Outcome::L2Hit => "l2",
+            Outcome::Collapsed => "joined",
+            Outcome::NotCached | Outcome::Failed => "none",
             _ => "load",
         };
         self.duration.get_or_create(&Tier { pattern, tier }).observe(took.as_secs_f64());
+    }
+
+    /// One call of a loader, for one key or many.
+    pub(super) fn loaded(&self, pattern: &'static str, succeeded: bool, took: Duration) {
+        let result = if succeeded { "ok" } else { "failed" };
+        self.loads.get_or_create(&Load { pattern, result }).inc();
+        self.load_duration.get_or_create(&LoadedPattern { pattern }).observe(took.as_secs_f64());
     }
 
     /// One name whose number a committed write of this instance raised.
@@ -112,6 +137,13 @@ impl CacheMetrics {
             Unit::Seconds,
             self.duration.clone(),
         );
+        registry.register("cache_loads", "Calls of loaders by key pattern and result", self.loads.clone());
+        registry.register_with_unit(
+            "cache_load_duration",
+            "Time of a call of a loader by key pattern",
+            Unit::Seconds,
+            self.load_duration.clone(),
+        );
         registry.register(
             "cache_invalidations",
             "Names invalidated by committed writes of this instance",
@@ -143,6 +175,16 @@ impl Collector for Gauges {
             ("cache_trusted", "1 while tiers may be used", f64::from(cache.fence.trusted())),
             ("cache_l2_breaker_open", "1 while L2 is skipped or probed", f64::from(open)),
         ];
+        let mut per_pattern = encoder.encode_descriptor(
+            "cache_l1_pattern_bytes",
+            "Bytes held in L1 by key pattern",
+            None,
+            MetricType::Gauge,
+        )?;
+        for (pattern, bytes) in cache.l1.sizes() {
+            let labels = LoadedPattern { pattern };
+            ConstGauge::new(bytes).encode(per_pattern.encode_family(&labels)?)?;
+        }
         for (name, help, value) in values {
             let gauge = ConstGauge::new(value);
             let descriptor = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;

@@ -72,7 +72,7 @@ impl Policy {
 pub enum Format {
     /// The bytes of the response as they are: an L2 hit needs no encoding.
     Json,
-    /// MessagePack with field names: about a third smaller, and the response is encoded again at an L2 hit.
+    /// MessagePack with field names: smaller, and the response is encoded again at an L2 hit.
     MessagePack,
 }
 

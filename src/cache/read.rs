@@ -5,7 +5,7 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use super::{
     Cache, LoadAborted, Read, Reuse, codec,
-    entry::{DbTime, Entry, Loaded},
+    entry::{Entry, Loaded},
     fence::{Era, Verdict},
     flight::Landed,
     key::Key,
@@ -15,8 +15,6 @@ use super::{
     shared::Filling,
 };
 
-/// How long a read waits for a late look at the ledger before it goes to the database instead.
-pub(super) const TRUST_WAIT: Duration = Duration::from_millis(100);
 /// After joining this many loads whose results a write had overtaken meanwhile, a caller loads alone.
 const JOINS: usize = 3;
 
@@ -27,7 +25,8 @@ impl Cache {
     /// The value if a tier holds it and may serve it; never loads.
     pub async fn get<T: Cacheable>(&self, key: &Key<T>) -> Option<Read<T>> {
         let begun = self.inner.clock.now();
-        let found = match self.l1_answer(key).await {
+        self.inner.fence.wait_for_trust().await;
+        let found = match self.l1_answer(key) {
             Ok(held) => Ok((held, Outcome::L1Hit)),
             Err(missed) => {
                 let keys = [(key, missed)];
@@ -69,8 +68,9 @@ impl Cache {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
     {
+        self.inner.fence.wait_for_trust().await;
         for _ in 0..JOINS {
-            let missed = match self.l1_answer(key).await {
+            let missed = match self.l1_answer(key) {
                 Ok(held) => return Ok((held, Outcome::L1Hit)),
                 Err(missed) => missed,
             };
@@ -107,7 +107,8 @@ impl Cache {
             Ok(found) => Ok(found),
             Err((missed, filling)) => {
                 let asked = self.inner.clock.now();
-                self.keep(key, (load().await?, asked), &era, missed, filling)
+                let loaded = self.counted::<T, _, _>(load()).await?;
+                self.keep(key, (loaded, asked), &era, missed, filling)
             }
         }
     }
@@ -130,14 +131,23 @@ impl Cache {
         let load = async move {
             let era = this.inner.fence.era();
             let asked = this.inner.clock.now();
-            this.keep(&key, (load().await?, asked), &era, outcome, filling)
+            let loaded = this.counted::<T, _, _>(load()).await?;
+            this.keep(&key, (loaded, asked), &era, outcome, filling)
         };
         tokio::spawn(load).await.unwrap_or(Err(LoadAborted.into()))
     }
 
+    /// Calls a loader, and counts the call.
+    pub(super) async fn counted<T: Cacheable, R, E>(&self, load: impl Future<Output = Result<R, E>>) -> Result<R, E> {
+        let asked = self.inner.clock.now();
+        let loaded = load.await;
+        let took = self.inner.clock.now().saturating_sub(asked);
+        self.inner.metrics.loaded(T::POLICY.pattern, loaded.is_ok(), took);
+        loaded
+    }
+
     /// L1's answer, if it may be served.
-    pub(super) async fn l1_answer<T: Cacheable>(&self, key: &Key<T>) -> Result<Held<T>, Missed> {
-        self.inner.fence.wait_for(DbTime(i64::MIN), TRUST_WAIT).await;
+    pub(super) fn l1_answer<T: Cacheable>(&self, key: &Key<T>) -> Result<Held<T>, Missed> {
         let held = self.inner.l1.get(key).ok_or(Outcome::LoadedCold)?;
         match self.judge(key, &held) {
             Verdict::Serve if self.inner.clock.now() >= held.fresh_until => Err(Outcome::LoadedExpired),

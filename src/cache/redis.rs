@@ -1,6 +1,5 @@
 //! Redis as L2. All calls share one multiplexed connection, taken from a deadpool pool: the pool makes, checks and remakes it,
-//! and sharing it pipelines concurrent calls (about six times the calls per second of a checkout per call, whose recycling
-//! sends a PING before every use). Every verb is one script on one key, pipelined: no verb spans two keys, so it works on a Cluster
+//! and sharing it pipelines concurrent calls, where a checkout for each call would send a PING first. Every verb is one script on one key, pipelined: no verb spans two keys, so it works on a Cluster
 //! as well, and a key's value, lease and floor move and vanish together.
 
 use std::{
@@ -30,6 +29,9 @@ use super::l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error};
 const CONNECT: Duration = Duration::from_millis(500);
 /// Time for an answer before the connection counts as dead.
 const RESPONSE: Duration = Duration::from_millis(500);
+
+/// After this time without a hint the line for hints is made anew.
+const QUIET: Duration = Duration::from_secs(30);
 
 /// Redis behind the L2 trait. Cheap to clone.
 #[derive(Clone)]
@@ -161,10 +163,12 @@ impl L2 for RedisL2 {
         let mut listener = tokio::time::timeout(CONNECT, connecting).await.map_err(failed)?.map_err(failed)?;
         listener.subscribe(channel).await.map_err(failed)?;
         let mut hints = pin!(listener.into_on_message());
-        while poll_fn(|context| hints.as_mut().poll_next(context)).await.is_some() {
+        // A line that is dead without a word looks like a quiet one, so a quiet one is made anew now and then.
+        while let Ok(Some(_)) = tokio::time::timeout(QUIET, poll_fn(|context| hints.as_mut().poll_next(context))).await
+        {
             heard();
         }
-        Err(L2Error("the line for hints was closed".into()))
+        Err(L2Error("the line for hints was closed or quiet".into()))
     }
 }
 

@@ -1,7 +1,7 @@
 //! The tail: looks at the ledger every few milliseconds and tells the fence. It is the only way in which an instance learns of
 //! other instances' writes, and the only proof that its floors are current: when it stops, the tiers stop being used.
 
-use std::{sync::Arc, time::Duration};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
@@ -18,6 +18,8 @@ use super::{
 const RECONNECT: Duration = Duration::from_millis(100);
 /// How often floors are swept and a horizon is left.
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
+/// Longest time for a look that has much to catch up with.
+const MOST_PATIENCE: Duration = Duration::from_secs(10);
 /// A snapshot in which everything is visible.
 const FAR_FUTURE: &str = "9000000000000000000:9000000000000000000:";
 
@@ -27,7 +29,7 @@ pub(super) struct Tail {
     pub(super) l1: Arc<L1>,
     pub(super) clock: Clock,
     pub(super) poll: Duration,
-    /// Longest time that one look may take.
+    /// Longest time that one look usually takes; longer while there is much to catch up with.
     pub(super) limit: Duration,
 }
 
@@ -51,22 +53,28 @@ enum Interrupted {
 impl Tail {
     /// Follows the ledger until `stop`.
     pub(super) async fn run(self, stop: CancellationToken) {
-        let mut position = None;
+        stop.run_until_cancelled(self.follow_for_ever()).await;
+    }
+
+    async fn follow_for_ever(&self) {
+        let (mut position, mut patience) = (None, self.limit);
         let mut complained = false;
         loop {
-            let followed = tokio::select! {
-                () = stop.cancelled() => return,
-                followed = self.follow(&mut position, &mut complained) => followed,
-            };
-            let Err(interrupted) = followed;
+            let Err(interrupted) = self.follow(&mut position, &mut patience, &mut complained).await;
             if !complained {
                 tracing::warn!(reason = %interrupted, "cannot follow the ledger: cached answers are not used meanwhile");
                 complained = true;
             }
-            if matches!(interrupted, Interrupted::AnotherEra) {
-                self.fence.distrust();
-                self.l1.clear();
-                position = None;
+            match interrupted {
+                Interrupted::AnotherEra => {
+                    self.fence.distrust();
+                    self.l1.clear();
+                    position = None;
+                }
+                // What was too much for one look is still too much: a look that takes long proves nothing by itself, but it
+                // brings the floors up to date, and the next one is short.
+                Interrupted::Late => patience = (2 * patience).min(MOST_PATIENCE),
+                Interrupted::Database(_) => {}
             }
             tokio::time::sleep(RECONNECT).await;
         }
@@ -76,17 +84,18 @@ impl Tail {
     async fn follow(
         &self,
         position: &mut Option<Position>,
+        patience: &mut Duration,
         complained: &mut bool,
     ) -> Result<std::convert::Infallible, Interrupted> {
-        let connecting = Looker::connect(&self.db, self.limit);
         // Connecting takes several round trips, so it may take longer than a look.
-        let mut looker = tokio::time::timeout(4 * self.limit, connecting).await.map_err(|_| Interrupted::Late)??;
+        let connecting = Looker::connect(&self.db, MOST_PATIENCE);
+        let mut looker = in_time(4 * *patience, connecting).await?;
         let mut housekeeping = self.clock.now();
         loop {
             let sent = self.clock.now();
             let look = match position {
                 Some(position) => {
-                    let look = self.look(&mut looker, &position.snapshot).await?;
+                    let look = in_time(*patience, looker.look(&position.snapshot)).await?;
                     if look.era != position.era {
                         return Err(Interrupted::AnotherEra);
                     }
@@ -96,19 +105,19 @@ impl Tail {
                     look
                 }
                 None => {
-                    let (begun, look) = self.begin(&mut looker).await?;
+                    let (begun, look) = in_time(4 * *patience, self.begin(&mut looker)).await?;
                     *position = Some(begun);
                     look
                 }
             };
+            *patience = self.limit;
             if std::mem::take(complained) {
                 tracing::info!("following the ledger again");
             }
             if self.clock.now() >= housekeeping {
-                self.fence.sweep(sent, look.statement);
-                looker.mark_horizon().await?;
-                looker.remove_quiet().await?;
                 housekeeping = self.clock.now() + HOUSEKEEPING;
+                self.fence.sweep(sent, look.statement);
+                in_time(4 * self.limit, looker.keep_house()).await?;
             }
             // A hint shortens the pause, but not to nothing: whoever floods hints must not flood the database.
             tokio::time::sleep(self.poll / 10).await;
@@ -118,17 +127,14 @@ impl Tail {
 
     /// Begins an era: raises floors for all that changed since the horizon, so that what other instances left in L2 can be
     /// judged. Trust begins with the next look.
-    async fn begin(&self, looker: &mut Looker) -> Result<(Position, Look), Interrupted> {
+    async fn begin(&self, looker: &mut Looker) -> Result<(Position, Look), sqlx::Error> {
         looker.name_era().await?;
         let horizon = looker.horizon().await?;
         // Without a horizon the first look only has to bring a snapshot: nothing read before the second look is accepted.
         let since = horizon.as_ref().map_or(FAR_FUTURE, |(snapshot, _)| snapshot);
-        let first = self.look(looker, since).await?;
+        let first = looker.look(since).await?;
         let sent = self.clock.now();
-        let second = self.look(looker, &first.snapshot).await?;
-        if first.era != second.era {
-            return Err(Interrupted::AnotherEra);
-        }
+        let second = looker.look(&first.snapshot).await?;
         self.fence.raise(&first.changes, self.arrived(sent, &second));
         self.fence.raise(&second.changes, self.arrived(sent, &second));
         // An entry read after the second look reached the database has a snapshot after the first one: what it misses, this
@@ -143,9 +149,11 @@ impl Tail {
     fn arrived(&self, sent: Duration, look: &Look) -> DbTime {
         look.statement.after(self.clock.now().saturating_sub(sent))
     }
+}
 
-    async fn look(&self, looker: &mut Looker, since: &str) -> Result<Look, Interrupted> {
-        let look = tokio::time::timeout(self.limit, looker.look(since));
-        Ok(look.await.map_err(|_| Interrupted::Late)??)
-    }
+async fn in_time<T, E>(limit: Duration, asked: impl Future<Output = Result<T, E>>) -> Result<T, Interrupted>
+where
+    Interrupted: From<E>,
+{
+    Ok(tokio::time::timeout(limit, asked).await.map_err(|_| Interrupted::Late)??)
 }

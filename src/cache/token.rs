@@ -7,7 +7,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
-use super::{Cache, entry::DbTime, read::TRUST_WAIT};
+use super::{Cache, entry::DbTime};
 
 /// A token of the future is not one of ours; the clocks of two looks differ by less than this.
 const AHEAD: Duration = Duration::from_secs(1);
@@ -41,7 +41,7 @@ impl Cache {
     pub async fn catch_up(&self, token: &ConsistencyToken) -> bool {
         let fence = &self.inner.fence;
         let possible = token.era == fence.era().name && token.moment.0 <= fence.db_now().after(AHEAD).0;
-        possible && fence.wait_for(token.moment, TRUST_WAIT).await
+        possible && fence.wait_for(token.moment).await
     }
 }
 

@@ -71,6 +71,18 @@ impl Write {
         self.cache.forget(&raised);
         committed
     }
+
+    /// Ends a write that found done what it was to do. Nothing is raised, but this instance may be behind whoever did it, and
+    /// must not answer older than what it is about to acknowledge: its floors rise to the numbers of the touched names.
+    ///
+    /// # Errors
+    /// When the database can't be reached; then nothing may be acknowledged.
+    pub async fn settle(mut self) -> Result<(), sqlx::Error> {
+        let numbers = ledger::numbers(&mut self.transaction, &self.touched).await?;
+        self.transaction.rollback().await?;
+        self.cache.inner.fence.raise(&numbers, self.cache.inner.fence.db_now());
+        Ok(())
+    }
 }
 
 impl Cache {

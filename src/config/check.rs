@@ -52,6 +52,13 @@ impl Settings {
             let rule = "must be set, for example postgres://aside@127.0.0.1:5432/aside";
             wrong.add("DATABASE_URL", rule, None);
         }
+        if let (Some(trust), Some(timeout)) = (cache_trust, request_timeout)
+            && trust > timeout / 2
+        {
+            let rule =
+                "must be at most half of REQUEST_TIMEOUT_MS: a write that prefers fleet-consistent waits for so long";
+            wrong.add("CACHE_TRUST_MS", rule, Some(trust.as_millis().to_string()));
+        }
         if let (Some(drain), Some(timeout)) = (shutdown_drain, shutdown_timeout)
             && drain > timeout / 2
         {

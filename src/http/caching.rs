@@ -130,11 +130,12 @@ fn cache_status(outcome: Outcome, fresh_for: Duration, l2: bool) -> Option<Heade
         Outcome::L2Hit => {
             return HeaderValue::try_from(format!("aside-l2; hit; ttl={ttl}, aside-l1; fwd=miss; stored")).ok();
         }
-        Outcome::LoadedCold => ("fwd=miss; stored", "fwd=miss; stored"),
-        Outcome::LoadedExpired => ("fwd=stale; stored", "fwd=stale; stored"),
-        Outcome::LoadedFenced => ("fwd=stale; stored; detail=fenced", "fwd=stale; stored; detail=fenced"),
-        Outcome::LoadedUntrusted => ("fwd=bypass; detail=untrusted", "fwd=bypass; detail=untrusted"),
-        Outcome::LoadedUnreadable => ("fwd=miss; stored; detail=unreadable", "fwd=miss; stored"),
+        // Which tier held what was refused is not said, and whether L2 is filled is not known yet: `miss` and no `stored`.
+        Outcome::LoadedCold => ("fwd=miss", "fwd=miss; stored"),
+        Outcome::LoadedExpired => ("fwd=miss; detail=expired", "fwd=miss; stored; detail=expired"),
+        Outcome::LoadedFenced => ("fwd=miss; detail=fenced", "fwd=miss; stored; detail=fenced"),
+        Outcome::LoadedUntrusted => ("fwd=bypass; detail=untrusted", "fwd=bypass; stored; detail=untrusted"),
+        Outcome::LoadedUnreadable => ("fwd=miss; detail=unreadable", "fwd=miss; stored"),
         Outcome::L2Error => ("fwd=bypass; detail=error", "fwd=miss; stored"),
         Outcome::L2Skipped => ("fwd=bypass; detail=breaker-open", "fwd=miss; stored"),
         Outcome::Collapsed => {
@@ -159,13 +160,13 @@ mod tests {
             (Outcome::L2Hit, Some("aside-l2; hit; ttl=12, aside-l1; fwd=miss; stored"), None),
             (
                 Outcome::LoadedCold,
-                Some("aside-l2; fwd=miss; stored, aside-l1; fwd=miss; stored"),
+                Some("aside-l2; fwd=miss, aside-l1; fwd=miss; stored"),
                 Some("aside-l1; fwd=miss; stored"),
             ),
             (
                 Outcome::LoadedExpired,
-                Some("aside-l2; fwd=stale; stored, aside-l1; fwd=stale; stored"),
-                Some("aside-l1; fwd=stale; stored"),
+                Some("aside-l2; fwd=miss; detail=expired, aside-l1; fwd=miss; stored; detail=expired"),
+                Some("aside-l1; fwd=miss; stored; detail=expired"),
             ),
             (Outcome::L2Error, Some("aside-l2; fwd=bypass; detail=error, aside-l1; fwd=miss; stored"), None),
             (Outcome::L2Skipped, Some("aside-l2; fwd=bypass; detail=breaker-open, aside-l1; fwd=miss; stored"), None),

@@ -1,6 +1,6 @@
 //! The public listener. START HERE to see every route and every layer.
 //!
-//! Promises: every answer that is not a success is a problem (RFC 9457), also those of the framework; every answer says how it
+//! Promises: every error but that of `/readyz` is a problem (RFC 9457), also those of the framework; every answer says how it
 //! may be cached; every request leaves one log line. Handlers translate between HTTP and the services and decide nothing else.
 //! This module binds no address: `app` does.
 
@@ -45,7 +45,7 @@ pub struct Services {
 /// The limits of the listener.
 #[derive(Clone, Debug)]
 pub struct HttpConfig {
-    /// Origins whose pages may call the service; none: no CORS headers at all. `*` allows all.
+    /// Origins whose pages may call the service; none: no CORS headers at all.
     pub cors_origins: Vec<String>,
     /// How long an answer may take before the client gets a 503; a body must arrive within half of it.
     pub request_timeout: Duration,

@@ -117,9 +117,9 @@ pub struct OrderPatch {
 /// Changes the status of an order.
 ///
 /// Orders go from `pending` to `confirmed` to `shipped` to `delivered`; pending and confirmed ones may be `cancelled`.
-/// The example is the first order that was placed with the service: place one before.
+/// The example is the last order of the sample data, which is pending until somebody confirms it.
 #[utoipa::path(patch, path = "/orders/{id}", tag = "orders", params(
-    ("id" = i64, Path, description = "The order.", minimum = 1, example = 1_000_000_000_000i64), WriteHeaders),
+    ("id" = i64, Path, description = "The order.", minimum = 1, example = 33_919_347_292i64), WriteHeaders),
     request_body(content((OrderPatch = "application/merge-patch+json"), (OrderPatch = "application/json"))),
     responses(Written<Order, 200>, UpdateOrder))]
 pub async fn update_order(

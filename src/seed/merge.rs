@@ -29,9 +29,13 @@ pub(super) async fn merge(db: &mut PgConnection) -> Result<(u64, u64, u64), sqlx
          from staged_products order by id",
     )
     .await?;
-    // Bought and paid for long ago: nothing about these orders is open, and their stock is not taken again.
+    // The orders of the last three days are still on their way, so that there is something to confirm, ship and cancel. The
+    // stock of all was taken before it was counted.
     let sql = "insert into orders (id, tenant, customer_id, status, total_cents, currency, placed_at, updated_at)
-         select o.id, $1, o.customer_id, 'delivered', sum(l.quantity * l.unit_price_cents), 'USD', o.placed_at, o.placed_at
+         select o.id, $1, o.customer_id,
+                case (select max(placed_at) from staged_orders)::date - o.placed_at::date
+                    when 0 then 'pending' when 1 then 'confirmed' when 2 then 'shipped' else 'delivered' end,
+                sum(l.quantity * l.unit_price_cents), 'USD', o.placed_at, o.placed_at
          from staged_orders o join staged_lines l on l.order_id = o.id
          group by o.id, o.customer_id, o.placed_at order by o.id";
     let orders = sqlx::query(sql).bind(TENANT).execute(&mut *db).await?.rows_affected();

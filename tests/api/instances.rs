@@ -44,6 +44,25 @@ async fn an_instance_shows_its_own_change_at_once(pool: PgPool) {
     }
 }
 
+/// Often, because the other instance may have heard of the first one's change by itself.
+#[sqlx::test]
+async fn an_instance_that_acknowledges_what_another_has_done_shows_it(pool: PgPool) {
+    let app = TestApp::builder(pool).instances(2).redis(Redis::None).build().await;
+    let (id, other) = (app.product(product().price(1)).await, app.instance(1));
+    for price in 2..22 {
+        other.get_product(id).await.expect(200);
+        app.patch_product(id, json!({ "price_cents": price })).await.expect(200);
+        other.patch_product(id, json!({ "price_cents": price })).await.expect(200);
+        assert_eq!(other.get_product(id).await.int("/price_cents"), price, "the same change again");
+
+        let (key, customer) = (format!("key-{price}"), 100 + price);
+        assert_eq!(other.orders_of(customer).await.ids(), [] as [i64; 0]);
+        app.place_order_once(&key, order(customer).item(id, 1)).await.expect(201);
+        let again = other.place_order_once(&key, order(customer).item(id, 1)).await;
+        assert_eq!(other.orders_of(customer).await.ids(), [again.int("/id")], "the same order again");
+    }
+}
+
 #[sqlx::test]
 async fn an_order_through_one_instance_shows_in_the_list_of_the_other(pool: PgPool) {
     let app = TestApp::builder(pool).instances(2).build().await;

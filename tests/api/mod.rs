@@ -2,6 +2,7 @@
 
 mod bad_input;
 mod conditional;
+mod consistency;
 mod database_outage;
 mod directives;
 mod disconnects;

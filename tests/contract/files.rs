@@ -38,7 +38,12 @@ fn nothing_is_left_unfinished() {
 #[test]
 fn no_test_sleeps_to_wait() {
     for source in files("tests", ".rs") {
-        let may = ["tests/support/eventually.rs", "tests/support/proxy.rs", "tests/support/redis_server.rs"];
+        let may = [
+            "tests/support/eventually.rs",
+            "tests/support/proxy.rs",
+            "tests/support/redis_server.rs",
+            "tests/consistency/pace.rs",
+        ];
         let sleeps = [["thread::", "sleep"], ["time::", "sleep"]].map(|parts| parts.concat());
         let found = sleeps.iter().any(|sleep| source.text.contains(sleep.as_str()));
         assert!(

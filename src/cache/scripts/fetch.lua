@@ -9,6 +9,8 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 if e[4] and e[4] ~= ARGV[1] and tonumber(e[5]) > now then
     return {'busy', tonumber(e[5]) - now}
 end
+-- What was not wanted goes: a list's order may fall when a row leaves it, and then it would refuse every later fill.
+redis.call('HDEL', KEYS[1], 'o', 'd')
 redis.call('HSET', KEYS[1], 't', ARGV[1], 'te', string.format('%.0f', now + ARGV[2]))
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then
     redis.call('PEXPIRE', KEYS[1], ARGV[2])

@@ -149,4 +149,9 @@ impl Placed {
         let body = serde_json::to_vec(order).map_err(|error| sqlx::Error::Encode(error.into()))?;
         Ok(Self { id: order.id, version: order.version, body: body.into(), replayed: false })
     }
+
+    /// The order as it was placed; `None` when a build with another form of orders recorded it.
+    fn order(&self) -> Option<Order> {
+        serde_json::from_slice(&self.body).ok()
+    }
 }

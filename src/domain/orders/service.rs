@@ -74,6 +74,11 @@ impl CachedOrderService {
             if let Some(once) = &once
                 && let Some(answered) = idempotency::claim(write.db(), &tenant, once).await?
             {
+                // Placed before, maybe through another instance, of which this one has not heard yet.
+                if let Some(order) = answered.order() {
+                    touch_placed(&mut write, &tenant, &order);
+                }
+                write.settle().await?;
                 return Ok(answered);
             }
             let order = placing::place(write.db(), &tenant, &new).await?;
@@ -81,8 +86,7 @@ impl CachedOrderService {
             if let Some(once) = &once {
                 idempotency::record(write.db(), &tenant, once, &placed).await?;
             }
-            order.names(&tenant).into_iter().for_each(|name| write.touch(name));
-            touch_products(&mut write, &order);
+            touch_placed(&mut write, &tenant, &order);
             write.commit().await?;
             Ok(placed)
         };
@@ -114,6 +118,12 @@ impl CachedOrderService {
         };
         detached(retried(work)).await
     }
+}
+
+/// Names what changes when an order is placed.
+fn touch_placed(write: &mut Write, tenant: &Tenant, order: &Order) {
+    order.names(tenant).into_iter().for_each(|name| write.touch(name));
+    touch_products(write, order);
 }
 
 /// Names the products whose stock an order took or gave back.

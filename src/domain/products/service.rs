@@ -107,6 +107,8 @@ impl CachedProductService {
             let mut write = cache.begin().await?;
             let before = store::lock(write.db(), id, expected.as_deref()).await?;
             if !change.alters(&before) {
+                touch_membership(&mut write, &before);
+                write.settle().await?;
                 return Ok(before);
             }
             let after = store::update(write.db(), id, &change).await?;

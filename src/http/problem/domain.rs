@@ -55,6 +55,8 @@ fn from_database(error: &sqlx::Error) -> Problem {
         |cause: String| Problem::new(&Kind::UNAVAILABLE, "The database does not answer.").with_cause(cause);
     match error {
         sqlx::Error::Io(error) => unavailable(format!("database connection: {}", error.kind())),
+        // What a connection looks like that ends in mid-sentence, as when Postgres crashes while it is being greeted.
+        sqlx::Error::Protocol(_) => unavailable("database connection: broken off".into()),
         sqlx::Error::Tls(_) => unavailable("database connection: TLS".into()),
         sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => unavailable("database pool closed".into()),
         sqlx::Error::Database(error) => {

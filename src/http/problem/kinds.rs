@@ -127,7 +127,7 @@ impl Kind {
         "overloaded",
         StatusCode::SERVICE_UNAVAILABLE,
         "The service has too much to do",
-        "The request was turned away before it began, so that those being worked on finish. Try again after `Retry-After`.",
+        "There was no room for the request: it changed nothing. Try again after `Retry-After`.",
     )
     .retry_after(1);
     pub const UNAVAILABLE: Self = Self::new(

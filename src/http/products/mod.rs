@@ -62,10 +62,10 @@ pub async fn get_product(
 #[into_params(parameter_in = Query)]
 pub struct ListProducts {
     /// Only products of this category, as products spell it (`SOFT DRINKS`).
-    #[param(min_length = 1, max_length = 80)]
+    #[param(max_length = 200)]
     category: Option<String>,
     /// Only products of this department, as products spell it (`GROCERY`).
-    #[param(min_length = 1, max_length = 80)]
+    #[param(max_length = 200)]
     department: Option<String>,
     /// Up to 100 ids separated by commas (`1082185,995242`): the answer is a batch with these products in this order, each
     /// once, and the ids that name none. Can't be combined with other parameters.

@@ -50,6 +50,8 @@ pub enum Step {
     Refresh(usize),
     RefreshArrives(usize),
     Write(usize),
+    /// A write that was done before.
+    Repeat(usize),
     /// The write takes its next step.
     WriteOn(usize),
     Look(usize),
@@ -152,6 +154,9 @@ impl Protocol {
             Writing::Waiting { until, .. } if until >= world.now && self.has(Rule::Wait) => {}
             _ => steps.push(Step::WriteOn(at)),
         }
+        if instance.writing == Writing::None && left.repeats > 0 && world.database.data > 0 {
+            steps.push(Step::Repeat(at));
+        }
         if instance.look.is_some() {
             steps.push(Step::LookArrives { instance: at, overflow: false });
             if left.overflows > 0 && instance.floor > 0 {
@@ -182,6 +187,7 @@ impl Protocol {
             Step::Refresh(at) => self.refresh(world, at),
             Step::RefreshArrives(at) => self.refreshed(world, at),
             Step::Write(at) => self.write(world, at),
+            Step::Repeat(at) => Self::repeat(world, at),
             Step::WriteOn(at) => self.write_on(world, at),
             Step::Look(at) => Self::look(world, at),
             Step::LookArrives { instance, overflow } => self.looked(world, instance, overflow),

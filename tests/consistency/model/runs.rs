@@ -31,6 +31,7 @@ const ALL: Budget = Budget {
     horizons: 2,
     overflows: 1,
     silences: 2,
+    repeats: 2,
 };
 
 /// Those in which L2 has to stay tidy as well.
@@ -73,6 +74,7 @@ fn refutations() -> Vec<(&'static str, Protocol, &'static str)> {
         ("lease stamped on arrival", without(&[Rule::LeaseFromSending], SMALL), FLEET),
         ("boot without window", without(&[Rule::BootWindow], crash), OWN),
         ("reply before own floor", without(&[Rule::FloorBeforeReply], instant), OWN),
+        ("repeated write without floor", without(&[Rule::FloorWhenSettled], Budget { repeats: 1, ..instant }), OWN),
         ("joined load not judged", without(&[Rule::JoinJudged], instant), OWN),
         ("floors kept shorter than entries", without(&[Rule::FloorsKept], SMALL), OWN),
         ("floors dropped without a common floor", without(&[Rule::CommonFloor], Budget { overflows: 1, ..SMALL }), OWN),
@@ -175,6 +177,7 @@ fn long_runs() {
         ("an instance crashes", protocol(Budget { crashes: 1, ..SMALL })),
         ("an instance crashes, with a horizon", protocol(Budget { crashes: 1, horizons: 1, ..SMALL })),
         ("L2 silent", protocol(Budget { silences: 1, ..SMALL })),
+        ("a write is repeated", protocol(Budget { repeats: 1, ..SMALL })),
         ("too many floors", protocol(Budget { overflows: 1, ..LONGER })),
         ("writers wait", waiting(protocol(LONGER))),
         ("unleased fills", untidy(protocol(Budget { refreshes: 1, ..SMALL }))),

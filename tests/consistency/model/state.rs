@@ -99,6 +99,8 @@ pub enum Writing {
     Committed { data: Data, number: Number },
     /// Everything is done but the reply, which waits until after this moment.
     Waiting { data: Data, until: Tick },
+    /// A write that finds done what it was to do; the numbers it has read are on their way.
+    Settling { data: Data, number: Number },
     /// Only where a rule is broken: acknowledged before the floor was raised.
     Hasty { number: Number },
 }
@@ -182,6 +184,8 @@ pub struct Budget {
     pub overflows: u8,
     /// Reads that get no answer from L2.
     pub silences: u8,
+    /// Writes that find done what they were to do.
+    pub repeats: u8,
 }
 
 impl Budget {
@@ -198,6 +202,7 @@ impl Budget {
         horizons: 0,
         overflows: 0,
         silences: 0,
+        repeats: 0,
     };
 }
 

@@ -1,0 +1,137 @@
+//! Three instances of the service as processes, each with a proxy of its own to Postgres and one to Redis.
+
+use std::{
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, AtomicU64, Ordering},
+    time::Duration,
+};
+
+use tokio::sync::Mutex;
+
+use crate::{
+    check::history::Micros,
+    pace::millis,
+    servers::{Postgres, Process, Redis, free_port},
+    support::{
+        proxy::{Fault, Proxy},
+        within,
+    },
+};
+
+/// How many instances there are.
+pub const INSTANCES: usize = 3;
+/// Sizes of L1: one that holds everything, one that evicts all the time, none at all (every answer of a tier is from L2).
+const L1_BYTES: [u64; INSTANCES] = [64 << 20, 48 << 10, 0];
+/// The first segment of all keys in Redis.
+pub const NAMESPACE: &str = "consistency";
+
+pub struct Instance {
+    pub port: u16,
+    pub management: u16,
+    pub to_postgres: Proxy,
+    pub to_redis: Proxy,
+    l1_bytes: u64,
+    process: Mutex<Option<Process>>,
+    lives: AtomicU32,
+    /// Until when clients keep away, because somebody got no answer.
+    avoided_until: AtomicU64,
+    database_url: String,
+    log: PathBuf,
+    program: PathBuf,
+}
+
+/// Prepares the instances; none runs yet.
+pub async fn prepare(program: &Path, postgres: &Postgres, redis: &Redis, logs: &Path) -> Vec<Instance> {
+    let mut fleet = Vec::new();
+    for (at, l1_bytes) in L1_BYTES.into_iter().enumerate() {
+        let to_postgres = Proxy::before(format!("127.0.0.1:{}", postgres.port)).await;
+        let to_redis = Proxy::before(format!("127.0.0.1:{}", redis.port)).await;
+        fleet.push(Instance {
+            port: free_port(),
+            management: free_port(),
+            database_url: postgres.url(to_postgres.address().port()),
+            to_postgres,
+            to_redis,
+            l1_bytes,
+            process: Mutex::default(),
+            lives: AtomicU32::new(0),
+            avoided_until: AtomicU64::new(0),
+            log: logs.join(format!("instance-{at}.log")),
+            program: program.to_owned(),
+        });
+    }
+    fleet
+}
+
+impl Instance {
+    /// The settings of this instance's process.
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        vec![
+            ("DATABASE_URL", self.database_url.clone()),
+            ("REDIS_URL", format!("redis://{}/", self.to_redis.address())),
+            ("BIND_ADDR", format!("127.0.0.1:{}", self.port)),
+            ("MANAGEMENT_ADDR", format!("127.0.0.1:{}", self.management)),
+            ("CACHE_NAMESPACE", NAMESPACE.to_owned()),
+            ("CACHE_L1_BYTES", self.l1_bytes.to_string()),
+            ("CACHE_WARM_TOP", "60".to_owned()),
+            ("TOKIO_WORKER_THREADS", "2".to_owned()),
+            ("RUST_LOG", "warn".to_owned()),
+            ("LOG_FORMAT", "text".to_owned()),
+        ]
+    }
+
+    /// Starts a life, unless one goes on; does not wait until it is ready.
+    pub async fn start(&self) {
+        let mut process = self.process.lock().await;
+        if process.as_mut().is_none_or(Process::has_ended) {
+            self.lives.fetch_add(1, Ordering::AcqRel);
+            let args = ["serve".to_owned()];
+            *process = Some(Process::start(&self.program, &args, &self.settings(), &self.log, None));
+        }
+    }
+
+    /// Ends a life: at once, or orderly.
+    pub async fn stop(&self, orderly: bool) {
+        let Some(process) = self.process.lock().await.take() else { return };
+        process.signal(if orderly { "TERM" } else { "KILL" });
+        process.ended().await;
+    }
+
+    pub async fn signal(&self, name: &str) {
+        if let Some(process) = &*self.process.lock().await {
+            process.signal(name);
+        }
+    }
+
+    pub fn life(&self) -> u32 {
+        self.lives.load(Ordering::Acquire)
+    }
+
+    pub fn avoid_until(&self, moment: Micros) {
+        self.avoided_until.store(moment, Ordering::Release);
+    }
+
+    pub fn avoided(&self, now: Micros) -> bool {
+        self.avoided_until.load(Ordering::Acquire) > now
+    }
+
+    /// Mends its lines and sees to it that it runs.
+    pub async fn heal(&self) {
+        self.to_postgres.set(Fault::None);
+        self.to_redis.set(Fault::None);
+        self.signal("CONT").await;
+        self.start().await;
+    }
+
+    /// Waits until it wants requests. One that gives up, because Postgres went away while it started, is started again, as any
+    /// supervisor would.
+    pub async fn ready(&self, http: &reqwest::Client) {
+        let url = format!("http://127.0.0.1:{}/readyz", self.port);
+        let asked = || async {
+            self.start().await;
+            let answer = http.get(&url).timeout(millis(500)).send().await.ok()?;
+            answer.status().is_success().then_some(())
+        };
+        within(Duration::from_secs(60), "the instance is ready", asked).await;
+    }
+}

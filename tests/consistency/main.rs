@@ -1,0 +1,218 @@
+//! The consistency checker: three real instances, a real Postgres and a real Redis, clients by the real popularity, faults by a
+//! seeded script, and afterwards every answer is held against what was committed. `docs/consistency-checker.md` explains it.
+//!
+//! ```sh
+//! cargo test --test consistency -- --seconds 75                            # the short form
+//! cargo test --release --test consistency -- --operations 300000          # the long form
+//! ```
+//!
+//! Exit status 0: no rule was broken, and the run saw what it must see. Everything runs on loopback and ends with the run.
+
+mod calls;
+mod check;
+mod clients;
+mod database_faults;
+mod evidence;
+mod fleet;
+mod ground;
+mod histogram;
+mod liar;
+mod nemesis;
+mod notes;
+mod pace;
+mod redis_faults;
+mod report;
+mod servers;
+mod sql_writers;
+mod support;
+
+use std::{
+    error::Error,
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, ExitCode},
+    sync::{Arc, atomic::AtomicBool},
+};
+
+use clap::Parser;
+use sqlx::postgres::PgPoolOptions;
+use tokio::{sync::Mutex, task::JoinSet};
+
+use check::history::{History, Micros};
+use clients::{Client, World};
+use fleet::Instance;
+use nemesis::Arena;
+use notes::Notes;
+use pace::{Clock, millis, pause};
+use report::{Phases, Report};
+use servers::{Postgres, Redis};
+
+/// D, as the service has it by default.
+const TRUST: Micros = 500_000;
+/// Before the first fault: what the hit rate is when all is well.
+const BASELINE_MS: u64 = 4_000;
+/// After the last fault: how long the fleet may take until all is well again, and for how long it is then looked at.
+const RECOVERY_MS: u64 = 5_000;
+const CALM_MS: u64 = 4_000;
+/// Direct writes a second.
+const SQL_RATE: f64 = 25.0;
+
+/// Looks for stale answers under faults.
+#[derive(Parser)]
+struct Args {
+    /// Seconds under faults at least.
+    #[arg(long, default_value_t = 75)]
+    seconds: u64,
+    /// Requests at least; the run is longer when it takes longer. With this, faults last longer too.
+    #[arg(long, default_value_t = 0)]
+    operations: usize,
+    /// Faults at least.
+    #[arg(long, default_value_t = 0)]
+    faults: usize,
+    /// Replays a run's choices (not its timing). Not given: another one each time.
+    #[arg(long)]
+    seed: Option<u64>,
+    #[arg(long, default_value_t = 24)]
+    clients: u16,
+    /// The service's program; the one of this build when not given.
+    #[arg(long, default_value = env!("CARGO_BIN_EXE_aside"))]
+    program: PathBuf,
+    /// Where the records go; below the build's folder when not given.
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let args = Args::parse();
+    let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
+    let target = args.program.ancestors().nth(2).unwrap_or(Path::new("target")).to_owned();
+    let out = args.out.clone().unwrap_or_else(|| target.join("consistency").join(seed.to_string()));
+    println!("consistency: seed {seed}, records in {}", out.display());
+    match run(&args, seed, &out).await {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
+        Err(error) => {
+            eprintln!("consistency: the run could not be done: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+async fn run(args: &Args, seed: u64, out: &Path) -> Result<bool, Box<dyn Error>> {
+    fs::create_dir_all(out)?;
+    let servers = std::env::temp_dir().join(format!("aside-consistency-{}", std::process::id()));
+    fs::create_dir_all(&servers)?;
+    let (postgres, redis) = (Postgres::start(&servers).await, Redis::start(&servers).await);
+    let fleet = Arc::new(fleet::prepare(&args.program, &postgres, &redis, out).await);
+    seed_database(&args.program, &fleet[0])?;
+    let db = PgPoolOptions::new().max_connections(8).connect(&postgres.url(postgres.port)).await?;
+    let hot = ground::prepare(&db).await?;
+    println!("{} products in {} categories, {} instances", hot.products.len(), hot.categories.len(), fleet.len());
+
+    let (clock, notes, http) = (Clock::start(), Arc::new(Notes::default()), client()?);
+    for instance in fleet.iter() {
+        instance.start().await;
+    }
+    for instance in fleet.iter() {
+        instance.ready(&http).await;
+    }
+    let arena = Arc::new(Arena {
+        postgres: Mutex::new(postgres),
+        redis: Mutex::new(redis),
+        fleet,
+        db: db.clone(),
+        notes,
+        clock,
+        stop: AtomicBool::new(false),
+        long: args.operations > 0,
+        http,
+    });
+    let phases = play(args, seed, &arena, World::new(hot)).await?;
+
+    let audit = ground::audit(&db, &clock).await?;
+    db.close().await;
+    let stepped = clock.stepped();
+    let history = History { audit, records: arena.notes.records(), trust: TRUST };
+    let report = Report::of(seed, history, phases, &arena.notes, stepped);
+    report.write(out)?;
+    drop(arena);
+    let _ = fs::remove_dir_all(&servers);
+    println!("{report}");
+    Ok(report.passed())
+}
+
+/// The traffic, without faults, under faults, and without again.
+async fn play(args: &Args, seed: u64, arena: &Arc<Arena>, world: World) -> Result<Phases, Box<dyn Error>> {
+    let (world, clock, notes) = (Arc::new(world), arena.clock, &arena.notes);
+    let mut traffic = JoinSet::new();
+    for number in 0..args.clients {
+        let line = calls::Line {
+            client: number,
+            fleet: Arc::clone(&arena.fleet),
+            http: client()?,
+            notes: Arc::clone(notes),
+            clock,
+        };
+        let seed = seed.wrapping_mul(1_000_003).wrapping_add(u64::from(number));
+        traffic.spawn(Client::new(line, Arc::clone(&world), seed).run());
+    }
+    let rng = fastrand::Rng::with_seed(seed ^ 0x5EED);
+    let (db, sql_notes) = (arena.db.clone(), Arc::clone(notes));
+    let writer = sql_writers::SqlWriter { db, world, notes: sql_notes, clock, rng };
+    traffic.spawn(writer.run(SQL_RATE));
+    for at in 0..arena.fleet.len() {
+        let arena = Arc::clone(arena);
+        traffic.spawn(async move { arena.notes.follow(at, &arena.fleet[at], &arena.http).await });
+    }
+
+    // The tiers are warm after the first half.
+    pause(millis(BASELINE_MS / 2)).await;
+    let baseline = clock.now();
+    pause(millis(BASELINE_MS / 2)).await;
+    let faults_from = clock.now();
+    let nemesis = tokio::spawn(nemesis::play(Arc::clone(arena), seed));
+    let mut told = clock.now();
+    loop {
+        pause(millis(200)).await;
+        let lasted = (clock.now() - faults_from) / 1_000_000;
+        if lasted >= args.seconds && notes.count() >= args.operations && notes.faults().len() >= args.faults {
+            break;
+        }
+        if clock.now() - told >= 10_000_000 {
+            told = clock.now();
+            println!("{}  {} requests", pace::seconds(told), notes.count());
+        }
+    }
+    arena.stop.store(true, std::sync::atomic::Ordering::Release);
+    nemesis.await?;
+    for instance in arena.fleet.iter() {
+        instance.heal().await;
+    }
+    for instance in arena.fleet.iter() {
+        instance.ready(&arena.http).await;
+    }
+    let healed = clock.now();
+    println!("{}  healed", pace::seconds(healed));
+    pause(millis(RECOVERY_MS)).await;
+    let calm = clock.now();
+    pause(millis(CALM_MS)).await;
+    let ended = clock.now();
+    traffic.shutdown().await;
+    Ok(Phases { baseline, faults_from, calm, ended })
+}
+
+/// Brings the schema and the real data.
+fn seed_database(program: &Path, instance: &Instance) -> Result<(), Box<dyn Error>> {
+    let seeded = Command::new(program).arg("seed").envs(instance.settings()).output()?;
+    if !seeded.status.success() {
+        return Err(String::from_utf8_lossy(&seeded.stderr).into_owned().into());
+    }
+    print!("{}", String::from_utf8_lossy(&seeded.stdout));
+    Ok(())
+}
+
+/// A client of its own, so that clients share no connection.
+fn client() -> reqwest::Result<reqwest::Client> {
+    reqwest::Client::builder().no_proxy().connect_timeout(millis(300)).pool_max_idle_per_host(1).build()
+}

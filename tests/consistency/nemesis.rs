@@ -1,0 +1,189 @@
+//! The nemesis: four lanes of faults that overlap (Redis, the lines, the instances, Postgres), each a deck of cards shuffled by
+//! the seed and played through before it is shuffled again, so that every kind of fault comes.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use sqlx::PgPool;
+use tokio::sync::Mutex;
+
+use crate::{
+    database_faults,
+    fleet::{INSTANCES, Instance},
+    liar::Liar,
+    notes::{Begun, Notes},
+    pace::{Clock, millis, pause},
+    redis_faults,
+    servers::{Postgres, Redis},
+    support::proxy::Fault,
+};
+
+/// Everything that can be broken.
+pub struct Arena {
+    pub postgres: Mutex<Postgres>,
+    pub redis: Mutex<Redis>,
+    pub fleet: Arc<Vec<Instance>>,
+    pub db: PgPool,
+    pub notes: Arc<Notes>,
+    pub clock: Clock,
+    pub stop: AtomicBool,
+    /// Long faults for long runs.
+    pub long: bool,
+    pub http: reqwest::Client,
+}
+
+#[derive(Clone, Copy)]
+enum Line {
+    Redis,
+    Postgres,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Mishap {
+    Killed,
+    ShortPause,
+    LongPause,
+    Stopped,
+}
+
+const LINE_FAULTS: [(&str, Line, Fault); 8] = [
+    ("line to Redis cut", Line::Redis, Fault::Cut),
+    ("line to Redis refused", Line::Redis, Fault::Refuse),
+    ("line to Redis slow", Line::Redis, Fault::Delay(Duration::from_millis(8))),
+    ("line to Redis black-holed", Line::Redis, Fault::BlackHole),
+    ("line to Redis half-open", Line::Redis, Fault::HalfOpen),
+    ("line to Postgres cut", Line::Postgres, Fault::Cut),
+    ("line to Postgres black-holed", Line::Postgres, Fault::BlackHole),
+    ("line to Postgres slow", Line::Postgres, Fault::Delay(Duration::from_millis(60))),
+];
+
+const MISHAPS: [(&str, Mishap); 4] = [
+    ("instance killed", Mishap::Killed),
+    ("instance paused", Mishap::ShortPause),
+    ("instance paused for long", Mishap::LongPause),
+    ("instance stopped", Mishap::Stopped),
+];
+
+/// The kinds of faults of all decks.
+pub fn kinds() -> Vec<&'static str> {
+    let lines = LINE_FAULTS.iter().map(|(kind, ..)| *kind);
+    let mishaps = MISHAPS.iter().map(|(kind, _)| *kind);
+    let redis = redis_faults::KINDS.into_iter();
+    redis.chain(lines).chain(mishaps).chain(database_faults::KINDS).collect()
+}
+
+/// Plays all lanes until the arena says stop; every fault that has begun is ended.
+pub async fn play(arena: Arc<Arena>, seed: u64) {
+    let lane = |number: u64| fastrand::Rng::with_seed(seed.wrapping_mul(31).wrapping_add(number));
+    tokio::join!(
+        redis_lane(&arena, lane(1)),
+        line_lane(&arena, lane(2)),
+        instance_lane(&arena, lane(3)),
+        database_lane(&arena, lane(4)),
+    );
+}
+
+impl Arena {
+    pub fn goes_on(&self) -> bool {
+        !self.stop.load(Ordering::Acquire)
+    }
+
+    /// A time between `from` and `to` milliseconds; long runs have longer ones.
+    pub fn between(&self, rng: &mut fastrand::Rng, from: u64, to: u64) -> Duration {
+        millis(rng.u64(from..=if self.long { to * 2 } else { to }))
+    }
+}
+
+/// Endless rounds of `cards`, each round in another order.
+struct Deck<C> {
+    cards: Vec<C>,
+    left: Vec<C>,
+}
+
+impl<C: Copy> Deck<C> {
+    fn new(cards: impl IntoIterator<Item = C>) -> Self {
+        Self { cards: cards.into_iter().collect(), left: Vec::new() }
+    }
+
+    fn draw(&mut self, rng: &mut fastrand::Rng) -> C {
+        if self.left.is_empty() {
+            self.left.clone_from(&self.cards);
+            rng.shuffle(&mut self.left);
+        }
+        self.left.pop().expect("a deck has cards")
+    }
+}
+
+async fn redis_lane(arena: &Arena, mut rng: fastrand::Rng) {
+    let mut deck = Deck::new(redis_faults::KINDS);
+    let mut liar = Liar::default();
+    while arena.goes_on() {
+        liar.listen(arena).await;
+        let kind = deck.draw(&mut rng);
+        let begun = Begun::now(kind, None, &arena.clock);
+        let note = redis_faults::play(arena, kind, &mut liar, &mut rng).await;
+        arena.notes.fault(begun.ended(&arena.clock, note));
+        pause(arena.between(&mut rng, 300, 1200)).await;
+    }
+}
+
+async fn line_lane(arena: &Arena, mut rng: fastrand::Rng) {
+    let mut deck = Deck::new(LINE_FAULTS);
+    while arena.goes_on() {
+        let (kind, line, fault) = deck.draw(&mut rng);
+        let at = rng.usize(..INSTANCES);
+        let instance = &arena.fleet[at];
+        let proxy = match line {
+            Line::Redis => &instance.to_redis,
+            Line::Postgres => &instance.to_postgres,
+        };
+        let begun = Begun::now(kind, Some(at), &arena.clock);
+        proxy.set(fault);
+        pause(arena.between(&mut rng, 300, 2500)).await;
+        proxy.restore();
+        arena.notes.fault(begun.ended(&arena.clock, String::new()));
+        pause(arena.between(&mut rng, 200, 1000)).await;
+    }
+}
+
+async fn instance_lane(arena: &Arena, mut rng: fastrand::Rng) {
+    let mut deck = Deck::new(MISHAPS);
+    while arena.goes_on() {
+        pause(arena.between(&mut rng, 500, 2000)).await;
+        let (kind, mishap) = deck.draw(&mut rng);
+        let at = rng.usize(..INSTANCES);
+        let instance = &arena.fleet[at];
+        let begun = Begun::now(kind, Some(at), &arena.clock);
+        match mishap {
+            Mishap::Killed | Mishap::Stopped => {
+                instance.stop(mishap == Mishap::Stopped).await;
+                pause(arena.between(&mut rng, 0, 500)).await;
+                instance.start().await;
+                instance.ready(&arena.http).await;
+            }
+            Mishap::ShortPause | Mishap::LongPause => {
+                let (from, to) = if mishap == Mishap::ShortPause { (50, 480) } else { (600, 3000) };
+                instance.signal("STOP").await;
+                pause(arena.between(&mut rng, from, to)).await;
+                instance.signal("CONT").await;
+            }
+        }
+        arena.notes.fault(begun.ended(&arena.clock, String::new()));
+    }
+}
+
+async fn database_lane(arena: &Arena, mut rng: fastrand::Rng) {
+    let mut deck = Deck::new(database_faults::KINDS);
+    while arena.goes_on() {
+        pause(arena.between(&mut rng, 1500, 5000)).await;
+        let kind = deck.draw(&mut rng);
+        let begun = Begun::now(kind, None, &arena.clock);
+        let note = database_faults::play(arena, kind, &mut rng).await;
+        arena.notes.fault(begun.ended(&arena.clock, note));
+    }
+}

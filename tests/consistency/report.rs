@@ -1,0 +1,245 @@
+//! The verdict over a run: the rules of `check`, what else must be so (A9, A11), and the figures.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    fs::{self, File},
+    io::{self, BufWriter, Write},
+    path::Path,
+    time::Duration,
+};
+
+use crate::{
+    check::{
+        self, Findings, Violation,
+        history::{History, Micros, Record, Told},
+        truth::CLOCKS,
+    },
+    evidence,
+    histogram::Histogram,
+    nemesis,
+    notes::{FaultNote, Notes},
+};
+
+/// Answers from a tier in the end, as a part of those before the first fault.
+const HITS_BACK: f64 = 0.8;
+/// Violations that are shown with their evidence.
+const SHOWN: usize = 5;
+
+/// When the parts of a run began.
+pub struct Phases {
+    pub baseline: Micros,
+    pub faults_from: Micros,
+    pub calm: Micros,
+    pub ended: Micros,
+}
+
+pub struct Report {
+    seed: u64,
+    history: History,
+    phases: Phases,
+    faults: Vec<FaultNote>,
+    findings: Findings,
+    /// What should have been seen and was not, and other promises broken.
+    complaints: Vec<String>,
+    counters: BTreeMap<String, u64>,
+    hits: (f64, f64),
+}
+
+impl Report {
+    pub fn of(seed: u64, history: History, phases: Phases, notes: &Notes, stepped: Duration) -> Self {
+        let findings = check::check(&history);
+        let mut report = Self {
+            seed,
+            findings,
+            faults: notes.faults(),
+            counters: notes.counters(),
+            complaints: Vec::new(),
+            hits: (
+                hit_rate(&history, phases.baseline, phases.faults_from),
+                hit_rate(&history, phases.calm, phases.ended),
+            ),
+            phases,
+            history,
+        };
+        report.recovered();
+        report.saw_something();
+        if stepped.as_micros() as u64 > CLOCKS {
+            report.complaints.push(format!("the machine's clock was stepped by {stepped:?}: nothing is proven"));
+        }
+        report
+    }
+
+    pub fn passed(&self) -> bool {
+        self.findings.violations.is_empty() && self.complaints.is_empty()
+    }
+
+    /// A9: five seconds after the last fault all is as it was.
+    fn recovered(&mut self) {
+        let (before, after) = self.hits;
+        if after < before * HITS_BACK {
+            self.complaints.push(format!(
+                "A9: {:.1} % hits after healing, {:.1} % before",
+                after * 100.0,
+                before * 100.0
+            ));
+        }
+        let calm = self.phases.calm;
+        let ill = |record: &&Record| {
+            record.invoked >= calm && record.instance.is_some() && matches!(record.told, Told::Unavailable | Told::Lost)
+        };
+        let ill = self.history.records.iter().filter(ill).count();
+        if ill > 0 {
+            self.complaints.push(format!("A9: {ill} requests were not answered 5 s after healing"));
+        }
+    }
+
+    /// A11: a run in which nothing happened proves nothing.
+    fn saw_something(&mut self) {
+        for kind in nemesis::kinds() {
+            if !self.faults.iter().any(|fault| fault.kind == kind) {
+                self.complaints.push(format!("A11: no fault was: {kind}"));
+            }
+        }
+        let keys = |old: &str| old.split(' ').next().and_then(|count| count.parse::<u64>().ok()).unwrap_or(0);
+        let restored = self.faults.iter().filter(|fault| fault.kind == crate::redis_faults::OLD_DUMP);
+        let restored = restored.map(|fault| keys(&fault.note)).sum::<u64>();
+        let told =
+            |wanted: fn(&Record) -> bool| self.history.records.iter().filter(|record| wanted(record)).count() as u64;
+        let seen = [
+            ("answers from L1", self.outcomes("l1_hit", None), 1000),
+            ("answers from L2", self.outcomes("l2_hit", None), 1000),
+            ("stale entries of L1 or L2 refused", self.outcomes("loaded_fenced", None), 200),
+            ("stale entries of L2 refused by the instance without L1", self.outcomes("loaded_fenced", Some(2)), 3),
+            ("unreadable entries refused", self.outcomes("loaded_unreadable", None), 5),
+            ("reads past the tiers for want of trust", self.outcomes("loaded_untrusted", None), 5),
+            ("fills refused because the lease was lost", self.fills("lease_lost"), 1),
+            ("fills refused because they were older", self.fills("older"), 1),
+            ("keys back from an old dump", restored, 10),
+            (
+                "absences answered",
+                told(|r| matches!(&r.told, Told::Values(v) if v.iter().any(|(_, s)| s.is_none()))),
+                50,
+            ),
+            (
+                "orders placed twice under one key",
+                told(|r| r.verb == "order again" && matches!(r.told, Told::Written(_))),
+                5,
+            ),
+            ("requests without an answer", told(|r| matches!(r.told, Told::Lost) && r.instance.is_some()), 10),
+        ];
+        let missing = seen.iter().filter(|(_, count, least)| count < least);
+        let missing: Vec<_> =
+            missing.map(|(what, count, least)| format!("A11: {count} {what}; at least {least}")).collect();
+        self.complaints.extend(missing);
+        self.counters.extend(seen.iter().map(|(what, count, _)| (format!("seen: {what}"), *count)));
+    }
+
+    fn outcomes(&self, outcome: &str, instance: Option<usize>) -> u64 {
+        let mark = format!("outcome=\"{outcome}\"");
+        let of = instance.map(|at| format!("{at} "));
+        let wanted = |series: &str| series.contains(&mark) && of.as_ref().is_none_or(|of| series.starts_with(of));
+        self.counters.iter().filter(|(series, _)| wanted(series)).map(|(_, count)| count).sum()
+    }
+
+    fn fills(&self, result: &str) -> u64 {
+        let mark = format!("cache_l2_fills_total{{result=\"{result}\"}}");
+        self.counters.iter().filter(|(series, _)| series.contains(&mark)).map(|(_, count)| count).sum()
+    }
+
+    /// Leaves records, faults, the report and the plot in a folder.
+    pub fn write(&self, out: &Path) -> io::Result<()> {
+        let mut records = BufWriter::new(File::create(out.join("records.jsonl"))?);
+        for record in &self.history.records {
+            serde_json::to_writer(&mut records, record)?;
+            records.write_all(b"\n")?;
+        }
+        records.flush()?;
+        let mut faults = BufWriter::new(File::create(out.join("faults.jsonl"))?);
+        for fault in &self.faults {
+            serde_json::to_writer(&mut faults, fault)?;
+            faults.write_all(b"\n")?;
+        }
+        faults.flush()?;
+        let title =
+            format!("How old answers were: {} answers, {} faults", self.history.records.len(), self.faults.len());
+        fs::write(out.join("staleness.svg"), Histogram::of(&self.findings.staleness).svg(&title))?;
+        fs::write(out.join("report.txt"), self.to_string())
+    }
+}
+
+/// The part of reads that a tier answered.
+fn hit_rate(history: &History, from: Micros, to: Micros) -> f64 {
+    let (mut reads, mut hits) = (0_u32, 0_u32);
+    for record in
+        history.records.iter().filter(|record| (from..to).contains(&record.invoked) && !record.source.is_empty())
+    {
+        reads += 1;
+        hits += u32::from(matches!(record.source, "l1_hit" | "l2_hit"));
+    }
+    f64::from(hits) / f64::from(reads.max(1))
+}
+
+fn counted<'a>(things: impl Iterator<Item = &'a str>) -> String {
+    let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+    things.for_each(|thing| *counts.entry(thing).or_default() += 1);
+    counts.iter().map(|(thing, count)| format!("{thing} {count}")).collect::<Vec<_>>().join(", ")
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { seed, history, phases, faults, findings, complaints, counters, hits } = self;
+        let records = &history.records;
+        let lasted = phases.ended as f64 / 1e6;
+        let rate = records.len() as f64 / lasted;
+        writeln!(
+            f,
+            "seed {seed}: {} requests in {lasted:.0} s ({rate:.0} a second), {} faults",
+            records.len(),
+            faults.len()
+        )?;
+        let writes = records.iter().filter(|record| matches!(record.told, Told::Written(_))).count();
+        let share = writes as f64 * 100.0 / records.len().max(1) as f64;
+        let states: usize = history.audit.values().map(Vec::len).sum();
+        writeln!(f, "writes acknowledged: {writes} ({share:.1} %); states committed: {states}")?;
+        let statuses: Vec<String> = records.iter().map(|record| record.status.to_string()).collect();
+        writeln!(f, "statuses (0: none or by SQL): {}", counted(statuses.iter().map(String::as_str)))?;
+        writeln!(f, "requests: {}", counted(records.iter().map(|record| record.verb)))?;
+        writeln!(f, "answers from: {}", counted(records.iter().map(|r| r.source).filter(|source| !source.is_empty())))?;
+        writeln!(
+            f,
+            "with a token: {}; acknowledged for the fleet: {}",
+            records.iter().filter(|record| record.token_of.is_some()).count(),
+            records.iter().filter(|record| record.fleet).count()
+        )?;
+        writeln!(f, "hits before the faults {:.1} %, after them {:.1} %", hits.0 * 100.0, hits.1 * 100.0)?;
+        writeln!(f, "faults: {}", counted(faults.iter().map(|fault| fault.kind)))?;
+        for (what, count) in counters.iter().filter_map(|(name, count)| Some((name.strip_prefix("seen: ")?, count))) {
+            writeln!(f, "  {count:>8}  {what}")?;
+        }
+        writeln!(f, "how old answers were when they were asked for:\n{}", Histogram::of(&findings.staleness).table())?;
+        for violation in shown(&findings.violations) {
+            writeln!(f, "{}", evidence::of(violation, history, faults))?;
+        }
+        if !findings.violations.is_empty() {
+            let rules: Vec<&str> = findings.violations.iter().map(|violation| violation.rule.as_str()).collect();
+            writeln!(f, "VIOLATIONS: {} ({})", rules.len(), counted(rules.into_iter()))?;
+        }
+        for complaint in complaints {
+            writeln!(f, "COMPLAINT: {complaint}")?;
+        }
+        write!(f, "{}", if self.passed() { "no rule was broken" } else { "THE RUN FAILED" })
+    }
+}
+
+/// The first of each rule, then further ones.
+fn shown(violations: &[Violation]) -> Vec<&Violation> {
+    let mut shown: Vec<&Violation> = Vec::new();
+    for violation in violations {
+        if !shown.iter().any(|known| known.rule == violation.rule) {
+            shown.push(violation);
+        }
+    }
+    shown.truncate(SHOWN);
+    shown
+}

@@ -1,0 +1,255 @@
+//! Real processes that never outlive the run, however it ends: a shell waits on a pipe that only the driver holds open.
+//! And the throw-away Postgres and Redis among them.
+
+use std::{
+    env, fs, io,
+    io::{BufRead, BufReader},
+    net::TcpListener,
+    os::unix::{fs::chown, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+use deadpool_redis::redis::{self, aio::MultiplexedConnection};
+use sqlx::{ConnectOptions, postgres::PgConnectOptions};
+
+use crate::{
+    pace::{millis, pause},
+    support::eventually,
+};
+
+/// How long a server may take to start on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Starts its arguments, says the pid, and ends with the process or with the driver, whichever is first. `$0` is the log.
+const GUARD: &str = r#"exec 3<&0
+    "$@" >>"$0" 2>&1 </dev/null &
+    server=$!
+    echo "$server"
+    exec >/dev/null
+    { cat >/dev/null; kill -9 "$server"; } <&3 3<&- &
+    exec 3<&-
+    wait "$server"
+    kill $! 2>/dev/null"#;
+
+/// A user to run as, when the driver is root and the program refuses that.
+#[derive(Clone, Copy)]
+pub struct User(u32);
+
+/// A running process.
+pub struct Process {
+    guard: Child,
+    pid: u32,
+}
+
+impl Process {
+    pub fn start(program: &Path, args: &[String], envs: &[(&str, String)], log: &Path, user: Option<User>) -> Self {
+        let mut command = Command::new("sh");
+        command.args(["-c", GUARD]).arg(log).arg(program).args(args).envs(envs.iter().cloned());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        if let Some(User(id)) = user {
+            command.uid(id).gid(id);
+        }
+        let mut guard = command.spawn().expect("sh starts");
+        let mut line = String::new();
+        let output = guard.stdout.take().expect("the guard's output");
+        BufReader::new(output).read_line(&mut line).expect("a pid");
+        let pid = line.trim().parse().unwrap_or_else(|_| panic!("no pid of {}: {line:?}", program.display()));
+        Self { guard, pid }
+    }
+
+    pub fn signal(&self, name: &str) {
+        // A process that is gone already is as dead as it should be.
+        let _ = Command::new("kill").args([format!("-{name}"), self.pid.to_string()]).stderr(Stdio::null()).status();
+    }
+
+    pub fn has_ended(&mut self) -> bool {
+        self.guard.try_wait().is_ok_and(|status| status.is_some())
+    }
+
+    /// Waits for the end of the process.
+    pub async fn ended(mut self) {
+        let _ = tokio::task::spawn_blocking(move || self.guard.wait()).await;
+    }
+
+    pub async fn kill_9(self) {
+        self.signal("KILL");
+        self.ended().await;
+    }
+}
+
+pub fn free_port() -> u16 {
+    let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    probe.local_addr().expect("its address").port()
+}
+
+/// A Postgres of the run's own: durable against the death of its processes, not of the machine.
+pub struct Postgres {
+    folder: PathBuf,
+    user: Option<User>,
+    process: Option<Process>,
+    pub port: u16,
+}
+
+impl Postgres {
+    pub async fn start(folder: &Path) -> Self {
+        let folder = folder.join("postgres");
+        fs::create_dir_all(&folder).expect("a folder for Postgres");
+        let user = unprivileged();
+        if let Some(User(id)) = user {
+            chown(&folder, Some(id), Some(id)).expect("the folder is given to the user postgres");
+        }
+        let mut initdb = Command::new(binary("initdb"));
+        initdb
+            .args(["-A", "trust", "-U", "aside", "-E", "UTF8", "--locale=C", "--no-sync", "-D"])
+            .arg(folder.join("data"));
+        initdb.current_dir(&folder).stdout(Stdio::null());
+        if let Some(User(id)) = user {
+            initdb.uid(id).gid(id);
+        }
+        assert!(initdb.status().expect("initdb runs").success(), "initdb failed");
+        let mut postgres = Self { folder, user, process: None, port: free_port() };
+        postgres.launch().await;
+        let mut connection = postgres.connect("postgres").await.expect("a connection");
+        sqlx::query("create database aside").execute(&mut connection).await.expect("a database");
+        postgres
+    }
+
+    pub fn url(&self, port: u16) -> String {
+        format!("postgres://aside@127.0.0.1:{port}/aside")
+    }
+
+    async fn launch(&mut self) {
+        let settings = [
+            "fsync=off",
+            "listen_addresses=127.0.0.1",
+            "unix_socket_directories=",
+            "max_connections=120",
+            "shared_buffers=64MB",
+            "max_wal_size=2GB",
+        ];
+        let mut args = vec!["-D".to_owned(), self.folder.join("data").display().to_string()];
+        args.extend(["-p".to_owned(), self.port.to_string()]);
+        args.extend(settings.iter().flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]));
+        let log = self.folder.join("log");
+        let begun = Instant::now();
+        // One that crashed leaves children for a moment, and Postgres doesn't start beside them.
+        while begun.elapsed() < PATIENCE {
+            let mut process = Process::start(&binary("postgres"), &args, &[], &log, self.user);
+            while !process.has_ended() {
+                if begun.elapsed() > PATIENCE || self.connect("postgres").await.is_ok() {
+                    self.process = Some(process);
+                    return;
+                }
+                pause(millis(20)).await;
+            }
+            pause(millis(50)).await;
+        }
+        panic!("Postgres did not start: see {}", log.display());
+    }
+
+    /// Stops it, `immediate` (as after a crash, with recovery) or orderly, and starts it again.
+    pub async fn restart(&mut self, immediate: bool) {
+        if let Some(process) = self.process.take() {
+            process.signal(if immediate { "QUIT" } else { "INT" });
+            process.ended().await;
+        }
+        self.launch().await;
+    }
+
+    async fn connect(&self, database: &str) -> Result<sqlx::PgConnection, sqlx::Error> {
+        PgConnectOptions::new().host("127.0.0.1").port(self.port).username("aside").database(database).connect().await
+    }
+}
+
+/// A Redis of the run's own. It writes a dump when it is told to, and only then.
+pub struct Redis {
+    folder: PathBuf,
+    process: Option<Process>,
+    pub port: u16,
+}
+
+impl Redis {
+    pub async fn start(folder: &Path) -> Self {
+        let folder = folder.join("redis");
+        fs::create_dir_all(&folder).expect("a folder for Redis");
+        let mut redis = Self { folder, process: None, port: free_port() };
+        redis.launch().await;
+        redis
+    }
+
+    /// Comes back with the contents of the last dump, or empty.
+    pub async fn restart(&mut self, old_dump: bool) {
+        if let Some(process) = self.process.take() {
+            process.kill_9().await;
+        }
+        if !old_dump {
+            let _ = fs::remove_file(self.folder.join("dump.rdb"));
+        }
+        self.launch().await;
+    }
+
+    async fn launch(&mut self) {
+        let folder = self.folder.display().to_string();
+        let port = self.port.to_string();
+        let args = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", &folder];
+        let args = args.map(str::to_owned);
+        self.process = Some(Process::start(&redis_binary(), &args, &[], &self.folder.join("log"), None));
+        eventually("Redis answers", || async { self.connect().await.ok() }).await;
+    }
+
+    pub fn signal(&self, name: &str) {
+        if let Some(process) = &self.process {
+            process.signal(name);
+        }
+    }
+
+    pub async fn connect(&self) -> redis::RedisResult<MultiplexedConnection> {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}/", self.port))?;
+        let connecting = client.get_multiplexed_async_connection();
+        let limit = Duration::from_secs(2);
+        tokio::time::timeout(limit, connecting)
+            .await
+            .unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+    }
+}
+
+/// Postgres refuses to run as root; then it runs as the user that its package made.
+fn unprivileged() -> Option<User> {
+    let id = |args: &[&str]| {
+        let answer = Command::new("id").args(args).output().ok()?;
+        String::from_utf8(answer.stdout).ok()?.trim().parse::<u32>().ok()
+    };
+    match id(&["-u"]) {
+        Some(0) => {
+            Some(User(id(&["-u", "postgres"]).expect("a user `postgres`, because Postgres refuses to run as root")))
+        }
+        _ => None,
+    }
+}
+
+/// A program of Postgres: in `POSTGRES_BIN_DIR`, on the path, or where distributions keep it.
+fn binary(name: &str) -> PathBuf {
+    let mut folders: Vec<PathBuf> = env::var_os("POSTGRES_BIN_DIR").map(PathBuf::from).into_iter().collect();
+    folders.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
+    let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut installed: Vec<PathBuf> = installed.map(|version| version.path().join("bin")).collect();
+    installed.sort();
+    folders.extend(installed.into_iter().rev());
+    let found = folders.into_iter().map(|folder| folder.join(name)).find(|file| file.is_file());
+    found.unwrap_or_else(|| {
+        panic!("no {name} found: install Postgres, or set POSTGRES_BIN_DIR to the folder that has it")
+    })
+}
+
+fn redis_binary() -> PathBuf {
+    if let Some(named) = env::var_os("REDIS_SERVER_BIN") {
+        return named.into();
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    let names = ["redis-server", "valkey-server"];
+    let found =
+        env::split_paths(&path).flat_map(|folder| names.map(|name| folder.join(name))).find(|file| file.is_file());
+    found.unwrap_or_else(|| panic!("no redis-server on PATH: install one, or set REDIS_SERVER_BIN"))
+}

@@ -1,0 +1,9 @@
+//! What the checker shares with the test suite.
+#![allow(dead_code)]
+
+#[path = "../support/eventually.rs"]
+pub mod eventually;
+#[path = "../support/proxy.rs"]
+pub mod proxy;
+
+pub use eventually::{eventually, within};
