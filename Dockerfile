@@ -23,7 +23,7 @@ RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin asid
 COPY --from=build /build/target/release/aside /usr/local/bin/aside
 USER 10001
 # Within a container, loopback would be reachable from nowhere. Which listener is published is up to whoever runs the image;
-# the management listener asks for MANAGEMENT_TOKEN outside loopback, the public one for a JWT verifier or ALLOW_INSECURE.
+# the management listener asks for MANAGEMENT_TOKEN outside loopback, the public one for ALLOW_INSECURE.
 ENV BIND_ADDR=0.0.0.0:3000 MANAGEMENT_ADDR=0.0.0.0:3001
 EXPOSE 3000 3001
 HEALTHCHECK --interval=5s --timeout=3s --start-period=20s --retries=3 CMD ["aside", "healthcheck"]

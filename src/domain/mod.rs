@@ -1,7 +1,7 @@
 //! What the service is about: products and orders, their rules, their storage, and how they are cached.
 //!
-//! Each has the same three files. `mod.rs` holds the types and what is cached of them, `store.rs` the SQL, and `service.rs` the
-//! pattern that this project exists to show: begin reading there. Nothing in here knows HTTP.
+//! Each has the same files. `mod.rs` holds the types and how they are cached, `names.rs` their keys and names, `rules.rs` what is
+//! valid, `store.rs` the SQL, and `service.rs` the pattern that this project exists to show: begin reading there. Nothing in here knows HTTP.
 
 pub mod detached;
 pub mod error;
