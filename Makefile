@@ -1,6 +1,6 @@
 # Every task of the project has a name here; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test consistency demo check fmt openapi lint clean
+.PHONY: help run test consistency model prove demo check fmt openapi lint clean
 
 CARGO ?= cargo
 
@@ -22,13 +22,19 @@ demo: ## a tour that proves each step: L1, L2, a write on one instance seen by a
 	@scripts/demo.sh
 
 # Cheap checks first; the tests last, so that a run ends with their summary.
-check: ## what CI runs: format, lint, clippy, documentation, the consistency checker's short form, tests
+check: ## what CI runs: format, lint, clippy, documentation, tests
 	$(CARGO) fmt --check
 	@scripts/lint.sh
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
-	@scripts/consistency.sh -- --seconds 75
 	@scripts/test.sh
+
+model: ## the protocol's model in every order of its steps: ten minutes; docs/model.md
+	$(CARGO) test --locked --profile model --test suite model::runs::long_runs -- --ignored --nocapture
+
+PROVE ?= all
+prove: ## removes every guard in turn and expects a test to go red; the central ones: make prove PROVE=quick
+	@scripts/prove.sh $(PROVE)
 
 fmt: ## format the code
 	$(CARGO) fmt

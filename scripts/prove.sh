@@ -40,17 +40,21 @@ if [ ! -d "$CARGO_TARGET_DIR/debug" ] && [ -d target/debug/deps ]; then
     mv "$CARGO_TARGET_DIR/debug.new" "$CARGO_TARGET_DIR/debug"
 fi
 
-# What has the same contents keeps its time, so that cargo builds only what a patch changed.
-refresh() {
+# The tree as it is now: who goes on working in it doesn't disturb the run.
+base="$RUN/prove/base"
+rm -rf "$base" && mkdir -p "$base"
+git ls-files --cached --others --exclude-standard | while IFS= read -r file; do
+    if [ -e "$file" ]; then mkdir -p "$base/$(dirname "$file")" && cp "$file" "$base/$file"; fi
+done
+
+# restore: all guards in place. What has the same contents keeps its time, so that cargo builds only what a patch changed; what
+# has not gets a new one, for its contents are others than a moment ago.
+restore() {
     local file
-    git ls-files --cached --others --exclude-standard | while IFS= read -r file; do
-        if [ -e "$file" ] && ! cmp -s "$file" "$copy/$file"; then
-            mkdir -p "$copy/$(dirname "$file")"
-            # Not with its old time: cargo must see that the contents are others than a moment ago.
-            cp "$file" "$copy/$file"
-        fi
+    (cd "$base" && find . -type f) | while IFS= read -r file; do
+        cmp -s "$base/$file" "$copy/$file" || { mkdir -p "$copy/$(dirname "$file")" && cp "$base/$file" "$copy/$file"; }
     done
-    (cd "$copy" && find . -type f) | while IFS= read -r file; do [ -e "$file" ] || rm -f "$copy/$file"; done
+    (cd "$copy" && find . -type f) | while IFS= read -r file; do [ -e "$base/$file" ] || rm -f "$copy/$file"; done
 }
 
 # fields PATCH NAME: what its head says.
@@ -82,7 +86,7 @@ library_tests() { sed 's/^lib //;t;d' | sort -u | tr '\n' ' '; }
 suite_tests() { grep -v '^lib ' | sort -u | tr '\n' ' ' || true; }
 
 say "The tests of ${#chosen[@]} guards, with all guards in place"
-refresh
+restore
 all=$(for patch in "${chosen[@]}"; do fields "$patch" test; done)
 library=$(echo "$all" | library_tests) suite=$(echo "$all" | suite_tests)
 build "$library" "$suite" || { show_log "The tree doesn't build" "$log"; exit 1; }
@@ -116,7 +120,7 @@ for patch in "${chosen[@]}"; do
     fi
     # shellcheck disable=SC2016  # the backquotes are for Markdown
     printf '| %s | %s | %s | %s |\n' "$guard" "$promise" "$(echo "$tests" | sed 's/.*::/`/; s/$/`/' | paste -sd ' ' -)" "${result:-$took}"
-    refresh
+    restore
 done
 echo
 [ "$survived" -eq 0 ] || die "$survived of ${#chosen[@]} guards can be removed unnoticed"

@@ -1,8 +1,8 @@
 //! The whole suite as one test binary: linking dominates the time of a debug test run.
 //!
 //! `support` is the template to copy, `api` is the service as its HTTP clients see it, `cache` the cache's own contract on real
-//! servers, `contract` what the tree itself promises (layers, documents, drift), `consistency` the rules of the consistency checker.
-//! `tests/README.md` explains how to use them.
+//! servers, `contract` what the tree itself promises (layers, documents, drift), `consistency` the rules of the consistency checker,
+//! `model` the protocol in every order of its steps. `tests/README.md` explains how to use them.
 
 mod api;
 mod cache;

@@ -202,3 +202,46 @@ async fn invalidating_a_pattern_makes_older_answers_unusable_wherever_they_are(p
     })
     .await;
 }
+
+#[sqlx::test]
+async fn who_finds_a_change_made_already_does_not_answer_older_than_it(pool: PgPool) {
+    over_every_backend(pool, async |bench: Bench| {
+        let (other, cache, id) = (bench.cache().await, bench.cache().await, bench.fresh_id());
+        bench.write(&other, id, "old").await;
+        let old = bench.load(id).await;
+        let gate = no_looks(&bench).await;
+        bench.write(&other, id, "new").await;
+        cache.put_many(vec![(key(id), old)]).expect("filled");
+        // The same change, sent again to another instance: there is nothing left to do.
+        let mut write = cache.begin().await.expect("a transaction");
+        write.touch(name(id));
+        write.settle().await.expect("settled");
+        assert_eq!(text(&bench.read(&cache, id).await), Some("new"));
+        gate.open().await;
+    })
+    .await;
+}
+
+#[sqlx::test]
+async fn only_numbers_that_were_quiet_for_long_are_removed(pool: PgPool) {
+    let bench = Bench::new(&pool, Backend::None).await;
+    let (writer, id) = (bench.cache().await, bench.fresh_id());
+    bench.write(&writer, id, "one").await;
+    for (ago, rows) in [("0 hours", 1), ("2.5 hours", 0)] {
+        // Not the current snapshot: other tests' open transactions are in it.
+        let horizon = format!(
+            "insert into cache_horizon select clock_timestamp() - interval '{ago}', format('%s:%s:', now, now)::pg_snapshot
+             from pg_current_xact_id() as now"
+        );
+        sqlx::query(sqlx::AssertSqlSafe(horizon)).execute(&pool).await.expect("a horizon");
+        // Who starts keeps house before its second look, which is the one that brings trust.
+        let started = bench.cache().await;
+        let sql = "select count(*) from cache_ledger where name = 'note:' || $1";
+        let left: i64 = sqlx::query_scalar(sql).bind(id).fetch_one(&pool).await.expect("the ledger");
+        assert_eq!(left, rows, "changed before a horizon of {ago} ago");
+        assert_eq!(text(&bench.read(&started, id).await), Some("one"));
+        assert_eq!(text(&bench.read(&writer, id).await), Some("one"));
+    }
+    bench.write(&writer, id, "two").await;
+    assert_eq!(text(&bench.read(&writer, id).await), Some("two"), "the next number is above all earlier ones");
+}

@@ -5,5 +5,6 @@ mod files;
 mod layers;
 mod openapi;
 mod policies;
+mod prove;
 mod settings;
 mod sources;

@@ -26,12 +26,27 @@ impl Protocol {
         };
     }
 
+    /// A write finds done what it was to do; what it read is on its way.
+    pub fn repeat(world: &mut World, at: usize) {
+        world.left.repeats -= 1;
+        let (data, number) = (world.database.data, world.database.number);
+        world.instances[at].writing = Writing::Settling { data, number };
+    }
+
     pub fn write_on(&self, world: &mut World, at: usize) {
         match world.instances[at].writing {
             Writing::Unnumbered { data } => {
                 world.database.number += 1;
                 let number = world.database.number;
                 world.instances[at].writing = Writing::Committed { data, number };
+            }
+            Writing::Settling { data, number } => {
+                if self.has(Rule::FloorWhenSettled) {
+                    let now = world.now;
+                    world.instances[at].raise(number, now);
+                }
+                world.instances[at].writing = Writing::None;
+                self.acknowledge(world, at, data);
             }
             Writing::Committed { data, number } if self.has(Rule::FloorBeforeReply) => {
                 self.forget(world, at, number);
@@ -161,6 +176,7 @@ impl Protocol {
         self.saw(Event::CommitLost);
         let (lost, kept) = (database.data, database.before);
         database.replaced[usize::from(lost)] = world.now;
+        database.lost |= 1 << lost;
         database.replaced[usize::from(kept)] = NEVER;
         (database.data, database.number) = (kept, database.number - 1);
         // What the database itself has lost, no cache can keep a promise about.
@@ -168,8 +184,10 @@ impl Protocol {
         earlier(&mut world.waited);
         for instance in &mut world.instances {
             earlier(&mut instance.acknowledged);
-            if let Writing::Committed { data, .. } | Writing::Waiting { data, .. } | Writing::Unnumbered { data } =
-                &mut instance.writing
+            if let Writing::Committed { data, .. }
+            | Writing::Settling { data, .. }
+            | Writing::Waiting { data, .. }
+            | Writing::Unnumbered { data } = &mut instance.writing
                 && *data == lost
             {
                 *data = 0;

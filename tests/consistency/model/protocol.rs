@@ -50,6 +50,8 @@ pub enum Step {
     Refresh(usize),
     RefreshArrives(usize),
     Write(usize),
+    /// A write that was done before.
+    Repeat(usize),
     /// The write takes its next step.
     WriteOn(usize),
     Look(usize),
@@ -98,7 +100,8 @@ impl Protocol {
 
     /// What a request that comes now to this instance must not be given.
     pub fn owed(world: &World, instance: &Instance) -> Owed {
-        let older_than = |data: Data| (1_u8 << data) - 1;
+        // Data that the database has lost are nobody's past; that they go within D is asked for by `fleet`.
+        let older_than = |data: Data| ((1_u8 << data) - 1) & !world.database.lost;
         let late = |&(_, at): &(usize, &Tick)| *at != NEVER && at.saturating_add(TRUST) < world.now;
         let fleet = world.database.replaced.iter().enumerate().filter(late).fold(0, |owed, (data, _)| owed | 1 << data);
         Owed { own: older_than(instance.acknowledged), fleet, waited: older_than(world.waited) }
@@ -151,6 +154,9 @@ impl Protocol {
             Writing::Waiting { until, .. } if until >= world.now && self.has(Rule::Wait) => {}
             _ => steps.push(Step::WriteOn(at)),
         }
+        if instance.writing == Writing::None && left.repeats > 0 && world.database.data > 0 {
+            steps.push(Step::Repeat(at));
+        }
         if instance.look.is_some() {
             steps.push(Step::LookArrives { instance: at, overflow: false });
             if left.overflows > 0 && instance.floor > 0 {
@@ -181,6 +187,7 @@ impl Protocol {
             Step::Refresh(at) => self.refresh(world, at),
             Step::RefreshArrives(at) => self.refreshed(world, at),
             Step::Write(at) => self.write(world, at),
+            Step::Repeat(at) => Self::repeat(world, at),
             Step::WriteOn(at) => self.write_on(world, at),
             Step::Look(at) => Self::look(world, at),
             Step::LookArrives { instance, overflow } => self.looked(world, instance, overflow),

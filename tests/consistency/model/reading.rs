@@ -85,7 +85,8 @@ impl Protocol {
             if slot.lease != 0 {
                 self.saw(Event::LeaseTakenOver);
             }
-            slot.lease = fresh;
+            // What was not wanted goes.
+            (slot.value, slot.lease) = (None, fresh);
             Flight::Loading { token: fresh, era }
         };
     }
@@ -178,7 +179,7 @@ impl Protocol {
                     return Some(());
                 }
                 self.saw(Event::UnleasedFill);
-                slot.lease = fresh;
+                (slot.value, slot.lease) = (None, fresh);
                 world.network.push(Message::Fill { entry, token: fresh });
             }
             Message::Invalidate { number, era } => {

@@ -17,6 +17,8 @@ pub enum Rule {
     BootWindow,
     /// The writer's floors are raised before its reply.
     FloorBeforeReply,
+    /// A writer that finds its work done raises its floor to the number it finds.
+    FloorWhenSettled,
     /// The result of a joined load is judged when it is served.
     JoinJudged,
     /// Floors are kept for as long as an older entry may be served.

@@ -31,7 +31,11 @@ const ALL: Budget = Budget {
     horizons: 2,
     overflows: 1,
     silences: 2,
+    repeats: 2,
 };
+
+/// Those in which L2 has to stay tidy as well.
+const TIDY: Budget = Budget { refreshes: 0, promotions: 0, ..ALL };
 
 /// Long enough for a short run on a busy machine; a run that does not end in time fails.
 const SHORT: Duration = Duration::from_secs(120);
@@ -70,6 +74,7 @@ fn refutations() -> Vec<(&'static str, Protocol, &'static str)> {
         ("lease stamped on arrival", without(&[Rule::LeaseFromSending], SMALL), FLEET),
         ("boot without window", without(&[Rule::BootWindow], crash), OWN),
         ("reply before own floor", without(&[Rule::FloorBeforeReply], instant), OWN),
+        ("repeated write without floor", without(&[Rule::FloorWhenSettled], Budget { repeats: 1, ..instant }), OWN),
         ("joined load not judged", without(&[Rule::JoinJudged], instant), OWN),
         ("floors kept shorter than entries", without(&[Rule::FloorsKept], SMALL), OWN),
         ("floors dropped without a common floor", without(&[Rule::CommonFloor], Budget { overflows: 1, ..SMALL }), OWN),
@@ -151,6 +156,7 @@ fn no_random_walk_through_all_mishaps_breaks_a_promise() {
     ]);
     let walk = shown(wander("the same, writers wait", waiting(untidy(protocol(ALL))), 30_000));
     walk.breaks_nothing().saw(&[Event::WaitedAndAcknowledged]);
+    shown(wander("mishaps that leave L2 tidy, at random", protocol(TIDY), 30_000)).breaks_nothing();
 }
 
 /// `make model`. Each run ends by itself or after a time, and says which.
@@ -171,6 +177,7 @@ fn long_runs() {
         ("an instance crashes", protocol(Budget { crashes: 1, ..SMALL })),
         ("an instance crashes, with a horizon", protocol(Budget { crashes: 1, horizons: 1, ..SMALL })),
         ("L2 silent", protocol(Budget { silences: 1, ..SMALL })),
+        ("a write is repeated", protocol(Budget { repeats: 1, ..SMALL })),
         ("too many floors", protocol(Budget { overflows: 1, ..LONGER })),
         ("writers wait", waiting(protocol(LONGER))),
         ("unleased fills", untidy(protocol(Budget { refreshes: 1, ..SMALL }))),
@@ -180,13 +187,14 @@ fn long_runs() {
         print(exhaust(name, protocol, limit)).breaks_nothing();
     }
     for (name, rules) in TIDYING {
-        let budget = Budget { evictions: 1, refreshes: 1, ..SMALL };
+        let budget = Budget { evictions: 1, ..SMALL };
         print(exhaust(name, untidy(without(rules, budget)), limit)).breaks_nothing();
     }
-    let walk = print(wander("all mishaps at once, at random", untidy(protocol(ALL)), 20_000_000));
+    let walk = print(wander("all mishaps at once, at random", untidy(protocol(ALL)), 50_000_000));
     walk.breaks_nothing();
     println!("{}", walk.protocol.events.summary());
-    print(wander("the same, writers wait", waiting(untidy(protocol(ALL))), 10_000_000)).breaks_nothing();
+    print(wander("the same, writers wait", waiting(untidy(protocol(ALL))), 20_000_000)).breaks_nothing();
+    print(wander("mishaps that leave L2 tidy, at random", protocol(TIDY), 20_000_000)).breaks_nothing();
     for (name, broken, promise) in refutations() {
         print(refute(name, broken, promise)).breaks(promise);
     }

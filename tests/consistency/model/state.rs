@@ -50,6 +50,8 @@ pub struct Database {
     /// When each state of the data was replaced.
     pub replaced: [Tick; MOST_DATA],
     pub newest: Data,
+    /// Data that a promotion has lost, one bit each.
+    pub lost: u8,
     pub horizon: Option<Horizon>,
 }
 
@@ -97,6 +99,8 @@ pub enum Writing {
     Committed { data: Data, number: Number },
     /// Everything is done but the reply, which waits until after this moment.
     Waiting { data: Data, until: Tick },
+    /// A write that finds done what it was to do; the numbers it has read are on their way.
+    Settling { data: Data, number: Number },
     /// Only where a rule is broken: acknowledged before the floor was raised.
     Hasty { number: Number },
 }
@@ -180,6 +184,8 @@ pub struct Budget {
     pub overflows: u8,
     /// Reads that get no answer from L2.
     pub silences: u8,
+    /// Writes that find done what they were to do.
+    pub repeats: u8,
 }
 
 impl Budget {
@@ -196,6 +202,7 @@ impl Budget {
         horizons: 0,
         overflows: 0,
         silences: 0,
+        repeats: 0,
     };
 }
 
@@ -248,8 +255,16 @@ impl Instance {
 impl World {
     /// Everybody is up, nothing is cached, nothing was written.
     pub fn new(left: Budget) -> Self {
-        let database =
-            Database { data: 0, number: 0, era: 1, before: 0, replaced: [NEVER; MOST_DATA], newest: 0, horizon: None };
+        let database = Database {
+            data: 0,
+            number: 0,
+            era: 1,
+            before: 0,
+            replaced: [NEVER; MOST_DATA],
+            newest: 0,
+            lost: 0,
+            horizon: None,
+        };
         Self {
             now: 0,
             database,

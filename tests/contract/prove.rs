@@ -1,0 +1,50 @@
+//! The patches of `make prove` fit the tree and name tests that exist: else they would be found to be stale only by that long run.
+
+use super::sources::{Source, files, read};
+
+#[test]
+fn every_removal_of_a_guard_fits_the_tree() {
+    let patches = files("tests/prove", ".patch");
+    assert!(!patches.is_empty(), "no guard is removed");
+    for Source { path, text } in &patches {
+        let mut hunks = 0;
+        for part in text.split("\n--- a/").skip(1) {
+            let (file, rest) = part.split_once('\n').expect("the name of a file");
+            let source = read(file);
+            for hunk in rest.split("\n@@ ").skip(1) {
+                hunks += 1;
+                let old: Vec<&str> = hunk.lines().skip(1).filter_map(kept_or_removed).collect();
+                assert!(source.contains(&old.join("\n")), "{path} does not fit {file}:\n{}", old.join("\n"));
+            }
+        }
+        assert!(hunks > 0, "{path} removes nothing");
+    }
+}
+
+/// The line as it is before the patch; `None` for an added one.
+fn kept_or_removed(line: &str) -> Option<&str> {
+    match line.split_at_checked(1) {
+        Some((" " | "-", line)) => Some(line),
+        Some(("+", _)) => None,
+        _ => Some(""),
+    }
+}
+
+#[test]
+fn every_removal_says_what_it_removes_and_who_notices() {
+    let sources: Vec<Source> = files("tests", ".rs").into_iter().chain(files("src", ".rs")).collect();
+    for Source { path, text } in files("tests/prove", ".patch") {
+        for field in ["guard", "promise", "test"] {
+            assert!(text.contains(&format!("# {field}: ")), "{path} names no {field}");
+        }
+        for test in text.lines().filter_map(|line| line.strip_prefix("# test: ")) {
+            let (folder, test) = test.strip_prefix("lib ").map_or(("tests", test), |test| ("src", test));
+            let (module, name) = test.rsplit_once("::").expect("a module and a name");
+            let place = format!("{folder}/{}", module.replace("::", "/"));
+            let place = place.strip_suffix("/tests").filter(|_| folder == "src").unwrap_or(&place).to_owned();
+            let function = format!("fn {name}(");
+            let inside = |source: &&Source| source.path.starts_with(&place) && source.text.contains(&function);
+            assert!(sources.iter().any(|source| inside(&source)), "{path} names {test}, which isn't in {place}");
+        }
+    }
+}
