@@ -230,7 +230,8 @@ async fn only_numbers_that_were_quiet_for_long_are_removed(pool: PgPool) {
     for (ago, rows) in [("0 hours", 1), ("2.5 hours", 0)] {
         // Not the current snapshot: other tests' open transactions are in it.
         let horizon = format!(
-            "insert into cache_horizon select clock_timestamp() - interval '{ago}', format('%s:%s:', now, now)::pg_snapshot
+            "insert into cache_horizon (taken_at, snap)
+             select clock_timestamp() - interval '{ago}', format('%s:%s:', now, now)::pg_snapshot
              from pg_current_xact_id() as now"
         );
         sqlx::query(sqlx::AssertSqlSafe(horizon)).execute(&pool).await.expect("a horizon");
