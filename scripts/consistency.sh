@@ -5,6 +5,7 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=services.sh
 . "$(dirname "$0")/services.sh"
 cd "$ROOT"
+need_build_tools
 
 find_redis_binary
 if [ -z "${POSTGRES_BIN_DIR:-}" ]; then POSTGRES_BIN_DIR=$(postgres_bindirs | head -n 1); fi

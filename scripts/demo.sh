@@ -5,6 +5,7 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=services.sh
 . "$(dirname "$0")/services.sh"
 cd "$ROOT"
+need_build_tools
 has curl || die "The demo makes its requests with curl, which isn't here"
 
 PROMISED_MS=500 # how long another instance may go on answering with the old version: the default of CACHE_TRUST_MS

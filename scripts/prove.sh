@@ -9,6 +9,7 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=services.sh
 . "$(dirname "$0")/services.sh"
 cd "$ROOT"
+need_build_tools
 has git || die "The patches are applied with git, which isn't here"
 
 # Longest time for the tests of one guard. Their own deadlines are shorter; this is for one that hangs.

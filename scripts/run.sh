@@ -5,6 +5,7 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=services.sh
 . "$(dirname "$0")/services.sh"
 cd "$ROOT"
+need_build_tools
 
 export BIND_ADDR=${BIND_ADDR:-127.0.0.1:${PORT:-3000}}
 export MANAGEMENT_ADDR=${MANAGEMENT_ADDR:-127.0.0.1:3001}

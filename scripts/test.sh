@@ -7,6 +7,7 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=services.sh
 . "$(dirname "$0")/services.sh"
 cd "$ROOT"
+need_build_tools
 
 # What is durable doesn't matter for databases that live for one test.
 SERVICES_FAST=yes

@@ -27,6 +27,11 @@ poll() {
 }
 
 has() { command -v "$1" >/dev/null 2>&1; }
+# What builds the service can't be had by the way, so it is said before any server is started.
+need_build_tools() {
+    has cargo || die "Rust isn't here: https://rustup.rs says how to install it (or open a new shell, if it was installed just now)"
+    has cc || die "A C compiler isn't here, which some crates are built with (Debian: apt-get install gcc libc6-dev; macOS: xcode-select --install)"
+}
 is_root() { [ "$(id -u)" -eq 0 ]; }
 random_hex() { od -An -N16 -tx1 /dev/urandom | tr -d ' \n'; }
 
