@@ -8,7 +8,9 @@ create sequence cache_ver;
 create table cache_ledger (
     name text primary key,
     ver  bigint not null,
-    xid  xid8   not null default pg_current_xact_id()
+    xid  xid8   not null default pg_current_xact_id(),
+    -- When the number was raised: how long instances take to learn of it is measured from here. Nothing else depends on it.
+    at   timestamptz not null default clock_timestamp()
 ) with (fillfactor = 70);
 
 -- The tail asks "what was not visible in my last snapshot?": two ranges of xid, each an index scan.

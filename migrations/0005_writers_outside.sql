@@ -21,15 +21,15 @@ create function cache_raise(names text[]) returns void
         insert into cache_ledger as ledger (name, ver)
         select name, nextval('cache_ver') from (select distinct unnest(names) as name) as named
         where name is not null order by name
-        on conflict (name) do update set ver = nextval('cache_ver'), xid = pg_current_xact_id()
+        on conflict (name) do update set ver = nextval('cache_ver'), xid = pg_current_xact_id(), at = clock_timestamp()
         where ledger.xid <> pg_current_xact_id();
     end;
 
 create function cache_names_of_product(id bigint, category text, department text) returns text[]
     language sql immutable parallel safe
-    return array['product:' || id, 'product-list',
+    return array['product:' || id, 'product-list#' || mod(id, 16),
                  'product-list:category:' || cache_segment(category),
-                 'product-list:department:' || cache_segment(department)];
+                 'product-list:department:' || cache_segment(department) || '#' || mod(id, 16)];
 
 create function cache_products_changed() returns trigger language plpgsql as $$
 begin

@@ -9,6 +9,11 @@ set -euo pipefail
 cd "$ROOT"
 need_build_tools
 
+# Five hundred clients at once, both ends of each in one process, are more open files than many systems allow at first.
+if [ "$(ulimit -Sn)" != unlimited ] && [ "$(ulimit -Sn)" -lt 4096 ]; then
+    ulimit -Sn 4096 || die "The tests need 4096 open files at a time, but no more than $(ulimit -Hn) are allowed (ulimit -Hn)"
+fi
+
 # What is durable doesn't matter for databases that live for one test.
 SERVICES_FAST=yes
 services_start

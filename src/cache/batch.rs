@@ -17,7 +17,7 @@ impl Cache {
             .into_iter()
             .map(|found| {
                 self.count::<T>(found.as_ref().map_or(Outcome::NotCached, |(_, o)| *o), begun);
-                found.ok().map(|found| self.answer(found))
+                found.ok().map(|found| self.answer(found, begun))
             })
             .collect()
     }
@@ -49,7 +49,7 @@ impl Cache {
         }
         let answer = |(id, found): (I, Found<T>)| {
             self.count::<T>(found.1, begun);
-            (id, self.answer(found))
+            (id, self.answer(found, begun))
         };
         Ok(found?.into_iter().map(answer).collect())
     }

@@ -65,7 +65,7 @@ impl Name {
     /// Whether the name is `base` or begins with its segments.
     pub(super) fn is_within(&self, base: &str) -> bool {
         let rest = self.0.strip_prefix(base);
-        base.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with(':'))
+        base.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '#']))
     }
 
     /// Takes a name as the ledger stores it.
@@ -87,6 +87,32 @@ impl Name {
 impl fmt::Display for Name {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// A tag that writes of many different things raise. A write keeps the row it raises locked until its commit, so with one row all
+/// those writes would wait for each other. This tag has several rows, `tag#0` to `tag#15`: a write raises one of them, and
+/// what depends on the tag carries the numbers of all.
+#[derive(Clone, Debug)]
+pub struct HotTag(Name);
+
+impl HotTag {
+    /// How many rows there are.
+    pub const ROWS: i64 = 16;
+
+    /// Spreads a tag over several rows.
+    pub fn new(tag: Name) -> Self {
+        Self(tag)
+    }
+
+    /// The name that a write of the thing with this id raises.
+    pub fn of(&self, id: i64) -> Name {
+        Name(format!("{}#{}", self.0, id.rem_euclid(Self::ROWS)).into())
+    }
+
+    /// The names of all rows.
+    pub fn all(&self) -> Vec<Name> {
+        (0..Self::ROWS).map(|row| self.of(row)).collect()
     }
 }
 

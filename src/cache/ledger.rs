@@ -3,7 +3,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use sqlx::{ConnectOptions, PgConnection, PgPool, Row, postgres::PgConnectOptions};
+use sqlx::{
+    ConnectOptions, PgConnection, PgPool, Row,
+    postgres::{PgConnectOptions, PgRow},
+};
 
 use super::{
     entry::{DbTime, Label},
@@ -18,7 +21,7 @@ pub(super) async fn bump(db: &mut PgConnection, names: &BTreeSet<Name>) -> Resul
     let rows = sqlx::query(
         "insert into cache_ledger as ledger (name, ver)
          select name, nextval('cache_ver') from unnest($1::text[]) as touched (name) order by name
-         on conflict (name) do update set ver = nextval('cache_ver'), xid = pg_current_xact_id()
+         on conflict (name) do update set ver = nextval('cache_ver'), xid = pg_current_xact_id(), at = clock_timestamp()
          returning name, ver",
     )
     .bind(names)
@@ -34,6 +37,23 @@ pub(super) async fn numbers(db: &mut PgConnection, names: &BTreeSet<Name>) -> Re
     rows.iter().map(label).collect()
 }
 
+/// The life of the database, and the numbers of names as they stand now.
+pub(super) async fn numbers_now(
+    db: &PgPool,
+    names: impl IntoIterator<Item = Name>,
+) -> Result<(String, Vec<Label>), sqlx::Error> {
+    let names: Vec<String> = names.into_iter().map(|name| name.to_string()).collect();
+    let rows = sqlx::query(
+        "select cache_life() as era, name, ver
+         from (select 1) as always left join cache_ledger on name = any($1)",
+    )
+    .bind(names)
+    .fetch_all(db)
+    .await?;
+    let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    Ok((first.try_get("era")?, rows.iter().filter(|row| has_name(row)).map(label).collect::<Result<_, _>>()?))
+}
+
 /// What one look at the ledger brought.
 pub(super) struct Look {
     /// The life of the database that numbers and snapshots belong to.
@@ -45,6 +65,8 @@ pub(super) struct Look {
     pub(super) statement: DbTime,
     /// Names changed since the last look, with their numbers.
     pub(super) changes: Vec<Label>,
+    /// When these numbers were raised, each a little before its commit or, in a long transaction, long before.
+    pub(super) raised_at: Vec<DbTime>,
 }
 
 /// A connection of its own to look at the ledger: a busy pool must not make an instance lose its trust.
@@ -65,30 +87,28 @@ impl Looker {
     pub(super) async fn look(&mut self, since: &str) -> Result<Look, sqlx::Error> {
         let rows = sqlx::query(
             "with changes as (
-                 select name, ver from cache_ledger where xid >= pg_snapshot_xmax($1::pg_snapshot)
+                 select name, ver, at from cache_ledger where xid >= pg_snapshot_xmax($1::pg_snapshot)
                  union all
-                 select name, ver from cache_ledger
+                 select name, ver, at from cache_ledger
                  where xid = any (array(select pg_snapshot_xip($1::pg_snapshot)))
              )
              select cache_life() as era,
                     pg_current_snapshot()::text as snapshot,
                     (extract(epoch from now()) * 1000000)::bigint as statement,
-                    name, ver
+                    name, ver, (extract(epoch from at) * 1000000)::bigint as raised_at
              from (select 1) as always left join changes on true",
         )
         .bind(since)
         .fetch_all(&mut self.0)
         .await?;
         let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        let changes = || rows.iter().filter(|row| has_name(row));
         Ok(Look {
             era: first.try_get("era")?,
             snapshot: first.try_get("snapshot")?,
             statement: DbTime(first.try_get("statement")?),
-            changes: rows
-                .iter()
-                .filter(|row| row.try_get::<Option<String>, _>("name").ok().flatten().is_some())
-                .map(label)
-                .collect::<Result<_, _>>()?,
+            changes: changes().map(label).collect::<Result<_, _>>()?,
+            raised_at: changes().map(|row| row.try_get("raised_at").map(DbTime)).collect::<Result<_, _>>()?,
         })
     }
 
@@ -164,6 +184,11 @@ impl Looker {
     }
 }
 
-fn label(row: &sqlx::postgres::PgRow) -> Result<Label, sqlx::Error> {
+/// Whether a row is more than the one that always comes.
+fn has_name(row: &PgRow) -> bool {
+    row.try_get::<Option<String>, _>("name").is_ok_and(|name| name.is_some())
+}
+
+fn label(row: &PgRow) -> Result<Label, sqlx::Error> {
     Ok(Label { name: Name::from_ledger(row.try_get("name")?), version: row.try_get("ver")? })
 }

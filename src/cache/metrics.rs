@@ -68,6 +68,8 @@ pub struct CacheMetrics {
     invalidations: Family<Pattern, Counter>,
     l2_calls: Family<Operation, Counter>,
     fills: Family<FillResult, Counter>,
+    /// Time from a commit to this instance's floors.
+    pub(super) lag: Histogram,
 }
 
 impl CacheMetrics {
@@ -80,6 +82,7 @@ impl CacheMetrics {
             invalidations: Family::default(),
             l2_calls: Family::default(),
             fills: Family::default(),
+            lag: Histogram::new(exponential_buckets(0.000_5, 2.0, 14)),
         }
     }
 
@@ -150,6 +153,12 @@ impl CacheMetrics {
             self.invalidations.clone(),
         );
         registry.register("cache_l2_fills", "Values handed in to L2, kept or refused", self.fills.clone());
+        registry.register_with_unit(
+            "cache_invalidation_lag",
+            "Time from a commit, on whatever instance, to this instance's floors, at most; the fleet's is the largest of all instances",
+            Unit::Seconds,
+            self.lag.clone(),
+        );
         registry.register("cache_l2_calls", "Calls of L2 by operation and result", self.l2_calls.clone());
     }
 }

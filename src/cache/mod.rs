@@ -35,6 +35,7 @@ mod l1;
 mod l2;
 mod ledger;
 mod memory;
+mod meter;
 mod metrics;
 mod outcome;
 mod policy;
@@ -61,7 +62,7 @@ pub use self::{
     clock::Clock,
     codec::digest,
     entry::{DbTime, Entry, Label, Loaded},
-    key::{Key, Name, Tenant},
+    key::{HotTag, Key, Name, Tenant},
     l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error},
     memory::MemoryL2,
     metrics::CacheMetrics,
@@ -78,6 +79,7 @@ use self::{
     flight::Flights,
     guard::GuardedL2,
     l1::L1,
+    meter::Meter,
     tail::Tail,
 };
 
@@ -133,6 +135,7 @@ struct Inner {
     fence: Arc<Fence>,
     flights: Flights,
     metrics: CacheMetrics,
+    meter: Arc<Meter>,
     clock: Clock,
     db: PgPool,
     policies: Vec<Policy>,
@@ -181,10 +184,12 @@ impl Cache {
         let l1 = Arc::new(L1::new(l1_bytes));
         let fence = Arc::new(Fence::new(clock.clone(), trust));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (flights, metrics) = (Flights::default(), CacheMetrics::new());
         let tail = Tail {
             db: db.clone(),
             fence: Arc::clone(&fence),
             l1: Arc::clone(&l1),
+            lag: metrics.lag.clone(),
             clock: clock.clone(),
             poll,
             limit: trust / 2,
@@ -192,7 +197,6 @@ impl Cache {
         tasks.spawn(tail.run(stop.clone()));
         let l2 = l2.map(|backend| Arc::new(GuardedL2::new(backend, l2_deadline, clock.clone())));
         let hints = format!("{namespace}:hints");
-        let (flights, metrics) = (Flights::default(), CacheMetrics::new());
         let inner = Inner {
             namespace,
             hints,
@@ -202,6 +206,7 @@ impl Cache {
             fence,
             flights,
             metrics,
+            meter: Arc::new(Meter::new()),
             clock,
             db,
             policies,
@@ -211,6 +216,7 @@ impl Cache {
         };
         let cache = Self { inner: Arc::new(inner) };
         cache.listen_for_hints();
+        cache.check_what_is_served();
         cache
     }
 
@@ -221,6 +227,14 @@ impl Cache {
         let listening = async move { l2.listen(&channel, || fence.hurry()).await };
         let stop = self.inner.stop.clone();
         self.inner.tasks.spawn(async move { stop.run_until_cancelled(listening).await });
+    }
+
+    /// Compares a sample of what is served with the database.
+    fn check_what_is_served(&self) {
+        let Inner { meter, db, fence, clock, .. } = &*self.inner;
+        let (meter, db, fence, clock) = (Arc::clone(meter), db.clone(), Arc::clone(fence), clock.clone());
+        let stop = self.inner.stop.clone();
+        self.inner.tasks.spawn(async move { stop.run_until_cancelled(meter.run(&db, &fence, &clock)).await });
     }
 
     /// Whether the tiers may be used at the moment.
@@ -249,6 +263,7 @@ impl Cache {
     /// Shows what the cache counts in `registry`.
     pub fn register_metrics(&self, registry: &mut Registry) {
         self.inner.metrics.register(registry);
+        self.inner.meter.register(registry);
         registry.register_collector(Box::new(metrics::Gauges(Arc::downgrade(&self.inner))));
     }
 

@@ -10,6 +10,7 @@ use super::{
     flight::Landed,
     key::Key,
     l1::{Found, Held, Missed},
+    meter::Served,
     outcome::Outcome,
     policy::Cacheable,
     shared::Filling,
@@ -33,7 +34,7 @@ impl Cache {
         };
         let found = found.map_err(|_missed| Outcome::NotCached);
         self.count::<T>(found.as_ref().map_or_else(|o| *o, |(_, o)| *o), begun);
-        found.ok().map(|found| self.answer(found))
+        found.ok().map(|found| self.answer(found, begun))
     }
 
     /// The value from the nearest tier that may serve it, else loaded by `load` and left in the tiers.
@@ -55,7 +56,7 @@ impl Cache {
             Reuse::NoStore => self.load_apart(key, load, Outcome::Bypass, Filling::Nothing).await,
         };
         self.count::<T>(found.as_ref().map_or(Outcome::Failed, |(_, outcome)| *outcome), begun);
-        found.map(|found| self.answer(found))
+        found.map(|found| self.answer(found, begun))
     }
 
     async fn read_through<T, E, F, Fut>(&self, key: &Key<T>, mut load: F) -> Result<Found<T>, E>
@@ -202,10 +203,13 @@ impl Cache {
         self.inner.metrics.read(T::POLICY.pattern, outcome, took);
     }
 
-    pub(super) fn answer<T>(&self, (held, outcome): Found<T>) -> Read<T> {
-        let fresh_for = held.fresh_until.saturating_sub(self.inner.clock.now());
-        let Entry { loaded_at, read_by, .. } = *held.entry;
-        Read { age: self.inner.fence.age(loaded_at), token: self.token(read_by), entry: held.entry, outcome, fresh_for }
+    /// The answer to a request that began at `begun`.
+    pub(super) fn answer<T>(&self, (held, outcome): Found<T>, begun: Duration) -> Read<T> {
+        let Held { entry, era, fresh_until } = held;
+        let age = self.inner.fence.age(entry.loaded_at);
+        self.inner.meter.sample(&Served { labels: &entry.labels, era, age, begun });
+        let fresh_for = fresh_until.saturating_sub(self.inner.clock.now());
+        Read { age, token: self.token(entry.read_by), entry, outcome, fresh_for }
     }
 }
 

@@ -15,6 +15,10 @@ pub struct CacheStats {
     pub trust_age_ms: Option<u64>,
     /// Floors held.
     pub floors: usize,
+    /// Served answers that were compared with the database.
+    pub served_checked: u64,
+    /// Of these, answers older than promised.
+    pub stale_served: u64,
     /// The tier in this process.
     pub l1: L1Stats,
     /// The shared tier's breaker; `None` without an L2.
@@ -48,10 +52,13 @@ impl Cache {
     pub fn stats(&self) -> CacheStats {
         let inner = &self.inner;
         let (bytes, entries) = inner.l1.size();
+        let (served_checked, stale_served) = inner.meter.seen();
         CacheStats {
             trusted: inner.fence.trusted(),
             trust_age_ms: inner.fence.since_look().map(|age| age.as_millis() as u64),
             floors: inner.fence.floors(),
+            served_checked,
+            stale_served,
             l1: L1Stats { bytes, capacity_bytes: inner.l1_bytes, entries },
             l2_breaker: inner.l2.as_ref().map(|l2| l2.breaker()),
             patterns: inner.policies.iter().map(|policy| (policy.pattern, self.pattern(policy.pattern))).collect(),

@@ -3,6 +3,7 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use prometheus_client::metrics::histogram::Histogram;
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +28,7 @@ pub(super) struct Tail {
     pub(super) db: PgPool,
     pub(super) fence: Arc<Fence>,
     pub(super) l1: Arc<L1>,
+    pub(super) lag: Histogram,
     pub(super) clock: Clock,
     pub(super) poll: Duration,
     /// Longest time that one look usually takes; longer while there is much to catch up with.
@@ -37,6 +39,7 @@ pub(super) struct Tail {
 struct Position {
     era: String,
     snapshot: String,
+    statement: DbTime,
 }
 
 /// Why the tail begins anew.
@@ -99,9 +102,12 @@ impl Tail {
                     if look.era != position.era {
                         return Err(Interrupted::AnotherEra);
                     }
-                    position.snapshot.clone_from(&look.snapshot);
-                    self.fence.raise(&look.changes, self.arrived(sent, &look));
+                    let arrived = self.arrived(sent, &look);
+                    self.fence.raise(&look.changes, arrived);
                     self.fence.looked(sent, look.statement);
+                    self.note_lag(&look, position.statement, arrived);
+                    position.snapshot.clone_from(&look.snapshot);
+                    position.statement = look.statement;
                     look
                 }
                 None => {
@@ -141,8 +147,17 @@ impl Tail {
         // look or a later one reports.
         let accept_from = horizon.map_or(second.statement, |(_, taken_at)| taken_at);
         self.fence.begin_era(second.era.as_str().into(), accept_from);
-        let position = Position { era: second.era.clone(), snapshot: second.snapshot.clone() };
+        let (era, snapshot) = (second.era.clone(), second.snapshot.clone());
+        let position = Position { era, snapshot, statement: second.statement };
         Ok((position, second))
+    }
+
+    /// Notes how long it took from each change's commit to the floors, at most: the number was raised before the commit, and the
+    /// look before this one, which didn't see the change, came before it too.
+    fn note_lag(&self, look: &Look, before: DbTime, arrived: DbTime) {
+        for raised_at in &look.raised_at {
+            self.lag.observe((*raised_at).max(before).age_at(arrived).as_secs_f64());
+        }
     }
 
     /// A moment of the database that is not before the snapshot of a look that has just been answered.

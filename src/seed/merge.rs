@@ -2,14 +2,6 @@
 
 use sqlx::{PgConnection, PgPool};
 
-use crate::{
-    cache::{Cacheable, Name},
-    domain::{
-        orders::{Order, OrderPage},
-        products::{Product, ProductPage, names::tag},
-    },
-};
-
 /// The tenant of every loaded order.
 const TENANT: &str = "demo";
 
@@ -50,31 +42,13 @@ pub(super) async fn merge(db: &mut PgConnection) -> Result<(u64, u64, u64), sqlx
 }
 
 /// Raises the names of all new rows and of the lists that they join, so that running instances forget that they were absent.
-/// Sorted and last in the transaction, as every write does it.
+/// Last in the transaction, as every write does it.
 pub(super) async fn raise_names(db: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let labels: Vec<(String, String)> =
-        sqlx::query_as("select distinct category, department from staged_products").fetch_all(&mut *db).await?;
-    let mut tags: Vec<Name> = labels.iter().flat_map(|(c, d)| [tag("category", c), tag("department", d)]).collect();
-    if !tags.is_empty() {
-        tags.push(ProductPage::tag_of_all());
-    }
-    // Ids are digits: joined to a prefix in SQL they make the same names as escaped in `Name`.
-    let prefixes = [
-        format!("{}:", Product::POLICY.pattern),
-        format!("{}:{TENANT}:", Order::POLICY.pattern),
-        format!("{}:{TENANT}:", OrderPage::POLICY.pattern),
-    ];
-    let sql = "insert into cache_ledger (name, ver)
-         select name, nextval('cache_ver') from (
-             select $1 || id as name from staged_products
-             union select $2 || id from staged_orders
-             union select $3 || customer_id from staged_orders
-             union select unnest($4::text[])
-         ) names order by name
-         on conflict (name) do update set ver = nextval('cache_ver'), xid = pg_current_xact_id()";
-    let [product, order, customer] = &prefixes;
-    let tags: Vec<&str> = tags.iter().map(Name::as_str).collect();
-    sqlx::query(sql).bind(product).bind(order).bind(customer).bind(tags).execute(db).await?;
+    let sql = "select cache_raise(array(
+             select unnest(cache_names_of_product(id, category, department)) from staged_products
+             union select 'order:' || $1 || ':' || id from staged_orders
+             union select 'order-list:' || $1 || ':' || customer_id from staged_orders))";
+    sqlx::query(sql).bind(TENANT).execute(db).await?;
     Ok(())
 }
 

@@ -11,6 +11,7 @@ mod hints;
 mod interleavings;
 mod leases;
 mod lifetimes;
+mod meter;
 mod tiers;
 mod warming;
 mod writes;

@@ -1,11 +1,12 @@
 //! Under which keys products are cached, and under which names their changes are counted.
 //!
 //! A list depends on one tag, which says who belongs to it, and on every product it shows. So a new price invalidates the
-//! pages that show the product and no other, and only joining or leaving a list costs all of its pages.
+//! pages that show the product and no other, and only joining or leaving a list costs all of its pages. Tags that many products
+//! share are hot tags.
 
 use super::{Product, ProductFilter, ProductPage, TopProducts};
 use crate::{
-    cache::{Cacheable, Key, Name},
+    cache::{Cacheable, HotTag, Key, Name},
     domain::page::PageRequest,
 };
 
@@ -20,27 +21,20 @@ impl Product {
         Self::key(id).name().clone()
     }
 
-    /// The tags of the filtered lists that the product belongs to.
+    /// What to raise when the product comes to the filtered lists or leaves them.
     pub fn list_tags(&self) -> [Name; 2] {
-        [tag("category", &self.category), tag("department", &self.department)]
-    }
-}
-
-impl ProductPage {
-    /// The tag of the unfiltered list: raised when a product comes or goes.
-    pub fn tag_of_all() -> Name {
-        Name::shared(Self::POLICY.pattern, &[])
+        [category_tag(&self.category), department_tag(&self.department).of(self.id)]
     }
 }
 
 impl ProductFilter {
-    /// The tag that the pages of this filter depend on. One is enough, because a product that changes its category or its
-    /// department raises the tags of both.
-    pub fn tag(&self) -> Name {
+    /// The names that the pages of this filter depend on: those of one tag. One tag is enough, because a product that changes its
+    /// category or its department raises the tags of both.
+    pub fn tags(&self) -> Vec<Name> {
         match (&self.category, &self.department) {
-            (Some(category), _) => tag("category", category),
-            (None, Some(department)) => tag("department", department),
-            (None, None) => ProductPage::tag_of_all(),
+            (Some(category), _) => vec![category_tag(category)],
+            (None, Some(department)) => department_tag(department).all(),
+            (None, None) => catalogue_tag().all(),
         }
     }
 
@@ -61,9 +55,19 @@ impl TopProducts {
     }
 }
 
-/// The tag of the lists filtered by a category or a department.
-pub fn tag(kind: &str, value: &str) -> Name {
-    Name::shared(ProductPage::POLICY.pattern, &[&kind, &value])
+/// The tag of the unfiltered list: raised when a product comes or goes.
+pub fn catalogue_tag() -> HotTag {
+    HotTag::new(Name::shared(ProductPage::POLICY.pattern, &[]))
+}
+
+/// The tag of the lists filtered by a category.
+pub fn category_tag(category: &str) -> Name {
+    Name::shared(ProductPage::POLICY.pattern, &[&"category", &category])
+}
+
+/// The tag of the lists filtered by a department.
+pub fn department_tag(department: &str) -> HotTag {
+    HotTag::new(Name::shared(ProductPage::POLICY.pattern, &[&"department", &department]))
 }
 
 #[cfg(test)]
@@ -76,9 +80,17 @@ mod tests {
 
     #[test]
     fn a_page_depends_on_the_narrowest_tag() {
-        assert_eq!(filter(None, None).tag().as_str(), "product-list");
-        assert_eq!(filter(None, Some("DRUG GM")).tag().as_str(), "product-list:department:DRUG%20GM");
-        assert_eq!(filter(Some("A:B"), Some("DRUG GM")).tag().as_str(), "product-list:category:A%3AB");
+        let names = |filter: ProductFilter| filter.tags().iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(names(filter(Some("A:B"), Some("DRUG GM"))), ["product-list:category:A%3AB"]);
+        assert_eq!(names(filter(None, None))[15], "product-list#15");
+        assert_eq!(names(filter(None, Some("DRUG GM")))[0], "product-list:department:DRUG%20GM#0");
+    }
+
+    #[test]
+    fn a_write_raises_one_of_the_names_that_pages_depend_on() {
+        for id in [i64::MIN, -1, 0, 7, 16, i64::MAX] {
+            assert!(filter(None, None).tags().contains(&catalogue_tag().of(id)), "{id}");
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ use sqlx::PgPool;
 
 use super::{
     NewProduct, Product, ProductChange, ProductFilter, ProductPage, TopProducts,
+    names::catalogue_tag,
     store::{self, ProductStore},
     views::ViewCounter,
 };
@@ -152,7 +153,7 @@ impl CachedProductService {
 /// Names what changes when a product comes or goes: itself (its absence may be cached) and every list that it belongs to.
 fn touch_membership(write: &mut Write, product: &Product) {
     write.touch(Product::name_of(product.id));
-    write.touch(ProductPage::tag_of_all());
+    write.touch(catalogue_tag().of(product.id));
     product.list_tags().into_iter().for_each(|tag| write.touch(tag));
 }
 

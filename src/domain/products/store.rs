@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool, Row, postgres::PgRow};
 
 use super::{NewProduct, Product, ProductChange, ProductFilter, ProductPage, TopProducts};
 use crate::{
-    cache::{DbTime, Label, Loaded},
+    cache::{DbTime, Label, Loaded, Name},
     domain::{
         error::DomainError,
         page::{ListKind, PageRequest},
@@ -77,15 +77,18 @@ impl ProductStore {
         };
         let sql = format!(
             "select head.*, {COLUMNS}, {VER}
-             from (select {NOW}, coalesce((select ver from cache_ledger where name = $1), 0) as tag_ver) as head
+             from (select {NOW}, array(
+                 select coalesce(ver, 0) from unnest($1::text[]) with ordinality as tag (name, at)
+                 left join cache_ledger ledger using (name) order by tag.at
+             ) as tag_vers) as head
              left join lateral (
                  select * from products where discontinued_at is null and {condition} order by {order} limit $3
              ) p on true
              order by p.id"
         );
-        let tag = filter.tag();
+        let tags = filter.tags();
         let rows = sqlx::query(AssertSqlSafe(sql))
-            .bind(tag.as_str())
+            .bind(tags.iter().map(Name::as_str).collect::<Vec<_>>())
             .bind(page.after.unwrap_or(0))
             .bind(page.rows_to_read())
             .bind(&filter.category)
@@ -93,11 +96,11 @@ impl ProductStore {
             .fetch_all(&self.db)
             .await?;
         let head = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        let tag = Label { name: tag, version: head.try_get("tag_ver")? };
+        let numbers: Vec<i64> = head.try_get("tag_vers")?;
         let (mut items, mut labels) = shown(&rows)?;
         let next_cursor = page.cut(ListKind::Products, &mut items, |p| p.id);
         labels.truncate(items.len());
-        labels.push(tag);
+        labels.extend(tags.into_iter().zip(numbers).map(|(name, version)| Label { name, version }));
         Ok(Loaded { value: Some(ProductPage { items, next_cursor }), labels, loaded_at: loaded_at(head)? })
     }
 
