@@ -107,6 +107,19 @@ async fn the_writer_needs_no_look_to_know_its_own_change(pool: PgPool) {
 
 #[sqlx::test]
 async fn an_instance_that_finds_no_horizon_refuses_what_was_read_before_it_started(pool: PgPool) {
+    starts_over_an_old_entry(pool, &["delete from cache_horizon"]).await;
+}
+
+#[sqlx::test]
+async fn a_horizon_of_another_life_of_the_database_is_none(pool: PgPool) {
+    // As a restore may bring it: older than anything that may be served, and with everything there is visible in it.
+    let another = "insert into cache_horizon
+        select clock_timestamp() - interval '2 hours', 'another life', '9000000000000000000:9000000000000000000:'";
+    starts_over_an_old_entry(pool, &["delete from cache_horizon", another]).await;
+}
+
+/// An instance that starts after `statements` must not serve the old value that L2 holds, whatever has become of the horizons.
+async fn starts_over_an_old_entry(pool: PgPool, statements: &[&'static str]) {
     over_every_l2(pool, async |bench: Bench| {
         let (cache, id) = (bench.cache().await, bench.fresh_id());
         bench.write(&cache, id, "old").await;
@@ -117,7 +130,9 @@ async fn an_instance_that_finds_no_horizon_refuses_what_was_read_before_it_start
         filler.put_many(vec![(key(id), old)]).expect("filled");
         filler.shutdown().await;
         cache.shutdown().await;
-        sqlx::query("delete from cache_horizon").execute(&bench.pool).await.expect("no horizon");
+        for statement in statements {
+            sqlx::query(*statement).execute(&bench.pool).await.expect("the horizons are changed");
+        }
         let started = bench.cache().await;
         assert_eq!(text(&bench.read(&started, id).await), Some("new"));
     })
