@@ -4,7 +4,7 @@
 use std::{collections::HashMap, future::Future, hash::Hash};
 
 use super::{
-    Cache, LoadAborted, Read, Reuse, entry::Loaded, fence::Era, key::Key, l1::Found, outcome::Outcome,
+    Cache, LoadError, NotLoaded, Read, Reuse, entry::Loaded, fence::Era, key::Key, l1::Found, outcome::Outcome,
     policy::Cacheable, shared::Filling,
 };
 
@@ -26,7 +26,7 @@ impl Cache {
     /// an answer for each of them (an absence is an answer).
     ///
     /// # Errors
-    /// Those of `load`, and [`LoadAborted`] when it panics or leaves an id out.
+    /// Those of `load`, and [`NotLoaded`] when it panics or leaves an id out.
     pub async fn get_or_load_many<I, T, E, F, Fut>(
         &self,
         keys: Vec<(I, Key<T>)>,
@@ -36,14 +36,14 @@ impl Cache {
     where
         I: Copy + Eq + Hash + Send + Sync + 'static,
         T: Cacheable,
-        E: From<LoadAborted> + Send + 'static,
+        E: LoadError,
         F: FnOnce(Vec<I>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<HashMap<I, Loaded<T>>, E>> + Send + 'static,
     {
         let (begun, count) = (self.inner.clock.now(), keys.len());
         let this = self.clone();
         let batch = async move { this.read_many(keys, reuse, load).await };
-        let found = tokio::spawn(batch).await.unwrap_or(Err(LoadAborted.into()));
+        let found = tokio::spawn(batch).await.unwrap_or(Err(NotLoaded::Aborted.into()));
         if found.is_err() {
             (0..count).for_each(|_| self.count::<T>(Outcome::Failed, begun));
         }
@@ -63,7 +63,7 @@ impl Cache {
     where
         I: Copy + Eq + Hash,
         T: Cacheable,
-        E: From<LoadAborted>,
+        E: LoadError,
         F: FnOnce(Vec<I>) -> Fut,
         Fut: Future<Output = Result<HashMap<I, Loaded<T>>, E>>,
     {
@@ -77,18 +77,22 @@ impl Cache {
             Reuse::Refresh => (bypass(), Filling::Unleased),
             Reuse::NoStore => (bypass(), Filling::Nothing),
         };
-        let asked = keys.into_iter().zip(found);
+        let asked = keys.iter().cloned().zip(found);
         let missing: Vec<I> = asked.clone().filter(|(_, found)| found.is_err()).map(|((id, _), _)| id).collect();
+        let tenant = keys.first().and_then(|(_, key)| key.tenant_of().cloned());
         let begun = self.inner.clock.now();
-        let mut loaded =
-            if missing.is_empty() { HashMap::new() } else { self.counted::<T, _, _>(load(missing)).await? };
+        let mut loaded = if missing.is_empty() {
+            HashMap::new()
+        } else {
+            self.counted::<T, _, _, _>(tenant.as_ref(), || load(missing)).await?
+        };
         let mut filled = Vec::new();
         let mut answers = Vec::new();
         for ((id, key), found) in asked {
             let found = match found {
                 Ok(found) => found,
                 Err(missed) => {
-                    let held = self.held((loaded.remove(&id).ok_or(LoadAborted)?, begun), &era)?;
+                    let held = self.held((loaded.remove(&id).ok_or(NotLoaded::Aborted)?, begun), &era)?;
                     filled.push((key, held.clone()));
                     (held, missed)
                 }
@@ -102,8 +106,8 @@ impl Cache {
     /// Leaves values in the tiers that were read outside of `get_or_load`.
     ///
     /// # Errors
-    /// [`LoadAborted`] when a value can't be encoded; then nothing was left.
-    pub fn put_many<T: Cacheable>(&self, entries: Vec<(Key<T>, Loaded<T>)>) -> Result<(), LoadAborted> {
+    /// [`NotLoaded`] when a value can't be encoded; then nothing was left.
+    pub fn put_many<T: Cacheable>(&self, entries: Vec<(Key<T>, Loaded<T>)>) -> Result<(), NotLoaded> {
         let era = self.inner.fence.era();
         // When these were asked for is not known here, but it was since their statement.
         let asked = |loaded: &Loaded<T>| self.inner.clock.now().saturating_sub(self.inner.fence.age(loaded.loaded_at));
@@ -111,7 +115,7 @@ impl Cache {
             let asked = asked(&loaded);
             Ok((key, self.held((loaded, asked), &era)?))
         };
-        let held = entries.into_iter().map(hold).collect::<Result<Vec<_>, LoadAborted>>()?;
+        let held = entries.into_iter().map(hold).collect::<Result<Vec<_>, NotLoaded>>()?;
         self.fill(&held, &era, Filling::Unleased);
         Ok(())
     }
@@ -125,7 +129,7 @@ impl Cache {
         let mut found = Vec::with_capacity(keys.len());
         let mut missing = Vec::new();
         for (at, key) in keys.iter().enumerate() {
-            let answer = self.l1_answer(key).map(|held| (held, Outcome::L1Hit));
+            let answer = self.l1_young(key).map(|held| (held, Outcome::L1Hit));
             if let Err(missed) = answer {
                 missing.push((at, (key, missed)));
             }

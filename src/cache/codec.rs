@@ -162,6 +162,8 @@ mod tests {
         l2: Duration::from_secs(60),
         absent: Duration::from_secs(5),
         max_age: Duration::from_secs(60),
+        stale_on_outage: Duration::ZERO,
+        loads: 1,
         jitter_percent: 0,
         format: Format::Json,
         compress_above: 64,

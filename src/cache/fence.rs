@@ -25,6 +25,8 @@ const MAX_FLOORS: usize = 1_000_000;
 
 /// How long a read waits for a late look at the ledger before it goes to the database instead.
 const LOOK_WAIT: Duration = Duration::from_millis(100);
+/// How long after trust has ended the database is taken to be away.
+const OUTAGE: Duration = Duration::from_millis(500);
 
 /// Why an answer may not be reused, or that it may.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -96,6 +98,18 @@ impl Fence {
         }
     }
 
+    /// Whether an answer that can't be proved fresh is at least above every floor that is known, of this era, and not too old.
+    pub(super) fn tolerates<T>(&self, key: &Name, entry: &Entry<T>, era: u64, max_age: Duration) -> bool {
+        era == self.era_number.load(Ordering::Acquire)
+            && self.floors.permit(key, &entry.labels, entry.loaded_at)
+            && self.age(entry.loaded_at) < max_age
+    }
+
+    /// Whether the ledger has not been looked at for so long that the database must be away, not only late.
+    pub(super) fn in_outage(&self) -> bool {
+        self.since_look().is_some_and(|since| since > self.trust + OUTAGE)
+    }
+
     /// D.
     pub(super) fn trust(&self) -> Duration {
         self.trust
@@ -116,6 +130,9 @@ impl Fence {
     pub(super) async fn wait_for(&self, moment: DbTime) -> bool {
         if self.covers(moment) {
             return true;
+        }
+        if self.in_outage() {
+            return false;
         }
         let looked = async {
             loop {

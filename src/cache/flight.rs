@@ -29,48 +29,51 @@ pub(super) enum Landed<R, I> {
     Joined(Option<R>, I),
 }
 
+/// A place in a flight.
+pub(super) struct Boarded<R, I> {
+    flight: watch::Receiver<Option<R>>,
+    /// What the caller's own load would have needed, when the flight is somebody else's.
+    unused: Option<I>,
+}
+
 impl Flights {
-    /// Joins the flight of `name`, or starts one with `input`.
-    pub(super) async fn join<R, I, F>(&self, name: &Name, input: I, start: impl FnOnce(I) -> F) -> Landed<R, I>
+    /// Joins the flight of `name`, or starts one with `input`. It goes on whether anybody waits for it or not.
+    pub(super) fn board<R, I, F>(&self, name: &Name, input: I, start: impl FnOnce(I) -> F) -> Boarded<R, I>
     where
         R: Clone + Send + Sync + 'static,
         F: Future<Output = R> + Send + 'static,
     {
         let id = (name.clone(), TypeId::of::<R>());
-        let (flight, input) = {
-            let mut flights = self.lock();
-            match flights.get(&id).and_then(|f| f.downcast_ref::<watch::Receiver<Option<R>>>()) {
-                Some(flight) => (flight.clone(), Some(input)),
-                None => {
-                    let (sender, flight) = watch::channel(None);
-                    flights.insert(id.clone(), Box::new(flight.clone()));
-                    let listed = Listed { flights: self.clone(), id };
-                    let load = start(input);
-                    tokio::spawn(async move {
-                        let result = load.await;
-                        // Off the list before anyone is woken: whoever comes now starts a load of its own.
-                        drop(listed);
-                        sender.send_replace(Some(result));
-                    });
-                    (flight, None)
-                }
-            }
-        };
-        let landed = Self::landing(flight).await;
-        match input {
-            None => Landed::Led(landed),
-            Some(input) => Landed::Joined(landed, input),
+        let mut flights = self.lock();
+        if let Some(flight) = flights.get(&id).and_then(|f| f.downcast_ref::<watch::Receiver<Option<R>>>()) {
+            return Boarded { flight: flight.clone(), unused: Some(input) };
         }
-    }
-
-    /// Waits for the end. The sender goes without a word only when the load panicked.
-    async fn landing<R: Clone>(mut flight: watch::Receiver<Option<R>>) -> Option<R> {
-        let landed = flight.wait_for(Option::is_some).await.ok()?;
-        landed.clone()
+        let (sender, flight) = watch::channel(None);
+        flights.insert(id.clone(), Box::new(flight.clone()));
+        let listed = Listed { flights: self.clone(), id };
+        let load = start(input);
+        tokio::spawn(async move {
+            let result = load.await;
+            // Off the list before anyone is woken: whoever comes now starts a load of its own.
+            drop(listed);
+            sender.send_replace(Some(result));
+        });
+        Boarded { flight, unused: None }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<FlightId, Box<dyn Any + Send>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<R: Clone, I> Boarded<R, I> {
+    /// Waits for the end. The sender goes without a word only when the load panicked.
+    pub(super) async fn landed(mut self) -> Landed<R, I> {
+        let landed = self.flight.wait_for(Option::is_some).await.ok().and_then(|result| result.clone());
+        match self.unused {
+            None => Landed::Led(landed),
+            Some(input) => Landed::Joined(landed, input),
+        }
     }
 }
 
@@ -115,7 +118,8 @@ mod tests {
         let flights = Flights::default();
         let (landing, landed) = tokio::sync::oneshot::channel::<u8>();
         let name = Name::from_ledger("product:1");
-        let mut joined = pin!(flights.join(&name, landed, |landed| async move { landed.await.unwrap_or(0) }));
+        let boarded = flights.board(&name, landed, |landed| async move { landed.await.unwrap_or(0) });
+        let mut joined = pin!(boarded.landed());
         let witness = Arc::new(Witness {
             flights: flights.clone(),
             woken: AtomicBool::new(false),

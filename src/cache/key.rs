@@ -119,23 +119,24 @@ impl HotTag {
 /// The key of one cached value of type `T`.
 pub struct Key<T> {
     name: Name,
+    tenant: Option<Tenant>,
     value: PhantomData<fn() -> T>,
 }
 
 impl<T: Cacheable> Key<T> {
     /// The key of a value that everybody may read.
     pub fn shared(segments: &[&dyn fmt::Display]) -> Self {
-        Self::new(Name::shared(T::POLICY.pattern, segments))
+        Self::new(Name::shared(T::POLICY.pattern, segments), None)
     }
 
     /// The key of a value that belongs to one tenant.
     pub fn tenant(tenant: &Tenant, segments: &[&dyn fmt::Display]) -> Self {
-        Self::new(Name::tenant(T::POLICY.pattern, tenant, segments))
+        Self::new(Name::tenant(T::POLICY.pattern, tenant, segments), Some(tenant.clone()))
     }
 
-    fn new(name: Name) -> Self {
+    fn new(name: Name, tenant: Option<Tenant>) -> Self {
         const { assert!(T::POLICY.max_age.as_nanos() <= MAX_AGE_CAP.as_nanos(), "max_age above MAX_AGE_CAP") };
-        Self { name, value: PhantomData }
+        Self { name, tenant, value: PhantomData }
     }
 }
 
@@ -143,6 +144,11 @@ impl<T> Key<T> {
     /// The name that the ledger counts this entity's changes under.
     pub fn name(&self) -> &Name {
         &self.name
+    }
+
+    /// Whose value it is; `None`: everybody's.
+    pub fn tenant_of(&self) -> Option<&Tenant> {
+        self.tenant.as_ref()
     }
 
     /// The key's text, without the namespace that L2 puts before it.
@@ -153,7 +159,7 @@ impl<T> Key<T> {
 
 impl<T> Clone for Key<T> {
     fn clone(&self) -> Self {
-        Self { name: self.name.clone(), value: PhantomData }
+        Self { name: self.name.clone(), tenant: self.tenant.clone(), value: PhantomData }
     }
 }
 

@@ -27,11 +27,13 @@ pub(super) struct Held<T> {
     pub(super) era: u64,
     /// End of its lifetime in L1, by the instance's clock.
     pub(super) fresh_until: Duration,
+    /// How long it took to get it.
+    pub(super) cost: Duration,
 }
 
 impl<T> Clone for Held<T> {
     fn clone(&self) -> Self {
-        Self { entry: Arc::clone(&self.entry), era: self.era, fresh_until: self.fresh_until }
+        Self { entry: Arc::clone(&self.entry), ..*self }
     }
 }
 

@@ -15,7 +15,7 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Inner, breaker::BreakerState, l2::Filled, outcome::Outcome};
+use super::{Inner, breaker::BreakerState, l2::Filled, outcome::Outcome, policy::Policy};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
@@ -93,6 +93,7 @@ impl CacheMetrics {
             Outcome::L1Hit => "l1",
             Outcome::L2Hit => "l2",
             Outcome::Collapsed => "joined",
+            Outcome::Stale => "stale",
             Outcome::NotCached | Outcome::Failed => "none",
             _ => "load",
         };
@@ -104,6 +105,11 @@ impl CacheMetrics {
         let result = if succeeded { "ok" } else { "failed" };
         self.loads.get_or_create(&Load { pattern, result }).inc();
         self.load_duration.get_or_create(&LoadedPattern { pattern }).observe(took.as_secs_f64());
+    }
+
+    /// One call of a loader that was not made, for want of room.
+    pub(super) fn load_refused(&self, pattern: &'static str) {
+        self.loads.get_or_create(&Load { pattern, result: "refused" }).inc();
     }
 
     /// One name whose number a committed write of this instance raised.
@@ -193,6 +199,17 @@ impl Collector for Gauges {
         for (pattern, bytes) in cache.l1.sizes() {
             let labels = LoadedPattern { pattern };
             ConstGauge::new(bytes).encode(per_pattern.encode_family(&labels)?)?;
+        }
+        let mut under_way = encoder.encode_descriptor(
+            "cache_loads_under_way",
+            "Loads under way by key pattern",
+            None,
+            MetricType::Gauge,
+        )?;
+        for Policy { pattern, .. } in &cache.policies {
+            let labels = LoadedPattern { pattern };
+            let loads = cache.bulkhead.under_way(pattern) as f64;
+            ConstGauge::new(loads).encode(under_way.encode_family(&labels)?)?;
         }
         for (name, help, value) in values {
             let gauge = ConstGauge::new(value);

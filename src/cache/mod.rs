@@ -23,6 +23,7 @@
 
 mod batch;
 mod breaker;
+mod bulkhead;
 mod clock;
 mod codec;
 mod entry;
@@ -34,6 +35,7 @@ mod key;
 mod l1;
 mod l2;
 mod ledger;
+mod load;
 mod memory;
 mod meter;
 mod metrics;
@@ -42,6 +44,7 @@ mod policy;
 mod read;
 mod redis;
 mod shared;
+mod stale;
 mod stats;
 mod tail;
 mod token;
@@ -64,6 +67,7 @@ pub use self::{
     entry::{DbTime, Entry, Label, Loaded},
     key::{HotTag, Key, Name, Tenant},
     l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error},
+    load::{LoadError, NotLoaded},
     memory::MemoryL2,
     metrics::CacheMetrics,
     outcome::Outcome,
@@ -75,6 +79,7 @@ pub use self::{
     write::Write,
 };
 use self::{
+    bulkhead::Bulkhead,
     fence::{Era, Fence},
     flight::Flights,
     guard::GuardedL2,
@@ -134,6 +139,7 @@ struct Inner {
     l2: Option<Arc<GuardedL2>>,
     fence: Arc<Fence>,
     flights: Flights,
+    bulkhead: Bulkhead,
     metrics: CacheMetrics,
     meter: Arc<Meter>,
     clock: Clock,
@@ -171,11 +177,6 @@ pub struct Read<T> {
     pub token: Option<ConsistencyToken>,
 }
 
-/// A load ended without a result: it panicked, or what it brought can't be encoded. Everyone who waited gets this.
-#[derive(Clone, Copy, Debug, thiserror::Error)]
-#[error("the load ended without a result")]
-pub struct LoadAborted;
-
 impl Cache {
     /// Sets the cache up and starts following the ledger in the background. Waits for nothing: until the first look at the
     /// ledger succeeds, reads go to the database.
@@ -205,6 +206,7 @@ impl Cache {
             l2,
             fence,
             flights,
+            bulkhead: Bulkhead::default(),
             metrics,
             meter: Arc::new(Meter::new()),
             clock,

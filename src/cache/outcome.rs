@@ -26,6 +26,8 @@ pub enum Outcome {
     L2Skipped,
     /// Served the result of a load that another request had started.
     Collapsed,
+    /// Served although nothing proves that it is fresh: the database can't be reached, and the type's policy allows it.
+    Stale,
     /// Loaded because the request asked for it (`no-cache`, `no-store`).
     Bypass,
     /// Not in a tier, and the request asked not to load (`only-if-cached`).
@@ -36,7 +38,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// All outcomes, in the order of the documentation.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::L1Hit,
         Self::L2Hit,
         Self::LoadedCold,
@@ -47,6 +49,7 @@ impl Outcome {
         Self::L2Error,
         Self::L2Skipped,
         Self::Collapsed,
+        Self::Stale,
         Self::Bypass,
         Self::NotCached,
         Self::Failed,
@@ -65,6 +68,7 @@ impl Outcome {
             Self::L2Error => "l2_error",
             Self::L2Skipped => "l2_skipped",
             Self::Collapsed => "collapsed",
+            Self::Stale => "stale",
             Self::Bypass => "bypass",
             Self::NotCached => "not_cached",
             Self::Failed => "failed",

@@ -34,6 +34,11 @@ pub struct Policy {
     /// Age (at most [`MAX_AGE_CAP`]), by the database's clock, at which a value is never served again wherever it was kept meanwhile.
     #[serde(rename = "max_age_seconds", serialize_with = "seconds")]
     pub max_age: Duration,
+    /// How far beyond its maximal age a value may be served, flagged, while the database can't be reached; 0: never.
+    #[serde(rename = "stale_on_outage_seconds", serialize_with = "seconds")]
+    pub stale_on_outage: Duration,
+    /// Loads that an instance may have under way at a time, and twice as many as one tenant may have. More are refused.
+    pub loads: usize,
     /// Lifetimes are shortened by a random part of up to this many percent, so that entries made together don't expire together.
     pub jitter_percent: u8,
     /// Form of the payload in L2.
@@ -52,6 +57,13 @@ impl Policy {
     pub(super) fn l1_lifetime(&self, absent: bool) -> Duration {
         let lifetime = if absent { self.absent.min(self.l1) } else { self.l1 };
         self.jittered(lifetime.min(L1_LIFETIME_CAP))
+    }
+
+    /// For how long L1 keeps an entry: beyond its lifetime, so that it can be served while it is refreshed or while the database
+    /// is away. Whether it may be is decided when it is read.
+    pub(super) fn kept(&self, absent: bool) -> Duration {
+        let lifetime = self.l1.min(L1_LIFETIME_CAP);
+        if absent { lifetime } else { (2 * lifetime).max(self.stale_on_outage) }
     }
 
     /// Lifetime in L2, shortened by jitter.

@@ -1,18 +1,18 @@
 //! The read path, from top to bottom: L1, single flight, L2, load, fill. Every cached answer passes the fence's serve rule; a
-//! value just loaded for a request is always served to it.
+//! value just loaded for a request is always served to it. What is served while the database is away is in `stale.rs`.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
 use super::{
-    Cache, LoadAborted, Read, Reuse, codec,
+    Cache, LoadError, NotLoaded, Read, Reuse, codec,
     entry::{Entry, Loaded},
     fence::{Era, Verdict},
-    flight::Landed,
-    key::Key,
+    flight::{Boarded, Landed},
+    key::{Key, Tenant},
     l1::{Found, Held, Missed},
     meter::Served,
     outcome::Outcome,
-    policy::Cacheable,
+    policy::{Cacheable, Policy},
     shared::Filling,
 };
 
@@ -24,7 +24,7 @@ impl Cache {
     pub async fn get<T: Cacheable>(&self, key: &Key<T>) -> Option<Read<T>> {
         let begun = self.inner.clock.now();
         self.inner.fence.wait_for_trust().await;
-        let found = match self.l1_answer(key) {
+        let found = match self.l1_young(key) {
             Ok(held) => Ok((held, Outcome::L1Hit)),
             Err(missed) => {
                 let keys = [(key, missed)];
@@ -45,13 +45,13 @@ impl Cache {
     pub async fn get_or_load<T, E, F, Fut>(&self, key: &Key<T>, reuse: Reuse, load: F) -> Result<Read<T>, E>
     where
         T: Cacheable,
-        E: Clone + From<LoadAborted> + Send + Sync + 'static,
+        E: LoadError,
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
     {
         let begun = self.inner.clock.now();
         let found = match reuse {
-            Reuse::Allowed => self.read_through(key, load).await,
+            Reuse::Allowed => self.or_stale(self.read_through(key, load), || self.stale(key)).await,
             Reuse::Refresh => self.load_apart(key, load, Outcome::Bypass, Filling::Unleased).await,
             Reuse::NoStore => self.load_apart(key, load, Outcome::Bypass, Filling::Nothing).await,
         };
@@ -62,7 +62,7 @@ impl Cache {
     async fn read_through<T, E, F, Fut>(&self, key: &Key<T>, mut load: F) -> Result<Found<T>, E>
     where
         T: Cacheable,
-        E: Clone + From<LoadAborted> + Send + Sync + 'static,
+        E: LoadError,
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
     {
@@ -70,17 +70,18 @@ impl Cache {
         let mut waited = false;
         loop {
             let missed = match self.l1_answer(key) {
-                Ok(held) => return Ok((held, Outcome::L1Hit)),
+                Ok(held) => {
+                    if self.is_due(&held) {
+                        self.board(key, load, Outcome::LoadedExpired);
+                    }
+                    return Ok((held, Outcome::L1Hit));
+                }
                 Err(missed) => missed,
             };
-            let flight = self.inner.flights.join(key.name(), load, |load| {
-                let (this, key) = (self.clone(), key.clone());
-                async move { this.fetch_or_load(&key, load, missed).await }
-            });
-            match flight.await {
-                Landed::Led(landed) => return landed.unwrap_or(Err(LoadAborted.into())),
+            match self.board(key, load, missed).landed().await {
+                Landed::Led(landed) => return landed.unwrap_or(Err(NotLoaded::Aborted.into())),
                 Landed::Joined(landed, unused) => {
-                    let (held, _) = landed.unwrap_or(Err(LoadAborted.into()))?;
+                    let (held, _) = landed.unwrap_or(Err(NotLoaded::Aborted.into()))?;
                     // The first load joined may have begun before a write that was acknowledged before this request came. The
                     // next one began after the first had ended, so after this request came: it is as good as a load of the
                     // caller's own, also while nothing proves that floors are current. So two loads serve all who wait.
@@ -93,11 +94,25 @@ impl Cache {
         }
     }
 
+    /// Joins the flight of a key, or starts one, which goes on without anyone who waits for it.
+    fn board<T, E, F, Fut>(&self, key: &Key<T>, load: F, missed: Missed) -> Boarded<Result<Found<T>, E>, F>
+    where
+        T: Cacheable,
+        E: LoadError,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
+    {
+        self.inner.flights.board(key.name(), load, |load| {
+            let (this, key) = (self.clone(), key.clone());
+            async move { this.fetch_or_load(&key, load, missed).await }
+        })
+    }
+
     /// The flight: L2, else the database.
     async fn fetch_or_load<T, E, F, Fut>(&self, key: &Key<T>, load: F, missed: Missed) -> Result<Found<T>, E>
     where
         T: Cacheable,
-        E: From<LoadAborted>,
+        E: LoadError,
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<Loaded<T>, E>>,
     {
@@ -107,7 +122,7 @@ impl Cache {
             Ok(found) => Ok(found),
             Err((missed, filling)) => {
                 let asked = self.inner.clock.now();
-                let loaded = self.counted::<T, _, _>(load()).await?;
+                let loaded = self.counted::<T, _, _, _>(key.tenant_of(), load).await?;
                 self.keep(key, (loaded, asked), &era, missed, filling)
             }
         }
@@ -123,7 +138,7 @@ impl Cache {
     ) -> Result<Found<T>, E>
     where
         T: Cacheable,
-        E: From<LoadAborted> + Send + 'static,
+        E: LoadError,
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
     {
@@ -131,32 +146,56 @@ impl Cache {
         let load = async move {
             let era = this.inner.fence.era();
             let asked = this.inner.clock.now();
-            let loaded = this.counted::<T, _, _>(load()).await?;
+            let loaded = this.counted::<T, _, _, _>(key.tenant_of(), load).await?;
             this.keep(&key, (loaded, asked), &era, outcome, filling)
         };
-        tokio::spawn(load).await.unwrap_or(Err(LoadAborted.into()))
+        tokio::spawn(load).await.unwrap_or(Err(NotLoaded::Aborted.into()))
     }
 
-    /// Calls a loader, and counts the call.
-    pub(super) async fn counted<T: Cacheable, R, E>(&self, load: impl Future<Output = Result<R, E>>) -> Result<R, E> {
+    /// Calls a loader if the bulkhead has room for it, and counts the call.
+    pub(super) async fn counted<T: Cacheable, R, E: LoadError, Fut: Future<Output = Result<R, E>>>(
+        &self,
+        tenant: Option<&Tenant>,
+        load: impl FnOnce() -> Fut,
+    ) -> Result<R, E> {
+        let Policy { pattern, loads, .. } = T::POLICY;
+        let Some(_room) = self.inner.bulkhead.enter(pattern, tenant, loads) else {
+            self.inner.metrics.load_refused(pattern);
+            return Err(NotLoaded::Crowded.into());
+        };
         let asked = self.inner.clock.now();
-        let loaded = load.await;
+        let loaded = load().await;
         let took = self.inner.clock.now().saturating_sub(asked);
-        self.inner.metrics.loaded(T::POLICY.pattern, loaded.is_ok(), took);
+        self.inner.metrics.loaded(pattern, loaded.is_ok(), took);
         loaded
     }
 
     /// L1's answer, if it may be served.
-    pub(super) fn l1_answer<T: Cacheable>(&self, key: &Key<T>) -> Result<Held<T>, Missed> {
+    fn l1_answer<T: Cacheable>(&self, key: &Key<T>) -> Result<Held<T>, Missed> {
         let held = self.inner.l1.get(key).ok_or(Outcome::LoadedCold)?;
         match self.judge(key, &held) {
-            Verdict::Serve if self.inner.clock.now() >= held.fresh_until => Err(Outcome::LoadedExpired),
+            // Nobody has asked for it since long before its lifetime ended.
+            Verdict::Serve if self.inner.clock.now() >= held.fresh_until + T::POLICY.l1 => Err(Outcome::LoadedExpired),
             verdict => verdict.admit(Held::clone(&held)),
         }
     }
 
+    /// L1's answer, if it may be served and has not outlived its lifetime: for readers who can't see to it that it is refreshed.
+    pub(super) fn l1_young<T: Cacheable>(&self, key: &Key<T>) -> Result<Held<T>, Missed> {
+        let held = self.l1_answer(key)?;
+        if self.inner.clock.now() < held.fresh_until { Ok(held) } else { Err(Outcome::LoadedExpired) }
+    }
+
+    /// Whether an answer that may be served should be refreshed behind it: its lifetime in L1 is over, or nearly. The more its
+    /// load costs the earlier, and by chance, so that not all instances load at once (XFetch).
+    fn is_due<T>(&self, held: &Held<T>) -> bool {
+        let left = held.fresh_until.saturating_sub(self.inner.clock.now());
+        // The logarithm is taken only where it can matter: it is above 7 once in a thousand times.
+        left < 7 * held.cost && left < held.cost.mul_f64(-fastrand::f64().max(f64::MIN_POSITIVE).ln()) || left.is_zero()
+    }
+
     /// Makes an entry of what was loaded, and fills the tiers: L1 at once, L2 in the background.
-    fn keep<T: Cacheable, E: From<LoadAborted>>(
+    fn keep<T: Cacheable, E: LoadError>(
         &self,
         key: &Key<T>,
         loaded: Asked<T>,
@@ -170,26 +209,26 @@ impl Cache {
     }
 
     /// An entry of a loaded value.
-    pub(super) fn held<T: Cacheable>(&self, (loaded, asked): Asked<T>, era: &Era) -> Result<Held<T>, LoadAborted> {
+    pub(super) fn held<T: Cacheable>(&self, (loaded, asked): Asked<T>, era: &Era) -> Result<Held<T>, NotLoaded> {
         let Loaded { value, labels, loaded_at } = loaded;
         // The snapshot was taken before the answer arrived, and the statement reached the database after it was sent.
         let read_by = loaded_at.after(self.inner.clock.now().saturating_sub(asked));
         let entry = codec::entry(value, labels.into(), (loaded_at, read_by)).map_err(|error| {
             tracing::error!(%error, pattern = T::POLICY.pattern, "a value can't be encoded");
-            LoadAborted
+            NotLoaded::Aborted
         })?;
-        Ok(self.hold(Arc::new(entry), era))
+        let cost = self.inner.clock.now().saturating_sub(asked);
+        Ok(self.hold(Arc::new(entry), era, cost))
     }
 
-    /// Gives an entry its lifetime in L1.
-    pub(super) fn hold<T: Cacheable>(&self, entry: Arc<Entry<T>>, era: &Era) -> Held<T> {
+    /// Gives an entry its lifetime in L1; `cost`: how long it took to get it.
+    pub(super) fn hold<T: Cacheable>(&self, entry: Arc<Entry<T>>, era: &Era, cost: Duration) -> Held<T> {
         let lifetime = T::POLICY.l1_lifetime(entry.value.is_none());
-        Held { entry, era: era.number, fresh_until: self.inner.clock.now() + lifetime }
+        Held { entry, era: era.number, fresh_until: self.inner.clock.now() + lifetime, cost }
     }
 
     pub(super) fn put_l1<T: Cacheable>(&self, key: &Key<T>, held: &Held<T>) {
-        let lifetime = held.fresh_until.saturating_sub(self.inner.clock.now());
-        self.inner.l1.put(key, held.clone(), lifetime);
+        self.inner.l1.put(key, held.clone(), T::POLICY.kept(held.entry.value.is_none()));
     }
 
     /// The serve rule for an entry of type `T`.
@@ -205,9 +244,11 @@ impl Cache {
 
     /// The answer to a request that began at `begun`.
     pub(super) fn answer<T>(&self, (held, outcome): Found<T>, begun: Duration) -> Read<T> {
-        let Held { entry, era, fresh_until } = held;
+        let Held { entry, era, fresh_until, .. } = held;
         let age = self.inner.fence.age(entry.loaded_at);
-        self.inner.meter.sample(&Served { labels: &entry.labels, era, age, begun });
+        if outcome != Outcome::Stale {
+            self.inner.meter.sample(&Served { labels: &entry.labels, era, age, begun });
+        }
         let fresh_for = fresh_until.saturating_sub(self.inner.clock.now());
         Read { age, token: self.token(entry.read_by), entry, outcome, fresh_for }
     }

@@ -112,6 +112,28 @@ impl Cache {
         (found, Filling::Leased(lease))
     }
 
+    /// What L2 holds of a key, not judged.
+    pub(super) async fn l2_held<T: Cacheable>(&self, key: &Key<T>) -> Option<Held<T>> {
+        let era = self.inner.fence.era();
+        let l2 = self.inner.l2.as_ref().filter(|_| era.number > 0)?;
+        let mut lease = Lease::new(&self.inner);
+        let fetch = Fetch { key: self.l2_key(key.name(), &era), min_order: 0 };
+        let answer = l2.fetch(std::slice::from_ref(&fetch), &lease.token).await;
+        self.inner.metrics.l2_call("fetch", l2_result(&answer));
+        match answer.ok()?.pop()? {
+            Fetched::Hit { value, .. } => {
+                let entry = codec::open(key, &value).ok()?;
+                Some(self.hold(Arc::new(entry), &era, Duration::ZERO))
+            }
+            // Nothing will be filled: the lease goes back.
+            Fetched::Leased => {
+                lease.keys.push(fetch.key);
+                None
+            }
+            Fetched::Busy(_) => None,
+        }
+    }
+
     /// Whether L2 may be asked: there is one, and its answers can be judged.
     fn usable_l2(&self, era: &Era) -> Option<&super::GuardedL2> {
         self.inner.l2.as_deref().filter(|_| era.number > 0 && self.inner.fence.trusted())
@@ -123,7 +145,7 @@ impl Cache {
             tracing::debug!(%error, pattern = T::POLICY.pattern, "unreadable entry in L2");
             Outcome::LoadedUnreadable
         })?;
-        let held = self.hold(Arc::new(entry), era);
+        let held = self.hold(Arc::new(entry), era, Duration::ZERO);
         let held = self.judge(key, &held).admit(held)?;
         self.put_l1(key, &held);
         Ok((held, Outcome::L2Hit))

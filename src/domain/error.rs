@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::violation::Violation;
-use crate::cache::LoadAborted;
+use crate::cache::{LoadError, NotLoaded};
 
 /// A refusal or a failure. Cheap to clone: every caller that waited for one load gets the same error.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -65,7 +65,8 @@ pub enum DomainError {
     /// A request with the same idempotency key is still at work.
     #[error("a request with this idempotency key is still at work")]
     IdempotencyInProgress,
-    /// The database is well but had no room in time: no free connection, or a lock that others held for too long.
+    /// The database is well but there was no room in time: as many loads under way as may be, no free connection, or a lock that
+    /// others held for too long.
     #[error("the database is busy")]
     Busy,
     /// The database failed.
@@ -93,9 +94,18 @@ fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
     error.as_database_error().and_then(|e| e.code()).is_some_and(|code| codes.contains(&code.as_ref()))
 }
 
-impl From<LoadAborted> for DomainError {
-    fn from(_: LoadAborted) -> Self {
-        Self::Panicked
+impl From<NotLoaded> for DomainError {
+    fn from(not_loaded: NotLoaded) -> Self {
+        match not_loaded {
+            NotLoaded::Aborted => Self::Panicked,
+            NotLoaded::Crowded => Self::Busy,
+        }
+    }
+}
+
+impl LoadError for DomainError {
+    fn is_outage(&self) -> bool {
+        matches!(self, Self::Busy | Self::Database(_))
     }
 }
 

@@ -10,8 +10,8 @@ use std::{
 };
 
 use aside::cache::{
-    Cache, CacheConfig, Cacheable, Clock, DbTime, Format, Key, L2, Label, LoadAborted, Loaded, MemoryL2, Name, Outcome,
-    Policy, Read, RedisL2, Reuse,
+    Cache, CacheConfig, Cacheable, Clock, DbTime, Format, Key, L2, Label, LoadError, Loaded, MemoryL2, Name, NotLoaded,
+    Outcome, Policy, Read, RedisL2, Reuse,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, Row};
@@ -33,6 +33,8 @@ impl Cacheable for Note {
         l2: Duration::from_secs(60),
         absent: Duration::from_secs(5),
         max_age: Duration::from_secs(60),
+        stale_on_outage: Duration::ZERO,
+        loads: 64,
         jitter_percent: 10,
         format: Format::Json,
         compress_above: 1_024,
@@ -55,9 +57,15 @@ pub enum NoteError {
     Aborted,
 }
 
-impl From<LoadAborted> for NoteError {
-    fn from(_: LoadAborted) -> Self {
+impl From<NotLoaded> for NoteError {
+    fn from(_: NotLoaded) -> Self {
         Self::Aborted
+    }
+}
+
+impl LoadError for NoteError {
+    fn is_outage(&self) -> bool {
+        matches!(self, Self::Refused)
     }
 }
 

@@ -5,16 +5,35 @@ use std::time::Duration;
 use aside::cache::{Cacheable, Outcome};
 use sqlx::PgPool;
 
-use super::bench::{Backend, Bench, Note, over_every_backend, text};
+use super::bench::{Backend, Bench, Note, key, over_every_backend, text};
+use crate::support::{Gate, eventually};
 
 #[sqlx::test]
-async fn l1_ends_with_its_lifetime_and_l2_goes_on(pool: PgPool) {
+async fn after_its_lifetime_in_l1_a_value_is_served_while_one_load_refreshes_it(pool: PgPool) {
+    let bench = Bench::new(&pool, Backend::None).await;
+    let (cache, id) = (bench.cache().await, bench.fresh_id());
+    bench.sabotage(id, "one").await;
+    bench.read(&cache, id).await;
+    bench.sabotage(id, "two").await;
+    bench.advance(Note::POLICY.l1, &[&cache]).await;
+    let gate = Gate::table(&pool, "notes").await;
+    for _ in 0..20 {
+        let read = bench.read(&cache, id).await;
+        assert_eq!((text(&read), read.outcome), (Some("one"), Outcome::L1Hit), "nobody waits for the refresh");
+    }
+    gate.open().await;
+    eventually("it is refreshed", || async { (text(&bench.read(&cache, id).await) == Some("two")).then_some(()) }).await;
+    assert_eq!(bench.loaded(), 2);
+}
+
+#[sqlx::test]
+async fn what_nobody_asked_for_during_another_lifetime_is_not_served_first(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::Memory).await;
     let (cache, id) = (bench.cache().await, bench.fresh_id());
     bench.sabotage(id, "one").await;
     bench.read(&cache, id).await;
     bench.in_l2(&[id]).await;
-    bench.advance(Note::POLICY.l1, &[&cache]).await;
+    bench.advance(2 * Note::POLICY.l1, &[&cache]).await;
     assert_eq!(bench.read(&cache, id).await.outcome, Outcome::L2Hit);
     bench.advance(Note::POLICY.l2, &[&cache]).await;
     let read = bench.read(&cache, id).await;
@@ -23,15 +42,14 @@ async fn l1_ends_with_its_lifetime_and_l2_goes_on(pool: PgPool) {
 }
 
 #[sqlx::test]
-async fn without_l2_the_end_of_l1_is_a_load(pool: PgPool) {
+async fn a_batch_does_not_serve_what_outlived_its_lifetime(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::None).await;
     let (cache, id) = (bench.cache().await, bench.fresh_id());
     bench.sabotage(id, "one").await;
     bench.read(&cache, id).await;
-    bench.sabotage(id, "two").await;
     bench.advance(Note::POLICY.l1, &[&cache]).await;
-    let read = bench.read(&cache, id).await;
-    assert_eq!((text(&read), read.outcome), (Some("two"), Outcome::LoadedExpired));
+    assert!(cache.get(&key(id)).await.is_none(), "nor does a read that can't refresh it");
+    assert!(cache.get_many(&[key(id)]).await[0].is_none());
 }
 
 #[sqlx::test]

@@ -1,0 +1,18 @@
+//! What the cache asks of a loader's error, and what it adds to it.
+
+/// A load that brought neither a value nor an error of the loader's. Everyone who waited for it gets this.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotLoaded {
+    /// It panicked, or what it brought can't be encoded.
+    #[error("the load ended without a result")]
+    Aborted,
+    /// It was not begun: as many loads of its kind, or of its tenant, are under way as may be.
+    #[error("too many loads are under way")]
+    Crowded,
+}
+
+/// The error of a loader. Cloned to everyone who waited for the load.
+pub trait LoadError: Clone + From<NotLoaded> + Send + Sync + 'static {
+    /// Whether it may have come about because the database can't be reached. Then types that allow it are served stale.
+    fn is_outage(&self) -> bool;
+}

@@ -1,0 +1,66 @@
+//! Fail-safe: what is served while the database can't be reached. Types whose policy allows it are answered with what a tier still
+//! holds, flagged as stale: never below a floor that this instance knows, so never what it knows to be deleted, and never an
+//! absence. Everything else fails as its load does.
+
+use std::{future::Future, pin::pin, time::Duration};
+
+use super::{
+    Cache, LoadError,
+    key::Key,
+    l1::{Found, Held},
+    outcome::Outcome,
+    policy::Cacheable,
+};
+
+/// How long a read waits for a database that has just gone silent before it settles for a stale answer.
+const SOFT_LIMIT: Duration = Duration::from_millis(250);
+
+impl Cache {
+    /// The outcome of `read`, unless the database is away and there is a stale answer. Where the database has been away for
+    /// long nobody waits: the load that `read` has begun goes on by itself.
+    pub(super) async fn or_stale<R, E, Fut>(
+        &self,
+        read: impl Future<Output = Result<R, E>>,
+        stale: impl Fn() -> Fut,
+    ) -> Result<R, E>
+    where
+        E: LoadError,
+        Fut: Future<Output = Option<R>>,
+    {
+        let mut read = pin!(read);
+        let patience = async {
+            while !self.inner.fence.in_outage() {
+                tokio::time::sleep(SOFT_LIMIT).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            result = &mut read => match result {
+                Err(error) if error.is_outage() && !self.trusted() => stale().await.ok_or(error),
+                result => result,
+            },
+            () = patience => match stale().await {
+                Some(stale) => Ok(stale),
+                None => read.await,
+            },
+        }
+    }
+
+    /// What a tier holds of `key`, if it may be served stale.
+    pub(super) async fn stale<T: Cacheable>(&self, key: &Key<T>) -> Option<Found<T>> {
+        if T::POLICY.stale_on_outage.is_zero() {
+            return None;
+        }
+        let held = match self.inner.l1.get(key).filter(|held| self.is_tolerable(key, held)) {
+            Some(held) => Held::clone(&held),
+            None => self.l2_held(key).await.filter(|held| self.is_tolerable(key, held))?,
+        };
+        Some((held, Outcome::Stale))
+    }
+
+    /// The serve rule without its proof that floors are current, and with a longer maximal age.
+    fn is_tolerable<T: Cacheable>(&self, key: &Key<T>, held: &Held<T>) -> bool {
+        let max_age = T::POLICY.max_age + T::POLICY.stale_on_outage;
+        held.entry.value.is_some() && self.inner.fence.tolerates(key.name(), &held.entry, held.era, max_age)
+    }
+}
