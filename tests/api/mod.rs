@@ -9,6 +9,7 @@ mod disconnects;
 mod health;
 mod idempotency;
 mod instances;
+mod kill_at_every_step;
 mod limits;
 mod lists;
 mod management;

@@ -11,8 +11,9 @@ use tokio::sync::Mutex;
 use crate::{
     check::history::Micros,
     pace::millis,
-    servers::{Postgres, Process, Redis, free_port},
+    servers::{Postgres, Redis},
     support::{
+        process::{Process, free_port},
         proxy::{Fault, Proxy},
         within,
     },

@@ -3,6 +3,8 @@
 
 #[path = "../support/eventually.rs"]
 pub mod eventually;
+#[path = "../support/process.rs"]
+pub mod process;
 #[path = "../support/proxy.rs"]
 pub mod proxy;
 

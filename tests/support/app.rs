@@ -17,14 +17,28 @@ pub(super) struct Held {
     pub(super) _database: Arc<Proxy>,
 }
 
-/// One running instance. Its verbs are in `verbs.rs`. Dropping it lets it drain and end.
-pub struct Instance {
+/// Who calls an instance, wherever it runs. The verbs are in `verbs.rs`.
+pub struct Client {
     /// Where clients call.
     pub address: SocketAddr,
     /// Where operators call.
     pub management: SocketAddr,
-    pub(super) client: reqwest::Client,
+    pub(super) http: reqwest::Client,
     pub(super) management_token: Option<String>,
+}
+
+impl Client {
+    /// Calls nobody yet.
+    pub(super) fn new(address: SocketAddr, management: SocketAddr, management_token: Option<String>) -> Self {
+        // A proxy of the developer's machine must not stand between test and service.
+        let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
+        Self { address, management, http, management_token }
+    }
+}
+
+/// One running instance in this process, and who calls it. Dropping it lets it drain and end.
+pub struct Instance {
+    client: Client,
     shutdown: CancellationToken,
     serving: JoinHandle<()>,
 }
@@ -42,20 +56,9 @@ impl Instance {
             drop(held);
             ended.unwrap_or_else(|error| panic!("the instance fails: {error}"));
         });
-        // A proxy of the developer's machine must not stand between test and service.
-        let client = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
-        let instance = Self { address, management, client, management_token, shutdown, serving };
-        instance.until_trusted().await;
-        instance
-    }
-
-    /// Returns when it is ready and may use its tiers: until its first look at the ledger every read is a load.
-    pub async fn until_trusted(&self) {
-        eventually("the instance is ready and follows the ledger", || async {
-            let ready = self.get("/readyz").await.status == 200;
-            (ready && self.metrics().await.sum("cache_trusted", &[]) == 1.0).then_some(())
-        })
-        .await;
+        let client = Client::new(address, management, management_token);
+        eventually("the instance is ready and follows the ledger", || client.trusted()).await;
+        Self { client, shutdown, serving }
     }
 
     /// Asks it to drain and end, as SIGTERM does, without waiting.
@@ -71,6 +74,14 @@ impl Instance {
     /// Waits for its end; a panic in it is the test's failure.
     pub async fn ended(&mut self) {
         (&mut self.serving).await.expect("the instance ends well");
+    }
+}
+
+impl Deref for Instance {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
     }
 }
 

@@ -6,7 +6,7 @@
 use std::{
     env,
     io::{BufRead, BufReader, Read, Write},
-    net::{SocketAddr, TcpListener, TcpStream},
+    net::{SocketAddr, TcpStream},
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::{
@@ -17,6 +17,8 @@ use std::{
 };
 
 use deadpool_redis::redis;
+
+use super::process::free_port;
 
 /// A redis-server (or valkey-server) on a port of its own, without persistence.
 pub struct RedisServer {
@@ -106,11 +108,6 @@ impl Drop for RedisServer {
 pub fn fresh_namespace() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed))
-}
-
-fn free_port() -> u16 {
-    let probe = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    probe.local_addr().expect("its address").port()
 }
 
 /// The server's binary: `REDIS_SERVER_BIN`, else the first of the usual names on the path.

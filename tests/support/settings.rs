@@ -1,4 +1,5 @@
-//! The configuration of an instance under test: the only place that knows the fields of `Config`.
+//! The configuration of an instance under test: the only place that knows the fields of `Config`, and how they are called in the
+//! environment of a process.
 
 use std::time::Duration;
 
@@ -36,4 +37,26 @@ pub fn config(database_url: String, redis_url: Option<String>, namespace: String
 pub fn database_url(options: &PgConnectOptions, through: std::net::SocketAddr) -> String {
     use sqlx::ConnectOptions;
     options.clone().host("127.0.0.1").port(through.port()).to_url_lossy().to_string()
+}
+
+/// The settings of a process that serves as an instance with this configuration would. One connection for everything but the
+/// ledger, so that its messages come in one order.
+pub fn environment(config: &Config) -> Vec<(&'static str, String)> {
+    vec![
+        ("DATABASE_URL", config.database_url.clone()),
+        ("DATABASE_CONNECTIONS", "2".into()),
+        ("DATABASE_MIGRATE", "false".into()),
+        ("REDIS_URL", config.redis_url.clone().unwrap_or_default()),
+        ("BIND_ADDR", config.bind_addr.to_string()),
+        ("MANAGEMENT_ADDR", config.management_addr.to_string()),
+        ("MANAGEMENT_TOKEN", config.management_token.clone().unwrap_or_default()),
+        ("CACHE_NAMESPACE", config.cache_namespace.clone()),
+        ("CACHE_L1_BYTES", config.cache_l1_bytes.to_string()),
+        ("CACHE_WARM_TOP", config.cache_warm_top.to_string()),
+        ("CACHE_TRUST_MS", config.cache_trust.as_millis().to_string()),
+        ("REGION", config.region.clone()),
+        ("TOKIO_WORKER_THREADS", "2".into()),
+        ("RUST_LOG", "warn".into()),
+        ("LOG_FORMAT", "text".into()),
+    ]
 }

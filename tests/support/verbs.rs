@@ -3,12 +3,12 @@
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
 
-use super::{Instance, Reply, metrics::Metrics, raw::RawConnection};
+use super::{Client, Reply, metrics::Metrics, raw::RawConnection};
 
-impl Instance {
+impl Client {
     /// A request to be filled by hand; `path` begins with `/`.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        self.client.request(method, format!("http://{}{path}", self.address))
+        self.http.request(method, format!("http://{}{path}", self.address))
     }
 
     /// Sends a request and reads the answer to its end.
@@ -20,7 +20,7 @@ impl Instance {
     pub async fn try_send(&self, request: RequestBuilder) -> reqwest::Result<Reply> {
         let request = request.build()?;
         let line = format!("{} {}", request.method(), request.url().path());
-        let response = self.client.execute(request).await?;
+        let response = self.http.execute(request).await?;
         Ok(Reply::read(line, response).await)
     }
 
@@ -92,23 +92,34 @@ impl Instance {
 
     /// `GET path` on the management listener.
     pub async fn manage(&self, path: &str) -> Reply {
-        self.send(self.client.get(format!("http://{}{path}", self.management))).await
+        self.send(self.http.get(format!("http://{}{path}", self.management))).await
     }
 
     /// `GET path` on the management listener with one header field.
     pub async fn manage_with(&self, path: &str, name: &str, value: &str) -> Reply {
-        self.send(self.client.get(format!("http://{}{path}", self.management)).header(name, value)).await
+        self.send(self.http.get(format!("http://{}{path}", self.management)).header(name, value)).await
     }
 
     /// `POST path` on the management listener.
     pub async fn order_management(&self, path: &str, body: Value) -> Reply {
-        self.send(self.client.post(format!("http://{}{path}", self.management)).json(&body)).await
+        self.send(self.http.post(format!("http://{}{path}", self.management)).json(&body)).await
+    }
+
+    /// Whether it is ready and may use its tiers: until its first look at the ledger every read is a load.
+    pub async fn trusted(&self) -> Option<()> {
+        let ready = self.try_send(self.request(Method::GET, "/readyz")).await.ok()?.status == 200;
+        let scraped = self.try_send(self.scrape()).await.ok()?;
+        (ready && Metrics::parse(&scraped.expect(200).text).sum("cache_trusted", &[]) == 1.0).then_some(())
     }
 
     /// One scrape of the metrics.
     pub async fn metrics(&self) -> Metrics {
-        let bearer = format!("Bearer {}", self.management_token.as_deref().unwrap_or("none"));
-        Metrics::parse(&self.manage_with("/metrics", "authorization", &bearer).await.expect(200).text)
+        Metrics::parse(&self.send(self.scrape()).await.expect(200).text)
+    }
+
+    fn scrape(&self) -> RequestBuilder {
+        let token = self.management_token.as_deref().unwrap_or("none");
+        self.http.get(format!("http://{}/metrics", self.management)).bearer_auth(token)
     }
 
     /// Follows `next_cursor` from `path` (which has a query) to the end and brings all ids.

@@ -1,0 +1,67 @@
+//! Kills a read of what no tier holds, at each step of load and fill. Then another instance writes, without a word to Redis: what
+//! the killed process has left there is old, and stays there.
+
+use std::time::Instant;
+
+use reqwest::Method;
+use serde_json::json;
+use sqlx::PgPool;
+
+use super::{
+    PROMISED, SLACK,
+    kill::{Calls, Steps, kill},
+};
+use crate::support::{Life, TestApp, database, eventually::within, product};
+
+/// What was seen; all of it must have been, or the walk proved nothing.
+#[derive(Debug, Default)]
+struct Seen {
+    /// Kills that left nothing in Redis, or a lease.
+    unfilled: usize,
+    /// Kills that left the answer in Redis.
+    filled: usize,
+    replied: usize,
+}
+
+pub async fn killed_at_every_step(pool: PgPool) {
+    let (begun, app) = (Instant::now(), TestApp::builder(pool).trust(PROMISED).build().await);
+    let writer = app.another_with(|config| config.redis_url = None).await;
+    let mut life = Life::begin(&app).await;
+    let (mut kills, mut seen) = (0, Seen::default());
+    for steps in Steps::ALL {
+        for stop in Steps::stops() {
+            let (spare, calls) = (writer.product(product()).await, Calls::of(&life, "fill").await);
+            life.get_product(spare).await.expect(200);
+            calls.goes_on(&life).await;
+            let id = writer.product(product().price(100)).await;
+            let before = database::digest(&app.pool).await;
+
+            let request = life.request(Method::GET, &format!("/products/{id}"));
+            let killed = kill(life, request, steps, stop, "fill").await;
+            kills += 1;
+            let context = format!("killed {stop:?} of {steps:?}, reply {:?}", killed.reply);
+            assert!(killed.reply.is_none_or(|status| status == 200), "{context}");
+            assert_eq!(database::digest(&app.pool).await, before, "a read writes nothing: {context}");
+            let filled = app.redis_keys().await.holds(&format!("product:{id}")).await;
+            *if filled { &mut seen.filled } else { &mut seen.unfilled } += 1;
+            seen.replied += usize::from(killed.reply.is_some());
+
+            writer.patch_product(id, json!({ "price_cents": 200 })).await.expect(200);
+            let written = Instant::now();
+            life = Life::begin(&app).await;
+            assert_eq!(life.get_product(id).await.int("/price_cents"), 200, "started again: {context}");
+            let what = format!("another instance shows the write: {context}");
+            within((PROMISED + SLACK).saturating_sub(written.elapsed()), &what, || async {
+                (app.get_product(id).await.int("/price_cents") == 200).then_some(())
+            })
+            .await;
+            if killed.beyond {
+                break;
+            }
+        }
+    }
+    life.kill_9().await;
+    println!("a read: killed {kills} times in {:.1?}: {seen:?}", begun.elapsed());
+    let Seen { unfilled, filled, replied } = seen;
+    assert!([unfilled, filled, replied].iter().all(|count| *count > 0), "not all that matters has happened: {seen:?}");
+}

@@ -1,0 +1,120 @@
+//! The writes that are killed: how each is sent, and how its two states look in the database and to clients.
+
+use reqwest::{Method, RequestBuilder};
+use serde_json::json;
+use sqlx::{AssertSqlSafe, PgPool};
+
+use crate::support::{Client, order, product};
+
+/// A kind of write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Work {
+    NewPrice,
+    Removal,
+    Order,
+    Cancellation,
+}
+
+/// What one write is about; nothing else in the database has to do with it.
+pub struct Subject {
+    pub product: i64,
+    /// The order that is cancelled.
+    order: i64,
+    pub customer: i64,
+    category: String,
+    pub key: String,
+}
+
+impl Work {
+    /// Makes what a write of this kind is about.
+    pub async fn subject(self, client: &Client, number: i64) -> Subject {
+        let category = format!("SHELF {number}");
+        let product = client.product(product().price(100).stock(100).category(&category)).await;
+        let order = match self {
+            Self::Cancellation => client.order(order(number).item(product, 2)).await,
+            _ => 0,
+        };
+        Subject { product, order, customer: number, category, key: format!("key-{number}") }
+    }
+
+    /// The write.
+    pub fn request(self, client: &Client, of: &Subject) -> RequestBuilder {
+        let product = format!("/products/{}", of.product);
+        match self {
+            Self::NewPrice => client.request(Method::PATCH, &product).json(&json!({ "price_cents": 200 })),
+            Self::Removal => client.request(Method::DELETE, &product),
+            Self::Order => {
+                let new = serde_json::Value::from(order(of.customer).item(of.product, 2));
+                client.request(Method::POST, "/orders").header("idempotency-key", &of.key).json(&new)
+            }
+            Self::Cancellation => {
+                let change = json!({ "status": "cancelled" });
+                client.request(Method::PATCH, &format!("/orders/{}", of.order)).json(&change)
+            }
+        }
+    }
+
+    /// The states before and after it, as [`Work::stored`] and [`Work::shown`] put them.
+    pub fn states(self) -> [&'static str; 2] {
+        match self {
+            Self::NewPrice => ["costs 100, listed at 100", "costs 200, listed at 200"],
+            Self::Removal => ["status 200, 1 listed", "status 404, 0 listed"],
+            Self::Order => ["orders [], stock 100", "orders [2], stock 98"],
+            Self::Cancellation => ["pending, listed as pending, stock 98", "cancelled, listed as cancelled, stock 100"],
+        }
+    }
+
+    /// What Postgres holds, past the service.
+    pub async fn stored(self, pool: &PgPool, of: &Subject) -> String {
+        let Subject { product, order, customer, .. } = of;
+        let sql = match self {
+            Self::NewPrice => {
+                format!("select format('costs %s, listed at %1$s', price_cents) from products where id = {product}")
+            }
+            Self::Removal => format!(
+                "select case when discontinued_at is null then 'status 200, 1 listed' else 'status 404, 0 listed' end
+                 from products where id = {product}"
+            ),
+            Self::Order => format!(
+                "select format('orders [%s], stock %s', string_agg(i.quantity::text, ', '), min(p.stock))
+                 from products p left join orders o on o.customer_id = {customer}
+                 left join order_items i on i.order_id = o.id where p.id = {product}"
+            ),
+            Self::Cancellation => format!(
+                "select format('%s, listed as %1$s, stock %s', o.status, p.stock)
+                 from orders o, products p where o.id = {order} and p.id = {product}"
+            ),
+        };
+        sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(pool).await.expect("the state in Postgres")
+    }
+
+    /// What an instance answers: the thing itself, and the lists that show it.
+    pub async fn shown(self, client: &Client, of: &Subject) -> String {
+        let product = client.get_product(of.product).await;
+        let shelf = async || client.get(&format!("/products?category={}", of.category.replace(' ', "%20"))).await;
+        match self {
+            Self::NewPrice => {
+                format!(
+                    "costs {}, listed at {}",
+                    product.int("/price_cents"),
+                    shelf().await.int("/items/0/price_cents")
+                )
+            }
+            Self::Removal => format!("status {}, {} listed", product.status.as_u16(), shelf().await.ids().len()),
+            Self::Order => {
+                let orders = client.orders_of(of.customer).await.at("/items");
+                let orders = orders.as_array().expect("a list").clone();
+                let quantities: Vec<i64> =
+                    orders.iter().filter_map(|order| order["items"][0]["quantity"].as_i64()).collect();
+                format!("orders {quantities:?}, stock {}", product.int("/stock"))
+            }
+            Self::Cancellation => {
+                let order = client.get_order(of.order).await;
+                let listed = client.orders_of(of.customer).await;
+                let text = |value: serde_json::Value| value.as_str().unwrap_or("?").to_owned();
+                let (itself, listed) = (text(order.at("/status")), text(listed.at("/items/0/status")));
+                format!("{itself}, listed as {listed}, stock {}", product.int("/stock"))
+            }
+        }
+    }
+}

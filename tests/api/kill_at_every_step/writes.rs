@@ -1,0 +1,171 @@
+//! Kills writes. Another instance holds the old answers in its L1, and Redis holds them too.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use sqlx::PgPool;
+
+use super::{
+    PROMISED, SLACK,
+    kill::{Calls, Killed, Steps, kill},
+    works::{Subject, Work},
+};
+use crate::support::{Life, Message, Speech, Stop, TestApp, database, eventually, eventually::within};
+
+/// From here on are the numbers of what the process practises on.
+const SPARE: i64 = 100_000;
+
+/// How far a write had come when its process was killed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
+enum Reached {
+    /// COMMIT had not been sent.
+    Begun,
+    /// COMMIT had been sent, its answer had not come.
+    Committing,
+    /// The answer of COMMIT had come; the client had none.
+    Committed,
+    Replied,
+}
+
+/// What was seen; all of it must have been, or the walk proved nothing.
+#[derive(Debug, Default)]
+struct Seen {
+    begun: usize,
+    committing: usize,
+    committed: usize,
+    replied: usize,
+    /// Kills after the commit that left Redis with the old answer.
+    left_in_redis: usize,
+    /// First answers of a process started again that came from Redis.
+    from_redis: u64,
+}
+
+/// Runs `work` again and again, each time killed one step later.
+pub async fn killed_at_every_step(pool: PgPool, work: Work) {
+    let begun = Instant::now();
+    let app = TestApp::builder(pool).trust(PROMISED).build().await;
+    let mut life = Life::begin(&app).await;
+    let mut walk = Walk { work, app, number: 0, seen: Seen::default() };
+    for steps in Steps::ALL {
+        for stop in Steps::stops() {
+            let beyond;
+            (life, beyond) = walk.step(life, steps, stop).await;
+            if beyond {
+                break;
+            }
+        }
+    }
+    life.kill_9().await;
+    let seen = walk.seen;
+    println!("{work:?}: killed {} times in {:.1?}: {seen:?}", walk.number, begun.elapsed());
+    let Seen { begun, committing, committed, replied, left_in_redis, from_redis } = seen;
+    let counts = [begun, committing, committed, replied, left_in_redis, from_redis as usize];
+    assert!(counts.iter().all(|count| *count > 0), "not all that matters has happened: {seen:?}");
+}
+
+struct Walk {
+    work: Work,
+    app: TestApp,
+    number: i64,
+    seen: Seen,
+}
+
+impl Walk {
+    /// One run. Brings the process started again, and whether the walk is beyond the last step.
+    async fn step(&mut self, life: Life, steps: Steps, stop: Stop) -> (Life, bool) {
+        self.number += 1;
+        let (work, calls) = (self.work, Calls::of(&life, "invalidate").await);
+        let spare = work.subject(&self.app, SPARE + self.number).await;
+        let prepared = life.send(work.request(&life, &spare)).await;
+        assert!(prepared.status.is_success(), "{prepared:#?}");
+        calls.goes_on(&life).await;
+        let subject = work.subject(&self.app, self.number).await;
+        self.hold_old(&subject).await;
+        let before = database::digest(&self.app.pool).await;
+
+        let request = work.request(&life, &subject);
+        let killed = kill(life, request, steps, stop, "invalidate").await;
+        let reached = reached(&killed);
+        let context = format!("{work:?} killed {stop:?} of {steps:?}: {reached:?}");
+        let state = self.check_database(&subject, reached, &before, &context).await;
+        let left = self.app.redis_keys().await.holds(&format!("product:{}", subject.product)).await;
+        self.seen.left_in_redis += usize::from(left && reached > Reached::Committing);
+
+        let life = Life::begin(&self.app).await;
+        assert_eq!(work.shown(&life, &subject).await, state, "started again: {context}");
+        self.seen.from_redis += life.metrics().await.requests("product", "l2_hit");
+        let what = format!("the other instance shows what is stored, {state}: {context}");
+        within((PROMISED + SLACK).saturating_sub(killed.at.elapsed()), &what, || async {
+            (work.shown(&self.app, &subject).await == state).then_some(())
+        })
+        .await;
+        assert_eq!(work.shown(&self.app, &subject).await, state, "went back: {context}");
+        if work == Work::Order {
+            self.order_again(&life, &subject, &context).await;
+        }
+        (life, killed.beyond)
+    }
+
+    /// Has the other instance hold the old answers, in its L1 and in Redis.
+    async fn hold_old(&self, subject: &Subject) {
+        let (product, path) = (subject.product, format!("/products/{}", subject.product));
+        eventually("the old answers are in L1 and in Redis", || async {
+            assert_eq!(self.work.shown(&self.app, subject).await, self.work.states()[0]);
+            let hit = self.app.get(&path).await.cache_status().hit("l1");
+            if hit && self.app.redis_keys().await.holds(&format!("product:{product}")).await {
+                return Some(());
+            }
+            self.app.get_with(&path, "cache-control", "no-cache").await;
+            None
+        })
+        .await;
+    }
+
+    /// The whole old state or the whole new one, and the one that it must be. Brings it.
+    async fn check_database(
+        &mut self,
+        subject: &Subject,
+        reached: Reached,
+        before: &BTreeMap<String, String>,
+        context: &str,
+    ) -> String {
+        let [old, new] = self.work.states();
+        let state = self.work.stored(&self.app.pool, subject).await;
+        if state == old {
+            assert_eq!(&database::digest(&self.app.pool).await, before, "in part: {context}");
+        }
+        let (seen, may_be) = match reached {
+            Reached::Begun => (&mut self.seen.begun, &[old][..]),
+            Reached::Committing => (&mut self.seen.committing, &[old, new][..]),
+            Reached::Committed => (&mut self.seen.committed, &[new][..]),
+            Reached::Replied => (&mut self.seen.replied, &[new][..]),
+        };
+        *seen += 1;
+        assert!(may_be.contains(&state.as_str()), "stored is {state}: {context}, {reached:?}");
+        state
+    }
+
+    /// The client got no answer, or forgot it, and sends the order again.
+    async fn order_again(&self, life: &Life, subject: &Subject, context: &str) {
+        let new = self.work.states()[1];
+        let calls = Calls::of(life, "invalidate").await;
+        let again = self.work.stored(&self.app.pool, subject).await == new;
+        life.send(self.work.request(life, subject)).await.expect(201);
+        assert_eq!(self.work.stored(&self.app.pool, subject).await, new, "ordered again: {context}");
+        assert_eq!(self.work.shown(life, subject).await, new, "ordered again: {context}");
+        if !again {
+            calls.goes_on(life).await;
+        }
+    }
+}
+
+fn reached(killed: &Killed) -> Reached {
+    if let Some(status) = killed.reply {
+        assert!(status.is_success(), "refused: {status}");
+        return Reached::Replied;
+    }
+    let Some(sent) = killed.passed.iter().position(|message| message.says(Speech::Postgres, "COMMIT")) else {
+        return Reached::Begun;
+    };
+    let answer = |message: &Message| message.speech == Speech::Postgres && !message.sent;
+    if killed.passed[sent..].iter().any(answer) { Reached::Committed } else { Reached::Committing }
+}

@@ -1,0 +1,79 @@
+//! One life of the built program: a process of its own that serves the same database and the same Redis as a [`TestApp`], over
+//! lines that can stop at any message, until it is killed.
+
+use std::{
+    cell::RefCell,
+    net::SocketAddr,
+    ops::Deref,
+    path::{Path, PathBuf},
+};
+
+use sqlx::postgres::{PgConnectOptions, PgSslMode};
+
+use super::{
+    Client, RedisServer, TestApp, eventually,
+    lines::{Lines, Speech},
+    process::{Process, free_port},
+    settings,
+};
+
+/// A running `aside serve`. Killed when it is dropped.
+pub struct Life {
+    client: Client,
+    /// Everything that goes in and out, but for the management listener.
+    pub lines: Lines,
+    process: Process,
+}
+
+impl Life {
+    /// Starts the program with the settings of the app's instances, and returns when it is ready and may use its tiers.
+    pub async fn begin(app: &TestApp) -> Self {
+        for _ in 0..5 {
+            let Self { client, lines, process } = Self::launch(app).await;
+            let process = RefCell::new(process);
+            let came_up = eventually("the process is ready and follows the ledger, or has ended", || async {
+                let ended = process.borrow_mut().has_ended();
+                if ended { Some(false) } else { client.trusted().await.map(|()| true) }
+            });
+            if came_up.await {
+                return Self { client, lines, process: process.into_inner() };
+            }
+        }
+        panic!("`aside serve` did not come up on free ports in five tries: {}", log().display());
+    }
+
+    async fn launch(app: &TestApp) -> Self {
+        let [public, management] = [(); 2].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
+        let lines = Lines::new();
+        let options = PgConnectOptions::clone(&app.pool.connect_options()).ssl_mode(PgSslMode::Disable);
+        let postgres = format!("{}:{}", options.get_host(), options.get_port());
+        let postgres = lines.to(postgres, Speech::Postgres, "pg_current_snapshot").await;
+        let redis = lines.to(RedisServer::shared().address().to_string(), Speech::Redis, "SUBSCRIBE").await;
+        let near = lines.to(public.to_string(), Speech::Http, "").await;
+        let mut config = app.config.clone();
+        config.database_url = settings::database_url(&options, postgres);
+        config.redis_url = Some(format!("redis://{redis}/"));
+        (config.bind_addr, config.management_addr) = (public, management);
+        let program = Path::new(env!("CARGO_BIN_EXE_aside"));
+        let process = Process::start(program, &["serve".into()], &settings::environment(&config), &log(), None);
+        Self { client: Client::new(near, management, config.management_token), lines, process }
+    }
+
+    /// Ends it as a power cut ends a machine, and returns when Postgres and Redis have done what had reached them by then.
+    pub async fn kill_9(self) {
+        self.process.kill_9().await;
+        self.lines.end().await;
+    }
+}
+
+impl Deref for Life {
+    type Target = Client;
+
+    fn deref(&self) -> &Client {
+        &self.client
+    }
+}
+
+fn log() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("lives.log")
+}
