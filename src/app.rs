@@ -196,6 +196,7 @@ fn with_addr(listener: TcpListener, router: Router) -> Result<(TcpListener, Sock
 fn http_config(config: &Config, readiness: &Readiness) -> http::HttpConfig {
     http::HttpConfig {
         cors_origins: config.cors_origins.clone(),
+        max_requests: config.max_requests,
         request_timeout: config.request_timeout,
         body_limit: config.body_limit,
         readiness: readiness.clone(),

@@ -31,6 +31,7 @@ pub struct Config {
     pub region: String,
     pub allow_insecure: bool,
     pub cors_origins: Vec<String>,
+    pub max_requests: usize,
     pub request_timeout: Duration,
     pub body_limit: usize,
     pub shutdown_drain: Duration,
@@ -102,6 +103,17 @@ pub struct Settings {
         help_heading = "HTTP",
     )]
     cors_origins: Option<Given<Vec<String>>>,
+
+    /// How many requests are worked on at a time. Further ones get a 503 at once instead of waiting in a queue.
+    #[arg(
+        long,
+        env = "MAX_REQUESTS",
+        value_name = "COUNT",
+        default_value = "512",
+        value_parser = number::<usize>(1..=100_000),
+        help_heading = "HTTP",
+    )]
+    max_requests: Given<usize>,
 
     /// Limit of one request, from its headers to its answer, in milliseconds.
     #[arg(
@@ -311,6 +323,7 @@ impl fmt::Debug for Config {
             .field("region", &self.region)
             .field("allow_insecure", &self.allow_insecure)
             .field("cors_origins", &self.cors_origins)
+            .field("max_requests", &self.max_requests)
             .field("request_timeout", &self.request_timeout)
             .field("body_limit", &self.body_limit)
             .field("shutdown_drain", &self.shutdown_drain)

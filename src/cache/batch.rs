@@ -42,7 +42,11 @@ impl Cache {
     {
         let (begun, count) = (self.inner.clock.now(), keys.len());
         let this = self.clone();
-        let batch = async move { this.read_many(keys, reuse, load).await };
+        let kept = keys.clone();
+        let batch = async move {
+            let read = this.read_many(keys, reuse, load);
+            if reuse == Reuse::Allowed { this.or_stale(read, || this.stale_many(&kept)).await } else { read.await }
+        };
         let found = tokio::spawn(batch).await.unwrap_or(Err(NotLoaded::Aborted.into()));
         if found.is_err() {
             (0..count).for_each(|_| self.count::<T>(Outcome::Failed, begun));
@@ -52,6 +56,15 @@ impl Cache {
             (id, self.answer(found, begun))
         };
         Ok(found?.into_iter().map(answer).collect())
+    }
+
+    /// What tiers hold of all keys, if all of it may be served stale.
+    async fn stale_many<I: Copy, T: Cacheable>(&self, keys: &[(I, Key<T>)]) -> Option<Vec<(I, Found<T>)>> {
+        let mut found = Vec::with_capacity(keys.len());
+        for (id, key) in keys {
+            found.push((*id, self.stale(key).await?));
+        }
+        Some(found)
     }
 
     async fn read_many<I, T, E, F, Fut>(

@@ -12,12 +12,13 @@ use super::{
     policy::Cacheable,
 };
 
-/// How long a read waits for a database that has just gone silent before it settles for a stale answer.
-const SOFT_LIMIT: Duration = Duration::from_millis(250);
+/// How long a read waits for its load while the database seems to be away, before it settles for a stale answer: long enough for
+/// a load that works, should only the looks at the ledger fail.
+const SOFT_LIMIT: Duration = Duration::from_millis(50);
 
 impl Cache {
-    /// The outcome of `read`, unless the database is away and there is a stale answer. Where the database has been away for
-    /// long nobody waits: the load that `read` has begun goes on by itself.
+    /// The outcome of `read`, unless the database is away and there is a stale answer. The load that `read` has begun goes on by
+    /// itself.
     pub(super) async fn or_stale<R, E, Fut>(
         &self,
         read: impl Future<Output = Result<R, E>>,
@@ -29,8 +30,11 @@ impl Cache {
     {
         let mut read = pin!(read);
         let patience = async {
-            while !self.inner.fence.in_outage() {
+            loop {
                 tokio::time::sleep(SOFT_LIMIT).await;
+                if self.inner.fence.in_outage() {
+                    return;
+                }
             }
         };
         tokio::select! {

@@ -17,6 +17,7 @@ impl Settings {
         let bind_addr = public_addr(&mut wrong, self.bind_addr, self.port);
         let allow_insecure = wrong.take("ALLOW_INSECURE", self.allow_insecure);
         let cors_origins = wrong.take_optional("CORS_ORIGINS", self.cors_origins);
+        let max_requests = wrong.take("MAX_REQUESTS", self.max_requests);
         let request_timeout = wrong.take("REQUEST_TIMEOUT_MS", self.request_timeout_ms);
         let body_limit = wrong.take("BODY_LIMIT_BYTES", self.body_limit_bytes);
         let shutdown_drain = wrong.take("SHUTDOWN_DRAIN_MS", self.shutdown_drain_ms);
@@ -82,6 +83,7 @@ impl Settings {
                 region: region?,
                 allow_insecure: allow_insecure?,
                 cors_origins: cors_origins?.unwrap_or_default(),
+                max_requests: max_requests?,
                 request_timeout: request_timeout?,
                 body_limit: body_limit?,
                 shutdown_drain: shutdown_drain?,

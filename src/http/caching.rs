@@ -82,7 +82,9 @@ impl Answer {
         };
         let headers = response.headers_mut();
         headers.insert(header::ETAG, self.tag.header());
-        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(sharing.cache_control));
+        let stale = self.outcome == Outcome::Stale;
+        let cache_control = if stale { "no-store" } else { sharing.cache_control };
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache_control));
         headers.insert(header::AGE, self.age.as_secs().into());
         if let Some(vary) = sharing.vary {
             headers.insert(header::VARY, HeaderValue::from_static(vary));

@@ -1,7 +1,7 @@
 //! What happens to every request before and after its handler, from the outside in: id and log line (`observe`), CORS, panics,
 //! time limit, body limit. The answers to requests that no handler takes are here too.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
@@ -10,6 +10,7 @@ use axum::{
     middleware::{Next, from_fn, from_fn_with_state},
     response::{IntoResponse, Response},
 };
+use tokio::sync::Semaphore;
 use tower::ServiceBuilder;
 use tower_http::{
     catch_panic::CatchPanicLayer,
@@ -35,6 +36,16 @@ pub fn around(router: Router, limits: &HttpConfig) -> Router {
             .layer(from_fn_with_state(limits.request_timeout, limit_time))
             .layer(DefaultBodyLimit::max(limits.body_limit)),
     )
+}
+
+/// Refuses what there is no room for, at once: a queue would only make all of them late.
+pub async fn shed(State(room): State<Arc<Semaphore>>, request: Request, next: Next) -> Response {
+    match room.try_acquire() {
+        Ok(_until_answered) => next.run(request).await,
+        Err(_) => Problem::new(&Kind::OVERLOADED, "As many requests are under way as the service works on at a time.")
+            .with_cause("too many requests")
+            .into_response(),
+    }
 }
 
 /// Gives up waiting; a write that has begun goes on to its end by itself.
@@ -117,6 +128,7 @@ mod tests {
     fn service(origins: &[&str]) -> Router {
         let limits = HttpConfig {
             cors_origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
+            max_requests: 1,
             request_timeout: Duration::from_millis(50),
             body_limit: 16,
             readiness: Readiness::default(),

@@ -24,6 +24,7 @@ mod query;
 use std::{sync::Arc, time::Duration};
 
 use axum::{http::HeaderName, middleware::from_fn_with_state};
+use tokio::sync::Semaphore;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -47,6 +48,8 @@ pub struct Services {
 pub struct HttpConfig {
     /// Origins whose pages may call the service; none: no CORS headers at all.
     pub cors_origins: Vec<String>,
+    /// How many requests for resources are worked on at a time.
+    pub max_requests: usize,
     /// How long an answer may take before the client gets a 503; a body must arrive within half of it.
     pub request_timeout: Duration,
     /// Longest body in bytes.
@@ -86,8 +89,11 @@ pub fn router(services: Services, limits: HttpConfig) -> (axum::Router, OpenApi)
         body_timeout: limits.request_timeout / 2,
         body_limit: limits.body_limit,
     });
-    let (router, api) = api().split_for_parts();
+    let (resources, api) = resources().split_for_parts();
+    let room = Arc::new(Semaphore::new(limits.max_requests));
+    let (router, api) = OpenApiRouter::with_openapi(api).merge(probes()).split_for_parts();
     let router = router
+        .merge(resources.layer(from_fn_with_state(room, layers::shed)))
         .merge(docs::routes(&api))
         .method_not_allowed_fallback(layers::method_not_allowed)
         .fallback(layers::no_such_route)
@@ -98,17 +104,22 @@ pub fn router(services: Services, limits: HttpConfig) -> (axum::Router, OpenApi)
 
 /// The document alone: needs neither a database nor a configuration.
 pub fn openapi() -> OpenApi {
-    api().into_openapi()
+    resources().merge(probes()).into_openapi()
 }
 
-/// Every route of the document.
-fn api() -> OpenApiRouter<WebState> {
+/// The resources, of which no more requests are worked on at a time than there is room for.
+fn resources() -> OpenApiRouter<WebState> {
     OpenApiRouter::with_openapi(openapi::front_page())
         .routes(routes!(products::list_products, products::create_product))
         .routes(routes!(products::top_products))
         .routes(routes!(products::get_product, products::update_product, products::delete_product))
         .routes(routes!(orders::list_orders, orders::create_order))
         .routes(routes!(orders::get_order, orders::update_order))
+}
+
+/// What answers however much there is to do.
+fn probes() -> OpenApiRouter<WebState> {
+    OpenApiRouter::new()
         .routes(routes!(health::livez))
         .routes(routes!(health::readyz))
         .routes(routes!(docs::list_problems))

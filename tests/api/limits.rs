@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use aside::{cache::Cacheable, domain::products::Product};
 use reqwest::Method;
 use sqlx::PgPool;
 
@@ -51,6 +52,57 @@ async fn cross_origin_requests_are_off_until_an_origin_is_allowed(pool: PgPool) 
         open.get_with("/livez", "origin", "https://other.example").await.header("access-control-allow-origin"),
         None
     );
+}
+
+#[sqlx::test]
+async fn requests_beyond_the_room_are_refused_at_once_and_probes_answer(pool: PgPool) {
+    let app = TestApp::builder(pool).config(|config| config.max_requests = 3).build().await;
+    let id = app.product(product()).await;
+    let gate = Gate::table(&app.pool, "products").await;
+    let readers = together((0..3).map(|_| app.get_product(id)));
+    let visitor = async {
+        let refused = eventually("there is no room", || async {
+            let reply = app.get("/products/top").await;
+            (reply.status == 503).then_some(reply)
+        });
+        refused.await.problem("overloaded", 503);
+        app.get("/livez").await.expect(200);
+        app.get("/readyz").await.expect(200);
+        gate.open().await;
+    };
+    let (replies, ()) = tokio::join!(readers, visitor);
+    assert!(replies.iter().filter(|reply| reply.status == 200).count() >= 2, "who was let in is answered");
+    app.get_product(id).await.expect(200);
+}
+
+#[sqlx::test]
+async fn loads_beyond_the_bulkhead_are_refused_at_once(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let room = Product::POLICY.loads;
+    let mut ids = Vec::new();
+    for _ in 0..room + 8 {
+        ids.push(app.product(product()).await);
+    }
+    let gate = Gate::table(&app.pool, "products").await;
+    let readers = together(ids.iter().map(|id| app.get_product(*id)));
+    let opener = async {
+        eventually("eight are refused while the others wait", || async {
+            let refused =
+                app.metrics().await.sum("cache_loads_total", &[("pattern", "product"), ("result", "refused")]);
+            (refused >= 8.0).then_some(())
+        })
+        .await;
+        gate.open().await;
+    };
+    let (replies, ()) = tokio::join!(readers, opener);
+    let refused: Vec<_> = replies.iter().filter(|reply| reply.status != 200).collect();
+    assert_eq!(refused.len(), 8);
+    refused.iter().for_each(|reply| {
+        reply.problem("overloaded", 503);
+        reply.must_have("retry-after");
+    });
+    let again = together(ids.iter().take(room).map(|id| app.get_product(*id))).await;
+    assert!(again.iter().all(|reply| reply.status == 200));
 }
 
 #[sqlx::test]

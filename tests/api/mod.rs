@@ -20,3 +20,4 @@ mod products;
 mod redis_outage;
 mod rows;
 mod shutdown;
+mod stale;

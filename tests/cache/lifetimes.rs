@@ -22,7 +22,8 @@ async fn after_its_lifetime_in_l1_a_value_is_served_while_one_load_refreshes_it(
         assert_eq!((text(&read), read.outcome), (Some("one"), Outcome::L1Hit), "nobody waits for the refresh");
     }
     gate.open().await;
-    eventually("it is refreshed", || async { (text(&bench.read(&cache, id).await) == Some("two")).then_some(()) }).await;
+    eventually("it is refreshed", || async { (text(&bench.read(&cache, id).await) == Some("two")).then_some(()) })
+        .await;
     assert_eq!(bench.loaded(), 2);
 }
 

@@ -202,6 +202,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
 fn source(headers: &HeaderMap) -> &'static str {
     let Some(status) = text(headers, "cache-status") else { return "" };
     let named = [
+        ("ttl=-", "stale"),
         ("aside-l1; hit", "l1_hit"),
         ("aside-l2; hit", "l2_hit"),
         ("collapsed", "collapsed"),

@@ -109,6 +109,16 @@ fn a2_an_instance_behind_its_own_write_is_convicted_also_in_a_later_life() {
 }
 
 #[test]
+fn a10_a_flagged_answer_may_be_old_but_not_behind_its_own_instance_and_no_absence() {
+    let flagged = |record: Record| Record { source: "stale", ..record };
+    assert_eq!(rules(audit(), vec![write(2), flagged(read(1, 9_000 * MS, P, Some(1)))]), [""; 0]);
+    assert_eq!(rules(audit(), vec![write(2), flagged(read(0, 9_000 * MS, P, Some(1)))]), ["A2"]);
+    assert_eq!(rules(audit(), vec![flagged(read(1, 0, P, Some(9)))]), ["A1"]);
+    let gone = [(P, vec![State { digest: None, ..state(P, 1, 0) }])].into();
+    assert_eq!(rules(gone, vec![flagged(read(1, 0, P, None))]), ["A10"]);
+}
+
+#[test]
 fn a3_an_instance_behind_by_more_than_d_is_convicted() {
     assert_eq!(rules(audit(), vec![write(2), read(1, 701 * MS, P, Some(1))]), ["A3"]);
     let direct = Record { instance: None, told: Told::Written(Ack::Transaction(20)), ..write(2) };

@@ -26,6 +26,7 @@ pub fn config(database_url: String, redis_url: Option<String>, namespace: String
         region: "test".into(),
         allow_insecure: false,
         cors_origins: Vec::new(),
+        max_requests: 2_000,
         request_timeout: Duration::from_secs(30),
         body_limit: 64 * 1024,
         shutdown_drain: Duration::ZERO,

@@ -107,6 +107,13 @@ pub struct Record {
     pub fleet: bool,
 }
 
+impl Record {
+    /// Whether the answer says of itself that it may be stale.
+    pub fn is_flagged(&self) -> bool {
+        self.source == "stale"
+    }
+}
+
 /// All of it.
 pub struct History {
     pub audit: Audit,

@@ -9,9 +9,10 @@
 //! | A5 | an answer to a request with a token is not older than the answer that gave the token |
 //! | A6 | "no such thing" only where that is a state the other rules allow |
 //! | A7 | a page holds what belonged to it, nothing else, all of it read at one moment; A2 to A5 hold for each row, shown or not |
+//! | A10 | an answer that is flagged as stale owes only A1, A2, A5 and A7, and is never an absence |
 //! | 5xx | nothing but 503 |
 //!
-//! A8 to A11 need more than a history; `report.rs` has them.
+//! A8, A9 and A11 need more than a history; `report.rs` has them.
 
 pub mod history;
 mod pages;
@@ -130,6 +131,9 @@ impl Judge<'_> {
     fn absence(&mut self, key: Key) {
         // A key that no row ever had is absent for good reason.
         let Some(timeline) = self.truth.timeline(key) else { return };
+        if self.record.is_flagged() {
+            self.convict("A10", "an absence was flagged as stale".to_owned(), None, Some(key));
+        }
         match timeline.latest_without(None, self.record.completed) {
             Some(state) => self.fresh(key, state, View::Absence),
             None => self.convict("A6", "it has never been absent".to_owned(), None, Some(key)),
@@ -141,9 +145,12 @@ impl Judge<'_> {
         let (record, truth) = (self.record, self.truth);
         let Some(timeline) = truth.timeline(key) else { return };
         let stale_for = record.invoked.saturating_sub(timeline.overtaken(state));
-        self.stale_for = Some(self.stale_for.unwrap_or(0).max(stale_for));
+        if !record.is_flagged() {
+            self.stale_for = Some(self.stale_for.unwrap_or(0).max(stale_for));
+        }
         let mut duties =
             timeline.duties(record.instance, view != View::Away, record.invoked, self.history.trust).to_vec();
+        duties.retain(|(rule, _)| *rule == "A2" || !record.is_flagged());
         duties.push(("A5", record.token_of.and_then(|given| self.seen_by(given, key).map(|seen| (seen, given)))));
         for (rule, duty) in duties {
             let Some((needed, write)) = duty.filter(|(needed, _)| *needed > state) else { continue };
