@@ -9,6 +9,8 @@ need_build_tools
 
 export BIND_ADDR=${BIND_ADDR:-127.0.0.1:${PORT:-3000}}
 export MANAGEMENT_ADDR=${MANAGEMENT_ADDR:-127.0.0.1:3001}
+case $BIND_ADDR in *:0) BIND_ADDR=${BIND_ADDR%:*}:$(free_port) ;; esac
+case $MANAGEMENT_ADDR in *:0) MANAGEMENT_ADDR=${MANAGEMENT_ADDR%:*}:$(free_port) ;; esac
 unset PORT # BIND_ADDR says it all from here on
 
 # as_seen_from_here ADDRESS: one to connect to.
@@ -40,6 +42,9 @@ announce() {
     curl -i 'http://$public/orders?customer_id=749'
     curl -iX PATCH http://$public/products/1082185 -H 'Content-Type: application/merge-patch+json' -d '{"price_cents": 79}'
     curl http://$management/metrics                # and /cache/stats, /cache/policies
+
+    The servers, for psql, redis-cli and a second instance (BIND_ADDR=127.0.0.1:3100 MANAGEMENT_ADDR=127.0.0.1:3101 $aside serve):
+    export DATABASE_URL='$DATABASE_URL' REDIS_URL='${REDIS_URL:-}'
 
     Ctrl-C ends it.
 

@@ -108,7 +108,7 @@ build_python_env() {
 
 # run_to_end COMMAND…: runs it in a process group of its own and waits. Ctrl-C then reaches only this script, which
 # passes the command one TERM (a second Ctrl-C: KILL), so it ends in good order while its servers are still there.
-CHILD='' INTERRUPTED=''
+CHILD='' INTERRUPTED='' INTERRUPTED_AT=''
 run_to_end() {
     local status=0
     trap 'interrupt 130' INT
@@ -132,6 +132,9 @@ run_to_end() {
 }
 interrupt() {
     [ -n "$CHILD" ] || exit "$1"
+    # One signal may come twice: to the whole process group, and passed on by make.
+    if [ -n "$INTERRUPTED" ] && [ "$SECONDS" -le "$INTERRUPTED_AT" ]; then return; fi
+    INTERRUPTED_AT=$((${INTERRUPTED_AT:-$SECONDS} + 1))
     if [ -z "$INTERRUPTED" ]; then kill -TERM -- "-$CHILD" 2>/dev/null; else kill -KILL -- "-$CHILD" 2>/dev/null; fi
     INTERRUPTED=$1
 }

@@ -4,7 +4,7 @@
 use std::time::{Duration, Instant};
 
 use sqlx::{
-    Connection, PgConnection, PgPool,
+    ConnectOptions, Connection, PgConnection, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
@@ -33,9 +33,10 @@ pub async fn serving_pool(config: &Config) -> Result<PgPool, StartError> {
 /// The service's own statements name what they change; the triggers of migration 0005 do it for everybody else's.
 const NAMES_CHANGES: (&str, &str) = ("aside.names_changes", "on");
 
-/// A pool for work that may take as long as it takes: seeding.
+/// A pool for work that may take as long as it takes, so slow statements are no news: seeding.
 pub async fn patient_pool(config: &Config) -> Result<PgPool, StartError> {
-    pool(config, options(config)?.options([NAMES_CHANGES]), Duration::from_secs(30)).await
+    let options = options(config)?.options([NAMES_CHANGES]).disable_statement_logging();
+    pool(config, options, Duration::from_secs(30)).await
 }
 
 /// Brings the schema up to date. Any number of instances may do so at once: a lock in Postgres lets one work and the others

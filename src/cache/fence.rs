@@ -117,7 +117,7 @@ impl Fence {
 
     /// Whether the last look at the ledger still proves anything.
     pub(super) fn trusted(&self) -> bool {
-        self.since_look().is_some_and(|age| age <= self.trust)
+        self.since_look().is_some_and(|age| age < self.trust)
     }
 
     /// Whether the floors are trusted, and cover everything that was committed before `moment`.

@@ -78,9 +78,9 @@ impl Name {
         &self.0
     }
 
-    /// The key pattern that the name begins with: `product` of `product:42`.
+    /// The key pattern that the name begins with: `product` of `product:42`, `product-list` of `product-list#7`.
     pub fn pattern(&self) -> &str {
-        self.0.split(':').next().unwrap_or_default()
+        self.0.split([':', '#']).next().unwrap_or_default()
     }
 }
 

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Management, problem::problem};
-use crate::{cache::Name, warming};
+use crate::{cache::Name, domain::products::names::rows_of, warming};
 
 /// More names than this in one request are refused: they are locked together until the transaction ends.
 const MAX_NAMES: usize = 1000;
@@ -77,7 +77,7 @@ fn check(invalidation: Invalidation, patterns: &[&str]) -> Result<Vec<Name>, Str
     match invalidation {
         Invalidation::Names(names) => {
             check_names(&names, patterns)?;
-            Ok(names.iter().map(|name| Name::from_ledger(name)).collect())
+            Ok(names.iter().flat_map(|name| rows_of(name)).collect())
         }
         Invalidation::Pattern(pattern) if patterns.contains(&pattern.as_str()) => {
             Ok(vec![Name::everything(&[&pattern])])

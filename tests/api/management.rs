@@ -33,6 +33,22 @@ async fn invalidating_by_hand_makes_the_next_read_load(pool: PgPool) {
 }
 
 #[sqlx::test]
+async fn invalidating_a_list_by_its_name_makes_the_next_read_load(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    app.product(product().category("TEA").department("GROCERY")).await;
+    for (name, path) in [
+        ("product-list", "/products"),
+        ("product-list:category:TEA", "/products?category=TEA"),
+        ("product-list:department:GROCERY", "/products?department=GROCERY"),
+    ] {
+        app.get(path).await.expect(200);
+        app.get(path).await.cache_status().expect_hit("l1");
+        app.order_management("/cache/invalidate", json!({ "names": [name] })).await.expect(200);
+        app.get(path).await.cache_status().expect_load();
+    }
+}
+
+#[sqlx::test]
 async fn warming_by_hand_loads_the_most_viewed_products(pool: PgPool) {
     let app = TestApp::builder(pool).config(|config| config.cache_warm_top = 2).build().await;
     let (cold, hot, warm) = (app.product(product()).await, app.product(product()).await, app.product(product()).await);

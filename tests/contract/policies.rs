@@ -54,4 +54,7 @@ async fn the_request_counter_knows_the_outcomes_and_the_patterns_only(pool: PgPo
     assert!(outcomes.is_subset(&known), "{outcomes:?}");
     let patterns: BTreeSet<_> = metrics.values("cache_requests_total", "pattern").into_iter().collect();
     assert_eq!(patterns, PATTERNS.map(String::from).into());
+    let invalidated = metrics.values("cache_invalidations_total", "pattern");
+    assert!(invalidated.contains(&"product-list".to_owned()), "{invalidated:?}");
+    assert!(invalidated.iter().all(|pattern| PATTERNS.contains(&pattern.as_str())), "{invalidated:?}");
 }

@@ -70,6 +70,14 @@ pub fn department_tag(department: &str) -> HotTag {
     HotTag::new(Name::shared(ProductPage::POLICY.pattern, &[&"department", &department]))
 }
 
+/// What to raise so that the name `text`, as a person writes it, is invalidated: for a hot tag all of its rows.
+pub fn rows_of(text: &str) -> Vec<Name> {
+    let pattern = ProductPage::POLICY.pattern;
+    let is_hot = text == pattern || text.strip_prefix(pattern).is_some_and(|rest| rest.starts_with(":department:"));
+    let name = Name::from_ledger(text);
+    if is_hot { HotTag::new(name).all() } else { vec![name] }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -91,6 +99,16 @@ mod tests {
         for id in [i64::MIN, -1, 0, 7, 16, i64::MAX] {
             assert!(filter(None, None).tags().contains(&catalogue_tag().of(id)), "{id}");
         }
+    }
+
+    #[test]
+    fn invalidating_a_tag_by_its_text_raises_all_that_its_pages_depend_on() {
+        for filter in [filter(None, None), filter(None, Some("DRUG GM")), filter(Some("A:B"), None)] {
+            let tags = filter.tags();
+            let text = tags[0].as_str().trim_end_matches("#0");
+            assert_eq!(rows_of(text), tags);
+        }
+        assert_eq!(rows_of("product:42"), [Product::name_of(42)]);
     }
 
     #[test]
