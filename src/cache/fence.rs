@@ -174,7 +174,7 @@ impl Fence {
     /// Takes note of an answered look. `sent` is the moment before the statement was sent: the time of arrival would let a
     /// slow answer prove freshness it doesn't have.
     pub(super) fn looked(&self, sent: Duration, statement: DbTime) {
-        self.offset.store(statement.0 - sent.as_micros() as i64, Ordering::Release);
+        self.set_time(sent, statement);
         self.statement.store(statement.0, Ordering::Release);
         self.looked_at.store(sent.as_nanos() as u64, Ordering::Release);
         self.looked.notify_waiters();
@@ -195,8 +195,14 @@ impl Fence {
         DbTime(self.clock.now().as_micros() as i64 + self.offset.load(Ordering::Acquire))
     }
 
-    /// Begins an era: floors for everything that changed since `accept_from` are already raised.
-    pub(super) fn begin_era(&self, name: Arc<str>, accept_from: DbTime) {
+    fn set_time(&self, sent: Duration, statement: DbTime) {
+        self.offset.store(statement.0 - sent.as_micros() as i64, Ordering::Release);
+    }
+
+    /// Begins an era: floors for everything that changed since `accept_from` are already raised. The time of its first look goes
+    /// before: from here on tokens are given, though nothing is served before the next look.
+    pub(super) fn begin_era(&self, name: Arc<str>, accept_from: DbTime, (sent, statement): (Duration, DbTime)) {
+        self.set_time(sent, statement);
         let mut era = self.era.write().unwrap_or_else(PoisonError::into_inner);
         let number = era.number + 1;
         *era = Arc::new(Era { number, name });

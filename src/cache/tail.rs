@@ -146,7 +146,7 @@ impl Tail {
         // An entry read after the second look reached the database has a snapshot after the first one: what it misses, this
         // look or a later one reports.
         let accept_from = horizon.map_or(second.statement, |(_, taken_at)| taken_at);
-        self.fence.begin_era(second.era.as_str().into(), accept_from);
+        self.fence.begin_era(second.era.as_str().into(), accept_from, (sent, second.statement));
         let (era, snapshot) = (second.era.clone(), second.snapshot.clone());
         let position = Position { era, snapshot, statement: second.statement };
         Ok((position, second))

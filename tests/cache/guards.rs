@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use aside::cache::{Cache, DbTime, Loaded, Name, Outcome, Reuse};
+use aside::cache::{Cache, CacheConfig, DbTime, Loaded, Name, Outcome, Reuse};
 use sqlx::PgPool;
 
 use super::bench::{Backend, Bench, Door, NoteError, key, name, over_every_backend, over_every_l2, text};
@@ -184,6 +184,21 @@ async fn a_transaction_that_commits_after_later_ones_is_not_missed(pool: PgPool)
         (text(&bench.read(&reader, late).await) == Some("new")).then_some(())
     })
     .await;
+}
+
+#[sqlx::test]
+async fn a_token_given_before_the_first_trusted_look_stands_for_what_was_committed(pool: PgPool) {
+    // The look that brings trust comes long after those that begin the era.
+    let cache = Cache::start(CacheConfig { poll: Duration::from_secs(60), ..CacheConfig::default() }, pool.clone());
+    let sql = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
+    let committed: i64 = sqlx::query_scalar(sql).fetch_one(&pool).await.expect("the database's time");
+    let token = eventually("an era has begun", || async { cache.token_now() }).await.to_string();
+    assert!(!cache.trusted());
+    let (_, moment) = token.split_once('-').expect("an era and a moment");
+    assert!(
+        moment.parse::<i64>().expect("a number") >= committed,
+        "{token} says nothing of what was committed at {committed}"
+    );
 }
 
 #[sqlx::test]
