@@ -68,6 +68,7 @@ pub struct CacheMetrics {
     invalidations: Family<Pattern, Counter>,
     l2_calls: Family<Operation, Counter>,
     fills: Family<FillResult, Counter>,
+    looks: Histogram,
 }
 
 impl CacheMetrics {
@@ -80,6 +81,7 @@ impl CacheMetrics {
             invalidations: Family::default(),
             l2_calls: Family::default(),
             fills: Family::default(),
+            looks: Histogram::new(exponential_buckets(0.000_1, 2.0, 14)),
         }
     }
 
@@ -124,6 +126,11 @@ impl CacheMetrics {
         self.fills.get_or_create(&FillResult { result }).inc();
     }
 
+    /// Takes the time of each look at the ledger.
+    pub(super) fn looks(&self) -> Histogram {
+        self.looks.clone()
+    }
+
     /// How often reads of `pattern` had `outcome`.
     pub(super) fn reads(&self, pattern: &'static str, outcome: Outcome) -> u64 {
         self.requests.get(&Request { pattern, outcome }).map_or(0, |counter| counter.get())
@@ -148,6 +155,12 @@ impl CacheMetrics {
             "cache_invalidations",
             "Names invalidated by committed writes of this instance",
             self.invalidations.clone(),
+        );
+        registry.register_with_unit(
+            "cache_look_duration",
+            "Time of a look at the ledger, from asking to having its answer",
+            Unit::Seconds,
+            self.looks.clone(),
         );
         registry.register("cache_l2_fills", "Values handed in to L2, kept or refused", self.fills.clone());
         registry.register("cache_l2_calls", "Calls of L2 by operation and result", self.l2_calls.clone());

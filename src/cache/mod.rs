@@ -181,18 +181,19 @@ impl Cache {
         let l1 = Arc::new(L1::new(l1_bytes));
         let fence = Arc::new(Fence::new(clock.clone(), trust));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (flights, metrics) = (Flights::default(), CacheMetrics::new());
         let tail = Tail {
             db: db.clone(),
             fence: Arc::clone(&fence),
             l1: Arc::clone(&l1),
             clock: clock.clone(),
+            looks: metrics.looks(),
             poll,
             limit: trust / 2,
         };
         tasks.spawn(tail.run(stop.clone()));
         let l2 = l2.map(|backend| Arc::new(GuardedL2::new(backend, l2_deadline, clock.clone())));
         let hints = format!("{namespace}:hints");
-        let (flights, metrics) = (Flights::default(), CacheMetrics::new());
         let inner = Inner {
             namespace,
             hints,
