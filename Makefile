@@ -1,6 +1,6 @@
 # Every task of the project has a name here; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test consistency model prove demo check fmt openapi lint clean
+.PHONY: help run test consistency model prove costs demo check fmt openapi lint clean
 
 CARGO ?= cargo
 
@@ -37,6 +37,9 @@ model: ## the protocol's model in every order of its steps: ten minutes; docs/mo
 PROVE ?= all
 prove: ## removes every guard in turn and expects a test to go red; the central ones: make prove PROVE=quick
 	@scripts/prove.sh $(PROVE)
+
+costs: ## what the protocol costs, as ratios, all in one run: six minutes; docs/costs.md; a trial: make costs ARGS=--short
+	@scripts/costs.sh $(ARGS)
 
 fmt: ## format the code
 	$(CARGO) fmt

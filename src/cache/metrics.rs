@@ -70,6 +70,8 @@ pub struct CacheMetrics {
     fills: Family<FillResult, Counter>,
     /// Time from a commit to this instance's floors.
     pub(super) lag: Histogram,
+    /// Time of a look at the ledger.
+    pub(super) looks: Histogram,
 }
 
 impl CacheMetrics {
@@ -83,6 +85,7 @@ impl CacheMetrics {
             l2_calls: Family::default(),
             fills: Family::default(),
             lag: Histogram::new(exponential_buckets(0.000_5, 2.0, 14)),
+            looks: Histogram::new(exponential_buckets(0.000_1, 2.0, 14)),
         }
     }
 
@@ -157,6 +160,12 @@ impl CacheMetrics {
             "cache_invalidations",
             "Names invalidated by committed writes of this instance",
             self.invalidations.clone(),
+        );
+        registry.register_with_unit(
+            "cache_look_duration",
+            "Time of a look at the ledger, from asking to having its answer",
+            Unit::Seconds,
+            self.looks.clone(),
         );
         registry.register("cache_l2_fills", "Values handed in to L2, kept or refused", self.fills.clone());
         registry.register_with_unit(

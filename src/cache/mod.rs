@@ -193,6 +193,7 @@ impl Cache {
             l1: Arc::clone(&l1),
             lag: metrics.lag.clone(),
             clock: clock.clone(),
+            looks: metrics.looks.clone(),
             poll,
             limit: trust / 2,
         };

@@ -30,6 +30,8 @@ pub(super) struct Tail {
     pub(super) l1: Arc<L1>,
     pub(super) lag: Histogram,
     pub(super) clock: Clock,
+    /// Takes the time of each look.
+    pub(super) looks: Histogram,
     pub(super) poll: Duration,
     /// Longest time that one look usually takes; longer while there is much to catch up with.
     pub(super) limit: Duration,
@@ -99,6 +101,7 @@ impl Tail {
             let look = match position {
                 Some(position) => {
                     let look = in_time(*patience, looker.look(&position.snapshot)).await?;
+                    self.looks.observe(self.clock.now().saturating_sub(sent).as_secs_f64());
                     if look.era != position.era {
                         return Err(Interrupted::AnotherEra);
                     }

@@ -3,7 +3,7 @@
 use serde_json::json;
 use sqlx::PgPool;
 
-use crate::support::{TestApp, database, product};
+use crate::support::{TestApp, database, eventually, product};
 
 #[sqlx::test]
 async fn every_read_counts_once_under_one_outcome(pool: PgPool) {
@@ -18,6 +18,15 @@ async fn every_read_counts_once_under_one_outcome(pool: PgPool) {
     let counts = ["loaded_cold", "l1_hit", "bypass", "not_cached"].map(|outcome| metrics.requests("product", outcome));
     assert_eq!(counts, [3, 2, 1, 1]);
     assert_eq!(metrics.sum("cache_requests_total", &[("pattern", "product")]), 7.0);
+}
+
+#[sqlx::test]
+async fn looks_at_the_ledger_are_timed(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let looks = async || app.metrics().await.sum("cache_look_duration_seconds_count", &[]);
+    let before = looks().await;
+    eventually("the instance looks again", || async { (looks().await > before).then_some(()) }).await;
+    assert!(app.metrics().await.sum("cache_look_duration_seconds_sum", &[]) > 0.0);
 }
 
 #[sqlx::test]

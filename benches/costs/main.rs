@@ -1,0 +1,76 @@
+//! What the protocol costs, as ratios, all measured in one run: `make costs`. Each file measures one figure. The long run writes
+//! `docs/costs.md` and `docs/costs.svg`; `--short` shows in half a minute that everything works and writes below `target`.
+
+mod figure;
+mod fleet;
+mod floors;
+mod lists;
+mod looks;
+#[allow(dead_code)]
+#[path = "../../tests/support/metrics.rs"]
+mod metrics;
+mod numbers;
+mod place;
+mod plot;
+mod writes;
+
+use std::{env, fs, path::Path, time::Instant};
+
+use clap::Parser;
+
+use figure::Figure;
+use place::Place;
+
+#[derive(Parser)]
+struct Arguments {
+    /// Only shows that everything works
+    #[arg(long)]
+    short: bool,
+    /// What cargo says to every bench
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[tokio::main]
+async fn main() {
+    let Arguments { short, .. } = Arguments::parse();
+    let variable = |name: &str| env::var(name).unwrap_or_else(|_| panic!("{name} isn't set: run scripts/costs.sh"));
+    let place = Place::new(&variable("DATABASE_URL"), &variable("REDIS_URL"), short);
+    let place_lines = place.description().await;
+
+    let begun = Instant::now();
+    let stage = |title: &str| eprintln!("{:>4} s  {title}", begun.elapsed().as_secs());
+    // First, because it looks at the memory of the whole process.
+    stage("floors");
+    let floors = floors::measure(&place).await;
+    stage("writes");
+    let writes = writes::measure(&place).await;
+    stage("looks");
+    let looks = looks::measure(&place).await;
+    stage("lists");
+    let lists = lists::measure(&place).await;
+    stage("fleet");
+    let fleet = fleet::measure(&place).await;
+    stage("done");
+
+    let figures = [writes, looks, floors, lists, fleet];
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let folder = root.join(if short { "target/costs" } else { "docs" });
+    fs::create_dir_all(&folder).expect("a folder for the figures");
+    let text = document(&place_lines, &figures);
+    fs::write(folder.join("costs.md"), &text).expect("the figures are written");
+    fs::write(folder.join("costs.svg"), plot::svg(&figures)).expect("the plot is written");
+    println!("{text}\nwritten to {}", folder.display());
+}
+
+fn document(place: &[String], figures: &[Figure]) -> String {
+    let place: String = place.iter().map(|line| format!("* {line}\n")).collect();
+    let sections: Vec<String> = figures.iter().map(Figure::markdown).collect();
+    format!(
+        "# What it costs\n\n\
+         Written by `make costs`, all in one run. Read the ratios: times belong to the machine. A cell is the median of the rounds \
+         and, in brackets, the lowest and the highest; the ratios are of variants measured in the same round, one after another.\n\n\
+         {place}\n![All ratios](costs.svg)\n\n{}",
+        sections.join("\n")
+    )
+}

@@ -1,0 +1,153 @@
+//! What a write costs: a plain transaction against the same one through the cache, with the names that writes raise.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use aside::{
+    app,
+    cache::Name,
+    domain::{
+        DomainError, detached,
+        products::{Product, ProductChange, store},
+        retried,
+    },
+    http::Services,
+    seed,
+};
+use tokio::task::JoinSet;
+
+use crate::{
+    figure::{Figure, interleaved},
+    numbers::{Spread, grouped, quantile},
+    place::Place,
+};
+
+const CLIENTS: usize = 8;
+const SHARDS: i64 = 16;
+
+/// How a price is changed.
+#[derive(Clone, Copy)]
+enum Way {
+    /// Begin, lock, update, commit.
+    Plain,
+    /// `CachedProductService::update_product`, as PATCH does it.
+    Service,
+    /// The statements of `Plain` through `Cache::begin`, with these names.
+    Named(fn(&Product) -> Vec<Name>),
+}
+
+/// One variant in one round.
+struct Round {
+    rate: f64,
+    p50: f64,
+    p99: f64,
+}
+
+pub async fn measure(place: &Place) -> Figure {
+    let database = place.database("writes").await;
+    seed::seed(&database.patient, seed::Source::Sample, seed::Progress::Silent).await.expect("the sample is loaded");
+    let ids: Vec<i64> =
+        sqlx::query_scalar("select id from products").fetch_all(&database.pool).await.expect("the products");
+    database.settle().await;
+    let services = app::start_services(&database.config, database.pool.clone()).expect("the services start");
+    crate::place::trusted(&services.cache).await;
+
+    let variants: [(&str, Way); 5] = [
+        ("plain transaction", Way::Plain),
+        ("own name", Way::Service),
+        ("own name, tags of category and department", Way::Named(|product| product.list_tags().into())),
+        ("own name, one hot tag", Way::Named(|_| vec![Name::shared("hot", &[])])),
+        ("own name, hot tag in 16 shards", Way::Named(|product| vec![Name::shared("hot", &[&(product.id % SHARDS)])])),
+    ];
+    let ids: Arc<[i64]> = ids.into();
+    let (rounds, time) = (place.pick(7, 2), place.time(2000, 300));
+    interleaved(1, &variants, async |(_, way)| round(&services, &ids, *way, time / 4).await).await;
+    let results = interleaved(rounds, &variants, async |(_, way)| round(&services, &ids, *way, time).await).await;
+    services.cache.shutdown().await;
+    drop(services);
+    database.drop().await;
+
+    let column = |of: fn(&Round) -> f64| -> Vec<Vec<f64>> {
+        results.iter().map(|rounds| rounds.iter().map(of).collect()).collect()
+    };
+    let (rates, p50s, p99s) = (column(|round| round.rate), column(|round| round.p50), column(|round| round.p99));
+    let ratio = |values: &[Vec<f64>], at: usize| Spread::of_ratios(&values[at], &values[0]);
+    let row = |at: usize| {
+        vec![
+            variants[at].0.to_owned(),
+            ratio(&rates, at).cell(),
+            ratio(&p50s, at).cell(),
+            ratio(&p99s, at).cell(),
+            Spread::of(&rates[at]).cell(),
+            Spread::of(&p50s[at]).cell(),
+            Spread::of(&p99s[at]).cell(),
+        ]
+    };
+    Figure {
+        title: "Writes",
+        method: format!(
+            "{CLIENTS} clients change the prices of random ones of {} real products, {rounds} rounds of {:.1} s for each variant. The \
+             plain transaction locks a product (`for no key update`), updates it and commits. *Own name* is \
+             `CachedProductService::update_product`, which PATCH calls; the others send the same statements through `Cache::begin`, \
+             `touch` and `commit`. Redis is there, so every write but the plain one also tidies L2 \
+             in the background. The faster the disk commits, the more of a write is work that the names add to.",
+            grouped(ids.len() as i64),
+            time.as_secs_f64()
+        ),
+        columns: &["a write with", "throughput", "p50", "p99", "writes/s", "p50 ms", "p99 ms"],
+        rows: (0..variants.len()).map(row).collect(),
+        scale: "throughput, as a part of the plain transaction's",
+        bars: (0..variants.len()).map(|at| (variants[at].0.to_owned(), ratio(&rates, at))).collect(),
+    }
+}
+
+async fn round(services: &Services, ids: &Arc<[i64]>, way: Way, time: Duration) -> Round {
+    let begun = Instant::now();
+    let mut clients = JoinSet::new();
+    for _ in 0..CLIENTS {
+        let (services, ids) = (services.clone(), Arc::clone(ids));
+        clients.spawn(async move {
+            let mut took = Vec::new();
+            while begun.elapsed() < time {
+                let sent = Instant::now();
+                write(&services, way, ids[fastrand::usize(..ids.len())]).await.expect("the price is changed");
+                took.push(sent.elapsed().as_secs_f64() * 1000.0);
+            }
+            took
+        });
+    }
+    let mut took: Vec<f64> = clients.join_all().await.into_iter().flatten().collect();
+    let rate = took.len() as f64 / begun.elapsed().as_secs_f64();
+    Round { rate, p50: quantile(&mut took, 0.5), p99: quantile(&mut took, 0.99) }
+}
+
+/// A write in the surroundings of every write of the service (a task of its own, repeated after a deadlock).
+async fn write(services: &Services, way: Way, id: i64) -> Result<(), DomainError> {
+    let change = ProductChange { price_cents: Some(fastrand::i64(1..1_000_000)), ..ProductChange::default() };
+    let Services { db, cache, products, .. } = services.clone();
+    match way {
+        Way::Plain => {
+            let work = async move || {
+                let mut transaction = db.begin().await?;
+                store::lock(&mut transaction, id, None).await?;
+                store::update(&mut transaction, id, &change).await?;
+                Ok(transaction.commit().await?)
+            };
+            detached(retried(work)).await
+        }
+        Way::Service => products.update_product(id, change, None).await.map(drop),
+        Way::Named(tags) => {
+            let work = async move || {
+                let mut write = cache.begin().await?;
+                store::lock(write.db(), id, None).await?;
+                let product = store::update(write.db(), id, &change).await?;
+                write.touch(Product::name_of(id));
+                tags(&product).into_iter().for_each(|tag| write.touch(tag));
+                Ok(write.commit().await?)
+            };
+            detached(retried(work)).await
+        }
+    }
+}
