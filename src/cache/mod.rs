@@ -12,7 +12,7 @@
 //! | load | reading from the database, with labels, in one statement |
 //! | fill | leaving what was loaded in the tiers |
 //! | fresh | may still be served: young enough, and no label below its floor |
-//! | stale | not fresh; never served |
+//! | stale | not fresh: not served, or flagged while the database is away, where the policy allows it |
 //! | absent | the known answer that there is no such value; cached like a value |
 //! | fence | all that decides whether an answer is fresh: floors, trust, era |
 //! | trust | the proof, not older than D, that the floors are current |
