@@ -9,7 +9,8 @@ create table cache_ledger (
     name text primary key,
     ver  bigint not null,
     xid  xid8   not null default pg_current_xact_id(),
-    -- When the number was raised: how long instances take to learn of it is measured from here. Nothing else depends on it.
+    -- When the number was raised: how long instances take to learn of it is measured from here, and what was quiet for hours is
+    -- known by it. No promise depends on it.
     at   timestamptz not null default clock_timestamp()
 ) with (fillfactor = 70);
 

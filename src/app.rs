@@ -31,6 +31,8 @@ use server::{Stop, bind, serve};
 
 /// Deadline of every call of Redis: far above what a healthy one needs, and below what a request would notice.
 const L2_DEADLINE: Duration = Duration::from_millis(20);
+/// How much later than the request a load is given up: Postgres ends its statement with the request.
+const LOAD_GRACE: Duration = Duration::from_secs(1);
 /// Pause between two looks at the ledger; at least five looks fit into the time for which one is trusted.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -62,6 +64,7 @@ pub fn start_services(config: &Config, db: PgPool) -> Result<Services, StartErro
             l2_deadline: L2_DEADLINE,
             trust: config.cache_trust,
             poll: POLL.min(config.cache_trust / 5),
+            load_limit: config.request_timeout + LOAD_GRACE,
             policies: domain::policies(),
             ..CacheConfig::default()
         },

@@ -43,11 +43,12 @@ impl Cache {
         let (begun, count) = (self.inner.clock.now(), keys.len());
         let this = self.clone();
         let kept = keys.clone();
-        let batch = async move {
-            let read = this.read_many(keys, reuse, load);
-            if reuse == Reuse::Allowed { this.or_stale(read, || this.stale_many(&kept)).await } else { read.await }
+        let batch = tokio::spawn(async move { this.read_many(keys, reuse, load).await });
+        let read = async { batch.await.unwrap_or(Err(NotLoaded::Aborted.into())) };
+        let found = match reuse {
+            Reuse::Allowed => self.or_stale(read, || self.stale_many(&kept)).await,
+            Reuse::Refresh | Reuse::NoStore => read.await,
         };
-        let found = tokio::spawn(batch).await.unwrap_or(Err(NotLoaded::Aborted.into()));
         if found.is_err() {
             (0..count).for_each(|_| self.count::<T>(Outcome::Failed, begun));
         }

@@ -221,8 +221,9 @@ impl Fence {
         Arc::clone(&self.era.read().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// Forgets floors that nothing young enough to be served can be below.
+    /// Forgets floors that are older than anything that may be served, and sees to it that nothing older is.
     pub(super) fn sweep(&self, sent: Duration, statement: DbTime) {
+        self.floors.refuse_before(statement.before(Self::memory()));
         self.floors.sweep(sent.saturating_sub(Self::memory()), sent, statement);
     }
 

@@ -74,9 +74,10 @@ impl Floors {
 
     /// Whether an answer under `key`, read at `loaded_at` with these numbers, is at or above every floor.
     pub(super) fn permit(&self, key: &Name, labels: &[Label], loaded_at: DbTime) -> bool {
-        loaded_at.0 >= self.common.load(Ordering::Acquire)
-            && labels.iter().all(|label| label.version >= self.of(&label.name))
+        // The common floor last: it is raised before floors are dropped, so who misses a dropped floor meets it.
+        labels.iter().all(|label| label.version >= self.of(&label.name))
             && !(self.any_wildcard.load(Ordering::Acquire) && self.covered(key, labels, loaded_at))
+            && loaded_at.0 >= self.common.load(Ordering::Acquire)
     }
 
     fn covered(&self, key: &Name, labels: &[Label], loaded_at: DbTime) -> bool {
@@ -102,6 +103,11 @@ impl Floors {
         self.common.store(moment.0, Ordering::Release);
     }
 
+    /// Raises the common floor: answers read before `moment` are refused.
+    pub(super) fn refuse_before(&self, moment: DbTime) {
+        self.common.fetch_max(moment.0, Ordering::AcqRel);
+    }
+
     /// Forgets floors that were raised before `oldest`: no entry below them is young enough to be served. When more than the
     /// capacity remain, everything read before `statement` is refused instead, and floors raised before that statement was sent
     /// (`sent`) go: whatever was read after it has seen those changes.
@@ -112,7 +118,7 @@ impl Floors {
         self.any_wildcard.store(!wildcards.is_empty(), Ordering::Release);
         drop(wildcards);
         if self.len() > self.capacity {
-            self.common.fetch_max(statement.0, Ordering::AcqRel);
+            self.refuse_before(statement);
             self.retain(|floor| floor.raised_at >= sent);
         }
     }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use sqlx::{
-    ConnectOptions, PgConnection, PgPool, Row,
+    AssertSqlSafe, ConnectOptions, PgConnection, PgPool, Row,
     postgres::{PgConnectOptions, PgRow},
 };
 
@@ -30,10 +30,15 @@ pub(super) async fn bump(db: &mut PgConnection, names: &BTreeSet<Name>) -> Resul
     rows.iter().map(label).collect()
 }
 
-/// The numbers of names as they stand; names that never changed have none.
+/// Numbers that were not raised for so long ($2, in seconds) demand nothing: what was read before is too old to be served, and their rows
+/// may be removed at any time.
+const NOT_QUIET: &str = "at > clock_timestamp() - $2 * interval '1 second'";
+
+/// The numbers of names as they stand; names that were quiet for long have none.
 pub(super) async fn numbers(db: &mut PgConnection, names: &BTreeSet<Name>) -> Result<Vec<Label>, sqlx::Error> {
     let names: Vec<&str> = names.iter().map(Name::as_str).collect();
-    let rows = sqlx::query("select name, ver from cache_ledger where name = any($1)").bind(names).fetch_all(db).await?;
+    let sql = format!("select name, ver from cache_ledger where name = any($1) and {NOT_QUIET}");
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(names).bind(Fence::memory().as_secs_f64()).fetch_all(db).await?;
     rows.iter().map(label).collect()
 }
 
@@ -43,13 +48,11 @@ pub(super) async fn numbers_now(
     names: impl IntoIterator<Item = Name>,
 ) -> Result<(String, Vec<Label>), sqlx::Error> {
     let names: Vec<String> = names.into_iter().map(|name| name.to_string()).collect();
-    let rows = sqlx::query(
+    let sql = format!(
         "select cache_life() as era, name, ver
-         from (select 1) as always left join cache_ledger on name = any($1)",
-    )
-    .bind(names)
-    .fetch_all(db)
-    .await?;
+         from (select 1) as always left join cache_ledger on name = any($1) and {NOT_QUIET}"
+    );
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(names).bind(Fence::memory().as_secs_f64()).fetch_all(db).await?;
     let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     Ok((first.try_get("era")?, rows.iter().filter(|row| has_name(row)).map(label).collect::<Result<_, _>>()?))
 }
@@ -73,11 +76,13 @@ pub(super) struct Look {
 pub(super) struct Looker(PgConnection);
 
 impl Looker {
-    /// Connects; every statement ends after `limit` at the latest.
+    /// Connects; every statement ends after `limit` at the latest, and takes the index also where a table that was just filled has
+    /// no statistics yet. A plan that must do without an index counts as costly then, and compiling it would take longer than `limit`.
     pub(super) async fn connect(pool: &PgPool, limit: Duration) -> Result<Self, sqlx::Error> {
         let options: PgConnectOptions = (*pool.connect_options()).clone();
         let milliseconds = limit.as_millis().to_string();
-        let connection = options.options([("statement_timeout", milliseconds)]).connect().await?;
+        let settings = [("statement_timeout", milliseconds.as_str()), ("enable_seqscan", "off"), ("jit", "off")];
+        let connection = options.options(settings).connect().await?;
         Ok(Self(connection))
     }
 

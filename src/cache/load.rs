@@ -6,6 +6,9 @@ pub enum NotLoaded {
     /// It panicked, or what it brought can't be encoded.
     #[error("the load ended without a result")]
     Aborted,
+    /// It took longer than any load may.
+    #[error("the load did not end in time")]
+    Late,
     /// It was not begun: as many loads of its kind, or of its tenant, are under way as may be.
     #[error("too many loads are under way")]
     Crowded,

@@ -51,8 +51,10 @@ pub(super) struct Served<'a> {
 struct Demand {
     numbers: HashMap<Name, i64>,
     era: u64,
-    /// Holds for requests that begin from here on.
+    /// Holds for requests that begin from here on …
     from: Duration,
+    /// … to here: by then there is a newer one, unless the database is away.
+    until: Duration,
 }
 
 pub(super) struct Meter {
@@ -90,7 +92,7 @@ impl Meter {
         drop(lately);
 
         let demand = self.demand.read().unwrap_or_else(PoisonError::into_inner);
-        if served.era != demand.era || served.begun < demand.from {
+        if served.era != demand.era || !(demand.from..demand.until).contains(&served.begun) {
             return;
         }
         let compared = |label: &Label| demand.numbers.get(&label.name).map(|number| label.version.cmp(number));
@@ -120,7 +122,8 @@ impl Meter {
     fn demand(&self, era: &Era, life: &str, numbers: Vec<Label>, from: Duration) {
         if *era.name == *life {
             let numbers = numbers.into_iter().map(|label| (label.name, label.version)).collect();
-            *self.demand.write().unwrap_or_else(PoisonError::into_inner) = Demand { numbers, era: era.number, from };
+            *self.demand.write().unwrap_or_else(PoisonError::into_inner) =
+                Demand { numbers, era: era.number, from, until: from + 2 * PAUSE };
         }
     }
 
@@ -164,8 +167,9 @@ mod tests {
     }
 
     #[test]
-    fn what_began_earlier_or_belongs_to_another_era_is_not_compared() {
+    fn what_began_earlier_or_much_later_or_belongs_to_another_era_is_not_compared() {
         assert_eq!(after(6, 3, FROM - Duration::from_nanos(1)), (0, 0));
+        assert_eq!(after(6, 3, FROM + 2 * PAUSE), (0, 0));
         assert_eq!(after(6, 2, FROM), (0, 0));
     }
 

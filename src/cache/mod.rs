@@ -104,6 +104,8 @@ pub struct CacheConfig {
     pub trust: Duration,
     /// Pause between two looks at the ledger.
     pub poll: Duration,
+    /// Longest time for a load. The database should end its statements before: this is for lines that went dead.
+    pub load_limit: Duration,
     /// The instance's clock.
     pub clock: Clock,
     /// The policies of all types that will be cached, for pages and reports.
@@ -119,6 +121,7 @@ impl Default for CacheConfig {
             l2_deadline: Duration::from_millis(20),
             trust: Duration::from_millis(500),
             poll: Duration::from_millis(50),
+            load_limit: Duration::from_secs(15),
             clock: Clock::system(),
             policies: Vec::new(),
         }
@@ -141,6 +144,7 @@ struct Inner {
     fence: Arc<Fence>,
     flights: Flights,
     bulkhead: Bulkhead,
+    load_limit: Duration,
     metrics: CacheMetrics,
     meter: Arc<Meter>,
     clock: Clock,
@@ -182,7 +186,7 @@ impl Cache {
     /// Sets the cache up and starts following the ledger in the background. Waits for nothing: until the first look at the
     /// ledger succeeds, reads go to the database.
     pub fn start(config: CacheConfig, db: PgPool) -> Self {
-        let CacheConfig { namespace, l1_bytes, l2, l2_deadline, trust, poll, clock, policies } = config;
+        let CacheConfig { namespace, l1_bytes, l2, l2_deadline, trust, poll, load_limit, clock, policies } = config;
         let l1 = Arc::new(L1::new(l1_bytes));
         let fence = Arc::new(Fence::new(clock.clone(), trust));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -209,6 +213,7 @@ impl Cache {
             fence,
             flights,
             bulkhead: Bulkhead::default(),
+            load_limit,
             metrics,
             meter: Arc::new(Meter::new()),
             clock,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-/// The longest time that L1 may keep anything.
+/// The longest lifetime in L1. After it an entry is refreshed; it may be kept for longer, to be served meanwhile.
 pub const L1_LIFETIME_CAP: Duration = Duration::from_secs(60);
 
 /// The highest maximal age that a policy may ask for. Floors are kept for as long, so that an old answer can't outlive the memory

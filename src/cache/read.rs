@@ -12,7 +12,7 @@ use super::{
     l1::{Found, Held, Missed},
     meter::Served,
     outcome::Outcome,
-    policy::{Cacheable, Policy},
+    policy::{Cacheable, L1_LIFETIME_CAP, Policy},
     shared::Filling,
 };
 
@@ -164,7 +164,7 @@ impl Cache {
             return Err(NotLoaded::Crowded.into());
         };
         let asked = self.inner.clock.now();
-        let loaded = load().await;
+        let loaded = tokio::time::timeout(self.inner.load_limit, load()).await.unwrap_or(Err(NotLoaded::Late.into()));
         let took = self.inner.clock.now().saturating_sub(asked);
         self.inner.metrics.loaded(pattern, loaded.is_ok(), took);
         loaded
@@ -175,7 +175,9 @@ impl Cache {
         let held = self.inner.l1.get(key).ok_or(Outcome::LoadedCold)?;
         match self.judge(key, &held) {
             // Nobody has asked for it since long before its lifetime ended.
-            Verdict::Serve if self.inner.clock.now() >= held.fresh_until + T::POLICY.l1 => Err(Outcome::LoadedExpired),
+            Verdict::Serve if self.inner.clock.now() >= held.fresh_until + T::POLICY.l1.min(L1_LIFETIME_CAP) => {
+                Err(Outcome::LoadedExpired)
+            }
             verdict => verdict.admit(Held::clone(&held)),
         }
     }
@@ -224,6 +226,8 @@ impl Cache {
     /// Gives an entry its lifetime in L1; `cost`: how long it took to get it.
     pub(super) fn hold<T: Cacheable>(&self, entry: Arc<Entry<T>>, era: &Era, cost: Duration) -> Held<T> {
         let lifetime = T::POLICY.l1_lifetime(entry.value.is_none());
+        // A load that waited for long, for a busy pool for instance, must not make its entry due all the time.
+        let cost = cost.min(lifetime / 20);
         Held { entry, era: era.number, fresh_until: self.inner.clock.now() + lifetime, cost }
     }
 

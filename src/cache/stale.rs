@@ -40,7 +40,7 @@ impl Cache {
         tokio::select! {
             biased;
             result = &mut read => match result {
-                Err(error) if error.is_outage() && !self.trusted() => stale().await.ok_or(error),
+                Err(error) if error.is_outage() && self.inner.fence.in_outage() => stale().await.ok_or(error),
                 result => result,
             },
             () = patience => match stale().await {

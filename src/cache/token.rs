@@ -45,6 +45,13 @@ impl Cache {
     }
 }
 
+impl ConsistencyToken {
+    /// `other`, if it stands for more in the same life of the database.
+    pub fn overtaken_by(&self, other: Self) -> Option<Self> {
+        (other.era == self.era && other.moment > self.moment).then_some(other)
+    }
+}
+
 impl fmt::Display for ConsistencyToken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}-{}", self.era, self.moment.0)

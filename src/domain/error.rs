@@ -98,7 +98,7 @@ impl From<NotLoaded> for DomainError {
     fn from(not_loaded: NotLoaded) -> Self {
         match not_loaded {
             NotLoaded::Aborted => Self::Panicked,
-            NotLoaded::Crowded => Self::Busy,
+            NotLoaded::Crowded | NotLoaded::Late => Self::Busy,
         }
     }
 }

@@ -31,10 +31,17 @@ pub fn header_of(token: &ConsistencyToken) -> Option<HeaderValue> {
     HeaderValue::try_from(token.to_string()).ok()
 }
 
-/// Adds the token to the answers of writes, after waiting for the fleet where the client prefers that.
+/// Adds the token to the answers of writes, after waiting for the fleet where the client prefers that; and sees to it that who
+/// brings a token gets none that stands for less.
 pub async fn acknowledge(State(state): State<WebState>, request: Request, next: Next) -> Response {
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
-        return next.run(request).await;
+        let brought = token(request.headers()).ok().flatten();
+        let mut response = next.run(request).await;
+        let given = token(response.headers()).ok().flatten();
+        if let Some(later) = brought.zip(given).and_then(|(brought, given)| given.overtaken_by(brought)) {
+            header_of(&later).map(|value| response.headers_mut().insert(CONSISTENCY_TOKEN, value));
+        }
+        return response;
     }
     let prefers_fleet = prefers_fleet(request.headers());
     let mut response = next.run(request).await;

@@ -44,6 +44,18 @@ async fn a_token_of_a_read_is_never_answered_older_elsewhere(pool: PgPool) {
 }
 
 #[sqlx::test]
+async fn who_brings_a_token_gets_none_that_stands_for_less(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let (read, written) = (app.product(product()).await, app.product(product()).await);
+    let path = format!("/products/{read}");
+    app.get(&path).await.expect(200);
+    let token = app.patch_product(written, json!({ "stock": 4 })).await.must_have("consistency-token");
+    let reply = read_with(&app, &path, &token).await;
+    reply.cache_status().expect_hit("l1");
+    assert_eq!(reply.must_have("consistency-token"), token, "the entry was read before the change");
+}
+
+#[sqlx::test]
 async fn a_write_that_prefers_the_fleet_is_acknowledged_when_no_instance_is_older(pool: PgPool) {
     let trust = Duration::from_millis(300);
     let app = TestApp::builder(pool).instances(2).redis(Redis::None).trust(trust).build().await;

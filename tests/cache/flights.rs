@@ -11,7 +11,7 @@ use std::{
 use aside::cache::{Loaded, Outcome, Reuse};
 use sqlx::PgPool;
 
-use super::bench::{Bench, Door, Note, NoteError, counted, key, over_every_backend, text};
+use super::bench::{Backend, Bench, Door, Note, NoteError, counted, key, over_every_backend, text};
 use crate::support::{Gate, eventually, together};
 
 type Loading = Result<Loaded<Note>, NoteError>;
@@ -65,6 +65,16 @@ async fn a_caller_that_goes_away_neither_cancels_nor_repeats_the_load(pool: PgPo
         assert_eq!(bench.loaded(), 1);
     })
     .await;
+}
+
+#[sqlx::test]
+async fn a_load_that_never_ends_is_given_up_and_the_next_one_begins(pool: PgPool) {
+    let bench = Bench::new(&pool, Backend::Memory).await;
+    let cache = bench.cache_with(|config| config.load_limit = Duration::from_millis(50)).await;
+    let id = bench.fresh_id();
+    let ended = cache.get_or_load(&key(id), Reuse::Allowed, std::future::pending::<Loading>).await;
+    assert_eq!(ended.err(), Some(NoteError::Aborted));
+    assert_eq!(bench.read(&cache, id).await.outcome, Outcome::LoadedCold);
 }
 
 #[sqlx::test]

@@ -105,7 +105,11 @@ async fn a_database_made_anew_makes_everything_cached_before_unreachable(pool: P
     over_every_backend(pool, async |bench: Bench| {
         let (cache, id) = (bench.cache().await, bench.fresh_id());
         bench.sabotage(id, "before").await;
-        bench.read(&cache, id).await;
+        let before = bench.load_by_a_clock_ahead(id).await;
+        cache.put_many(vec![(key(id), before)]).expect("filled");
+        if bench.backend != Backend::None {
+            bench.in_l2(&[id]).await;
+        }
         bench.sabotage(id, "after").await;
         sqlx::query("update cache_era set id = gen_random_uuid()").execute(&bench.pool).await.expect("another era");
         eventually("the old era's entries are gone", || async {

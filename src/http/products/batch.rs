@@ -110,6 +110,7 @@ fn distance(outcome: Outcome) -> u8 {
         Outcome::L1Hit => 0,
         Outcome::L2Hit => 1,
         Outcome::Collapsed => 2,
+        Outcome::Stale => 4,
         _ => 3,
     }
 }
