@@ -110,6 +110,11 @@ impl Fence {
         self.since_look().is_some_and(|since| since > self.trust + OUTAGE)
     }
 
+    /// Whether the last look proves nothing any more, and the next one may only be late.
+    pub(super) fn in_doubt(&self) -> bool {
+        self.since_look().is_some_and(|since| since >= self.trust) && !self.in_outage()
+    }
+
     /// D.
     pub(super) fn trust(&self) -> Duration {
         self.trust

@@ -29,25 +29,34 @@ impl Cache {
         Fut: Future<Output = Option<R>>,
     {
         let mut read = pin!(read);
-        let patience = async {
-            loop {
-                tokio::time::sleep(SOFT_LIMIT).await;
-                if self.inner.fence.in_outage() {
-                    return;
-                }
-            }
-        };
         tokio::select! {
             biased;
             result = &mut read => match result {
-                Err(error) if error.is_outage() && self.inner.fence.in_outage() => stale().await.ok_or(error),
+                Err(error) if error.is_outage() && self.is_away().await => stale().await.ok_or(error),
                 result => result,
             },
-            () = patience => match stale().await {
+            () = self.outage_noticed() => match stale().await {
                 Some(stale) => Ok(stale),
                 None => read.await,
             },
         }
+    }
+
+    async fn outage_noticed(&self) {
+        loop {
+            tokio::time::sleep(SOFT_LIMIT).await;
+            if self.inner.fence.in_outage() {
+                return;
+            }
+        }
+    }
+
+    /// Whether the database is away: a load that failed may have been refused just this once, so this waits until that is known.
+    async fn is_away(&self) -> bool {
+        while self.inner.fence.in_doubt() {
+            tokio::time::sleep(SOFT_LIMIT).await;
+        }
+        self.inner.fence.in_outage()
     }
 
     /// What a tier holds of `key`, if it may be served stale.

@@ -9,7 +9,7 @@ use crate::support::{Fault, Proxy, Redis, RedisServer, Reply, TestApp, eventuall
 
 const D: Duration = Duration::from_millis(200);
 
-/// Waits until the instance answers this path, or refuses it, in the way it does while the database is away.
+/// Waits until the instance answers this path stale, or refuses it as it does while the database is away.
 async fn settled(app: &TestApp, path: &str) -> Reply {
     eventually("the outage is noticed", || async {
         let reply = app.get(path).await;
