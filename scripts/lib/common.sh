@@ -32,6 +32,12 @@ need_build_tools() {
     has cargo || die "Rust isn't here: https://rustup.rs says how to install it (or open a new shell, if it was installed just now)"
     has cc || die "A C compiler isn't here, which some crates are built with (Debian: apt-get install gcc libc6-dev; macOS: xcode-select --install)"
 }
+# need_open_files N: many systems allow fewer at first than they would.
+need_open_files() {
+    if [ "$(ulimit -Sn)" != unlimited ] && [ "$(ulimit -Sn)" -lt "$1" ]; then
+        ulimit -Sn "$1" || die "This needs $1 open files at a time, but no more than $(ulimit -Hn) are allowed (ulimit -Hn)"
+    fi
+}
 is_root() { [ "$(id -u)" -eq 0 ]; }
 random_hex() { od -An -N16 -tx1 /dev/urandom | tr -d ' \n'; }
 

@@ -1,8 +1,8 @@
-//! The breaker: after several failures in a row L2 isn't asked any more, except by one probe at a time after a pause. Without
-//! it every request would pay the deadline for as long as Redis is ill.
+//! The breaker: after several failures in a row L2 isn't asked any more, except by one probe at a time after a pause, for which
+//! no request waits. Without it every request would pay the deadline for as long as Redis is ill.
 
 use std::{
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -41,15 +41,18 @@ impl Breaker {
         Self { clock, state: Mutex::new(State::Closed { failures: 0 }) }
     }
 
-    /// Leave to make one call; `None`: skip it.
-    pub(super) fn admit(&self) -> Option<Permit<'_>> {
+    /// Whether to make a call.
+    pub(super) fn admit(self: &Arc<Self>) -> Admission {
+        let permit = || Permit { breaker: Arc::clone(self), reported: false };
         let mut state = self.lock();
         match *state {
-            State::Closed { .. } => {}
-            State::Open { until } if self.clock.now() >= until => *state = State::Probing,
-            State::Open { .. } | State::Probing => return None,
+            State::Closed { .. } => Admission::Call(permit()),
+            State::Open { until } if self.clock.now() >= until => {
+                *state = State::Probing;
+                Admission::Probe(permit())
+            }
+            State::Open { .. } | State::Probing => Admission::Skip,
         }
-        Some(Permit { breaker: self, reported: false })
     }
 
     pub(super) fn state(&self) -> BreakerState {
@@ -69,14 +72,24 @@ impl Breaker {
     }
 }
 
+/// What the breaker lets a caller do.
+pub(super) enum Admission {
+    /// Make the call.
+    Call(Permit),
+    /// Skip the call, and see whether L2 is well again.
+    Probe(Permit),
+    /// Skip the call.
+    Skip,
+}
+
 /// Leave to make one call. Dropped without a report (the caller went away), a probe counts as failed: otherwise a cancelled
 /// probe would keep the breaker half open for ever.
-pub(super) struct Permit<'a> {
-    breaker: &'a Breaker,
+pub(super) struct Permit {
+    breaker: Arc<Breaker>,
     reported: bool,
 }
 
-impl Permit<'_> {
+impl Permit {
     pub(super) fn succeeded(mut self) {
         self.reported = true;
         *self.breaker.lock() = State::Closed { failures: 0 };
@@ -93,7 +106,7 @@ impl Permit<'_> {
     }
 }
 
-impl Drop for Permit<'_> {
+impl Drop for Permit {
     fn drop(&mut self) {
         let mut state = self.breaker.lock();
         if !self.reported && matches!(*state, State::Probing) {
@@ -106,41 +119,53 @@ impl Drop for Permit<'_> {
 mod tests {
     use super::*;
 
-    fn opened(clock: &Clock) -> Breaker {
-        let breaker = Breaker::new(clock.clone());
-        for _ in 0..FAILURES {
-            breaker.admit().unwrap().failed();
+    fn breaker(clock: &Clock) -> Arc<Breaker> {
+        Arc::new(Breaker::new(clock.clone()))
+    }
+
+    fn call(breaker: &Arc<Breaker>) -> Permit {
+        let Admission::Call(permit) = breaker.admit() else { panic!("the breaker isn't closed") };
+        permit
+    }
+
+    fn probe(breaker: &Arc<Breaker>) -> Option<Permit> {
+        match breaker.admit() {
+            Admission::Probe(permit) => Some(permit),
+            Admission::Skip => None,
+            Admission::Call(_) => panic!("the breaker is closed"),
         }
-        breaker
     }
 
     #[test]
     fn opens_after_failures_in_a_row_and_a_success_between_starts_the_count_again() {
-        let breaker = Breaker::new(Clock::adjustable());
+        let breaker = breaker(&Clock::adjustable());
         for _ in 0..FAILURES - 1 {
-            breaker.admit().unwrap().failed();
+            call(&breaker).failed();
         }
-        breaker.admit().unwrap().succeeded();
-        breaker.admit().unwrap().failed();
+        call(&breaker).succeeded();
+        call(&breaker).failed();
         assert_eq!(breaker.state(), BreakerState::Closed);
         for _ in 0..FAILURES - 1 {
-            breaker.admit().unwrap().failed();
+            call(&breaker).failed();
         }
         assert_eq!(breaker.state(), BreakerState::Open);
-        assert!(breaker.admit().is_none());
+        assert!(probe(&breaker).is_none(), "not before the pause is over");
     }
 
     #[test]
     fn one_probe_after_the_pause_closes_it_or_opens_it_again() {
         let clock = Clock::adjustable();
-        let breaker = opened(&clock);
+        let breaker = breaker(&clock);
+        for _ in 0..FAILURES {
+            call(&breaker).failed();
+        }
         clock.advance(PAUSE * 2);
-        let probe = breaker.admit().expect("a probe");
-        assert!(breaker.admit().is_none(), "only one probe at a time");
-        drop(probe);
+        let first = probe(&breaker).expect("a probe");
+        assert!(probe(&breaker).is_none(), "only one probe at a time");
+        drop(first);
         assert_eq!(breaker.state(), BreakerState::Open);
         clock.advance(PAUSE * 2);
-        breaker.admit().expect("another probe").succeeded();
+        probe(&breaker).expect("another probe").succeeded();
         assert_eq!(breaker.state(), BreakerState::Closed);
     }
 }

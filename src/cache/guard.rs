@@ -1,10 +1,12 @@
 //! L2 as the cache uses it: every call has a deadline and passes the breaker. A failing L2 costs a request at most one deadline,
-//! and an ill one nothing.
+//! and an ill one nothing: probes are made beside the requests.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use tokio::{sync::Notify, time::timeout};
+
 use super::{
-    breaker::{Breaker, BreakerState},
+    breaker::{Admission, Breaker, BreakerState, Permit},
     clock::Clock,
     l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error},
 };
@@ -27,12 +29,13 @@ pub(super) enum L2Failure {
 pub(super) struct GuardedL2 {
     backend: Arc<dyn L2>,
     deadline: Duration,
-    breaker: Breaker,
+    breaker: Arc<Breaker>,
+    recovered: Arc<Notify>,
 }
 
 impl GuardedL2 {
     pub(super) fn new(backend: Arc<dyn L2>, deadline: Duration, clock: Clock) -> Self {
-        Self { backend, deadline, breaker: Breaker::new(clock) }
+        Self { backend, deadline, breaker: Arc::new(Breaker::new(clock)), recovered: Arc::default() }
     }
 
     pub(super) async fn fetch(&self, keys: &[Fetch], token: &str) -> Result<Vec<Fetched>, L2Failure> {
@@ -43,6 +46,12 @@ impl GuardedL2 {
 
     pub(super) async fn fill(&self, fills: &[Fill], token: &str) -> Result<Vec<Filled>, L2Failure> {
         self.guarded(self.backend.fill(fills, token)).await
+    }
+
+    /// Gives leases back, also those of a fetch that was not answered: an L2 that hangs reads both in this order once it goes on.
+    /// So this passes the breaker by, and whether it is done is not asked.
+    pub(super) async fn release(&self, releases: &[Fill], token: &str) {
+        let _ = timeout(self.deadline, self.backend.fill(releases, token)).await;
     }
 
     pub(super) async fn invalidate(&self, keys: &[Invalidation]) -> Result<(), L2Failure> {
@@ -73,23 +82,43 @@ impl GuardedL2 {
         self.breaker.state()
     }
 
+    /// Returns when L2 is well again after it was ill.
+    pub(super) async fn recovered(&self) {
+        self.recovered.notified().await;
+    }
+
     async fn guarded<R>(&self, call: impl Future<Output = Result<R, L2Error>>) -> Result<R, L2Failure> {
-        let permit = self.breaker.admit().ok_or(L2Failure::Skipped)?;
-        match tokio::time::timeout(self.deadline, call).await {
-            Ok(Ok(answer)) => {
-                permit.succeeded();
-                Ok(answer)
+        match self.breaker.admit() {
+            Admission::Call(permit) => reported(permit, timeout(self.deadline, call).await.ok()),
+            Admission::Probe(permit) => {
+                self.probe(permit);
+                Err(L2Failure::Skipped)
             }
-            Ok(Err(error)) => {
-                tracing::debug!(%error, "L2 failed");
-                permit.failed();
-                Err(L2Failure::Failed)
-            }
-            Err(_elapsed) => {
-                tracing::debug!("L2 did not answer within its deadline");
-                permit.failed();
-                Err(L2Failure::Failed)
-            }
+            Admission::Skip => Err(L2Failure::Skipped),
         }
     }
+
+    /// Finds out whether L2 is well again.
+    fn probe(&self, permit: Permit) {
+        let (backend, deadline, recovered) = (Arc::clone(&self.backend), self.deadline, Arc::clone(&self.recovered));
+        tokio::spawn(async move {
+            if reported(permit, timeout(deadline, backend.ping()).await.ok()).is_ok() {
+                recovered.notify_one();
+            }
+        });
+    }
+}
+
+/// The result of a call, which the breaker is told; `None`: there was none within the deadline.
+fn reported<R>(permit: Permit, answer: Option<Result<R, L2Error>>) -> Result<R, L2Failure> {
+    match answer {
+        Some(Ok(answer)) => {
+            permit.succeeded();
+            return Ok(answer);
+        }
+        Some(Err(error)) => tracing::debug!(%error, "L2 failed"),
+        None => tracing::debug!("L2 did not answer within its deadline"),
+    }
+    permit.failed();
+    Err(L2Failure::Failed)
 }

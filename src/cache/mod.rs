@@ -256,6 +256,14 @@ impl Cache {
         self.inner.l2.as_ref().map(|l2| l2.breaker())
     }
 
+    /// Returns when L2 is well again after the breaker found it ill; never without an L2. For one task that waits for it.
+    pub async fn l2_recovered(&self) {
+        match &self.inner.l2 {
+            Some(l2) => l2.recovered().await,
+            None => std::future::pending().await,
+        }
+    }
+
     /// Whether L2 answers now; `None` without one.
     pub async fn ping_l2(&self) -> Option<bool> {
         match &self.inner.l2 {

@@ -30,7 +30,8 @@ pub(super) enum Filling {
     Nothing,
 }
 
-/// Leave to fill some keys of L2. Dropped (a load that failed or panicked), it is given back, so that nobody waits for it.
+/// Leave to fill some keys of L2. Dropped (a load that failed or panicked, a fetch that was not answered), it is given back, so
+/// that nobody waits for it.
 pub(super) struct Lease {
     inner: Arc<Inner>,
     token: String,
@@ -46,15 +47,14 @@ impl Cache {
         era: &Era,
         mut missed: Missed,
     ) -> Result<Found<T>, (Missed, Filling)> {
-        let Some(l2) = self.usable_l2(era) else {
+        if !self.may_use_l2(era) {
             return Err((missed, Filling::L1));
-        };
+        }
         let mut lease = Lease::new(&self.inner);
         let mut fetch = Fetch { key: self.l2_key(key.name(), era), min_order: 0 };
         let (give_up, mut refusals) = (self.inner.clock.now() + LEASE, 0);
         loop {
-            let answer = l2.fetch(std::slice::from_ref(&fetch), &lease.token).await;
-            self.inner.metrics.l2_call("fetch", l2_result(&answer));
+            let answer = lease.fetch(std::slice::from_ref(&fetch)).await;
             match answer.map(|mut answers| answers.pop()) {
                 Ok(Some(Fetched::Hit { order, value })) => match self.admit(key, &value, era) {
                     Ok(found) => return Ok(found),
@@ -67,10 +67,7 @@ impl Cache {
                 Ok(Some(Fetched::Busy(_))) if self.inner.clock.now() < give_up => {
                     tokio::time::sleep(ASK_AGAIN.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
                 }
-                Ok(Some(Fetched::Leased)) => {
-                    lease.keys.push(fetch.key);
-                    return Err((missed, Filling::Leased(lease)));
-                }
+                Ok(Some(Fetched::Leased)) => return Err((missed, Filling::Leased(lease))),
                 Ok(_) => return Err((missed, Filling::L1)),
                 Err(failure) => return Err((missed_by(failure), Filling::L1)),
             }
@@ -84,59 +81,41 @@ impl Cache {
         era: &Era,
     ) -> (Vec<Result<Found<T>, Missed>>, Filling) {
         let missed = || keys.iter().map(|(_, missed)| Err(*missed)).collect();
-        let Some(l2) = self.usable_l2(era).filter(|_| !keys.is_empty()) else {
+        if keys.is_empty() || !self.may_use_l2(era) {
             return (missed(), Filling::L1);
-        };
+        }
         let mut lease = Lease::new(&self.inner);
         let fetch = |(key, _): &(&Key<T>, _)| Fetch { key: self.l2_key(key.name(), era), min_order: 0 };
         let fetches: Vec<Fetch> = keys.iter().map(fetch).collect();
-        let answer = l2.fetch(&fetches, &lease.token).await;
-        self.inner.metrics.l2_call("fetch", l2_result(&answer));
-        let answers = match answer {
+        let answers = match lease.fetch(&fetches).await {
             Ok(answers) => answers,
             Err(failure) => {
                 return (keys.iter().map(|_| Err(missed_by(failure))).collect(), Filling::L1);
             }
         };
-        let mut found = Vec::with_capacity(keys.len());
-        for (((key, missed), fetch), answer) in keys.iter().zip(fetches).zip(answers) {
-            found.push(match answer {
-                Fetched::Hit { value, .. } => self.admit(key, &value, era),
-                Fetched::Busy(_) => Err(*missed),
-                Fetched::Leased => {
-                    lease.keys.push(fetch.key);
-                    Err(*missed)
-                }
-            });
-        }
-        (found, Filling::Leased(lease))
+        let judged = keys.iter().zip(answers).map(|((key, missed), answer)| match answer {
+            Fetched::Hit { value, .. } => self.admit(key, &value, era),
+            Fetched::Busy(_) | Fetched::Leased => Err(*missed),
+        });
+        (judged.collect(), Filling::Leased(lease))
     }
 
-    /// What L2 holds of a key, not judged.
+    /// What L2 holds of a key, not judged. Nothing will be filled, so a lease goes back at once.
     pub(super) async fn l2_held<T: Cacheable>(&self, key: &Key<T>) -> Option<Held<T>> {
         let era = self.inner.fence.era();
-        let l2 = self.inner.l2.as_ref().filter(|_| era.number > 0)?;
-        let mut lease = Lease::new(&self.inner);
-        let fetch = Fetch { key: self.l2_key(key.name(), &era), min_order: 0 };
-        let answer = l2.fetch(std::slice::from_ref(&fetch), &lease.token).await;
-        self.inner.metrics.l2_call("fetch", l2_result(&answer));
-        match answer.ok()?.pop()? {
-            Fetched::Hit { value, .. } => {
-                let entry = codec::open(key, &value).ok()?;
-                Some(self.hold(Arc::new(entry), &era, Duration::ZERO))
-            }
-            // Nothing will be filled: the lease goes back.
-            Fetched::Leased => {
-                lease.keys.push(fetch.key);
-                None
-            }
-            Fetched::Busy(_) => None,
+        if era.number == 0 {
+            return None;
         }
+        let fetch = Fetch { key: self.l2_key(key.name(), &era), min_order: 0 };
+        let answer = Lease::new(&self.inner).fetch(&[fetch]).await;
+        let Fetched::Hit { value, .. } = answer.ok()?.pop()? else { return None };
+        let entry = codec::open(key, &value).ok()?;
+        Some(self.hold(Arc::new(entry), &era, Duration::ZERO))
     }
 
     /// Whether L2 may be asked: there is one, and its answers can be judged.
-    fn usable_l2(&self, era: &Era) -> Option<&super::GuardedL2> {
-        self.inner.l2.as_deref().filter(|_| era.number > 0 && self.inner.fence.trusted())
+    fn may_use_l2(&self, era: &Era) -> bool {
+        self.inner.l2.is_some() && era.number > 0 && self.inner.fence.trusted()
     }
 
     /// Opens and judges what L2 held.
@@ -193,29 +172,43 @@ impl Lease {
         Self { inner: Arc::clone(inner), token, keys: Vec::new() }
     }
 
+    /// Asks L2. What it leases, or may lease later because it did not answer, is given back when this is dropped.
+    async fn fetch(&mut self, fetches: &[Fetch]) -> Result<Vec<Fetched>, L2Failure> {
+        let Some(l2) = &self.inner.l2 else { return Err(L2Failure::Skipped) };
+        let answer = l2.fetch(fetches, &self.token).await;
+        self.inner.metrics.l2_call("fetch", l2_result(&answer));
+        let leased = |at: usize| match &answer {
+            Ok(answers) => answers[at] == Fetched::Leased,
+            Err(failure) => *failure == L2Failure::Failed,
+        };
+        let leased = (0..fetches.len()).filter(|at| leased(*at)).map(|at| fetches[at].key.clone());
+        self.keys.extend(leased);
+        answer
+    }
+
     /// Leases those keys of `fills` that hold nothing as new.
     async fn take(inner: &Arc<Inner>, fills: &[Fill]) -> Self {
         let mut lease = Self::new(inner);
-        let Some(l2) = &inner.l2 else { return lease };
         let order = |fill: &Fill| fill.value.as_ref().map_or(0, |(order, _)| *order);
         let fetch = |fill: &Fill| Fetch { key: fill.key.clone(), min_order: order(fill) };
-        let answer = l2.fetch(&fills.iter().map(fetch).collect::<Vec<_>>(), &lease.token).await;
-        inner.metrics.l2_call("fetch", l2_result(&answer));
-        let answers = answer.into_iter().flatten().zip(fills);
-        let leased = answers.filter(|(answer, _)| *answer == Fetched::Leased);
-        lease.keys = leased.map(|(_, fill)| fill.key.clone()).collect();
+        let answer = lease.fetch(&fills.iter().map(fetch).collect::<Vec<_>>()).await;
+        if answer.is_err() {
+            return Self::new(inner);
+        }
         lease
     }
 
     /// Fills what is leased, and gives the rest back.
     async fn fill(mut self, mut fills: Vec<Fill>) {
         fills.retain(|fill| self.keys.contains(&fill.key));
-        self.keys.retain(|key| !fills.iter().any(|fill| fill.key == *key));
         let Some(l2) = self.inner.l2.as_ref().filter(|_| !fills.is_empty()) else {
             return;
         };
         let answer = l2.fill(&fills, &self.token).await;
         self.inner.metrics.l2_call("fill", l2_result(&answer));
+        if answer.is_ok() {
+            self.keys.retain(|key| !fills.iter().any(|fill| fill.key == *key));
+        }
         for filled in answer.into_iter().flatten() {
             self.inner.metrics.filled(filled);
         }
@@ -226,14 +219,13 @@ impl std::ops::Drop for Lease {
     fn drop(&mut self) {
         let (inner, token) = (Arc::clone(&self.inner), std::mem::take(&mut self.token));
         let release = |key| Fill { key, value: None, lifetime: Duration::ZERO };
-        let fills: Vec<Fill> = self.keys.drain(..).map(release).collect();
-        if fills.is_empty() || tokio::runtime::Handle::try_current().is_err() {
+        let releases: Vec<Fill> = self.keys.drain(..).map(release).collect();
+        if releases.is_empty() || tokio::runtime::Handle::try_current().is_err() {
             return;
         }
         self.inner.tasks.spawn(async move {
             if let Some(l2) = &inner.l2 {
-                let answer = l2.fill(&fills, &token).await;
-                inner.metrics.l2_call("release", l2_result(&answer));
+                l2.release(&releases, &token).await;
             }
         });
     }

@@ -10,7 +10,11 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{Management, problem::problem};
-use crate::{cache::Name, domain::products::names::rows_of, warming};
+use crate::{
+    cache::{Name, Reuse},
+    domain::products::names::rows_of,
+    warming,
+};
 
 /// More names than this in one request are refused: they are locked together until the transaction ends.
 const MAX_NAMES: usize = 1000;
@@ -26,7 +30,7 @@ pub async fn list_policies(State(state): State<Management>) -> Response {
 
 /// Loads what is warmed at start once more.
 pub async fn warm_cache(State(state): State<Management>) -> Response {
-    Json(warming::warm(&state.products, state.warm_top).await).into_response()
+    Json(warming::warm(&state.products, state.warm_top, Reuse::Allowed).await).into_response()
 }
 
 /// What to invalidate: either names or a whole pattern.

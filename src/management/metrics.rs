@@ -1,4 +1,4 @@
-//! `GET /metrics` in the OpenMetrics text format, and the gauges of the connection pool.
+//! `GET /metrics` in the OpenMetrics text format, and the gauges of the process: connection pool and tasks.
 
 use axum::{
     extract::State,
@@ -25,17 +25,19 @@ pub async fn show_metrics(State(state): State<Management>) -> Response {
     }
 }
 
-/// Registers the gauges of the pool, read when somebody asks.
-pub fn register_pool(registry: &mut Registry, pool: PgPool) {
-    registry.register_collector(Box::new(PoolGauges(pool)));
+/// Registers the gauges of the pool and of the runtime, read when somebody asks.
+pub fn register_process(registry: &mut Registry, pool: PgPool) {
+    registry.register_collector(Box::new(ProcessGauges(pool)));
 }
 
 #[derive(Debug)]
-struct PoolGauges(PgPool);
+struct ProcessGauges(PgPool);
 
-impl Collector for PoolGauges {
+impl Collector for ProcessGauges {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let (open, idle) = (i64::from(self.0.size()), i64::try_from(self.0.num_idle()).unwrap_or(i64::MAX));
+        let tasks = tokio::runtime::Handle::try_current().map_or(0, |runtime| runtime.metrics().num_alive_tasks());
+        let tasks = i64::try_from(tasks).unwrap_or(i64::MAX);
         let values = [
             ("database_connections_open", "Open connections to Postgres", open),
             ("database_connections_in_use", "Connections to Postgres that are doing something", (open - idle).max(0)),
@@ -44,6 +46,7 @@ impl Collector for PoolGauges {
                 "Connections to Postgres at most",
                 i64::from(self.0.options().get_max_connections()),
             ),
+            ("tokio_tasks_alive", "Tasks that have not ended", tasks),
         ];
         for (name, help, value) in values {
             let gauge = ConstGauge::new(value);

@@ -11,7 +11,7 @@ use std::{
 use serde_json::json;
 use sqlx::PgPool;
 
-use crate::support::{Fault, Proxy, Redis, RedisServer, TestApp, eventually, order, product, together};
+use crate::support::{Fault, Proxy, Redis, RedisServer, TestApp, database, eventually, order, product, together};
 
 #[sqlx::test]
 async fn starts_and_works_without_redis_and_uses_it_when_it_comes(pool: PgPool) {
@@ -97,6 +97,27 @@ async fn l1_goes_on_serving_while_redis_is_away(pool: PgPool) {
     redis.kill_9();
     app.cut_database();
     app.get_product(id).await.expect(200).cache_status().expect_hit("l1");
+}
+
+#[sqlx::test]
+async fn what_redis_lost_is_warmed_again_when_it_is_back(pool: PgPool) {
+    let mut redis = RedisServer::start();
+    let app = TestApp::builder(pool).redis(&redis).config(|config| config.cache_warm_top = 1).build().await;
+    let popular = app.product(product()).await;
+    database::sabotage(&app.pool, &format!("update products set view_count = 9 where id = {popular}")).await;
+    redis.kill_9();
+    eventually("Redis is found ill, and asked whether it is back", || async {
+        app.get_product(app.product(product()).await).await.expect(200);
+        (app.metrics().await.sum("cache_l2_breaker_open", &[]) == 1.0).then_some(())
+    })
+    .await;
+    redis.restart();
+    // Nobody asks for the popular product.
+    eventually("the popular product is in Redis", || async {
+        app.get_product(app.product(product()).await).await.expect(200);
+        app.redis_keys().await.holds(&format!("product:{popular}")).await.then_some(())
+    })
+    .await;
 }
 
 #[sqlx::test]

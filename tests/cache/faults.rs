@@ -2,7 +2,7 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicU8, AtomicUsize, Ordering},
     },
     time::Duration,
@@ -21,7 +21,15 @@ use crate::support::eventually;
 struct Scripted {
     mood: Arc<AtomicU8>,
     calls: Arc<AtomicUsize>,
+    /// What came while it was hanging, in this order, with the token of each call.
+    unread: Arc<Mutex<Vec<(Unread, String)>>>,
     memory: MemoryL2,
+}
+
+#[derive(Clone)]
+enum Unread {
+    Fetch(Vec<Fetch>),
+    Fill(Vec<Fill>),
 }
 
 #[derive(Clone, Copy)]
@@ -45,6 +53,31 @@ impl Scripted {
         self.calls.load(Ordering::SeqCst)
     }
 
+    fn is(&self, mood: Mood) -> bool {
+        self.mood.load(Ordering::SeqCst) == mood as u8
+    }
+
+    fn note(&self, call: Unread, token: &str) {
+        if self.is(Mood::Hanging) {
+            self.unread.lock().expect("nobody panicked").push((call, token.to_owned()));
+        }
+    }
+
+    fn unread(&self) -> Vec<(Unread, String)> {
+        self.unread.lock().expect("nobody panicked").clone()
+    }
+
+    /// Goes on: what was sent meanwhile is carried out, although nobody waits for it any more.
+    async fn go_on(&self) {
+        self.set(Mood::Well);
+        for (call, token) in self.unread() {
+            match call {
+                Unread::Fetch(keys) => drop(self.memory.fetch(&keys, &token, Duration::from_secs(60)).await),
+                Unread::Fill(fills) => drop(self.memory.fill(&fills, &token).await),
+            }
+        }
+    }
+
     async fn suffer(&self) -> Result<u8, L2Error> {
         self.calls.fetch_add(1, Ordering::SeqCst);
         let mood = self.mood.load(Ordering::SeqCst);
@@ -61,6 +94,7 @@ impl Scripted {
 #[async_trait]
 impl L2 for Scripted {
     async fn fetch(&self, keys: &[Fetch], token: &str, lease: Duration) -> Result<Vec<Fetched>, L2Error> {
+        self.note(Unread::Fetch(keys.to_vec()), token);
         let mood = self.suffer().await?;
         let hit = |value: Bytes| keys.iter().map(|_| Fetched::Hit { order: 7, value: value.clone() }).collect();
         match mood {
@@ -79,6 +113,7 @@ impl L2 for Scripted {
     }
 
     async fn fill(&self, fills: &[Fill], token: &str) -> Result<Vec<Filled>, L2Error> {
+        self.note(Unread::Fill(fills.to_vec()), token);
         self.suffer().await?;
         self.memory.fill(fills, token).await
     }
@@ -159,9 +194,28 @@ async fn a_probe_that_fails_opens_the_breaker_again(pool: PgPool) {
     .await;
     bench.advance(Duration::from_secs(2), &[&cache]).await;
     let calls = l2.calls();
-    assert_eq!(bench.read(&cache, bench.fresh_id()).await.outcome, Outcome::L2Error, "the probe");
+    assert_eq!(bench.read(&cache, bench.fresh_id()).await.outcome, Outcome::L2Skipped, "nobody waits for the probe");
+    eventually("the probe failed", || async {
+        (l2.calls() == calls + 1 && cache.l2_breaker() == Some(BreakerState::Open)).then_some(())
+    })
+    .await;
     assert_eq!(bench.read(&cache, bench.fresh_id()).await.outcome, Outcome::L2Skipped);
     assert_eq!(l2.calls(), calls + 1);
+}
+
+#[sqlx::test]
+async fn what_a_hanging_l2_leases_late_is_given_back(pool: PgPool) {
+    let (bench, l2) = bench(&pool).await;
+    let cache = bench.cache_with(|config| config.l2_deadline = Duration::from_millis(20)).await;
+    let id = bench.fresh_id();
+    bench.sabotage(id, "one").await;
+    l2.set(Mood::Hanging);
+    assert_eq!(bench.read(&cache, id).await.outcome, Outcome::L2Error);
+    eventually("the lease is given back", || async { (l2.unread().len() >= 2).then_some(()) }).await;
+    l2.go_on().await;
+    let (Unread::Fetch(keys), _) = &l2.unread()[0] else { panic!("the fetch comes first") };
+    let answer = l2.memory.fetch(keys, "another", Duration::from_secs(60)).await.expect("an answer");
+    assert_eq!(answer, [Fetched::Leased], "nobody has to wait for a reader who is gone");
 }
 
 #[sqlx::test]

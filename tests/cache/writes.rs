@@ -59,12 +59,13 @@ async fn numbers_of_a_name_only_rise(pool: PgPool) {
 async fn writers_that_touch_the_same_names_in_any_order_never_deadlock(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::None).await;
     let cache = bench.cache().await;
-    let writers = (0..40).map(|writer: i64| {
+    // So many names that any two writers have several in common.
+    let writers = (0..200).map(|writer: i64| {
         let cache = cache.clone();
         async move {
             let mut write = cache.begin().await.expect("a transaction");
-            for step in 0..3 {
-                write.touch(name((writer * 7 + step * 5) % 6));
+            for step in 0..20 {
+                write.touch(name((writer * 7 + step * 5) % 24));
             }
             write.commit().await
         }

@@ -58,7 +58,8 @@ impl Postgres {
         format!("postgres://aside@127.0.0.1:{port}/aside")
     }
 
-    async fn launch(&mut self) {
+    /// Starts it where it left off.
+    pub async fn launch(&mut self) {
         let settings = [
             "fsync=off",
             "listen_addresses=127.0.0.1",
@@ -89,11 +90,22 @@ impl Postgres {
 
     /// Stops it, `immediate` (as after a crash, with recovery) or orderly, and starts it again.
     pub async fn restart(&mut self, immediate: bool) {
+        self.stop(immediate).await;
+        self.launch().await;
+    }
+
+    pub async fn stop(&mut self, immediate: bool) {
         if let Some(process) = self.process.take() {
             process.signal(if immediate { "QUIT" } else { "INT" });
             process.ended().await;
         }
-        self.launch().await;
+    }
+
+    /// Sends a signal to the server and to the processes that serve its connections.
+    pub fn signal(&self, name: &str) {
+        if let Some(process) = &self.process {
+            process.signal_with_children(name);
+        }
     }
 
     async fn connect(&self, database: &str) -> Result<sqlx::PgConnection, sqlx::Error> {
@@ -119,16 +131,21 @@ impl Redis {
 
     /// Comes back with the contents of the last dump, or empty.
     pub async fn restart(&mut self, old_dump: bool) {
-        if let Some(process) = self.process.take() {
-            process.kill_9().await;
-        }
+        self.kill().await;
         if !old_dump {
             let _ = fs::remove_file(self.folder.join("dump.rdb"));
         }
         self.launch().await;
     }
 
-    async fn launch(&mut self) {
+    pub async fn kill(&mut self) {
+        if let Some(process) = self.process.take() {
+            process.kill_9().await;
+        }
+    }
+
+    /// Starts it with what its folder holds.
+    pub async fn launch(&mut self) {
         let folder = self.folder.display().to_string();
         let port = self.port.to_string();
         let args = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", &folder];

@@ -13,12 +13,25 @@ fn every_removal_of_a_guard_fits_the_tree() {
             let source = read(file);
             for hunk in rest.split("\n@@ ").skip(1) {
                 hunks += 1;
-                let old: Vec<&str> = hunk.lines().skip(1).filter_map(kept_or_removed).collect();
+                let (head, lines) = hunk.split_once('\n').expect("the lines of a hunk");
+                let old: Vec<&str> = lines.lines().filter_map(kept_or_removed).collect();
+                let new = lines.lines().filter(|line| !line.starts_with('-')).count();
+                let counts = (old.len().to_string(), new.to_string());
+                assert!(
+                    counted(head) == Some((&counts.0, &counts.1)),
+                    "{path}: its head does not count {counts:?}: {head}"
+                );
                 assert!(source.contains(&old.join("\n")), "{path} does not fit {file}:\n{}", old.join("\n"));
             }
         }
         assert!(hunks > 0, "{path} removes nothing");
     }
+}
+
+/// How many lines the head of a hunk, `-78,5 +78,5 @@`, says there are before and after.
+fn counted(head: &str) -> Option<(&str, &str)> {
+    let (old, new) = head.trim_end_matches(" @@").split_once(" +")?;
+    Some((old.split_once(',')?.1, new.split_once(',')?.1))
 }
 
 /// The line as it is before the patch; `None` for an added one.

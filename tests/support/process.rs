@@ -45,11 +45,25 @@ impl Process {
         Self { guard, pid }
     }
 
+    pub fn pid(&self) -> u32 {
+        self.pid
+    }
+
     pub fn signal(&self, name: &str) {
         // The shell's own `kill`: the program of that name is missing on a bare machine. A process that is gone already is as
         // dead as it should be.
-        let kill = format!("kill -{name} {}", self.pid);
-        let _ = Command::new("sh").args(["-c", &kill]).stderr(Stdio::null()).status();
+        shell(&format!("kill -{name} {}", self.pid));
+    }
+
+    /// Signals the process first, and then those that it has started.
+    pub fn signal_with_children(&self, name: &str) {
+        let pid = self.pid;
+        shell(&format!(
+            "kill -{name} {pid}
+             for stat in /proc/[0-9]*/stat; do
+                 read -r child _ _ parent _ <\"$stat\" && [ \"$parent\" = {pid} ] && kill -{name} \"$child\"
+             done"
+        ));
     }
 
     pub fn has_ended(&mut self) -> bool {
@@ -65,6 +79,10 @@ impl Process {
         self.signal("KILL");
         self.ended().await;
     }
+}
+
+fn shell(script: &str) {
+    let _ = Command::new("sh").args(["-c", script]).stderr(Stdio::null()).status();
 }
 
 pub fn free_port() -> u16 {

@@ -140,11 +140,12 @@ impl CachedProductService {
         self.views.count(id);
     }
 
-    /// Loads the `count` most viewed products into the tiers, in batches; returns how many.
-    pub async fn warm_top(&self, count: u32) -> Result<usize, DomainError> {
+    /// Loads the `count` most viewed products into the tiers, in batches; returns how many. `Reuse::Refresh` also those that a
+    /// tier holds.
+    pub async fn warm_top(&self, count: u32, reuse: Reuse) -> Result<usize, DomainError> {
         let mut warmed = 0;
         for ids in self.store.top_ids(count).await?.chunks(WARM_BATCH) {
-            warmed += self.get_products(ids.to_vec(), Reuse::Allowed).await?.len();
+            warmed += self.get_products(ids.to_vec(), reuse).await?.len();
         }
         Ok(warmed)
     }

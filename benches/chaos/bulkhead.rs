@@ -1,0 +1,244 @@
+//! What reaches Postgres when Redis goes away under load, with a bulkhead and without one. The cache is used as a library here:
+//! the service has no switch that takes its bulkhead away.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use aside::cache::{
+    Cache, CacheConfig, Cacheable, DbTime, Format, Key, Label, LoadError, Loaded, NotLoaded, Outcome, Policy, RedisL2,
+    Reuse,
+};
+use serde::{Deserialize, Serialize};
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use tokio::task::JoinSet;
+
+use crate::{
+    chart::{Chart, Form, Series, svg},
+    numbers::{quantile, short},
+    report::{Picture, Section},
+    scene::Scene,
+};
+
+const SECONDS: u64 = 12;
+/// When Redis is away.
+const AWAY: (f64, f64) = (4.0, 8.0);
+/// Reads a second, each of any of so many things.
+const RATE: f64 = 1_200.0;
+const THINGS: i64 = 4_000;
+/// Time of a load in Postgres, in seconds: with `ROOM` loads at a time there are 320 a second.
+const LOAD: f64 = 0.025;
+const ROOM: usize = 8;
+const CONNECTIONS: u32 = 60;
+const STEP: f64 = 0.25;
+
+const WITH: Policy = Policy {
+    pattern: "walled",
+    l1: Duration::from_secs(10),
+    l2: Duration::from_secs(600),
+    absent: Duration::from_secs(5),
+    max_age: Duration::from_secs(600),
+    stale_on_outage: Duration::ZERO,
+    loads: ROOM,
+    jitter_percent: 10,
+    format: Format::Json,
+    compress_above: 1_024,
+};
+
+#[derive(Serialize, Deserialize)]
+struct Walled(i64);
+
+impl Cacheable for Walled {
+    const POLICY: Policy = WITH;
+}
+
+#[derive(Serialize, Deserialize)]
+struct Open(i64);
+
+impl Cacheable for Open {
+    const POLICY: Policy = Policy { pattern: "open", loads: usize::MAX, ..WITH };
+}
+
+#[derive(Clone)]
+struct Failed;
+
+impl From<NotLoaded> for Failed {
+    fn from(_: NotLoaded) -> Self {
+        Self
+    }
+}
+
+impl LoadError for Failed {
+    fn is_outage(&self) -> bool {
+        false
+    }
+}
+
+/// What was seen of one variant.
+#[derive(Default)]
+struct Seen {
+    /// Moments, loads a second, connections in use.
+    gauges: Vec<(f64, f64, f64)>,
+    /// When each read was due, in seconds, how long it took in milliseconds, and whether it was answered.
+    reads: Vec<(f64, f64, bool)>,
+}
+
+impl Seen {
+    fn away(&self) -> (Vec<f64>, usize) {
+        let away: Vec<_> = self.reads.iter().filter(|(at, ..)| (AWAY.0..AWAY.1).contains(at)).collect();
+        let answered: Vec<f64> = away.iter().filter(|(.., answered)| *answered).map(|(_, took, _)| *took).collect();
+        let refused = away.len() - answered.len();
+        (answered, refused)
+    }
+
+    fn most_connections(&self) -> f64 {
+        self.gauges.iter().map(|(.., connections)| *connections).fold(0.0, f64::max)
+    }
+
+    fn row(&self, name: &str) -> Vec<String> {
+        let (mut answered, refused) = self.away();
+        let away = self.gauges.iter().filter(|(at, ..)| (AWAY.0..AWAY.1).contains(at));
+        let most = away.map(|(_, loads, _)| *loads).fold(0.0, f64::max);
+        vec![
+            name.to_owned(),
+            short(most),
+            short(self.most_connections()),
+            short(answered.len() as f64 / (AWAY.1 - AWAY.0)),
+            short(refused as f64 / (AWAY.1 - AWAY.0)),
+            short(quantile(&mut answered, 0.5)),
+            short(quantile(&mut answered, 0.99)),
+        ]
+    }
+}
+
+pub async fn measure(scene: &mut Scene) -> Section {
+    eprintln!("  with");
+    let with = run::<Walled>(scene, Walled).await;
+    eprintln!("  without");
+    let without = run::<Open>(scene, Open).await;
+    let mut section = Section {
+        title: "What reaches Postgres while Redis is away",
+        method: format!(
+            "{RATE} reads a second by the clock of {THINGS} things that Redis holds and L1 does not; a load takes {} ms. Redis is killed \
+             after {} s and is back, empty, after {} s. With a bulkhead of {ROOM} loads at a time, and without; the pool has {CONNECTIONS} \
+             connections. Figures of the time without Redis; times in ms.",
+            LOAD * 1000.0,
+            AWAY.0,
+            AWAY.1
+        ),
+        columns: ["", "most loads, 1/s", "most connections", "answered, 1/s", "refused, 1/s", "median", "99 %"]
+            .map(str::to_owned)
+            .to_vec(),
+        rows: vec![with.row("with bulkhead"), without.row("without")],
+        picture: Some(Picture { file: "bulkhead.svg", svg: picture(&with, &without) }),
+        checks: Vec::new(),
+    };
+    section.check("the bulkhead keeps connections at its size", with.most_connections() <= ROOM as f64);
+    section
+}
+
+async fn run<T: Cacheable>(scene: &mut Scene, make: fn(i64) -> T) -> Seen {
+    let options = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(Duration::from_secs(30));
+    let db = options.connect(&scene.postgres.url(scene.postgres.port)).await.expect("a pool");
+    let redis = RedisL2::new(&format!("redis://127.0.0.1:{}/", scene.redis.port)).expect("the URL of Redis");
+    let config = CacheConfig {
+        namespace: "chaos-bulkhead".into(),
+        l1_bytes: 0,
+        l2: Some(Arc::new(redis)),
+        policies: vec![T::POLICY],
+        ..CacheConfig::default()
+    };
+    let cache = Cache::start(config, db.clone());
+    while !cache.trusted() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let loads = Arc::new(AtomicU64::new(0));
+    fill(&cache, &db, make).await;
+
+    let begun = Instant::now();
+    let watching = tokio::spawn(watch(begun, db.clone(), Arc::clone(&loads)));
+    let mut flying = JoinSet::new();
+    let clients = async {
+        for number in 0..(RATE * SECONDS as f64) as u64 {
+            let due = begun + Duration::from_secs_f64(number as f64 / RATE);
+            tokio::time::sleep_until(due.into()).await;
+            let (cache, db, loads) = (cache.clone(), db.clone(), Arc::clone(&loads));
+            let id = fastrand::i64(..THINGS);
+            let key = Key::<T>::shared(&[&id]);
+            let loading = move || async move {
+                let loaded = load(&db, id, LOAD, make).await;
+                loads.fetch_add(1, Ordering::Relaxed);
+                loaded
+            };
+            flying.spawn(async move {
+                let read = cache.get_or_load(&key, Reuse::Allowed, loading).await;
+                ((due - begun).as_secs_f64(), due.elapsed().as_secs_f64() * 1000.0, read.is_ok())
+            });
+        }
+    };
+    let faults = async {
+        tokio::time::sleep_until((begun + Duration::from_secs_f64(AWAY.0)).into()).await;
+        scene.redis.kill().await;
+        tokio::time::sleep_until((begun + Duration::from_secs_f64(AWAY.1)).into()).await;
+        scene.redis.launch().await;
+    };
+    tokio::join!(clients, faults);
+    let gauges = watching.await.expect("the gauges are read");
+    let reads = flying.join_all().await;
+    cache.shutdown().await;
+    db.close().await;
+    Seen { gauges, reads }
+}
+
+/// Leaves everything in Redis.
+async fn fill<T: Cacheable>(cache: &Cache, db: &PgPool, make: fn(i64) -> T) {
+    for id in 0..THINGS {
+        let entry = load(db, id, 0.0, make).await.unwrap_or_else(|Failed| panic!("a load failed"));
+        cache.put_many(vec![(Key::<T>::shared(&[&id]), entry)]).expect("it can be encoded");
+    }
+    for id in 0..THINGS {
+        let key = Key::<T>::shared(&[&id]);
+        let found = || async { cache.get(&key).await.filter(|read| read.outcome == Outcome::L2Hit).map(drop) };
+        crate::support::eventually("Redis is filled", found).await;
+    }
+}
+
+async fn load<T>(db: &PgPool, id: i64, seconds: f64, make: fn(i64) -> T) -> Result<Loaded<T>, Failed> {
+    let loaded_at: i64 = sqlx::query_scalar("select (extract(epoch from now()) * 1000000)::bigint from pg_sleep($1)")
+        .bind(seconds)
+        .fetch_one(db)
+        .await
+        .map_err(|_| Failed)?;
+    let labels: Vec<Label> = Vec::new();
+    Ok(Loaded { value: Some(make(id)), labels, loaded_at: DbTime(loaded_at) })
+}
+
+async fn watch(begun: Instant, db: PgPool, loads: Arc<AtomicU64>) -> Vec<(f64, f64, f64)> {
+    let (mut gauges, mut before) = (Vec::new(), 0);
+    for step in 1..=(SECONDS as f64 / STEP) as u32 {
+        tokio::time::sleep_until((begun + Duration::from_secs_f64(f64::from(step) * STEP)).into()).await;
+        let now = loads.load(Ordering::Relaxed);
+        let in_use = f64::from(db.size()) - db.num_idle() as f64;
+        gauges.push((begun.elapsed().as_secs_f64(), (now - before) as f64 / STEP, in_use.max(0.0)));
+        before = now;
+    }
+    gauges
+}
+
+fn picture(with: &Seen, without: &Seen) -> String {
+    let series = |name: &str, colour, seen: &Seen, pick: fn(&(f64, f64, f64)) -> f64| Series {
+        name: name.to_owned(),
+        colour,
+        points: seen.gauges.iter().map(|gauge| (gauge.0, pick(gauge))).collect(),
+    };
+    let pair = |pick| vec![series("with", "#2e7d4f", with, pick), series("without", "#b3261e", without, pick)];
+    let charts = [
+        Chart { title: "Loads from Postgres a second", form: Form::Lines, series: pair(|gauge| gauge.1) },
+        Chart { title: "Connections in use", form: Form::Lines, series: pair(|gauge| gauge.2) },
+    ];
+    svg(&charts, &[(AWAY.0, AWAY.1, "Redis killed")], SECONDS as f64)
+}

@@ -1,0 +1,148 @@
+//! Random faults for long under steady load, and afterwards a look for what was not given back: memory, tasks, connections and
+//! file descriptors.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    load::{Asked, End, by_the_clock, count},
+    numbers::{grouped, short},
+    report::Section,
+    scene::{Instance, Scene, Shared},
+    support::{eventually, proxy::Fault},
+};
+
+const RATE: f64 = 200.0;
+/// Length of a fault, and of the pause after it.
+const FAULT: Duration = Duration::from_secs(2);
+const PAUSE: Duration = Duration::from_secs(3);
+/// How long everything may go on holding what it used.
+const CALM: Duration = Duration::from_secs(12);
+/// Memory that may come on top, once everything has been used.
+const SLACK: f64 = 24e6;
+
+/// What an instance holds.
+struct Holdings {
+    memory: f64,
+    files: usize,
+    tasks: f64,
+    connections: f64,
+}
+
+impl Holdings {
+    async fn of(instance: &Instance) -> Self {
+        let metrics = eventually("the instance's metrics", || instance.metrics()).await;
+        Self {
+            memory: instance.memory(),
+            files: instance.files(),
+            tasks: metrics.sum("tokio_tasks_alive", &[]),
+            connections: metrics.sum("database_connections_open", &[]),
+        }
+    }
+
+    fn row(&self, name: &str) -> Vec<String> {
+        let whole = |number: f64| grouped(number as i64);
+        vec![
+            name.to_owned(),
+            short(self.memory / 1e6),
+            whole(self.tasks),
+            whole(self.connections),
+            whole(self.files as f64),
+        ]
+    }
+}
+
+pub async fn measure(scene: &mut Scene, seconds: u64) -> Section {
+    let instance = Arc::new(scene.instance("soak", Shared::Redis, &[("CACHE_L1_BYTES", "4000000")]).await);
+    // What is used once is kept: pools, buffers, L1. So the first look is after some faults.
+    let rounds = (seconds / (FAULT + PAUSE).as_secs()).max(4);
+    let early = (rounds / 4).max(2);
+    let first = spell(scene, &instance, early).await;
+    let before = Holdings::of(&instance).await;
+    let second = spell(scene, &instance, rounds - early).await;
+    let after = Holdings::of(&instance).await;
+    let asked = [first, second].concat();
+    let mut section = Section {
+        title: "A soak",
+        method: format!(
+            "One instance under {RATE} requests a second, with {rounds} random faults of {} s and pauses of {} s: Redis frozen, killed; \
+             Postgres frozen, killed, cut off, far away. {} requests: {} refused, {} failed. What the instance holds after {early} faults \
+             and at the end, each {} s after the last request.",
+            FAULT.as_secs(),
+            PAUSE.as_secs(),
+            grouped(asked.len() as i64),
+            grouped(count(&asked, End::Refused) as i64),
+            grouped(count(&asked, End::Failed) as i64),
+            CALM.as_secs()
+        ),
+        columns: ["", "memory, MB", "tasks", "connections to Postgres", "file descriptors"].map(str::to_owned).to_vec(),
+        rows: vec![before.row("early"), after.row("at the end")],
+        picture: None,
+        checks: Vec::new(),
+    };
+    section.check("every request is answered, and none with an error", count(&asked, End::Failed) == 0);
+    section.check("memory has not grown by more than 24 MB", after.memory - before.memory <= SLACK);
+    section.check("tasks are given back", after.tasks <= before.tasks + 8.0);
+    section.check("connections to Postgres are no more than the pool may have", after.connections <= 32.0);
+    section.check("file descriptors are given back", after.files <= before.files + 16);
+    if let Some(instance) = Arc::into_inner(instance) {
+        instance.stop().await;
+    }
+    section
+}
+
+/// So many faults under load, and then calm.
+async fn spell(scene: &mut Scene, instance: &Instance, faults: u64) -> Vec<Asked> {
+    let (goods, base) = (scene.goods.clone(), instance.url(""));
+    // Connections of its own, which end with it.
+    let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().expect("a client");
+    let lasting = (FAULT + PAUSE) * faults as u32;
+    let load =
+        tokio::spawn(async move { by_the_clock(Instant::now(), RATE, lasting, || goods.request(&http, &base)).await });
+    for number in 1..=faults {
+        eprintln!("  fault {number} of {faults}");
+        fault(scene).await;
+        tokio::time::sleep(PAUSE).await;
+    }
+    let asked = load.await.expect("the load ends");
+    tokio::time::sleep(CALM).await;
+    asked
+}
+
+async fn fault(scene: &mut Scene) {
+    let last = || tokio::time::sleep(FAULT);
+    match fastrand::u8(..6) {
+        0 => {
+            scene.redis.signal("STOP");
+            last().await;
+            scene.redis.signal("CONT");
+        }
+        1 => {
+            scene.redis.kill().await;
+            last().await;
+            scene.redis.launch().await;
+        }
+        2 => {
+            scene.postgres.signal("STOP");
+            last().await;
+            scene.postgres.signal("CONT");
+        }
+        3 => {
+            scene.postgres.stop(true).await;
+            last().await;
+            scene.postgres.launch().await;
+        }
+        4 => {
+            scene.to_postgres.set(Fault::Refuse);
+            last().await;
+            scene.to_postgres.restore();
+        }
+        _ => {
+            scene.to_postgres.set(Fault::Delay(Duration::from_millis(40)));
+            last().await;
+            scene.to_postgres.restore();
+        }
+    }
+}

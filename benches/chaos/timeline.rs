@@ -1,0 +1,247 @@
+//! A minute under load while Redis and Postgres are frozen, killed and brought back: what clients get, how fast, and what reaches
+//! the database meanwhile.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+    time::{Duration, Instant},
+};
+
+use crate::{
+    chart::{Band, Chart, Form, Series, svg},
+    load::{Asked, End, by_the_clock, count, milliseconds},
+    numbers::{grouped, quantile, short},
+    report::{Picture, Section},
+    scene::{Instance, Scene, Shared},
+};
+
+/// Requests a second.
+const RATE: f64 = 800.0;
+const SECONDS: u64 = 60;
+/// Width of the steps in the picture.
+const STEP: f64 = 0.5;
+/// How long after its return everything may take until it is well again.
+const RECOVERY: f64 = 4.0;
+
+/// What is broken, from and to which second.
+const FAULTS: [(f64, f64, Fault); 4] = [
+    (6.0, 12.0, Fault::RedisFrozen),
+    (17.0, 23.0, Fault::RedisKilled),
+    (29.0, 35.0, Fault::PostgresFrozen),
+    (43.0, 49.0, Fault::PostgresKilled),
+];
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    RedisFrozen,
+    RedisKilled,
+    PostgresFrozen,
+    PostgresKilled,
+}
+
+impl Fault {
+    fn name(self) -> &'static str {
+        match self {
+            Self::RedisFrozen => "Redis frozen",
+            Self::RedisKilled => "Redis killed",
+            Self::PostgresFrozen => "Postgres frozen",
+            Self::PostgresKilled => "Postgres killed",
+        }
+    }
+
+    fn hits_redis(self) -> bool {
+        matches!(self, Self::RedisFrozen | Self::RedisKilled)
+    }
+
+    async fn begin(self, scene: &mut Scene) {
+        match self {
+            Self::RedisFrozen => scene.redis.signal("STOP"),
+            Self::RedisKilled => scene.redis.kill().await,
+            Self::PostgresFrozen => scene.postgres.signal("STOP"),
+            Self::PostgresKilled => scene.postgres.stop(true).await,
+        }
+    }
+
+    async fn end(self, scene: &mut Scene) {
+        match self {
+            Self::RedisFrozen => scene.redis.signal("CONT"),
+            Self::RedisKilled => scene.redis.launch().await,
+            Self::PostgresFrozen => scene.postgres.signal("CONT"),
+            Self::PostgresKilled => scene.postgres.launch().await,
+        }
+    }
+}
+
+/// What the instances said of themselves at a moment, together.
+#[derive(Clone, Copy)]
+struct Gauge {
+    at: f64,
+    loads: f64,
+    connections: f64,
+}
+
+pub async fn measure(scene: &mut Scene) -> Section {
+    // So small that Redis matters.
+    let settings = [("CACHE_L1_BYTES", "1000000"), ("CACHE_WARM_TOP", "200")];
+    let fleet = [
+        scene.instance("timeline", Shared::Redis, &settings).await,
+        scene.instance("timeline", Shared::Redis, &settings).await,
+    ];
+    let fleet = Arc::new(fleet);
+    let begun = Instant::now();
+    let gauges = Arc::new(Mutex::new(Vec::new()));
+    let watching = tokio::spawn(watch(Arc::clone(&fleet), begun, Arc::clone(&gauges)));
+    let (goods, http, bases) = (scene.goods.clone(), scene.http.clone(), [fleet[0].url(""), fleet[1].url("")]);
+    let load = tokio::spawn(async move {
+        let request = || goods.request(&http, &bases[fastrand::usize(..2)]);
+        by_the_clock(begun, RATE, Duration::from_secs(SECONDS), request).await
+    });
+    for (from, to, fault) in FAULTS {
+        until(begun, from).await;
+        eprintln!("{from:>4} s  {}", fault.name());
+        fault.begin(scene).await;
+        until(begun, to).await;
+        fault.end(scene).await;
+        eprintln!("{:>4.1} s  is back", begun.elapsed().as_secs_f64());
+    }
+    let asked = load.await.expect("the load ends");
+    watching.abort();
+    let _ = watching.await;
+    for instance in Arc::into_inner(fleet).into_iter().flatten() {
+        instance.stop().await;
+    }
+    let gauges = gauges.lock().map_or_else(|_| Vec::new(), |gauges| gauges.clone());
+    section(&asked, &gauges)
+}
+
+async fn until(begun: Instant, second: f64) {
+    tokio::time::sleep_until((begun + Duration::from_secs_f64(second)).into()).await;
+}
+
+async fn watch(fleet: Arc<[Instance; 2]>, begun: Instant, gauges: Arc<Mutex<Vec<Gauge>>>) {
+    for step in 0.. {
+        until(begun, f64::from(step) * STEP).await;
+        let (first, second) = tokio::join!(fleet[0].metrics(), fleet[1].metrics());
+        let Some((first, second)) = first.zip(second) else { continue };
+        let sum = |name: &str| first.sum(name, &[]) + second.sum(name, &[]);
+        let gauge = Gauge {
+            at: begun.elapsed().as_secs_f64(),
+            loads: sum("cache_loads_total"),
+            connections: sum("database_connections_in_use"),
+        };
+        gauges.lock().expect("nobody panicked").push(gauge);
+    }
+}
+
+/// The fault that a request met: it was under way while the fault was, or until all was well again.
+fn met(one: &Asked) -> Option<Fault> {
+    let (from, to) = (one.at.as_secs_f64(), (one.at + one.took).as_secs_f64());
+    let meets = |&&(begins, ends, fault): &&(f64, f64, Fault)| {
+        let ends = if fault.hits_redis() { ends } else { ends + RECOVERY };
+        to >= begins && from < ends
+    };
+    FAULTS.iter().find(meets).map(|(_, _, fault)| *fault)
+}
+
+fn section(asked: &[Asked], gauges: &[Gauge]) -> Section {
+    let mut groups: BTreeMap<usize, Vec<Asked>> = BTreeMap::new();
+    for one in asked {
+        let at = met(one).and_then(|fault| FAULTS.iter().position(|(_, _, other)| *other == fault));
+        groups.entry(at.map_or(0, |at| at + 1)).or_default().push(*one);
+    }
+    let name = |at: usize| if at == 0 { "all is well" } else { FAULTS[at - 1].2.name() };
+    let row = |(at, asked): (&usize, &Vec<Asked>)| {
+        let mut row = vec![name(*at).to_owned(), grouped(asked.len() as i64)];
+        row.extend(End::ALL.map(|end| grouped(count(asked, end) as i64)));
+        let mut took = milliseconds(asked);
+        row.extend([0.5, 0.99, 1.0].map(|part| short(quantile(&mut took, part))));
+        row
+    };
+    let mut section = Section {
+        title: "A minute of faults",
+        method: format!(
+            "Two instances with an L1 of 1 MB each, {RATE} requests a second by the clock (94 % reads by the real popularity, writes of \
+             prices and orders), for {SECONDS} s. Redis and Postgres are frozen (SIGSTOP) and killed, each for 6 s. Rows: the requests \
+             that were under way during a fault, or, for Postgres, within {RECOVERY} s of its return; times in ms, from when a request \
+             was due to the end of its answer."
+        ),
+        columns: ["", "requests"]
+            .into_iter()
+            .chain(End::ALL.map(End::name))
+            .chain(["median", "99 %", "longest"])
+            .map(str::to_owned)
+            .collect(),
+        rows: groups.iter().map(row).collect(),
+        picture: Some(Picture { file: "timeline.svg", svg: picture(asked, gauges) }),
+        checks: Vec::new(),
+    };
+    let of = |at: usize, end: End| groups.get(&at).map_or(0, |asked| count(asked, end));
+    section.check("every request is answered, and none with an error", count(asked, End::Failed) == 0);
+    section.check("with Redis frozen or killed nothing is refused", of(1, End::Refused) + of(2, End::Refused) == 0);
+    section.check("with Redis frozen or killed nothing is stale", of(1, End::Stale) + of(2, End::Stale) == 0);
+    section.check("with Postgres frozen the catalogue is answered stale", of(3, End::Stale) > 0);
+    section.check("with Postgres killed the catalogue is answered stale", of(4, End::Stale) > 0);
+    section.check("when all is well nothing is refused or stale", of(0, End::Refused) + of(0, End::Stale) == 0);
+    section.check(
+        "all tiers answer when all is well",
+        [End::L1, End::L2, End::Loaded, End::Written].iter().all(|end| of(0, *end) > 0),
+    );
+    section
+}
+
+fn picture(asked: &[Asked], gauges: &[Gauge]) -> String {
+    let steps = (SECONDS as f64 / STEP) as usize;
+    let mut by_step: Vec<Vec<Asked>> = vec![Vec::new(); steps];
+    for one in asked {
+        let at = (one.at.as_secs_f64() / STEP) as usize;
+        by_step[at.min(steps - 1)].push(*one);
+    }
+    let moment = |step: usize| (step as f64 + 0.5) * STEP;
+    let colours = ["#2e7d4f", "#7fb98f", "#3b6ea5", "#e0a526", "#8e6bb0", "#999999", "#b3261e"];
+    let layer = |(end, colour): (End, &'static str)| Series {
+        name: end.name().to_owned(),
+        colour,
+        points: by_step.iter().enumerate().map(|(at, step)| (moment(at), count(step, end) as f64 / STEP)).collect(),
+    };
+    let line = |name: &str, colour, part: f64| Series {
+        name: name.to_owned(),
+        colour,
+        points: by_step
+            .iter()
+            .enumerate()
+            .filter(|(_, step)| !step.is_empty())
+            .map(|(at, step)| (moment(at), quantile(&mut milliseconds(step), part)))
+            .collect(),
+    };
+    let rate = |pair: &[Gauge]| (pair[1].at, (pair[1].loads - pair[0].loads).max(0.0) / (pair[1].at - pair[0].at));
+    let charts = [
+        Chart {
+            title: "Requests a second by their end",
+            form: Form::Stacked,
+            series: End::ALL.into_iter().zip(colours).map(layer).collect(),
+        },
+        Chart {
+            title: "Time to the end of the answer, ms",
+            form: Form::Powers,
+            series: vec![
+                line("median", "#2e7d4f", 0.5),
+                line("99 %", "#3b6ea5", 0.99),
+                line("longest", "#b3261e", 1.0),
+            ],
+        },
+        Chart {
+            title: "Loads from Postgres a second, and its connections in use",
+            form: Form::Lines,
+            series: vec![
+                Series { name: "loads".into(), colour: "#3b6ea5", points: gauges.windows(2).map(rate).collect() },
+                Series {
+                    name: "connections".into(),
+                    colour: "#b3261e",
+                    points: gauges.iter().map(|gauge| (gauge.at, gauge.connections)).collect(),
+                },
+            ],
+        },
+    ];
+    let bands = FAULTS.map(|(from, to, fault)| -> Band { (from, to, fault.name()) });
+    svg(&charts, &bands, SECONDS as f64)
+}

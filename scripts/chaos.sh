@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# The service under load while its servers break (make chaos, make resilience, make soak): finds the binaries of Postgres and
+# Redis, of which the run starts servers of its own, because it freezes and kills them. Arguments go to the program:
+# scripts/chaos.sh soak --seconds 60
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=services.sh
+. "$(dirname "$0")/services.sh"
+cd "$ROOT"
+need_build_tools
+need_open_files 4096
+
+find_server_binaries
+# Nothing else may be busy while it measures.
+cargo bench --locked --bench chaos --no-run
+exec cargo bench --locked --bench chaos -- "$@"
