@@ -62,24 +62,22 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let stage = |title: &str| eprintln!("{:>4} s  {title}", begun.elapsed().as_secs());
     stage("servers and data");
     let mut scene = Scene::build().await?;
-    let mut sections = Vec::new();
-    if run == Run::Soak {
-        stage("soak");
-        sections.push(soak::measure(&mut scene, seconds).await);
-    } else {
-        stage("a minute of faults");
-        sections.push(timeline::measure(&mut scene).await);
-    }
-    if run == Run::All {
-        stage("stampede");
-        sections.push(stampede::measure(&scene).await);
-        stage("Redis hangs");
-        sections.push(stall::measure(&scene).await);
-        stage("bulkhead");
-        sections.push(bulkhead::measure(&mut scene).await);
-        stage("overload");
-        sections.push(overload::measure(&scene).await);
-    }
+    let sections = match run {
+        Run::Soak => vec![soak::measure(&mut scene, seconds).await],
+        Run::Chaos => vec![timeline::measure(&mut scene).await],
+        Run::All => {
+            stage("a minute of faults");
+            let timeline = timeline::measure(&mut scene).await;
+            stage("a stampede");
+            let stampede = stampede::measure(&scene).await;
+            stage("Redis hangs");
+            let stall = stall::measure(&scene).await;
+            stage("a bulkhead");
+            let bulkhead = bulkhead::measure(&mut scene).await;
+            stage("overload");
+            vec![timeline, stampede, stall, bulkhead, overload::measure(&scene).await]
+        }
+    };
     scene.end().await;
     stage("done");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));

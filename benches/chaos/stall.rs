@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::{
     goods::Goods,
-    load::{Asked, End, by_clients, count, milliseconds},
+    load::{Asked, End, ask, by_clients, count, milliseconds},
     numbers::{Spread, quantile, short},
     report::Section,
     scene::{Instance, Scene, Shared},
@@ -114,12 +114,12 @@ async fn run(
     scene.redis.signal("STOP");
     let frozen = going.await.expect("the load ends");
     scene.redis.signal("CONT");
-    // Until the breaker has closed again.
+    // Requests that would ask Redis make the instance look whether it is back.
     let closed = || async {
+        ask(begun, Instant::now(), scene.http.get(instance.url(&format!("/products/{}", scene.goods.any())))).await;
         let metrics = instance.metrics().await?;
         (metrics.sum("cache_l2_breaker_open", &[]) == 0.0).then_some(())
     };
-    tokio::time::sleep(Duration::from_secs(1)).await;
     crate::support::eventually("the breaker is closed", closed).await;
     rounds.add(&before, &frozen);
 }

@@ -58,7 +58,7 @@ pub async fn measure(scene: &Scene) -> Section {
             rounds.failed.to_string(),
         ]);
         let expected = if shared == Shared::Redis { 1.0 } else { instances as f64 };
-        let what = format!("{instances} instances, Redis: {name}: {expected} loads in every round, all answered");
+        let what = format!("instances: {instances}, Redis: {name}: {expected} loads in every round, all answered");
         section.check(what, rounds.failed == 0 && rounds.loads.iter().all(|loads| *loads == expected));
         let what =
             format!("{instances} instances, Redis: {name}: all answered within 1.2 times one load (median round)");
@@ -68,7 +68,7 @@ pub async fn measure(scene: &Scene) -> Section {
 }
 
 async fn variant(scene: &Scene, instances: usize, shared: Shared) -> Rounds {
-    eprintln!("  {instances} instances");
+    eprintln!("  instances: {instances}");
     let settings = [("CACHE_WARM_TOP", "0"), ("CACHE_TRUST_MS", "3000")];
     let mut fleet = Vec::new();
     for _ in 0..instances {

@@ -14,6 +14,8 @@ use crate::config::Config;
 /// How long to wait for a Postgres that does not answer yet.
 const PATIENCE: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(250);
+/// A connection that was idle for this long is asked whether it still lives before it is used.
+const IDLE: Duration = Duration::from_secs(1);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// A pool for serving: statements end before the request that waits for them does, and a transaction whose client hangs is
@@ -78,6 +80,16 @@ async fn pool(config: &Config, options: PgConnectOptions, acquire: Duration) -> 
     Ok(PgPoolOptions::new()
         .max_connections(config.database_connections)
         .acquire_timeout(acquire)
+        // Whether a connection still lives is asked only of one that was idle for a while: asking costs every load a round trip.
+        .test_before_acquire(false)
+        .before_acquire(|connection, meta| {
+            Box::pin(async move {
+                if meta.idle_for >= IDLE {
+                    connection.ping().await?;
+                }
+                Ok(true)
+            })
+        })
         .connect_lazy_with(options))
 }
 
