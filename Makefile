@@ -1,6 +1,6 @@
 # Every task of the project has a name here; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test consistency model prove costs chaos resilience soak demo check fmt openapi lint clean
+.PHONY: help run test consistency model prove bench costs chaos resilience soak demo check fmt openapi lint clean
 
 CARGO ?= cargo
 
@@ -37,6 +37,9 @@ model: ## the protocol's model in every order of its steps: ten minutes; docs/mo
 PROVE ?= all
 prove: ## removes every guard in turn and expects a test to go red; the central ones: make prove PROVE=quick
 	@scripts/prove.sh $(PROVE)
+
+bench: ## how fast, against constant bytes, Redis passed through, a textbook and no cache: four minutes; docs/speed.md; a trial: make bench ARGS=--short
+	@scripts/bench.sh $(ARGS)
 
 costs: ## what the protocol costs, as ratios, all in one run: six minutes; docs/costs.md; a trial: make costs ARGS=--short
 	@scripts/costs.sh $(ARGS)

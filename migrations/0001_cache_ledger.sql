@@ -10,7 +10,7 @@ create table cache_ledger (
     ver  bigint not null,
     xid  xid8   not null default pg_current_xact_id(),
     -- When the number was raised: how long instances take to learn of it is measured from here, and what was quiet for hours is
-    -- known by it. No promise depends on it.
+    -- known by it: a row that a transaction raised more than an hour before it committed counts as quiet at once.
     at   timestamptz not null default clock_timestamp()
 ) with (fillfactor = 70);
 

@@ -19,12 +19,17 @@ const TRUST_POLL: Duration = Duration::from_millis(5);
 /// Longest pause before a Redis that is back is warmed, so that not all instances do it at once.
 const SPREAD: Duration = Duration::from_secs(1);
 
-/// Warms Redis whenever it is back, because it may have lost everything: also what L1 holds is loaded, for L1 fills nothing.
+/// Pause between two warmings of Redis, which may come and go.
+const REST: Duration = Duration::from_secs(30);
+
+/// Warms Redis when the breaker finds that it is back, because it may have lost everything: also what L1 holds is loaded, for L1
+/// fills nothing.
 pub async fn warm_again(products: CachedProductService, top: u32) {
     loop {
         products.cache.l2_recovered().await;
         tokio::time::sleep(SPREAD.mul_f64(fastrand::f64())).await;
         warm(&products, top, Reuse::Refresh).await;
+        tokio::time::sleep(REST).await;
     }
 }
 

@@ -138,6 +138,8 @@ pub async fn measure(scene: &mut Scene) -> Section {
         checks: Vec::new(),
     };
     section.check("the bulkhead keeps connections at its size", with.most_connections() <= ROOM as f64);
+    let answered = with.away().0.len() as f64 / (AWAY.1 - AWAY.0);
+    section.check("its room is used: 80 % or more of what fits is answered", answered >= 0.8 * ROOM as f64 / LOAD);
     section
 }
 

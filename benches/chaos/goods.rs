@@ -1,6 +1,9 @@
 //! What clients ask for: the real products by their real popularity, their lists, and orders.
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use reqwest::RequestBuilder;
 use serde_json::json;
@@ -15,6 +18,9 @@ struct Stock {
     products: Vec<(i64, f64)>,
     categories: Vec<String>,
     orders: Vec<i64>,
+    /// All products in random order, and how many of them were given out.
+    shuffled: Vec<i64>,
+    given: AtomicUsize,
 }
 
 impl Goods {
@@ -28,10 +34,12 @@ impl Goods {
             sum += views as f64 + 1.0;
             (id, sum)
         });
-        let products = products.collect();
+        let products: Vec<(i64, f64)> = products.collect();
         let categories = sqlx::query_scalar("select distinct category from products order by 1").fetch_all(db).await?;
         let orders = sqlx::query_scalar("select id from orders order by id").fetch_all(db).await?;
-        Ok(Self(Arc::new(Stock { products, categories, orders })))
+        let mut shuffled: Vec<i64> = products.iter().map(|(id, _)| *id).collect();
+        fastrand::shuffle(&mut shuffled);
+        Ok(Self(Arc::new(Stock { products, categories, orders, shuffled, given: AtomicUsize::new(0) })))
     }
 
     /// A product by its popularity.
@@ -45,6 +53,12 @@ impl Goods {
     /// Any product, all as likely.
     pub fn any(&self) -> i64 {
         self.0.products[fastrand::usize(..self.0.products.len())].0
+    }
+
+    /// A product that was not given out yet; after all were, from the first one on.
+    pub fn next(&self) -> i64 {
+        let at = self.0.given.fetch_add(1, Ordering::Relaxed);
+        self.0.shuffled[at % self.0.shuffled.len()]
     }
 
     /// One of the `top` most popular ones.

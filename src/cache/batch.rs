@@ -46,6 +46,7 @@ impl Cache {
         let batch = tokio::spawn(async move { this.read_many(keys, reuse, load).await });
         let read = async { batch.await.unwrap_or(Err(NotLoaded::Aborted.into())) };
         let found = match reuse {
+            _ if T::POLICY.stale_on_outage.is_zero() => read.await,
             Reuse::Allowed => self.or_stale(read, || self.stale_many(&kept)).await,
             Reuse::Refresh | Reuse::NoStore => read.await,
         };

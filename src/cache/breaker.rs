@@ -1,8 +1,8 @@
-//! The breaker: after several failures in a row L2 isn't asked any more, except by one probe at a time after a pause, for which
-//! no request waits. Without it every request would pay the deadline for as long as Redis is ill.
+//! The breaker: after several failures in a row L2 isn't asked any more, except by one probe after a pause, for which no request
+//! waits. Without it every request would pay the deadline for as long as Redis is ill.
 
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
@@ -19,16 +19,24 @@ const PAUSE: Duration = Duration::from_millis(500);
 pub enum BreakerState {
     /// Calls go through.
     Closed,
-    /// Calls are skipped.
+    /// Calls are skipped, and now and then a probe is made.
     Open,
-    /// One probe is under way; other calls are skipped.
-    HalfOpen,
+}
+
+/// What the breaker lets a caller do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Admission {
+    /// Make the call.
+    Call,
+    /// Skip the call, and see whether L2 is well again.
+    Probe,
+    /// Skip the call.
+    Skip,
 }
 
 enum State {
     Closed { failures: u32 },
     Open { until: Duration },
-    Probing,
 }
 
 pub(super) struct Breaker {
@@ -41,25 +49,40 @@ impl Breaker {
         Self { clock, state: Mutex::new(State::Closed { failures: 0 }) }
     }
 
-    /// Whether to make a call.
-    pub(super) fn admit(self: &Arc<Self>) -> Admission {
-        let permit = || Permit { breaker: Arc::clone(self), reported: false };
+    /// Whether to make a call. A probe that is never heard of again is tried again after the next pause.
+    pub(super) fn admit(&self) -> Admission {
         let mut state = self.lock();
         match *state {
-            State::Closed { .. } => Admission::Call(permit()),
+            State::Closed { .. } => Admission::Call,
             State::Open { until } if self.clock.now() >= until => {
-                *state = State::Probing;
-                Admission::Probe(permit())
+                *state = self.opened();
+                Admission::Probe
             }
-            State::Open { .. } | State::Probing => Admission::Skip,
+            State::Open { .. } => Admission::Skip,
         }
+    }
+
+    /// How a call ended. One that was admitted before the breaker opened says nothing any more.
+    pub(super) fn called(&self, well: bool) {
+        let mut state = self.lock();
+        if let State::Closed { failures } = *state {
+            *state = match failures + 1 {
+                _ if well => State::Closed { failures: 0 },
+                failures if failures < FAILURES => State::Closed { failures },
+                _ => self.opened(),
+            };
+        }
+    }
+
+    /// How a probe ended.
+    pub(super) fn probed(&self, well: bool) {
+        *self.lock() = if well { State::Closed { failures: 0 } } else { self.opened() };
     }
 
     pub(super) fn state(&self) -> BreakerState {
         match *self.lock() {
             State::Closed { .. } => BreakerState::Closed,
             State::Open { .. } => BreakerState::Open,
-            State::Probing => BreakerState::HalfOpen,
         }
     }
 
@@ -72,100 +95,40 @@ impl Breaker {
     }
 }
 
-/// What the breaker lets a caller do.
-pub(super) enum Admission {
-    /// Make the call.
-    Call(Permit),
-    /// Skip the call, and see whether L2 is well again.
-    Probe(Permit),
-    /// Skip the call.
-    Skip,
-}
-
-/// Leave to make one call. Dropped without a report (the caller went away), a probe counts as failed: otherwise a cancelled
-/// probe would keep the breaker half open for ever.
-pub(super) struct Permit {
-    breaker: Arc<Breaker>,
-    reported: bool,
-}
-
-impl Permit {
-    pub(super) fn succeeded(mut self) {
-        self.reported = true;
-        *self.breaker.lock() = State::Closed { failures: 0 };
-    }
-
-    pub(super) fn failed(mut self) {
-        self.reported = true;
-        let mut state = self.breaker.lock();
-        *state = match *state {
-            State::Closed { failures } if failures + 1 < FAILURES => State::Closed { failures: failures + 1 },
-            State::Open { until } => State::Open { until },
-            State::Closed { .. } | State::Probing => self.breaker.opened(),
-        };
-    }
-}
-
-impl Drop for Permit {
-    fn drop(&mut self) {
-        let mut state = self.breaker.lock();
-        if !self.reported && matches!(*state, State::Probing) {
-            *state = self.breaker.opened();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn breaker(clock: &Clock) -> Arc<Breaker> {
-        Arc::new(Breaker::new(clock.clone()))
-    }
-
-    fn call(breaker: &Arc<Breaker>) -> Permit {
-        let Admission::Call(permit) = breaker.admit() else { panic!("the breaker isn't closed") };
-        permit
-    }
-
-    fn probe(breaker: &Arc<Breaker>) -> Option<Permit> {
-        match breaker.admit() {
-            Admission::Probe(permit) => Some(permit),
-            Admission::Skip => None,
-            Admission::Call(_) => panic!("the breaker is closed"),
-        }
+    fn call(breaker: &Breaker, well: bool) {
+        assert_eq!(breaker.admit(), Admission::Call);
+        breaker.called(well);
     }
 
     #[test]
     fn opens_after_failures_in_a_row_and_a_success_between_starts_the_count_again() {
-        let breaker = breaker(&Clock::adjustable());
-        for _ in 0..FAILURES - 1 {
-            call(&breaker).failed();
-        }
-        call(&breaker).succeeded();
-        call(&breaker).failed();
+        let breaker = Breaker::new(Clock::adjustable());
+        (1..FAILURES).for_each(|_| call(&breaker, false));
+        call(&breaker, true);
+        (1..FAILURES).for_each(|_| call(&breaker, false));
         assert_eq!(breaker.state(), BreakerState::Closed);
-        for _ in 0..FAILURES - 1 {
-            call(&breaker).failed();
-        }
+        call(&breaker, false);
         assert_eq!(breaker.state(), BreakerState::Open);
-        assert!(probe(&breaker).is_none(), "not before the pause is over");
+        assert_eq!(breaker.admit(), Admission::Skip, "not before the pause is over");
+        breaker.called(true);
+        assert_eq!(breaker.state(), BreakerState::Open, "a call of before says nothing any more");
     }
 
     #[test]
     fn one_probe_after_the_pause_closes_it_or_opens_it_again() {
         let clock = Clock::adjustable();
-        let breaker = breaker(&clock);
-        for _ in 0..FAILURES {
-            call(&breaker).failed();
+        let breaker = Breaker::new(clock.clone());
+        (0..FAILURES).for_each(|_| call(&breaker, false));
+        for well in [false, true] {
+            clock.advance(PAUSE * 2);
+            assert_eq!(breaker.admit(), Admission::Probe);
+            assert_eq!(breaker.admit(), Admission::Skip, "only one probe at a time");
+            breaker.probed(well);
         }
-        clock.advance(PAUSE * 2);
-        let first = probe(&breaker).expect("a probe");
-        assert!(probe(&breaker).is_none(), "only one probe at a time");
-        drop(first);
-        assert_eq!(breaker.state(), BreakerState::Open);
-        clock.advance(PAUSE * 2);
-        probe(&breaker).expect("another probe").succeeded();
-        assert_eq!(breaker.state(), BreakerState::Closed);
+        call(&breaker, true);
     }
 }

@@ -3,10 +3,13 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use tokio::{sync::Notify, time::timeout};
+use tokio::{
+    sync::Notify,
+    time::{Instant, timeout},
+};
 
 use super::{
-    breaker::{Admission, Breaker, BreakerState, Permit},
+    breaker::{Admission, Breaker, BreakerState},
     clock::Clock,
     l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error},
 };
@@ -16,6 +19,9 @@ pub(super) const LEASE: Duration = Duration::from_secs(1);
 
 /// Pause before listening for hints is tried again: from this up to twice as long, so that instances don't come together.
 const RELISTEN: Duration = Duration::from_millis(500);
+
+/// How long a probe is waited for: longer than a backend waits for an answer on a line before it makes another one.
+const PROBE: Duration = Duration::from_secs(2);
 
 /// Why L2 gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,11 +37,14 @@ pub(super) struct GuardedL2 {
     deadline: Duration,
     breaker: Arc<Breaker>,
     recovered: Arc<Notify>,
+    /// The key that probes ask for.
+    probed: String,
 }
 
 impl GuardedL2 {
-    pub(super) fn new(backend: Arc<dyn L2>, deadline: Duration, clock: Clock) -> Self {
-        Self { backend, deadline, breaker: Arc::new(Breaker::new(clock)), recovered: Arc::default() }
+    pub(super) fn new(backend: Arc<dyn L2>, deadline: Duration, clock: Clock, namespace: &str) -> Self {
+        let (breaker, recovered) = (Arc::new(Breaker::new(clock)), Arc::default());
+        Self { backend, deadline, breaker, recovered, probed: format!("{namespace}:probe") }
     }
 
     pub(super) async fn fetch(&self, keys: &[Fetch], token: &str) -> Result<Vec<Fetched>, L2Failure> {
@@ -89,36 +98,43 @@ impl GuardedL2 {
 
     async fn guarded<R>(&self, call: impl Future<Output = Result<R, L2Error>>) -> Result<R, L2Failure> {
         match self.breaker.admit() {
-            Admission::Call(permit) => reported(permit, timeout(self.deadline, call).await.ok()),
-            Admission::Probe(permit) => {
-                self.probe(permit);
+            Admission::Call => {
+                let answer = said(timeout(self.deadline, call).await.ok());
+                self.breaker.called(answer.is_ok());
+                answer
+            }
+            Admission::Probe => {
+                self.probe();
                 Err(L2Failure::Skipped)
             }
             Admission::Skip => Err(L2Failure::Skipped),
         }
     }
 
-    /// Finds out whether L2 is well again.
-    fn probe(&self, permit: Permit) {
-        let (backend, deadline, recovered) = (Arc::clone(&self.backend), self.deadline, Arc::clone(&self.recovered));
+    /// Finds out whether L2 is well again, by what it is used for: it could answer a ping and nothing else. It is well when it
+    /// answers within the deadline; it is waited for longer, until the backend itself gives up a line that is dead.
+    fn probe(&self) {
+        let (backend, breaker, recovered) =
+            (Arc::clone(&self.backend), Arc::clone(&self.breaker), Arc::clone(&self.recovered));
+        let (deadline, fetch) = (self.deadline, Fetch { key: self.probed.clone(), min_order: 0 });
         tokio::spawn(async move {
-            if reported(permit, timeout(deadline, backend.ping()).await.ok()).is_ok() {
+            let begun = Instant::now();
+            let answer = timeout(PROBE, backend.fetch(&[fetch], "probe", Duration::from_millis(1))).await;
+            let well = said(answer.ok()).is_ok() && begun.elapsed() <= deadline;
+            breaker.probed(well);
+            if well {
                 recovered.notify_one();
             }
         });
     }
 }
 
-/// The result of a call, which the breaker is told; `None`: there was none within the deadline.
-fn reported<R>(permit: Permit, answer: Option<Result<R, L2Error>>) -> Result<R, L2Failure> {
+/// An answer of the backend; `None`: there was none in time.
+fn said<R>(answer: Option<Result<R, L2Error>>) -> Result<R, L2Failure> {
     match answer {
-        Some(Ok(answer)) => {
-            permit.succeeded();
-            return Ok(answer);
-        }
+        Some(Ok(answer)) => return Ok(answer),
         Some(Err(error)) => tracing::debug!(%error, "L2 failed"),
-        None => tracing::debug!("L2 did not answer within its deadline"),
+        None => tracing::debug!("L2 did not answer in time"),
     }
-    permit.failed();
     Err(L2Failure::Failed)
 }

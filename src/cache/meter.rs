@@ -7,6 +7,7 @@
 use std::{
     cmp::Ordering,
     collections::{HashMap, HashSet},
+    ops::Range,
     sync::{Mutex, PoisonError, RwLock},
     time::Duration,
 };
@@ -51,10 +52,8 @@ pub(super) struct Served<'a> {
 struct Demand {
     numbers: HashMap<Name, i64>,
     era: u64,
-    /// Holds for requests that begin from here on …
-    from: Duration,
-    /// … to here: by then there is a newer one, unless the database is away.
-    until: Duration,
+    /// The requests it holds for, by when they begin: at the end there is a newer one, unless the database is away.
+    holds: Range<Duration>,
 }
 
 pub(super) struct Meter {
@@ -92,7 +91,7 @@ impl Meter {
         drop(lately);
 
         let demand = self.demand.read().unwrap_or_else(PoisonError::into_inner);
-        if served.era != demand.era || !(demand.from..demand.until).contains(&served.begun) {
+        if served.era != demand.era || !demand.holds.contains(&served.begun) {
             return;
         }
         let compared = |label: &Label| demand.numbers.get(&label.name).map(|number| label.version.cmp(number));
@@ -109,21 +108,23 @@ impl Meter {
     /// Reads the numbers of what was served lately, again and again.
     pub(super) async fn run(&self, db: &PgPool, fence: &Fence, clock: &Clock) {
         loop {
-            tokio::time::sleep(PAUSE).await;
+            // A demand begins to hold after D, so the next one must not take its place before.
+            let pause = PAUSE.max(2 * fence.trust());
+            tokio::time::sleep(pause).await;
             let names = std::mem::take(&mut *self.lately.lock().unwrap_or_else(PoisonError::into_inner));
             let era = fence.era();
             // When the database can't be asked, what is known already goes on holding.
             if let Ok((life, numbers)) = ledger::numbers_now(db, names).await {
-                self.demand(&era, &life, numbers, clock.now() + fence.trust());
+                let from = clock.now() + fence.trust();
+                self.demand(&era, &life, numbers, from..from + 2 * pause);
             }
         }
     }
 
-    fn demand(&self, era: &Era, life: &str, numbers: Vec<Label>, from: Duration) {
+    fn demand(&self, era: &Era, life: &str, numbers: Vec<Label>, holds: Range<Duration>) {
         if *era.name == *life {
             let numbers = numbers.into_iter().map(|label| (label.name, label.version)).collect();
-            *self.demand.write().unwrap_or_else(PoisonError::into_inner) =
-                Demand { numbers, era: era.number, from, until: from + 2 * PAUSE };
+            *self.demand.write().unwrap_or_else(PoisonError::into_inner) = Demand { numbers, era: era.number, holds };
         }
     }
 
@@ -154,7 +155,7 @@ mod tests {
     /// A meter that demands number 7, and what it has seen after it was shown this answer.
     fn after(version: i64, era: u64, begun: Duration) -> (u64, u64) {
         let meter = Meter::new();
-        meter.demand(&Era { number: 3, name: "life".into() }, "life", vec![label(7)], FROM);
+        meter.demand(&Era { number: 3, name: "life".into() }, "life", vec![label(7)], FROM..FROM + 2 * PAUSE);
         meter.check(&Served { labels: &[label(version)], era, age: Duration::ZERO, begun });
         meter.seen()
     }
@@ -176,7 +177,7 @@ mod tests {
     #[test]
     fn numbers_of_another_life_of_the_database_demand_nothing() {
         let meter = Meter::new();
-        meter.demand(&Era { number: 3, name: "life".into() }, "another", vec![label(7)], FROM);
+        meter.demand(&Era { number: 3, name: "life".into() }, "another", vec![label(7)], FROM..FROM + 2 * PAUSE);
         meter.check(&Served { labels: &[label(6)], era: 3, age: Duration::ZERO, begun: FROM });
         assert_eq!(meter.seen(), (0, 0));
     }

@@ -202,7 +202,7 @@ impl Cache {
             limit: trust / 2,
         };
         tasks.spawn(tail.run(stop.clone()));
-        let l2 = l2.map(|backend| Arc::new(GuardedL2::new(backend, l2_deadline, clock.clone())));
+        let l2 = l2.map(|backend| Arc::new(GuardedL2::new(backend, l2_deadline, clock.clone(), &namespace)));
         let hints = format!("{namespace}:hints");
         let inner = Inner {
             namespace,

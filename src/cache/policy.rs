@@ -63,7 +63,11 @@ impl Policy {
     /// is away. Whether it may be is decided when it is read.
     pub(super) fn kept(&self, absent: bool) -> Duration {
         let lifetime = self.l1.min(L1_LIFETIME_CAP);
-        if absent { lifetime } else { (2 * lifetime).max(self.stale_on_outage) }
+        match self.stale_on_outage {
+            _ if absent => lifetime,
+            Duration::ZERO => 2 * lifetime,
+            beyond => self.max_age + beyond,
+        }
     }
 
     /// Lifetime in L2, shortened by jitter.

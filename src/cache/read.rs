@@ -51,6 +51,7 @@ impl Cache {
     {
         let begun = self.inner.clock.now();
         let found = match reuse {
+            Reuse::Allowed if T::POLICY.stale_on_outage.is_zero() => self.read_through(key, load).await,
             Reuse::Allowed => self.or_stale(self.read_through(key, load), || self.stale(key)).await,
             Reuse::Refresh => self.load_apart(key, load, Outcome::Bypass, Filling::Unleased).await,
             Reuse::NoStore => self.load_apart(key, load, Outcome::Bypass, Filling::Nothing).await,
@@ -116,6 +117,12 @@ impl Cache {
         F: FnOnce() -> Fut,
         Fut: Future<Output = Result<Loaded<T>, E>>,
     {
+        // The flight before this one may have landed since L1 was asked; a refresh is begun because of what L1 holds.
+        if missed != Outcome::LoadedExpired
+            && let Ok(held) = self.l1_answer(key)
+        {
+            return Ok((held, Outcome::L1Hit));
+        }
         // The era as it is before anything is read: what is read now must not be filed under a later one.
         let era = self.inner.fence.era();
         match self.l2_answer(key, &era, missed).await {

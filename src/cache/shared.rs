@@ -174,15 +174,19 @@ impl Lease {
 
     /// Asks L2. What it leases, or may lease later because it did not answer, is given back when this is dropped.
     async fn fetch(&mut self, fetches: &[Fetch]) -> Result<Vec<Fetched>, L2Failure> {
-        let Some(l2) = &self.inner.l2 else { return Err(L2Failure::Skipped) };
+        let Some(l2) = self.inner.l2.clone() else { return Err(L2Failure::Skipped) };
+        // Before the call: who hangs up in the middle of it may have leased them too.
+        self.keys = fetches.iter().map(|fetch| fetch.key.clone()).collect();
         let answer = l2.fetch(fetches, &self.token).await;
         self.inner.metrics.l2_call("fetch", l2_result(&answer));
-        let leased = |at: usize| match &answer {
-            Ok(answers) => answers[at] == Fetched::Leased,
-            Err(failure) => *failure == L2Failure::Failed,
-        };
-        let leased = (0..fetches.len()).filter(|at| leased(*at)).map(|at| fetches[at].key.clone());
-        self.keys.extend(leased);
+        match &answer {
+            Ok(answers) => {
+                let mut answers = answers.iter();
+                self.keys.retain(|_| answers.next() == Some(&Fetched::Leased));
+            }
+            Err(L2Failure::Skipped) => self.keys.clear(),
+            Err(L2Failure::Failed) => {}
+        }
         answer
     }
 

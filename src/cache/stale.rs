@@ -1,4 +1,4 @@
-//! Fail-safe: what is served while the database can't be reached. Types whose policy allows it are answered with what a tier still
+//! Fail-safe: what is served while the database can't be reached. Types whose policy allows it (the caller asks) are answered with what a tier still
 //! holds, flagged as stale: never below a floor that this instance knows, so never what it knows to be deleted, and never an
 //! absence. Everything else fails as its load does.
 
@@ -32,7 +32,11 @@ impl Cache {
         tokio::select! {
             biased;
             result = &mut read => match result {
-                Err(error) if error.is_outage() && self.is_away().await => stale().await.ok_or(error),
+                // Who has nothing to fall back on need not wait; who has must look again after the wait.
+                Err(error) if error.is_outage() && !self.trusted() => {
+                    let settles = stale().await.is_some() && self.is_away().await;
+                    if settles { stale().await.ok_or(error) } else { Err(error) }
+                }
                 result => result,
             },
             () = self.outage_noticed() => match stale().await {
@@ -61,9 +65,6 @@ impl Cache {
 
     /// What a tier holds of `key`, if it may be served stale.
     pub(super) async fn stale<T: Cacheable>(&self, key: &Key<T>) -> Option<Found<T>> {
-        if T::POLICY.stale_on_outage.is_zero() {
-            return None;
-        }
         let held = match self.inner.l1.get(key).filter(|held| self.is_tolerable(key, held)) {
             Some(held) => Held::clone(&held),
             None => self.l2_held(key).await.filter(|held| self.is_tolerable(key, held))?,

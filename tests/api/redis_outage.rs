@@ -133,6 +133,22 @@ async fn every_fault_of_the_line_to_redis_leaves_the_answers_right(pool: PgPool)
 }
 
 #[sqlx::test]
+async fn a_line_to_redis_that_died_without_a_word_is_made_anew(pool: PgPool) {
+    let line = Arc::new(Proxy::before(RedisServer::shared().address().to_string()).await);
+    let app = TestApp::builder(pool).redis(Redis::Behind(line.clone())).build().await;
+    l2_is_used(&app).await;
+    // What is sent now never arrives, and nobody says so.
+    line.set(Fault::BlackHole);
+    eventually("Redis is found ill", || async {
+        app.get_product(app.product(product()).await).await.expect(200);
+        (app.metrics().await.sum("cache_l2_breaker_open", &[]) == 1.0).then_some(())
+    })
+    .await;
+    line.restore();
+    l2_is_used(&app).await;
+}
+
+#[sqlx::test]
 async fn a_damaged_entry_is_a_miss_of_its_own_kind_and_the_answer_is_right(pool: PgPool) {
     let app = TestApp::builder(pool).l1_bytes(0).build().await;
     let id = app.product(product().price(321)).await;

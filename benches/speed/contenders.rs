@@ -1,0 +1,138 @@
+//! What the service is compared with, each a server of its own: a route that returns constant bytes, Redis passed through, the
+//! cache-aside of textbooks, and the same route without any cache.
+
+use std::{sync::Arc, time::Duration};
+
+use aside::domain::products::{Product, store::ProductStore};
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{Path, State},
+    http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use clap::ValueEnum;
+use deadpool_redis::redis::{self, AsyncCommands, aio::MultiplexedConnection};
+use sqlx::{PgPool, postgres::PgPoolOptions};
+use tokio::net::TcpListener;
+
+/// Lifetimes of the textbook's tiers.
+const L1: Duration = Duration::from_secs(60);
+const L2_SECONDS: u64 = 300;
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Contender {
+    /// A route that returns constant bytes with the headers of the service's answer
+    Bare,
+    /// What Redis holds, as it is
+    Raw,
+    /// A map in memory, then Redis, then Postgres, with JSON on every hop
+    Textbook,
+    /// Postgres for every request
+    NoCache,
+}
+
+/// What a contender serves with.
+pub struct Setting {
+    pub port: u16,
+    pub database_url: String,
+    pub redis_url: String,
+    /// The answer of the service that `Bare` repeats: head and body.
+    pub head: String,
+    pub body: String,
+}
+
+/// Serves until the process is killed.
+pub async fn serve(contender: Contender, setting: Setting) {
+    let listener = TcpListener::bind(("127.0.0.1", setting.port)).await.expect("a listener");
+    let headers = headers(&setting.head);
+    let router = match contender {
+        Contender::Bare => {
+            let body = Bytes::from(setting.body);
+            let answer = move || async move { (headers, body) };
+            Router::new().route("/products/{id}", get(answer))
+        }
+        Contender::Raw => {
+            let redis = redis_at(&setting.redis_url).await;
+            Router::new().route("/products/{id}", get(raw)).with_state((redis, Arc::new(headers)))
+        }
+        Contender::Textbook => {
+            let l1 = moka::sync::Cache::builder().time_to_live(L1).max_capacity(100_000).build();
+            let (redis, store) = (redis_at(&setting.redis_url).await, store(&setting.database_url).await);
+            Router::new().route("/products/{id}", get(textbook)).with_state(Textbook { l1, redis, store })
+        }
+        Contender::NoCache => {
+            Router::new().route("/products/{id}", get(no_cache)).with_state(store(&setting.database_url).await)
+        }
+    };
+    axum::serve(listener, router).await.expect("it serves");
+}
+
+/// The headers of an answer, without those that every server adds itself.
+fn headers(head: &str) -> HeaderMap {
+    let pairs = head.lines().skip(1).filter_map(|line| line.split_once(": "));
+    let kept = pairs.filter(|(name, _)| !["content-length", "date"].contains(name));
+    kept.map(|(name, value)| {
+        let name: HeaderName = name.parse().expect("the name of a header");
+        (name, HeaderValue::from_str(value).expect("the value of a header"))
+    })
+    .collect()
+}
+
+async fn redis_at(url: &str) -> MultiplexedConnection {
+    let client = redis::Client::open(url).expect("the URL of Redis");
+    client.get_multiplexed_async_connection().await.expect("a connection to Redis")
+}
+
+async fn store(url: &str) -> ProductStore {
+    let db: PgPool = PgPoolOptions::new().max_connections(10).connect(url).await.expect("a pool");
+    ProductStore { db }
+}
+
+type Raw = (MultiplexedConnection, Arc<HeaderMap>);
+
+async fn raw(State((mut redis, headers)): State<Raw>, Path(id): Path<i64>) -> Response {
+    let body: redis::RedisResult<Option<Bytes>> = redis.get(format!("raw:{id}")).await;
+    match body {
+        Ok(Some(body)) => ((*headers).clone(), body).into_response(),
+        _ => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+#[derive(Clone)]
+struct Textbook {
+    l1: moka::sync::Cache<i64, Arc<Product>>,
+    redis: MultiplexedConnection,
+    store: ProductStore,
+}
+
+async fn textbook(State(mut this): State<Textbook>, Path(id): Path<i64>) -> Response {
+    if let Some(product) = this.l1.get(&id) {
+        return axum::Json(&*product).into_response();
+    }
+    let key = format!("textbook:{id}");
+    let cached: Option<Vec<u8>> = this.redis.get(&key).await.unwrap_or_default();
+    if let Some(product) = cached.and_then(|json| serde_json::from_slice::<Product>(&json).ok()) {
+        let product = Arc::new(product);
+        this.l1.insert(id, Arc::clone(&product));
+        return axum::Json(&*product).into_response();
+    }
+    let Some(product) = load(&this.store, id).await else { return StatusCode::NOT_FOUND.into_response() };
+    let product = Arc::new(product);
+    let json = serde_json::to_vec(&*product).expect("JSON");
+    let _: redis::RedisResult<()> = this.redis.set_ex(&key, json, L2_SECONDS).await;
+    this.l1.insert(id, Arc::clone(&product));
+    axum::Json(&*product).into_response()
+}
+
+async fn no_cache(State(store): State<ProductStore>, Path(id): Path<i64>) -> Response {
+    match load(&store, id).await {
+        Some(product) => ([(header::CACHE_CONTROL, "no-store")], axum::Json(product)).into_response(),
+        None => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+async fn load(store: &ProductStore, id: i64) -> Option<Product> {
+    store.load(id).await.ok()?.value
+}

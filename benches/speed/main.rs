@@ -1,0 +1,179 @@
+//! How fast: the service against a route that returns constant bytes, Redis passed through, the cache-aside of textbooks, and no
+//! cache, all in one run: `make bench`. Each server is a process on one core and has it for itself while it is measured (the
+//! others are stopped); the clients have the other core. The long run writes `docs/speed.md`.
+
+mod client;
+mod contenders;
+mod data;
+#[path = "../costs/numbers.rs"]
+mod numbers;
+mod pin;
+#[path = "../../tests/support/process.rs"]
+#[allow(dead_code)]
+mod process;
+mod servers;
+mod table;
+
+use std::{env, fs, path::Path, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+use client::{Load, Sample, get, run};
+use contenders::{Contender, Setting};
+use data::Data;
+use numbers::Spread;
+use servers::Server;
+use table::{Row, document};
+
+#[derive(Parser)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Command>,
+    /// Only shows that everything works
+    #[arg(long)]
+    short: bool,
+    /// What cargo says to every bench
+    #[arg(long, hide = true)]
+    bench: bool,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Serves what the service is compared with
+    Contender(ContenderArguments),
+}
+
+#[derive(Args)]
+struct ContenderArguments {
+    contender: Contender,
+    #[arg(long)]
+    port: u16,
+}
+
+/// Products of the loads that a tier answers.
+const HOT: usize = 1_000;
+const CONNECTIONS: usize = 16;
+
+#[tokio::main]
+async fn main() {
+    let Arguments { command, short, .. } = Arguments::parse();
+    let variable = |name: &str| env::var(name).unwrap_or_else(|_| panic!("{name} isn't set: run scripts/bench.sh"));
+    let (database_url, redis_url) = (variable("DATABASE_URL"), variable("REDIS_URL"));
+    if let Some(Command::Contender(ContenderArguments { contender, port })) = command {
+        let (head, body) = (variable("BENCH_HEAD"), variable("BENCH_BODY"));
+        contenders::serve(contender, Setting { port, database_url, redis_url, head, body }).await;
+        return;
+    }
+    let rows = tokio::task::spawn_blocking(move || measure(&database_url, &redis_url, short)).await.expect("a result");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(if short { "target/speed" } else { "docs" });
+    fs::create_dir_all(&folder).expect("a folder for the figures");
+    let text = document(&rows);
+    fs::write(folder.join("speed.md"), &text).expect("the figures are written");
+    println!("{text}\nwritten to {}", folder.display());
+}
+
+/// One server under one load.
+struct Lane<'a> {
+    name: &'static str,
+    server: &'a Server,
+    requests: &'a [Vec<u8>],
+    /// Whether every request must be a miss: no product twice in a round, and Redis empty before.
+    cold: bool,
+    samples: Vec<Sample>,
+}
+
+fn measure(database_url: &str, redis_url: &str, short: bool) -> Vec<Row> {
+    let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+    let data = runtime.block_on(Data::prepare(database_url));
+    let one = vec![get(&format!("/products/{}", data.popular[0]))];
+    let hot: Vec<Vec<u8>> = data.sampled(HOT, 20_000).iter().map(|id| get(&format!("/products/{id}"))).collect();
+    let all: Vec<Vec<u8>> = data.shuffled().iter().map(|id| get(&format!("/products/{id}"))).collect();
+
+    // A database of Redis that is emptied before every round of misses.
+    let apart = format!("{}/1", redis_url.trim_end_matches('/'));
+    let no_l1 = [("CACHE_L1_BYTES", "0")];
+    let l1 = Server::service("l1", database_url, redis_url, &[]);
+    let l2 = Server::service("l2", database_url, redis_url, &no_l1);
+    let cold = Server::service("cold", database_url, &apart, &no_l1);
+    let (head, body) = runtime.block_on(client::whole(l1.address(), &one[0]));
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
+    let (head, body) = (text(head), text(body));
+    runtime.block_on(data::fill_raw(redis_url, &data.popular[..HOT], &body));
+    let contender = |which| Server::contender(which, database_url, redis_url, &head, &body);
+    let (bare, raw) = (contender(Contender::Bare), contender(Contender::Raw));
+    let (textbook, no_cache) = (contender(Contender::Textbook), contender(Contender::NoCache));
+
+    let lane = |name, server, requests, cold| Lane { name, server, requests, cold, samples: Vec::new() };
+    let mut lanes = [
+        lane(BARE, &bare, &one, false),
+        lane(L1_ONE, &l1, &one, false),
+        lane(L1_MANY, &l1, &hot, false),
+        lane(TEXTBOOK, &textbook, &one, false),
+        lane(RAW, &raw, &hot, false),
+        lane(L2, &l2, &hot, false),
+        lane(NO_CACHE, &no_cache, &all, false),
+        lane(MISS, &cold, &all, true),
+    ];
+    let (rounds, seconds) = if short { (1, 0.3) } else { (9, 2.0) };
+    let load = Load { connections: CONNECTIONS, lasting: Duration::from_secs_f64(seconds) };
+    for lane in &lanes {
+        lane.server.go_on();
+        run(lane.server.address(), lane.requests, Load { lasting: load.lasting / 2, ..load }, false);
+        lane.server.stop();
+    }
+    for round in 0..rounds {
+        eprintln!("  round {} of {rounds}", round + 1);
+        for step in 0..lanes.len() {
+            let at = (round + step) % lanes.len();
+            let lane = &mut lanes[at];
+            lane.server.go_on();
+            // Connections, trust and caches of the processor come back to life.
+            run(lane.server.address(), lane.requests, Load { lasting: load.lasting / 10, ..load }, false);
+            if lane.cold {
+                runtime.block_on(data::flush(&apart));
+            }
+            lane.samples.push(run(lane.server.address(), lane.requests, load, lane.cold));
+            lane.server.stop();
+        }
+    }
+    rows(&lanes)
+}
+
+const BARE: &str = "a route with constant bytes";
+const L1_ONE: &str = "Aside, L1 hit, one product";
+const L1_MANY: &str = "Aside, L1 hits, real popularity";
+const TEXTBOOK: &str = "textbook cache-aside, hit in memory";
+const RAW: &str = "Redis passed through";
+const L2: &str = "Aside, L2 hits";
+const NO_CACHE: &str = "no cache";
+const MISS: &str = "Aside, misses";
+
+fn rows(lanes: &[Lane]) -> Vec<Row> {
+    let of = |name: &str| lanes.iter().find(|lane| lane.name == name).expect("a lane");
+    let rates = |lane: &Lane| lane.samples.iter().map(|sample| sample.rate).collect::<Vec<_>>();
+    let quantiles = |lane: &Lane, part| lane.samples.iter().map(|sample| sample.quantile(part)).collect::<Vec<_>>();
+    let row = |lane: &Lane, base: &str| {
+        let base = of(base);
+        Row {
+            name: lane.name,
+            rate: Spread::of(&rates(lane)),
+            p50: Spread::of(&quantiles(lane, 0.5)),
+            p99: Spread::of(&quantiles(lane, 0.99)),
+            base: base.name,
+            rates: Spread::of_ratios(&rates(lane), &rates(base)),
+            p50s: Spread::of_ratios(&quantiles(lane, 0.5), &quantiles(base, 0.5)),
+            p99s: Spread::of_ratios(&quantiles(lane, 0.99), &quantiles(base, 0.99)),
+        }
+    };
+    let pairs = [
+        (BARE, BARE),
+        (L1_ONE, BARE),
+        (L1_MANY, BARE),
+        (L1_ONE, TEXTBOOK),
+        (L1_ONE, NO_CACHE),
+        (TEXTBOOK, BARE),
+        (L2, RAW),
+        (MISS, NO_CACHE),
+    ];
+    pairs.map(|(name, base)| row(of(name), base)).into()
+}

@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# How fast the service is (make bench): starts a Postgres and a Redis of its own and measures. Arguments go to the bench:
+# scripts/bench.sh --short shows in half a minute that everything works.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=services.sh
+. "$(dirname "$0")/services.sh"
+cd "$ROOT"
+need_build_tools
+
+# Never a server of somebody's data: Redis is emptied again and again.
+SERVICES_OWN=yes
+# Nothing else may be busy while it measures.
+cargo bench --locked --bench speed --no-run
+services_start
+run_to_end cargo bench --locked --bench speed -- "$@"
