@@ -9,7 +9,7 @@ use crate::{
     numbers::{Spread, quantile, short},
     report::Section,
     scene::{Instance, Scene, Shared},
-    support::proxy::Fault,
+    support::{eventually, proxy::Fault},
 };
 
 const REQUESTS: usize = 500;
@@ -74,6 +74,13 @@ async fn variant(scene: &Scene, instances: usize, shared: Shared) -> Rounds {
     for _ in 0..instances {
         let name = format!("stampede-{instances}-{}", shared == Shared::Redis);
         fleet.push(scene.instance(&name, shared, &settings).await);
+    }
+    for instance in &fleet {
+        // One that was just started may not have looked at the ledger yet.
+        eventually("the instance uses its tiers", || async {
+            (instance.metrics().await?.sum("cache_trusted", &[]) == 1.0).then_some(())
+        })
+        .await;
     }
     scene.to_postgres.set(Fault::Delay(DISTANCE));
     let mut rounds = Rounds::default();
