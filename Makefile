@@ -22,13 +22,14 @@ demo: ## a tour that proves each step: L1, L2, a write on one instance seen by a
 	@scripts/demo.sh
 
 # Cheap checks first; the tests last, so that a run ends with their summary. The checker's short form runs with what is built for them.
-check: ## what CI runs: format, lint, clippy, documentation, tour, checker, tests
+check: ## what CI runs: format, lint, clippy, documentation, tour, checker, soak, tests
 	$(CARGO) fmt --check
 	@scripts/lint.sh
 	$(CARGO) clippy --locked --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 	@scripts/demo.sh --debug
 	@scripts/consistency.sh -- --seconds 75
+	@scripts/chaos.sh --debug soak --seconds 40
 	@scripts/test.sh
 
 model: ## the protocol's model in every order of its steps: ten minutes; docs/model.md

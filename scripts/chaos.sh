@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # The service under load while its servers break (make chaos, make resilience, make soak): finds the binaries of Postgres and
 # Redis, of which the run starts servers of its own, because it freezes and kills them. Arguments go to the program:
-# scripts/chaos.sh soak --seconds 60
+# scripts/chaos.sh soak --seconds 60; --debug before them takes a debug build, for what is not about time.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=services.sh
 . "$(dirname "$0")/services.sh"
@@ -9,7 +9,13 @@ cd "$ROOT"
 need_build_tools
 need_open_files 4096
 
+profile=bench
+if [ "${1:-}" = --debug ]; then
+    profile=dev
+    shift
+fi
+
 find_server_binaries
 # Nothing else may be busy while it measures.
-cargo bench --locked --bench chaos --no-run
-exec cargo bench --locked --bench chaos -- "$@"
+cargo bench --locked --profile "$profile" --bench chaos --no-run
+exec cargo bench --locked --profile "$profile" --bench chaos -- "$@"
