@@ -1,6 +1,6 @@
 //! Postgres away: what needs it is refused with 503 and Retry-After, nothing is invented, and all is well when it is back.
 
-use std::time::Duration;
+use std::{pin::pin, time::Duration};
 
 use serde_json::json;
 use sqlx::PgPool;
@@ -73,4 +73,17 @@ async fn a_write_whose_commit_was_not_confirmed_is_never_hidden_by_the_cache(poo
     // Whether it was committed is Postgres' to say; the service must agree with it.
     let truth = database::one(&app.pool, &format!("select price_cents from products where id = {id}")).await;
     assert_eq!(reads.int("/price_cents"), truth, "the write answered {}", changed.status);
+}
+
+#[sqlx::test]
+async fn an_instance_waits_for_a_postgres_that_comes_late(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let id = app.product(product()).await;
+    app.database.set(Fault::Refuse);
+    let mut starting = pin!(app.another());
+    let early = tokio::time::timeout(Duration::from_millis(700), &mut starting).await;
+    assert!(early.is_err(), "it neither gives up nor starts without a database");
+    app.restore_database();
+    let late = starting.await;
+    late.get_product(id).await.expect(200);
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use sqlx::PgPool;
 
-use crate::support::{Gate, TestApp, database, eventually, order, product};
+use crate::support::{Gate, RedisServer, TestApp, database, eventually, order, product};
 
 #[sqlx::test]
 async fn a_draining_instance_finishes_what_is_under_way_and_then_ends(pool: PgPool) {
@@ -44,6 +44,21 @@ async fn counted_views_are_written_before_the_end(pool: PgPool) {
     app.begin_shutdown();
     app.instance_mut(0).ended().await;
     assert_eq!(database::one(&app.pool, &format!("select view_count from products where id = {id}")).await, 3);
+}
+
+#[sqlx::test]
+async fn a_frozen_redis_does_not_hold_up_the_end(pool: PgPool) {
+    let redis = RedisServer::start();
+    let mut app = TestApp::builder(pool).redis(&redis).build().await;
+    let id = app.product(product().price(100)).await;
+    app.get_product(id).await.expect(200);
+    redis.freeze();
+    app.patch_product(id, json!({ "price_cents": 300 })).await.expect(200);
+    app.get_product(id).await.expect(200);
+    app.begin_shutdown();
+    let limit = app.config.shutdown_timeout;
+    tokio::time::timeout(limit, app.instance_mut(0).ended()).await.expect("it ends within its limit");
+    assert_eq!(database::one(&app.pool, &format!("select price_cents from products where id = {id}")).await, 300);
 }
 
 #[sqlx::test]

@@ -98,7 +98,8 @@ pub struct TestApp {
     /// The line between the instances and Postgres.
     pub database: Arc<Proxy>,
     pub(super) namespace: String,
-    pub(super) config: Config,
+    /// The settings of the instances.
+    pub config: Config,
     pub(super) instances: Vec<Instance>,
     pub(super) held: Arc<Held>,
 }
