@@ -10,8 +10,7 @@ use std::{
 };
 
 use aside::cache::{
-    Cache, CacheConfig, Cacheable, DbTime, Format, Key, Label, LoadError, Loaded, NotLoaded, Outcome, Policy, RedisL2,
-    Reuse,
+    Cache, CacheConfig, Cacheable, DbTime, Format, Key, LoadError, Loaded, NotLoaded, Outcome, Policy, RedisL2, Reuse,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, postgres::PgPoolOptions};
@@ -234,8 +233,7 @@ async fn load<T>(db: &PgPool, id: i64, seconds: f64, make: fn(i64) -> T) -> Resu
         .fetch_one(db)
         .await
         .map_err(|_| Failed)?;
-    let labels: Vec<Label> = Vec::new();
-    Ok(Loaded { value: Some(make(id)), labels, loaded_at: DbTime(loaded_at) })
+    Ok(Loaded { value: Some(make(id)), labels: Vec::new(), loaded_at: DbTime(loaded_at) })
 }
 
 async fn watch(begun: Instant, db: PgPool, loads: Arc<AtomicU64>) -> Vec<(f64, f64, f64)> {

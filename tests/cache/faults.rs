@@ -8,7 +8,9 @@ use std::{
     time::Duration,
 };
 
-use aside::cache::{BreakerState, Clock, Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, MemoryL2, Outcome};
+use aside::cache::{
+    BreakerState, Cache, Clock, Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, MemoryL2, Outcome,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::PgPool;
@@ -129,6 +131,15 @@ async fn bench(pool: &PgPool) -> (Bench, Scripted) {
     (Bench::with_l2(pool, l2.clone()).await, l2)
 }
 
+/// Reads until the breaker opens.
+async fn until_found_ill(bench: &Bench, cache: &Cache) {
+    eventually("the breaker opens", || async {
+        bench.read(cache, bench.fresh_id()).await;
+        (cache.l2_breaker() == Some(BreakerState::Open)).then_some(())
+    })
+    .await;
+}
+
 #[sqlx::test]
 async fn a_failing_l2_fails_no_read_and_is_not_called_a_miss(pool: PgPool) {
     let (bench, l2) = bench(&pool).await;
@@ -157,11 +168,7 @@ async fn the_breaker_opens_after_failures_skips_l2_and_probes_it(pool: PgPool) {
     let (cache, id) = (bench.cache().await, bench.fresh_id());
     bench.sabotage(id, "one").await;
     l2.set(Mood::Failing);
-    eventually("the breaker opens", || async {
-        bench.read(&cache, bench.fresh_id()).await;
-        (cache.l2_breaker() == Some(BreakerState::Open)).then_some(())
-    })
-    .await;
+    until_found_ill(&bench, &cache).await;
     // Fills of the reads above may still report; none reaches L2 any more.
     tokio::task::yield_now().await;
     let calls = l2.calls();
@@ -187,11 +194,7 @@ async fn a_probe_that_fails_opens_the_breaker_again(pool: PgPool) {
     let (bench, l2) = bench(&pool).await;
     let cache = bench.cache().await;
     l2.set(Mood::Failing);
-    eventually("the breaker opens", || async {
-        bench.read(&cache, bench.fresh_id()).await;
-        (cache.l2_breaker() == Some(BreakerState::Open)).then_some(())
-    })
-    .await;
+    until_found_ill(&bench, &cache).await;
     bench.advance(Duration::from_secs(2), &[&cache]).await;
     let calls = l2.calls();
     assert_eq!(bench.read(&cache, bench.fresh_id()).await.outcome, Outcome::L2Skipped, "nobody waits for the probe");
