@@ -8,10 +8,12 @@ mod server;
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
+use futures_util::FutureExt;
 use prometheus_client::registry::Registry;
 use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+use tower::ServiceExt;
 
 use crate::{
     cache::{Cache, CacheConfig, L2, RedisL2, Reuse},
@@ -21,8 +23,8 @@ use crate::{
         orders::{idempotency::run_removal, service::CachedOrderService},
         products::service::CachedProductService,
     },
-    http::{self, Services},
-    management::{self, Management, http_metrics::HttpMetrics},
+    http::{self, Front, Services},
+    management::{self, Management},
     readiness::Readiness,
     shutdown::Countdown,
     warming,
@@ -49,7 +51,7 @@ pub struct App {
     config: Config,
     services: Services,
     readiness: Readiness,
-    public: (TcpListener, SocketAddr, Router),
+    public: (TcpListener, SocketAddr, Arc<Front>),
     management: (TcpListener, SocketAddr, Router),
 }
 
@@ -102,14 +104,13 @@ impl App {
         let management = bind(config.management_addr, "MANAGEMENT_ADDR").await?;
 
         let services = start_services(&config, db.clone())?;
-        let http_metrics = HttpMetrics::default();
+        let readiness = Readiness::default();
+        let front = Arc::new(http::front(services.clone(), &http_config(&config, &readiness)));
         let mut registry = Registry::default();
         services.cache.register_metrics(&mut registry);
-        http_metrics.register(&mut registry);
+        front.register_metrics(&mut registry);
         management::metrics::register_process(&mut registry, db);
 
-        let readiness = Readiness::default();
-        let (router, _) = http::router(services.clone(), http_config(&config, &readiness));
         let management_router = management::router(Management {
             cache: services.cache.clone(),
             products: services.products.clone(),
@@ -118,7 +119,7 @@ impl App {
             registry: Arc::new(registry),
         });
         Ok(Self {
-            public: with_addr(public, http_metrics.around(router))?,
+            public: with_addr(public, front)?,
             management: with_addr(management, management_router)?,
             config,
             services,
@@ -156,8 +157,10 @@ impl App {
         let Self { config, services, readiness, public, management } = self;
         announce(&config, public.1, management.1);
         let (stop, stop_management, stop_views) = (Stop::default(), Stop::default(), CancellationToken::new());
-        let public = tokio::spawn(serve(public.0, public.2, stop.clone()));
-        let management = tokio::spawn(serve(management.0, management.2, stop_management.clone()));
+        let answers = move |request| Arc::clone(&public.2).answer(request);
+        let public = tokio::spawn(serve(public.0, answers, stop.clone()));
+        let answers = move |request| management.2.clone().oneshot(request).map(|Ok(answer)| answer);
+        let management = tokio::spawn(serve(management.0, answers, stop_management.clone()));
         tokio::spawn(run_removal(services.db.clone(), stop.polite.clone()));
         let again = warming::warm_again(services.products.clone(), config.cache_warm_top);
         tokio::spawn(stop.polite.clone().run_until_cancelled_owned(again));
@@ -190,12 +193,12 @@ impl App {
     }
 }
 
-fn with_addr(listener: TcpListener, router: Router) -> Result<(TcpListener, SocketAddr, Router), StartError> {
+fn with_addr<A>(listener: TcpListener, answers: A) -> Result<(TcpListener, SocketAddr, A), StartError> {
     let addr = listener.local_addr().map_err(|error| StartError {
         what: format!("a listener has no address: {error}"),
         advice: "Set BIND_ADDR and MANAGEMENT_ADDR to addresses of this machine.".into(),
     })?;
-    Ok((listener, addr, router))
+    Ok((listener, addr, answers))
 }
 
 fn http_config(config: &Config, readiness: &Readiness) -> http::HttpConfig {

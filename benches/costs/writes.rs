@@ -127,6 +127,7 @@ async fn round(services: &Services, ids: &Arc<[i64]>, way: Way, time: Duration) 
 async fn write(services: &Services, way: Way, id: i64) -> Result<(), DomainError> {
     let change = ProductChange { price_cents: Some(fastrand::i64(1..1_000_000)), ..ProductChange::default() };
     let Services { db, cache, products, .. } = services.clone();
+    let limit = cache.time_limit();
     match way {
         Way::Plain => {
             let work = async move || {
@@ -135,7 +136,7 @@ async fn write(services: &Services, way: Way, id: i64) -> Result<(), DomainError
                 store::update(&mut transaction, id, &change).await?;
                 Ok(transaction.commit().await?)
             };
-            detached(retried(work)).await
+            detached(limit, retried(work)).await
         }
         Way::Service => products.update_product(id, change, None).await.map(drop),
         Way::Named(tags) => {
@@ -147,7 +148,7 @@ async fn write(services: &Services, way: Way, id: i64) -> Result<(), DomainError
                 tags(&product).into_iter().for_each(|tag| write.touch(tag));
                 Ok(write.commit().await?)
             };
-            detached(retried(work)).await
+            detached(limit, retried(work)).await
         }
     }
 }

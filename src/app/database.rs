@@ -16,6 +16,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(250);
 /// A connection that was idle for this long is asked whether it still lives before it is used.
 const IDLE: Duration = Duration::from_secs(1);
+/// A connection that was given back and doesn't answer within this is closed. Longer than any statement goes on that was cut off:
+/// Postgres ends them before.
+const RELEASE_LIMIT: Duration = Duration::from_secs(2);
+/// The longest life of a connection.
+const LIFETIME: Duration = Duration::from_secs(60);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// A pool for serving: statements end before the request that waits for them does, and a transaction whose client hangs is
@@ -90,6 +95,15 @@ async fn pool(config: &Config, options: PgConnectOptions, acquire: Duration) -> 
                 Ok(true)
             })
         })
+        // One whose use was cut off may be waiting for an answer that never comes, and with it its place in the pool.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                let answer = tokio::time::timeout(RELEASE_LIMIT, connection.ping()).await;
+                answer.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|()| true)
+            })
+        })
+        // What a session was told when it began may have changed: an address, or that nobody may write.
+        .max_lifetime(LIFETIME)
         .connect_lazy_with(options))
 }
 

@@ -2,17 +2,19 @@
 //! can't be held open by clients that send nothing. (`axum::serve` sets no such limits.)
 
 use std::{
+    convert::Infallible,
     io,
     net::SocketAddr,
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::Duration,
 };
 
-use axum::Router;
+use axum::{body::Body, response::Response};
+use futures_util::{StreamExt, stream::FuturesUnordered};
 use hyper::{Request, body::Incoming, service::service_fn};
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
@@ -20,18 +22,17 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
-    time::{Instant, sleep},
+    time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tower::ServiceExt;
 
 use super::StartError;
 
 /// Until a connection's first request has come whole.
 const FIRST_REQUEST_LIMIT: Duration = Duration::from_secs(10);
-/// From the end of one request until the next has come. Longer than the idle limit of usual load balancers (60 s), or they
-/// would send a request into a connection that is just being closed.
-const NEXT_REQUEST_LIMIT: Duration = Duration::from_secs(75);
+/// A connection on which no request was under way for so long ends, at the latest after twice that. Longer than the idle limit of
+/// usual load balancers (60 s), or they would send a request into a connection that is just being closed.
+const IDLE_LIMIT: Duration = Duration::from_secs(75);
 /// While ending: how long after its last request a connection may still be sending the answer.
 const QUIET: Duration = Duration::from_millis(500);
 /// Pause after an error of the listener itself, such as too many open files.
@@ -62,15 +63,19 @@ pub async fn bind(addr: SocketAddr, setting: &str) -> Result<TcpListener, StartE
     })
 }
 
-/// Serves until `stop`; returns when the last connection has ended.
-pub async fn serve(listener: TcpListener, router: Router, stop: Stop) {
+/// Serves what `answer` answers until `stop`; returns when the last connection has ended.
+pub async fn serve<A, F>(listener: TcpListener, answer: A, stop: Stop)
+where
+    A: Fn(Request<Body>) -> F + Clone + Send + 'static,
+    F: Future<Output = Response> + Send + 'static,
+{
     let connections = TaskTracker::new();
     loop {
         tokio::select! {
             biased;
             () = stop.polite.cancelled() => break,
             accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(serve_connection(stream, router.clone(), stop.clone()))),
+                Ok((stream, _)) => drop(connections.spawn(serve_connection(stream, answer.clone(), stop.clone()))),
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     tracing::error!(%error, "no connection can be accepted at the moment");
@@ -84,80 +89,97 @@ pub async fn serve(listener: TcpListener, router: Router, stop: Stop) {
     connections.wait().await;
 }
 
-async fn serve_connection(stream: TcpStream, router: Router, stop: Stop) {
+async fn serve_connection<A, F>(stream: TcpStream, answer: A, stop: Stop)
+where
+    A: Fn(Request<Body>) -> F + Send + 'static,
+    F: Future<Output = Response> + Send + 'static,
+{
     // Small answers leave at once, instead of waiting for more to send.
     let _ = stream.set_nodelay(true);
     let requests = Arc::new(Requests::default());
     let counted = Arc::clone(&requests);
     let service = service_fn(move |request: Request<Incoming>| {
         let under_way = UnderWay::begin(&counted);
-        let answer = router.clone().oneshot(request);
+        let answer = answer(request.map(Body::new));
         async move {
             let answer = answer.await;
             drop(under_way);
-            answer
+            Ok::<_, Infallible>(answer)
         }
     });
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(NEXT_REQUEST_LIMIT);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(NEXT_REQUEST_LIMIT);
+    builder.http2().timer(TokioTimer::new()).keep_alive_interval(IDLE_LIMIT);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    let mut first = pin!(sleep(FIRST_REQUEST_LIMIT));
-    let mut quiet = pin!(sleep(Duration::ZERO));
-    let (mut waiting, mut stopping) = (true, false);
+    // Polled when it is woken only, not for every request.
+    let mut end = FuturesUnordered::from_iter([must_end(&stop, &requests)]);
+    let mut polite = FuturesUnordered::from_iter([stop.polite.cancelled()]);
     loop {
         tokio::select! {
             biased;
-            () = stop.now.cancelled() => return,
-            () = stop.polite.cancelled(), if !stopping => {
-                stopping = true;
-                connection.as_mut().graceful_shutdown();
-                quiet.as_mut().reset(Instant::now() + QUIET);
-            }
             result = connection.as_mut() => {
                 if let Err(error) = result {
                     tracing::debug!(error, "a connection ended in an error");
                 }
                 return;
             }
-            // A client that has sent half a request would otherwise hold up the end for as long as it may take.
-            () = quiet.as_mut(), if stopping => {
-                if requests.under_way.load(Ordering::Relaxed) == 0 {
-                    return;
-                }
-                quiet.as_mut().reset(Instant::now() + QUIET);
-            }
-            () = first.as_mut(), if waiting => {
-                waiting = false;
-                if !requests.any.load(Ordering::Relaxed) {
-                    return;
-                }
-            }
+            Some(()) = polite.next() => connection.as_mut().graceful_shutdown(),
+            Some(()) = end.next() => return,
         }
     }
+}
+
+/// Returns when a connection must end: told so, or because it sends no whole requests or reads no answers.
+async fn must_end(stop: &Stop, requests: &Requests) {
+    let idle = async {
+        sleep(FIRST_REQUEST_LIMIT).await;
+        let mut ended = 0;
+        while requests.begun() > ended {
+            ended = requests.ended();
+            sleep(IDLE_LIMIT).await;
+        }
+    };
+    let quiet = async {
+        if stop.polite.run_until_cancelled(idle).await.is_none() {
+            // A client that has sent half a request would otherwise hold up the end for as long as it may take.
+            sleep(QUIET).await;
+            while requests.begun() > requests.ended() {
+                sleep(QUIET).await;
+            }
+        }
+    };
+    stop.now.run_until_cancelled(quiet).await;
 }
 
 /// The requests of one connection.
 #[derive(Default)]
 struct Requests {
-    any: AtomicBool,
-    under_way: AtomicUsize,
+    begun: AtomicUsize,
+    ended: AtomicUsize,
 }
 
-/// A request under way; counted until it is dropped.
+impl Requests {
+    fn begun(&self) -> usize {
+        self.begun.load(Ordering::Relaxed)
+    }
+
+    fn ended(&self) -> usize {
+        self.ended.load(Ordering::Relaxed)
+    }
+}
+
+/// A request under way, until it is dropped.
 struct UnderWay(Arc<Requests>);
 
 impl UnderWay {
     fn begin(requests: &Arc<Requests>) -> Self {
-        requests.any.store(true, Ordering::Relaxed);
-        requests.under_way.fetch_add(1, Ordering::Relaxed);
+        requests.begun.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(requests))
     }
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
-        self.0.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.0.ended.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -169,7 +191,8 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use axum::routing::get;
+    use axum::{Router, routing::get};
+    use futures_util::FutureExt;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         sync::Notify,
@@ -177,6 +200,7 @@ mod tests {
     };
 
     use tokio::task::JoinHandle;
+    use tower::ServiceExt;
 
     use super::*;
 
@@ -192,7 +216,8 @@ mod tests {
         let router = Router::new().route("/gate", get(gate)).route("/quick", get(|| async { "quick" }));
         let listener = bind(([127, 0, 0, 1], 0).into(), "BIND_ADDR").await.unwrap();
         let (addr, stop) = (listener.local_addr().unwrap(), Stop::default());
-        (addr, stop.clone(), tokio::spawn(serve(listener, router, stop)))
+        let answer = move |request| router.clone().oneshot(request).map(|Ok(answer)| answer);
+        (addr, stop.clone(), tokio::spawn(serve(listener, answer, stop)))
     }
 
     async fn connect(addr: SocketAddr, bytes: &str) -> TcpStream {

@@ -13,13 +13,7 @@ impl Cache {
     pub async fn get_many<T: Cacheable>(&self, keys: &[Key<T>]) -> Vec<Option<Read<T>>> {
         let begun = self.inner.clock.now();
         let (found, _lease) = self.tier_answers(keys, &self.inner.fence.era()).await;
-        found
-            .into_iter()
-            .map(|found| {
-                self.count::<T>(found.as_ref().map_or(Outcome::NotCached, |(_, o)| *o), begun);
-                found.ok().map(|found| self.answer(found, begun))
-            })
-            .collect()
+        found.into_iter().map(|found| self.answered(found.ok(), begun)).collect()
     }
 
     /// The values of `keys` in their order. `load` is called at most once, with the ids that no tier can answer, and returns
@@ -53,11 +47,7 @@ impl Cache {
         if found.is_err() {
             (0..count).for_each(|_| self.count::<T>(Outcome::Failed, begun));
         }
-        let answer = |(id, found): (I, Found<T>)| {
-            self.count::<T>(found.1, begun);
-            (id, self.answer(found, begun))
-        };
-        Ok(found?.into_iter().map(answer).collect())
+        Ok(found?.into_iter().map(|(id, found)| (id, self.answer(found, begun))).collect())
     }
 
     /// What tiers hold of all keys, if all of it may be served stale.
@@ -125,7 +115,8 @@ impl Cache {
     pub fn put_many<T: Cacheable>(&self, entries: Vec<(Key<T>, Loaded<T>)>) -> Result<(), NotLoaded> {
         let era = self.inner.fence.era();
         // When these were asked for is not known here, but it was since their statement.
-        let asked = |loaded: &Loaded<T>| self.inner.clock.now().saturating_sub(self.inner.fence.age(loaded.loaded_at));
+        let now = self.inner.clock.now();
+        let asked = |loaded: &Loaded<T>| now.saturating_sub(self.inner.fence.age(loaded.loaded_at, now));
         let hold = |(key, loaded)| {
             let asked = asked(&loaded);
             Ok((key, self.held((loaded, asked), &era)?))
@@ -140,11 +131,11 @@ impl Cache {
         keys: &[Key<T>],
         era: &Era,
     ) -> (Vec<Result<Found<T>, Outcome>>, Filling) {
-        self.inner.fence.wait_for_trust().await;
+        let now = self.inner.fence.wait_for_trust(self.inner.clock.now()).await;
         let mut found = Vec::with_capacity(keys.len());
         let mut missing = Vec::new();
         for (at, key) in keys.iter().enumerate() {
-            let answer = self.l1_young(key).map(|held| (held, Outcome::L1Hit));
+            let answer = self.l1_young(key, now).map(|held| (held, Outcome::L1Hit));
             if let Err(missed) = answer {
                 missing.push((at, (key, missed)));
             }

@@ -1,4 +1,4 @@
-//! The bulkhead: how many loads of one kind, and of one tenant, an instance has under way. What doesn't fit is refused at once,
+//! The bulkhead: how many loads of one kind, and of one tenant, and how many writes an instance has under way. What doesn't fit is refused at once,
 //! because a queue before a slow database makes everybody late and nobody served.
 
 use std::{

@@ -13,9 +13,10 @@ use tokio::sync::Notify;
 
 use super::{
     clock::Clock,
-    entry::{DbTime, Entry, Label},
+    entry::{DbTime, Label},
     floors::Floors,
     key::Name,
+    l1::Held,
 };
 
 /// How long floors outlive the oldest entry that may be served: covers the database's clock stepping back.
@@ -38,7 +39,7 @@ pub(super) enum Verdict {
 }
 
 /// The life of one ledger on one timeline of the database. Numbers of different eras can't be compared.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Era {
     /// Counts the eras this instance has seen; 0 before the first.
     pub(super) number: u64,
@@ -58,7 +59,7 @@ pub(super) struct Fence {
     floors: Floors,
     /// The number of `era`, to be compared without a lock.
     era_number: AtomicU64,
-    era: RwLock<Arc<Era>>,
+    era: RwLock<Era>,
     looked: Notify,
     /// The database's time of that look.
     statement: AtomicI64,
@@ -75,7 +76,7 @@ impl Fence {
             offset: AtomicI64::new(0),
             floors: Floors::new(MAX_FLOORS),
             era_number: AtomicU64::new(0),
-            era: RwLock::new(Arc::new(Era { number: 0, name: "".into() })),
+            era: RwLock::new(Era { number: 0, name: "".into() }),
             looked: Notify::new(),
             statement: AtomicI64::new(i64::MIN),
             hurry: Notify::new(),
@@ -84,14 +85,17 @@ impl Fence {
 
     /// The serve rule: a cached answer may be served only if (a) the ledger was looked at less than D ago, (b) the answer is of
     /// this era and none of its numbers is below the floor of its name, (c) it was read less than its maximal age ago.
-    pub(super) fn judge<T>(&self, key: &Name, entry: &Entry<T>, era: u64, max_age: Duration) -> Verdict {
-        if !self.trusted() {
+    ///
+    /// `now`: a moment of the request, which may be its beginning: what is promised is promised to requests by when they begin.
+    pub(super) fn judge<T>(&self, now: Duration, key: &Name, held: &Held<T>, max_age: Duration) -> Verdict {
+        let Held { entry, era, .. } = held;
+        if !self.trusted_at(now) {
             Verdict::Untrusted
-        } else if era != self.era_number.load(Ordering::Acquire)
+        } else if era.number != self.era_number.load(Ordering::Acquire)
             || !self.floors.permit(key, &entry.labels, entry.loaded_at)
         {
             Verdict::Fenced
-        } else if self.age(entry.loaded_at) >= max_age {
+        } else if self.age(entry.loaded_at, now) >= max_age {
             Verdict::Expired
         } else {
             Verdict::Serve
@@ -99,10 +103,11 @@ impl Fence {
     }
 
     /// Whether an answer that can't be proved fresh is at least above every floor that is known, of this era, and not too old.
-    pub(super) fn tolerates<T>(&self, key: &Name, entry: &Entry<T>, era: u64, max_age: Duration) -> bool {
-        era == self.era_number.load(Ordering::Acquire)
+    pub(super) fn tolerates<T>(&self, key: &Name, held: &Held<T>, max_age: Duration) -> bool {
+        let Held { entry, era, .. } = held;
+        era.number == self.era_number.load(Ordering::Acquire)
             && self.floors.permit(key, &entry.labels, entry.loaded_at)
-            && self.age(entry.loaded_at) < max_age
+            && self.age(entry.loaded_at, self.clock.now()) < max_age
     }
 
     /// Whether the ledger has not been looked at for so long that the database must be away, not only late.
@@ -122,7 +127,11 @@ impl Fence {
 
     /// Whether the last look at the ledger still proves anything.
     pub(super) fn trusted(&self) -> bool {
-        self.since_look().is_some_and(|age| age < self.trust)
+        self.trusted_at(self.clock.now())
+    }
+
+    fn trusted_at(&self, now: Duration) -> bool {
+        self.since_look_at(now).is_some_and(|since| since < self.trust)
     }
 
     /// Whether the floors are trusted, and cover everything that was committed before `moment`.
@@ -152,22 +161,30 @@ impl Fence {
         tokio::time::timeout(LOOK_WAIT, looked).await.is_ok()
     }
 
-    /// Waits until the floors are trusted, as [`Fence::wait_for`].
-    pub(super) async fn wait_for_trust(&self) {
+    /// Waits until the floors are trusted, as [`Fence::wait_for`]; when that was, or gave up.
+    pub(super) async fn wait_for_trust(&self, now: Duration) -> Duration {
+        if self.trusted_at(now) {
+            return now;
+        }
         self.wait_for(DbTime(i64::MIN)).await;
+        self.clock.now()
     }
 
     /// Time since the last answered look was sent; `None` before the first.
     pub(super) fn since_look(&self) -> Option<Duration> {
+        self.since_look_at(self.clock.now())
+    }
+
+    fn since_look_at(&self, now: Duration) -> Option<Duration> {
         match self.looked_at.load(Ordering::Acquire) {
             0 => None,
-            at => Some(self.clock.now().saturating_sub(Duration::from_nanos(at))),
+            at => Some(now.saturating_sub(Duration::from_nanos(at))),
         }
     }
 
-    /// How long ago the database was read, by the database's own clock.
-    pub(super) fn age(&self, loaded_at: DbTime) -> Duration {
-        loaded_at.age_at(self.db_now())
+    /// How long before `now` the database was read, by the database's own clock.
+    pub(super) fn age(&self, loaded_at: DbTime, now: Duration) -> Duration {
+        loaded_at.age_at(self.db_time(now))
     }
 
     /// Takes note of changes: before the reply to a write, and when the tail reports them. `after` is a moment of the database
@@ -197,7 +214,11 @@ impl Fence {
 
     /// The database's time now: never less than what its clock says, because the way of the last look's question is counted in.
     pub(super) fn db_now(&self) -> DbTime {
-        DbTime(self.clock.now().as_micros() as i64 + self.offset.load(Ordering::Acquire))
+        self.db_time(self.clock.now())
+    }
+
+    fn db_time(&self, now: Duration) -> DbTime {
+        DbTime(now.as_micros() as i64 + self.offset.load(Ordering::Acquire))
     }
 
     fn set_time(&self, sent: Duration, statement: DbTime) {
@@ -210,7 +231,7 @@ impl Fence {
         self.set_time(sent, statement);
         let mut era = self.era.write().unwrap_or_else(PoisonError::into_inner);
         let number = era.number + 1;
-        *era = Arc::new(Era { number, name });
+        *era = Era { number, name };
         self.era_number.store(number, Ordering::Release);
         self.floors.accept_from(accept_from);
     }
@@ -222,8 +243,8 @@ impl Fence {
     }
 
     /// The current era.
-    pub(super) fn era(&self) -> Arc<Era> {
-        Arc::clone(&self.era.read().unwrap_or_else(PoisonError::into_inner))
+    pub(super) fn era(&self) -> Era {
+        self.era.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Forgets floors that are older than anything that may be served, and sees to it that nothing older is.

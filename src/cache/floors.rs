@@ -5,7 +5,7 @@
 //! A wildcard (`product:*`) has no number to compare, so it is a moment: what it covers is refused when it was read before.
 
 use std::{
-    collections::{HashMap, hash_map::RandomState},
+    collections::HashMap,
     hash::BuildHasher,
     sync::{
         PoisonError, RwLock,
@@ -13,6 +13,8 @@ use std::{
     },
     time::Duration,
 };
+
+use rapidhash::quality::RandomState;
 
 use super::{
     entry::{DbTime, Label},
@@ -35,7 +37,7 @@ struct Wildcard {
 
 /// The floors of one instance.
 pub(super) struct Floors {
-    shards: Vec<RwLock<HashMap<Name, Floor>>>,
+    shards: Vec<RwLock<HashMap<Name, Floor, RandomState>>>,
     hasher: RandomState,
     /// Answers read before this moment are refused whatever their numbers.
     common: AtomicI64,
@@ -146,7 +148,7 @@ impl Floors {
         }
     }
 
-    fn shard(&self, name: &Name) -> &RwLock<HashMap<Name, Floor>> {
+    fn shard(&self, name: &Name) -> &RwLock<HashMap<Name, Floor, RandomState>> {
         &self.shards[self.hasher.hash_one(name) as usize % SHARDS]
     }
 }

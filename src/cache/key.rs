@@ -190,8 +190,13 @@ struct Escaped<'a>(&'a mut String);
 
 impl fmt::Write for Escaped<'_> {
     fn write_str(&mut self, part: &str) -> fmt::Result {
+        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
+        if part.as_bytes().iter().all(plain) {
+            self.0.push_str(part);
+            return Ok(());
+        }
         for byte in part.bytes() {
-            if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_') {
+            if plain(&byte) {
                 self.0.push(byte as char);
             } else {
                 write!(self.0, "%{byte:02X}")?;

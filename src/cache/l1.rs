@@ -9,9 +9,11 @@ use std::{
 };
 
 use moka::{Expiry, sync::Cache as Moka};
+use rapidhash::quality::RandomState;
 
 use super::{
     entry::Entry,
+    fence::Era,
     key::{Key, Name},
     outcome::Outcome,
     policy::Cacheable,
@@ -24,7 +26,7 @@ const OVERHEAD: usize = 256;
 pub(super) struct Held<T> {
     pub(super) entry: Arc<Entry<T>>,
     /// The era it was read in.
-    pub(super) era: u64,
+    pub(super) era: Era,
     /// End of its lifetime in L1, by the instance's clock.
     pub(super) fresh_until: Duration,
     /// How long it took to get it.
@@ -33,7 +35,7 @@ pub(super) struct Held<T> {
 
 impl<T> Clone for Held<T> {
     fn clone(&self) -> Self {
-        Self { entry: Arc::clone(&self.entry), ..*self }
+        Self { entry: Arc::clone(&self.entry), era: self.era.clone(), ..*self }
     }
 }
 
@@ -67,7 +69,7 @@ type Sizes = Arc<Mutex<BTreeMap<&'static str, i64>>>;
 
 /// The map.
 pub(super) struct L1 {
-    map: Option<Moka<Name, Slot>>,
+    map: Option<Moka<Name, Slot, RandomState>>,
     sizes: Sizes,
 }
 
@@ -82,7 +84,7 @@ impl L1 {
                 .weigher(|_, slot: &Slot| slot.weight)
                 .expire_after(SlotLifetime)
                 .eviction_listener(move |_, slot, _| resize(&shrunk, slot.pattern, -i64::from(slot.weight)))
-                .build()
+                .build_with_hasher(RandomState::new())
         });
         Self { map, sizes }
     }

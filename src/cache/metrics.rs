@@ -1,13 +1,17 @@
 //! What the cache counts, per key pattern. Names and units follow Prometheus' conventions; labels come from closed sets.
 
-use std::{sync::Weak, time::Duration};
+use std::{
+    array::from_fn,
+    sync::{OnceLock, Weak},
+    time::Duration,
+};
 
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
     metrics::{
         MetricType,
-        counter::Counter,
+        counter::{ConstCounter, Counter},
         family::Family,
         gauge::ConstGauge,
         histogram::{Histogram, exponential_buckets},
@@ -15,7 +19,14 @@ use prometheus_client::{
     registry::{Registry, Unit},
 };
 
-use super::{Inner, breaker::BreakerState, l2::Filled, outcome::Outcome, policy::Policy};
+use super::{
+    Inner,
+    breaker::BreakerState,
+    counts::{Counts, Durations},
+    l2::Filled,
+    outcome::Outcome,
+    policy::Policy,
+};
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Request {
@@ -56,13 +67,47 @@ struct LoadedPattern {
     pattern: &'static str,
 }
 
-type Histograms = Family<Tier, Histogram, fn() -> Histogram>;
+/// Where a read was answered, for its histogram.
+const TIERS: [&str; 6] = ["l1", "l2", "joined", "stale", "none", "load"];
+
+/// The reads of one key pattern.
+#[derive(Debug)]
+struct Reads {
+    pattern: &'static str,
+    outcomes: Counts<{ Outcome::ALL.len() }>,
+    durations: [Durations; TIERS.len()],
+    /// Those of the next pattern. A list, because it can be read without a lock while it grows, and is never long.
+    next: OnceLock<Box<Self>>,
+}
+
+impl Reads {
+    fn new(pattern: &'static str) -> Self {
+        Self {
+            pattern,
+            outcomes: Counts::default(),
+            durations: from_fn(|_| Durations::default()),
+            next: OnceLock::new(),
+        }
+    }
+
+    fn count(&self, outcome: Outcome, took: Duration) {
+        self.outcomes.add(outcome as usize, 1);
+        let tier = match outcome {
+            Outcome::L1Hit => 0,
+            Outcome::L2Hit => 1,
+            Outcome::Collapsed => 2,
+            Outcome::Stale => 3,
+            Outcome::NotCached | Outcome::Failed => 4,
+            _ => 5,
+        };
+        self.durations[tier].observe(took);
+    }
+}
 
 /// Counters and histograms of one cache.
 #[derive(Debug)]
 pub struct CacheMetrics {
-    requests: Family<Request, Counter>,
-    duration: Histograms,
+    reads: OnceLock<Box<Reads>>,
     loads: Family<Load, Counter>,
     load_duration: Family<LoadedPattern, Histogram, fn() -> Histogram>,
     invalidations: Family<Pattern, Counter>,
@@ -77,8 +122,7 @@ pub struct CacheMetrics {
 impl CacheMetrics {
     pub(super) fn new() -> Self {
         Self {
-            requests: Family::default(),
-            duration: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_001, 4.0, 12))),
+            reads: OnceLock::new(),
             loads: Family::default(),
             load_duration: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_1, 4.0, 9))),
             invalidations: Family::default(),
@@ -91,16 +135,19 @@ impl CacheMetrics {
 
     /// One read of the cache, under exactly one outcome.
     pub(super) fn read(&self, pattern: &'static str, outcome: Outcome, took: Duration) {
-        self.requests.get_or_create(&Request { pattern, outcome }).inc();
-        let tier = match outcome {
-            Outcome::L1Hit => "l1",
-            Outcome::L2Hit => "l2",
-            Outcome::Collapsed => "joined",
-            Outcome::Stale => "stale",
-            Outcome::NotCached | Outcome::Failed => "none",
-            _ => "load",
-        };
-        self.duration.get_or_create(&Tier { pattern, tier }).observe(took.as_secs_f64());
+        let mut place = &self.reads;
+        loop {
+            let reads = place.get_or_init(|| Box::new(Reads::new(pattern)));
+            if reads.pattern == pattern {
+                return reads.count(outcome, took);
+            }
+            place = &reads.next;
+        }
+    }
+
+    /// The reads of all patterns that were read.
+    fn all_reads(&self) -> impl Iterator<Item = &Reads> {
+        std::iter::successors(self.reads.get(), |reads| reads.next.get()).map(|reads| &**reads)
     }
 
     /// One call of a loader, for one key or many.
@@ -138,17 +185,33 @@ impl CacheMetrics {
 
     /// How often reads of `pattern` had `outcome`.
     pub(super) fn reads(&self, pattern: &'static str, outcome: Outcome) -> u64 {
-        self.requests.get(&Request { pattern, outcome }).map_or(0, |counter| counter.get())
+        let reads = self.all_reads().find(|reads| reads.pattern == pattern);
+        reads.map_or(0, |reads| reads.outcomes.sum(outcome as usize))
+    }
+
+    fn encode_reads(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+        let help = "Reads of the cache by key pattern and outcome";
+        let mut requests = encoder.encode_descriptor("cache_requests", help, None, MetricType::Counter)?;
+        for Reads { pattern, outcomes, .. } in self.all_reads() {
+            for outcome in Outcome::ALL {
+                let count = outcomes.sum(outcome as usize);
+                if count > 0 {
+                    ConstCounter::new(count).encode(requests.encode_family(&Request { pattern, outcome })?)?;
+                }
+            }
+        }
+        let help = "Time of a read by key pattern and the tier that answered";
+        let seconds = Some(&Unit::Seconds);
+        let mut durations = encoder.encode_descriptor("cache_read_duration", help, seconds, MetricType::Histogram)?;
+        for Reads { pattern, durations: all, .. } in self.all_reads() {
+            for (tier, counted) in TIERS.into_iter().zip(all).filter(|(_, counted)| counted.any()) {
+                counted.encode(durations.encode_family(&Tier { pattern, tier })?)?;
+            }
+        }
+        Ok(())
     }
 
     pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register("cache_requests", "Reads of the cache by key pattern and outcome", self.requests.clone());
-        registry.register_with_unit(
-            "cache_read_duration",
-            "Time of a read by key pattern and the tier that answered",
-            Unit::Seconds,
-            self.duration.clone(),
-        );
         registry.register("cache_loads", "Calls of loaders by key pattern and result", self.loads.clone());
         registry.register_with_unit(
             "cache_load_duration",
@@ -178,7 +241,7 @@ impl CacheMetrics {
     }
 }
 
-/// What is read off the cache when somebody asks: sizes, trust, breaker.
+/// What is read off the cache when somebody asks: reads, sizes, trust, breaker.
 #[derive(Debug)]
 pub(super) struct Gauges(pub(super) Weak<Inner>);
 
@@ -199,6 +262,7 @@ impl Collector for Gauges {
             ("cache_trusted", "1 while tiers may be used", f64::from(cache.fence.trusted())),
             ("cache_l2_breaker_open", "1 while L2 is skipped or probed", f64::from(open)),
         ];
+        cache.metrics.encode_reads(&mut encoder)?;
         let mut per_pattern = encoder.encode_descriptor(
             "cache_l1_pattern_bytes",
             "Bytes held in L1 by key pattern",

@@ -27,6 +27,7 @@ mod breaker;
 mod bulkhead;
 mod clock;
 mod codec;
+mod counts;
 mod entry;
 mod fence;
 mod flight;
@@ -65,6 +66,7 @@ pub use self::{
     breaker::BreakerState,
     clock::Clock,
     codec::digest,
+    counts::{Counts, Durations, PerThread},
     entry::{DbTime, Entry, Label, Loaded},
     key::{HotTag, Key, Name, Tenant},
     l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error},
@@ -270,6 +272,11 @@ impl Cache {
             Some(l2) => Some(l2.ping().await.is_ok()),
             None => None,
         }
+    }
+
+    /// How long a load may take, and how long a write that nobody waits for should be allowed to.
+    pub fn time_limit(&self) -> Duration {
+        self.inner.load_limit
     }
 
     /// The policies of all cached types.

@@ -14,6 +14,7 @@ use super::{
     outcome::Outcome,
     policy::{Cacheable, L1_LIFETIME_CAP, Policy},
     shared::Filling,
+    token::ConsistencyToken,
 };
 
 /// What was loaded, and when the database was asked for it, by the instance's clock.
@@ -23,8 +24,8 @@ impl Cache {
     /// The value if a tier holds it and may serve it; never loads.
     pub async fn get<T: Cacheable>(&self, key: &Key<T>) -> Option<Read<T>> {
         let begun = self.inner.clock.now();
-        self.inner.fence.wait_for_trust().await;
-        let found = match self.l1_young(key) {
+        let now = self.inner.fence.wait_for_trust(begun).await;
+        let found = match self.l1_young(key, now) {
             Ok(held) => Ok((held, Outcome::L1Hit)),
             Err(missed) => {
                 let keys = [(key, missed)];
@@ -32,9 +33,7 @@ impl Cache {
                 found.pop().unwrap_or(Err(missed))
             }
         };
-        let found = found.map_err(|_missed| Outcome::NotCached);
-        self.count::<T>(found.as_ref().map_or_else(|o| *o, |(_, o)| *o), begun);
-        found.ok().map(|found| self.answer(found, begun))
+        self.answered(found.ok(), begun)
     }
 
     /// The value from the nearest tier that may serve it, else loaded by `load` and left in the tiers.
@@ -50,35 +49,54 @@ impl Cache {
         Fut: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
     {
         let begun = self.inner.clock.now();
-        let found = match reuse {
-            Reuse::Allowed if T::POLICY.stale_on_outage.is_zero() => self.read_through(key, load).await,
-            Reuse::Allowed => self.or_stale(self.read_through(key, load), || self.stale(key)).await,
-            Reuse::Refresh => self.load_apart(key, load, Outcome::Bypass, Filling::Unleased).await,
-            Reuse::NoStore => self.load_apart(key, load, Outcome::Bypass, Filling::Nothing).await,
+        let missed = match reuse {
+            Reuse::Allowed => {
+                let now = self.inner.fence.wait_for_trust(begun).await;
+                match self.l1_answer(key, now) {
+                    Ok(held) => {
+                        if self.is_due(&held, now) {
+                            self.board(key, load, Outcome::LoadedExpired);
+                        }
+                        return Ok(self.answer((held, Outcome::L1Hit), begun));
+                    }
+                    Err(missed) => missed,
+                }
+            }
+            Reuse::Refresh | Reuse::NoStore => Outcome::Bypass,
         };
-        self.count::<T>(found.as_ref().map_or(Outcome::Failed, |(_, outcome)| *outcome), begun);
+        // In a box, so that an L1 hit doesn't carry the room that all the rest takes.
+        let found = Box::pin(self.beyond_l1(key, reuse, load, missed)).await;
+        if found.is_err() {
+            self.count::<T>(Outcome::Failed, begun);
+        }
         found.map(|found| self.answer(found, begun))
     }
 
-    async fn read_through<T, E, F, Fut>(&self, key: &Key<T>, mut load: F) -> Result<Found<T>, E>
+    async fn beyond_l1<T, E, F, Fut>(&self, key: &Key<T>, reuse: Reuse, load: F, missed: Missed) -> Result<Found<T>, E>
     where
         T: Cacheable,
         E: LoadError,
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
     {
-        self.inner.fence.wait_for_trust().await;
+        match reuse {
+            Reuse::Allowed if T::POLICY.stale_on_outage.is_zero() => self.join_or_load(key, load, missed).await,
+            Reuse::Allowed => self.or_stale(self.join_or_load(key, load, missed), || self.stale(key)).await,
+            Reuse::Refresh => self.load_apart(key, load, missed, Filling::Unleased).await,
+            Reuse::NoStore => self.load_apart(key, load, missed, Filling::Nothing).await,
+        }
+    }
+
+    /// The result of the flight under way, or of one of the caller's own.
+    async fn join_or_load<T, E, F, Fut>(&self, key: &Key<T>, mut load: F, missed: Missed) -> Result<Found<T>, E>
+    where
+        T: Cacheable,
+        E: LoadError,
+        F: FnOnce() -> Fut + Send + 'static,
+        Fut: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
+    {
         let mut waited = false;
         loop {
-            let missed = match self.l1_answer(key) {
-                Ok(held) => {
-                    if self.is_due(&held) {
-                        self.board(key, load, Outcome::LoadedExpired);
-                    }
-                    return Ok((held, Outcome::L1Hit));
-                }
-                Err(missed) => missed,
-            };
             match self.board(key, load, missed).landed().await {
                 Landed::Led(landed) => return landed.unwrap_or(Err(NotLoaded::Aborted.into())),
                 Landed::Joined(landed, unused) => {
@@ -86,7 +104,7 @@ impl Cache {
                     // The first load joined may have begun before a write that was acknowledged before this request came. The
                     // next one began after the first had ended, so after this request came: it is as good as a load of the
                     // caller's own, also while nothing proves that floors are current. So two loads serve all who wait.
-                    if waited || self.judge(key, &held) == Verdict::Serve {
+                    if waited || self.judge(key, &held, self.inner.clock.now()) == Verdict::Serve {
                         return Ok((held, Outcome::Collapsed));
                     }
                     (load, waited) = (unused, true);
@@ -119,7 +137,7 @@ impl Cache {
     {
         // The flight before this one may have landed since L1 was asked; a refresh is begun because of what L1 holds.
         if missed != Outcome::LoadedExpired
-            && let Ok(held) = self.l1_answer(key)
+            && let Ok(held) = self.l1_answer(key, self.inner.clock.now())
         {
             return Ok((held, Outcome::L1Hit));
         }
@@ -178,11 +196,11 @@ impl Cache {
     }
 
     /// L1's answer, if it may be served.
-    fn l1_answer<T: Cacheable>(&self, key: &Key<T>) -> Result<Held<T>, Missed> {
+    fn l1_answer<T: Cacheable>(&self, key: &Key<T>, now: Duration) -> Result<Held<T>, Missed> {
         let held = self.inner.l1.get(key).ok_or(Outcome::LoadedCold)?;
-        match self.judge(key, &held) {
+        match self.judge(key, &held, now) {
             // Nobody has asked for it since long before its lifetime ended.
-            Verdict::Serve if self.inner.clock.now() >= held.fresh_until + T::POLICY.l1.min(L1_LIFETIME_CAP) => {
+            Verdict::Serve if now >= held.fresh_until + T::POLICY.l1.min(L1_LIFETIME_CAP) => {
                 Err(Outcome::LoadedExpired)
             }
             verdict => verdict.admit(Held::clone(&held)),
@@ -190,15 +208,15 @@ impl Cache {
     }
 
     /// L1's answer, if it may be served and has not outlived its lifetime: for readers who can't see to it that it is refreshed.
-    pub(super) fn l1_young<T: Cacheable>(&self, key: &Key<T>) -> Result<Held<T>, Missed> {
-        let held = self.l1_answer(key)?;
-        if self.inner.clock.now() < held.fresh_until { Ok(held) } else { Err(Outcome::LoadedExpired) }
+    pub(super) fn l1_young<T: Cacheable>(&self, key: &Key<T>, now: Duration) -> Result<Held<T>, Missed> {
+        let held = self.l1_answer(key, now)?;
+        if now < held.fresh_until { Ok(held) } else { Err(Outcome::LoadedExpired) }
     }
 
     /// Whether an answer that may be served should be refreshed behind it: its lifetime in L1 is over, or nearly. The more its
     /// load costs the earlier, and by chance, so that not all instances load at once (XFetch).
-    fn is_due<T>(&self, held: &Held<T>) -> bool {
-        let left = held.fresh_until.saturating_sub(self.inner.clock.now());
+    fn is_due<T>(&self, held: &Held<T>, now: Duration) -> bool {
+        let left = held.fresh_until.saturating_sub(now);
         // The logarithm is taken only where it can matter: it is above 7 once in a thousand times.
         left < 7 * held.cost && left < held.cost.mul_f64(-fastrand::f64().max(f64::MIN_POSITIVE).ln()) || left.is_zero()
     }
@@ -235,7 +253,7 @@ impl Cache {
         let lifetime = T::POLICY.l1_lifetime(entry.value.is_none());
         // A load that waited for long, for a busy pool for instance, must not make its entry due all the time.
         let cost = cost.min(lifetime / 20);
-        Held { entry, era: era.number, fresh_until: self.inner.clock.now() + lifetime, cost }
+        Held { entry, era: era.clone(), fresh_until: self.inner.clock.now() + lifetime, cost }
     }
 
     pub(super) fn put_l1<T: Cacheable>(&self, key: &Key<T>, held: &Held<T>) {
@@ -243,25 +261,36 @@ impl Cache {
     }
 
     /// The serve rule for an entry of type `T`.
-    pub(super) fn judge<T: Cacheable>(&self, key: &Key<T>, held: &Held<T>) -> Verdict {
+    pub(super) fn judge<T: Cacheable>(&self, key: &Key<T>, held: &Held<T>, now: Duration) -> Verdict {
         let max_age = T::POLICY.max_age(held.entry.value.is_none());
-        self.inner.fence.judge(key.name(), &held.entry, held.era, max_age)
+        self.inner.fence.judge(now, key.name(), held, max_age)
     }
 
+    /// A read that ended without an answer.
     pub(super) fn count<T: Cacheable>(&self, outcome: Outcome, begun: Duration) {
         let took = self.inner.clock.now().saturating_sub(begun);
         self.inner.metrics.read(T::POLICY.pattern, outcome, took);
     }
 
-    /// The answer to a request that began at `begun`.
-    pub(super) fn answer<T>(&self, (held, outcome): Found<T>, begun: Duration) -> Read<T> {
+    /// The answer to a request that began at `begun`; counted.
+    pub(super) fn answer<T: Cacheable>(&self, (held, outcome): Found<T>, begun: Duration) -> Read<T> {
         let Held { entry, era, fresh_until, .. } = held;
-        let age = self.inner.fence.age(entry.loaded_at);
+        let now = self.inner.clock.now();
+        self.inner.metrics.read(T::POLICY.pattern, outcome, now.saturating_sub(begun));
+        let age = self.inner.fence.age(entry.loaded_at, now);
         if outcome != Outcome::Stale {
-            self.inner.meter.sample(&Served { labels: &entry.labels, era, age, begun });
+            self.inner.meter.sample(&Served { labels: &entry.labels, era: era.number, age, begun });
         }
-        let fresh_for = fresh_until.saturating_sub(self.inner.clock.now());
-        Read { age, token: self.token(entry.read_by), entry, outcome, fresh_for }
+        let token = ConsistencyToken::new(era, entry.read_by);
+        Read { entry, outcome, age, fresh_for: fresh_until.saturating_sub(now), token }
+    }
+
+    /// What a look into the tiers found, or that it found nothing; counted.
+    pub(super) fn answered<T: Cacheable>(&self, found: Option<Found<T>>, begun: Duration) -> Option<Read<T>> {
+        if found.is_none() {
+            self.count::<T>(Outcome::NotCached, begun);
+        }
+        found.map(|found| self.answer(found, begun))
     }
 }
 

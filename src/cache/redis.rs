@@ -3,8 +3,6 @@
 //! as well, and a key's value, lease and floor move and vanish together.
 
 use std::{
-    future::poll_fn,
-    pin::pin,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -20,8 +18,7 @@ use deadpool_redis::{
         aio::MultiplexedConnection,
     },
 };
-
-use futures_core::Stream;
+use futures_util::StreamExt;
 
 use super::l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error};
 
@@ -159,13 +156,15 @@ impl L2 for RedisL2 {
     }
 
     async fn listen(&self, channel: &str, heard: &(dyn Fn() + Send + Sync)) -> Result<(), L2Error> {
-        let connecting = self.0.listener.get_async_pubsub();
-        let mut listener = tokio::time::timeout(CONNECT, connecting).await.map_err(failed)?.map_err(failed)?;
-        listener.subscribe(channel).await.map_err(failed)?;
-        let mut hints = pin!(listener.into_on_message());
+        let subscribing = async {
+            let mut listener = self.0.listener.get_async_pubsub().await?;
+            listener.subscribe(channel).await?;
+            Ok::<_, redis::RedisError>(listener)
+        };
+        let listener = tokio::time::timeout(CONNECT, subscribing).await.map_err(failed)?.map_err(failed)?;
+        let mut hints = listener.into_on_message();
         // A line that is dead without a word looks like a quiet one, so a quiet one is made anew now and then.
-        while let Ok(Some(_)) = tokio::time::timeout(QUIET, poll_fn(|context| hints.as_mut().poll_next(context))).await
-        {
+        while let Ok(Some(_)) = tokio::time::timeout(QUIET, hints.next()).await {
             heard();
         }
         Err(L2Error("the line for hints was closed or quiet".into()))

@@ -125,7 +125,7 @@ impl Cache {
             Outcome::LoadedUnreadable
         })?;
         let held = self.hold(Arc::new(entry), era, Duration::ZERO);
-        let held = self.judge(key, &held).admit(held)?;
+        let held = self.judge(key, &held, self.inner.clock.now()).admit(held)?;
         self.put_l1(key, &held);
         Ok((held, Outcome::L2Hit))
     }

@@ -75,6 +75,6 @@ impl Cache {
     /// The serve rule without its proof that floors are current, and with a longer maximal age.
     fn is_tolerable<T: Cacheable>(&self, key: &Key<T>, held: &Held<T>) -> bool {
         let max_age = T::POLICY.max_age + T::POLICY.stale_on_outage;
-        held.entry.value.is_some() && self.inner.fence.tolerates(key.name(), &held.entry, held.era, max_age)
+        held.entry.value.is_some() && self.inner.fence.tolerates(key.name(), held, max_age)
     }
 }

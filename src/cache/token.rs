@@ -7,7 +7,7 @@
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
-use super::{Cache, entry::DbTime};
+use super::{Cache, entry::DbTime, fence::Era};
 
 /// A token of the future is not one of ours; the clocks of two looks differ by less than this.
 const AHEAD: Duration = Duration::from_secs(1);
@@ -20,15 +20,9 @@ pub struct ConsistencyToken {
 }
 
 impl Cache {
-    /// The token of an answer that was read by `moment`; `None` before the ledger was first looked at.
-    pub fn token(&self, moment: DbTime) -> Option<ConsistencyToken> {
-        let era = self.inner.fence.era();
-        (era.number > 0).then(|| ConsistencyToken { era: Arc::clone(&era.name), moment })
-    }
-
     /// The token of everything that this instance has acknowledged so far.
     pub fn token_now(&self) -> Option<ConsistencyToken> {
-        self.token(self.inner.fence.db_now())
+        ConsistencyToken::new(self.inner.fence.era(), self.inner.fence.db_now())
     }
 
     /// Waits until no instance serves anything older than what this instance has acknowledged so far: after D, every other
@@ -46,6 +40,21 @@ impl Cache {
 }
 
 impl ConsistencyToken {
+    /// The token of an answer that was read by `moment`; `None` before the ledger was first looked at.
+    pub(super) fn new(era: Era, moment: DbTime) -> Option<Self> {
+        (era.number > 0).then_some(Self { era: era.name, moment })
+    }
+
+    /// The life of the database it belongs to: letters and digits.
+    pub fn era(&self) -> &str {
+        &self.era
+    }
+
+    /// The moment it stands for.
+    pub fn moment(&self) -> DbTime {
+        self.moment
+    }
+
     /// `other`, if it stands for more in the same life of the database.
     pub fn overtaken_by(&self, other: Self) -> Option<Self> {
         (other.era == self.era && other.moment > self.moment).then_some(other)

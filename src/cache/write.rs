@@ -8,23 +8,28 @@ use std::{collections::BTreeSet, sync::Arc};
 
 use sqlx::{PgConnection, Postgres, Transaction};
 
-use super::{Cache, Key, entry::Label, key::Name, l2::Invalidation, ledger, shared::l2_result};
+use super::{Cache, Key, bulkhead::Room, entry::Label, key::Name, l2::Invalidation, ledger, shared::l2_result};
 
 /// A write in progress: a transaction that also collects the names it changes. Dropped, it is rolled back.
 pub struct Write {
     cache: Cache,
     transaction: Transaction<'static, Postgres>,
     touched: BTreeSet<Name>,
+    _room: Room,
 }
+
+/// Writes that an instance has under way at a time, whether somebody waits for them or not. More are refused.
+const WRITES: usize = 128;
 
 impl Cache {
     /// Begins a write.
     ///
     /// # Errors
-    /// When the database can't be reached.
+    /// When the database can't be reached, or too many writes are under way already, which is the same to the caller.
     pub async fn begin(&self) -> Result<Write, sqlx::Error> {
+        let room = self.inner.bulkhead.enter("writes", None, WRITES).ok_or(sqlx::Error::PoolTimedOut)?;
         let transaction = self.inner.db.begin().await?;
-        Ok(Write { cache: self.clone(), transaction, touched: BTreeSet::new() })
+        Ok(Write { cache: self.clone(), transaction, touched: BTreeSet::new(), _room: room })
     }
 
     /// Invalidates names of entities or tags, or all of a pattern ([`Name::everything`]), that something outside of the service

@@ -10,10 +10,14 @@ use super::error::DomainError;
 /// Attempts at a write before a conflict is reported.
 const ATTEMPTS: u32 = 4;
 
-/// Runs `work` in a task of its own and waits for it; a caller that goes away doesn't stop it.
+/// Runs `work` in a task of its own and waits for it; a caller that goes away doesn't stop it. After `limit` it is cut off: a
+/// line to Postgres that died silently would keep its connection for ever. Whether a commit that was cut off took place is not
+/// known; nobody is told that it did.
 pub async fn detached<T: Send + 'static>(
+    limit: Duration,
     work: impl Future<Output = Result<T, DomainError>> + Send + 'static,
 ) -> Result<T, DomainError> {
+    let work = async move { tokio::time::timeout(limit, work).await.unwrap_or(Err(sqlx::Error::PoolTimedOut.into())) };
     tokio::spawn(work).await.unwrap_or(Err(DomainError::Panicked))
 }
 

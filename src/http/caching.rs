@@ -17,6 +17,7 @@ use super::{
     conditional::{Conditions, EntityTag, Verdict},
     consistency::{self, CONSISTENCY_TOKEN},
     problem::{Kind, Problem},
+    text::Text,
 };
 use crate::cache::{self, ConsistencyToken, Outcome, Read};
 
@@ -37,6 +38,8 @@ pub const CATALOGUE: Sharing =
 pub const PERSONAL: Sharing = Sharing { cache_control: "private, no-cache", vary: Some("authorization") };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
+/// Room for the headers of an answer, taken at once.
+const HEADERS: usize = 12;
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
 /// A representation that is ready to be sent, and what is known of its freshness.
@@ -81,6 +84,7 @@ impl Answer {
             }
         };
         let headers = response.headers_mut();
+        headers.reserve(HEADERS);
         headers.insert(header::ETAG, self.tag.header());
         let stale = self.outcome == Outcome::Stale;
         let cache_control = if stale { "no-store" } else { sharing.cache_control };
@@ -92,8 +96,8 @@ impl Answer {
         if let Some(status) = cache_status(self.outcome, self.fresh_for, l2) {
             headers.insert(CACHE_STATUS, status);
         }
-        if let Some(token) = self.token.as_ref().and_then(consistency::header_of) {
-            headers.insert(CONSISTENCY_TOKEN, token);
+        if let Some(token) = &self.token {
+            headers.insert(CONSISTENCY_TOKEN, consistency::header_of(token));
         }
         response.extensions_mut().insert(self.outcome);
         Ok(response)
@@ -125,12 +129,13 @@ pub fn encode(value: &impl Serialize) -> Result<Bytes, Problem> {
 /// `Cache-Status` (RFC 9211): the tiers' names and what each did, the one nearest to the database first. Keys are never named.
 /// The RFC speaks of HTTP caches; the mapping of the outcomes is this service's own.
 fn cache_status(outcome: Outcome, fresh_for: Duration, l2: bool) -> Option<HeaderValue> {
-    let ttl = fresh_for.as_secs();
+    let ttl = fresh_for.as_secs() as i64;
     // What L2 did (left out when there is none), and what L1 did.
     let (second, first) = match outcome {
-        Outcome::L1Hit => return HeaderValue::try_from(format!("aside-l1; hit; ttl={ttl}")).ok(),
+        Outcome::L1Hit => return Some(Text::default().put("aside-l1; hit; ttl=").number(ttl).value()),
         Outcome::L2Hit => {
-            return HeaderValue::try_from(format!("aside-l2; hit; ttl={ttl}, aside-l1; fwd=miss; stored")).ok();
+            let text = Text::default().put("aside-l2; hit; ttl=").number(ttl);
+            return Some(text.put(", aside-l1; fwd=miss; stored").value());
         }
         // Which tier held what was refused is not said, and whether L2 is filled is not known yet: `miss` and no `stored`.
         Outcome::LoadedCold => ("fwd=miss", "fwd=miss; stored"),
@@ -149,8 +154,9 @@ fn cache_status(outcome: Outcome, fresh_for: Duration, l2: bool) -> Option<Heade
         // An error that this service makes by itself tells nothing about a cache (RFC 9211, section 2).
         Outcome::NotCached | Outcome::Failed => return None,
     };
-    let status = if l2 { format!("aside-l2; {second}, aside-l1; {first}") } else { format!("aside-l1; {first}") };
-    HeaderValue::try_from(status).ok()
+    let text = Text::default();
+    let text = if l2 { text.put("aside-l2; ").put(second).put(", ") } else { text };
+    Some(text.put("aside-l1; ").put(first).value())
 }
 
 #[cfg(test)]

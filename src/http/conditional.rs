@@ -13,7 +13,10 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
 };
 
-use super::problem::{Kind, Problem};
+use super::{
+    problem::{Kind, Problem},
+    text::Text,
+};
 
 /// The entity tag of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,18 +31,24 @@ impl EntityTag {
         Self { version, digest }
     }
 
+    /// The tag between two marks.
+    fn between(&self, mark: &str) -> Text {
+        let text = Text::default().put(mark);
+        let text = match self.version {
+            Some(version) => text.number(version).put("-"),
+            None => text,
+        };
+        text.hex(self.digest).put(mark)
+    }
+
     /// The tag without its quotes.
-    fn opaque(&self) -> String {
-        match self.version {
-            Some(version) => format!("{version}-{:016x}", self.digest),
-            None => format!("{:016x}", self.digest),
-        }
+    fn opaque(&self) -> Text {
+        self.between("")
     }
 
     /// The tag as `ETag` carries it.
     pub fn header(&self) -> HeaderValue {
-        // Digits, hexadecimal digits and a hyphen between quotes are always a valid value.
-        HeaderValue::try_from(format!("\"{}\"", self.opaque())).unwrap_or_else(|_| HeaderValue::from_static("\"\""))
+        self.between("\"").value()
     }
 }
 
@@ -86,7 +95,7 @@ impl Conditions {
             let opaque = tag.opaque();
             let current = |given: &Tag| match tag.version {
                 Some(_) => given.version() == tag.version,
-                None => given.opaque == opaque,
+                None => given.opaque == opaque.as_str(),
             };
             // Strong comparison: a weak tag never matches.
             if !tags.iter().any(|given| !given.weak && current(given)) {
@@ -98,7 +107,11 @@ impl Conditions {
             Some(Condition::Tags(tags)) => {
                 let opaque = tag.opaque();
                 // Weak comparison: `W/` makes no difference.
-                if tags.iter().any(|given| given.opaque == opaque) { Verdict::NotModified } else { Verdict::Proceed }
+                if tags.iter().any(|given| given.opaque == opaque.as_str()) {
+                    Verdict::NotModified
+                } else {
+                    Verdict::Proceed
+                }
             }
             None => Verdict::Proceed,
         }

@@ -3,14 +3,15 @@
 //! older any more). The protocol behind both is the cache's.
 
 use axum::{
-    extract::{Request, State},
+    Router,
+    extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, Method},
-    middleware::Next,
     response::Response,
 };
+use tower::ServiceExt;
 
-use super::{WebState, problem::Problem};
-use crate::cache::ConsistencyToken;
+use super::{problem::Problem, text::Text};
+use crate::cache::{Cache, ConsistencyToken};
 
 pub const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-token");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
@@ -27,34 +28,41 @@ pub fn token(headers: &HeaderMap) -> Result<Option<ConsistencyToken>, Problem> {
 }
 
 /// The header of an answer that was read at `token`.
-pub fn header_of(token: &ConsistencyToken) -> Option<HeaderValue> {
-    HeaderValue::try_from(token.to_string()).ok()
+pub fn header_of(token: &ConsistencyToken) -> HeaderValue {
+    Text::default().put(token.era()).put("-").number(token.moment().0).value()
 }
 
-/// Adds the token to the answers of writes, after waiting for the fleet where the client prefers that; and sees to it that who
-/// brings a token gets none that stands for less.
-pub async fn acknowledge(State(state): State<WebState>, request: Request, next: Next) -> Response {
+/// The router's answer. To those of writes it adds the token, after waiting for the fleet where the client prefers that; and it
+/// sees to it that who brings a token gets none that stands for less.
+pub async fn acknowledge(cache: &Cache, router: Router, request: Request) -> Response {
     if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         let brought = token(request.headers()).ok().flatten();
-        let mut response = next.run(request).await;
-        let given = token(response.headers()).ok().flatten();
-        if let Some(later) = brought.zip(given).and_then(|(brought, given)| given.overtaken_by(brought)) {
-            header_of(&later).map(|value| response.headers_mut().insert(CONSISTENCY_TOKEN, value));
+        let mut response = routed(router, request).await;
+        if let Some(brought) = brought {
+            let given = token(response.headers()).ok().flatten();
+            if let Some(later) = given.and_then(|given| given.overtaken_by(brought)) {
+                response.headers_mut().insert(CONSISTENCY_TOKEN, header_of(&later));
+            }
         }
         return response;
     }
     let prefers_fleet = prefers_fleet(request.headers());
-    let mut response = next.run(request).await;
+    let mut response = routed(router, request).await;
     if !response.status().is_success() {
         return response;
     }
     if prefers_fleet {
-        state.services.cache.await_fleet().await;
+        cache.await_fleet().await;
         response.headers_mut().insert(PREFERENCE_APPLIED, HeaderValue::from_static(FLEET_CONSISTENT));
     }
-    if let Some(token) = state.services.cache.token_now().as_ref().and_then(header_of) {
-        response.headers_mut().insert(CONSISTENCY_TOKEN, token);
+    if let Some(token) = cache.token_now() {
+        response.headers_mut().insert(CONSISTENCY_TOKEN, header_of(&token));
     }
+    response
+}
+
+async fn routed(router: Router, request: Request) -> Response {
+    let Ok(response) = router.oneshot(request).await;
     response
 }
 

@@ -5,7 +5,7 @@
 
 use axum::{
     body::Bytes,
-    extract::{FromRequest, FromRequestParts, Path, Request},
+    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Request},
     http::{HeaderMap, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
@@ -106,13 +106,14 @@ fn has_media_type(headers: &HeaderMap, accepted: &[&str]) -> bool {
     accepted.iter().any(|accepted| essence.eq_ignore_ascii_case(accepted))
 }
 
-async fn read(request: Request, state: &WebState) -> Result<Bytes, Problem> {
+async fn read(mut request: Request, state: &WebState) -> Result<Bytes, Problem> {
     if request.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         return Err(
             unsupported("Send the body without a content coding.").with_header(header::ACCEPT_ENCODING, "identity")
         );
     }
     // Half of the time for the answer: a client that sends slowly hears that it was slow, not that the service was.
+    DefaultBodyLimit::max(state.body_limit).apply(&mut request);
     let arrival = tokio::time::timeout(state.body_timeout, Bytes::from_request(request, &()));
     let arrived = arrival.await.map_err(|_| {
         Problem::new(&Kind::REQUEST_TIMEOUT, "The body did not arrive in time.")

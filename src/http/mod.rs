@@ -1,4 +1,4 @@
-//! The public listener. START HERE to see every route and every layer.
+//! The public listener. START HERE to see every route; what happens around them is in `front.rs`.
 //!
 //! Promises: every error but that of `/readyz` is a problem (RFC 9457), also those of the framework; every answer says how it
 //! may be cached; every request leaves one log line. Handlers translate between HTTP and the services and decide nothing else.
@@ -11,22 +11,28 @@ mod consistency;
 mod directives;
 mod docs;
 mod extract;
+mod fallbacks;
+mod front;
 mod health;
 mod idempotency;
-mod layers;
+mod metrics;
 mod observe;
 mod openapi;
 mod orders;
 mod problem;
 mod products;
 mod query;
+mod routes;
+mod text;
 
 use std::{sync::Arc, time::Duration};
 
-use axum::{http::HeaderName, middleware::from_fn_with_state};
-use tokio::sync::Semaphore;
+use axum::http::HeaderName;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
+
+pub use front::Front;
+use routes::Routes;
 
 use crate::{
     cache::{Cache, Tenant},
@@ -78,28 +84,26 @@ struct Shared {
 
 type WebState = Arc<Shared>;
 
-/// The listener's router, and the document that describes it.
-pub fn router(services: Services, limits: HttpConfig) -> (axum::Router, OpenApi) {
+/// All that the listener answers.
+pub fn front(services: Services, config: &HttpConfig) -> Front {
+    let cache = services.cache.clone();
     let state = Arc::new(Shared {
         l2: services.cache.l2_breaker().is_some(),
         services,
-        readiness: limits.readiness.clone(),
+        readiness: config.readiness.clone(),
         tenant: Tenant::parse("demo").expect("`demo` keeps the rule for tenants"),
         reloads: directives::ReloadBudget::new(FORCED_RELOADS_PER_SECOND),
-        body_timeout: limits.request_timeout / 2,
-        body_limit: limits.body_limit,
+        body_timeout: config.request_timeout / 2,
+        body_limit: config.body_limit,
     });
-    let (resources, api) = resources().split_for_parts();
-    let room = Arc::new(Semaphore::new(limits.max_requests));
-    let (router, api) = OpenApiRouter::with_openapi(api).merge(probes()).split_for_parts();
+    let (router, api) = resources().merge(probes()).split_for_parts();
     let router = router
-        .merge(resources.layer(from_fn_with_state(room, layers::shed)))
         .merge(docs::routes(&api))
-        .method_not_allowed_fallback(layers::method_not_allowed)
-        .fallback(layers::no_such_route)
-        .layer(from_fn_with_state(Arc::clone(&state), consistency::acknowledge))
+        .method_not_allowed_fallback(fallbacks::method_not_allowed)
+        .fallback(fallbacks::no_such_route)
         .with_state(state);
-    (layers::around(router, &limits), api)
+    let routes = Routes::new(&resources().into_openapi(), &api);
+    Front::new(router, routes, cache, config)
 }
 
 /// The document alone: needs neither a database nor a configuration.

@@ -1,67 +1,87 @@
-//! The outermost layer: gives a request its id, completes problems, and leaves one log line.
+//! What an operator sees of a request: its id, its log line, its metrics; and what a problem says of the request it answers.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Instant, SystemTime, UNIX_EPOCH},
+};
 
 use axum::{
     body::Body,
-    extract::{MatchedPath, Request},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
-    middleware::Next,
+    extract::Request,
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     response::Response,
 };
 
-use super::problem::Problem;
+use super::{
+    metrics::{HttpMetrics, known},
+    problem::Problem,
+    routes::{Route, Routes},
+};
 use crate::cache::Outcome;
 
 /// The header that names a request, coming and going.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Gives the request its id, leaves one log line, and completes a problem with the path and the id.
-pub async fn observe(request: Request, next: Next) -> Response {
-    let id = request_id(request.headers());
-    let mut line = LogLine {
-        began: Instant::now(),
-        method: known(request.method()),
-        route: request.extensions().get::<MatchedPath>().cloned(),
-        id: id.clone(),
-        answer: None,
-    };
-    let uri = request.uri().clone();
-    let head = request.method() == Method::HEAD;
-
-    let mut response = next.run(request).await;
-
-    let problem = response.extensions_mut().remove::<Problem>();
-    if let Some(problem) = &problem {
-        let complete = problem.render(Some(uri.path().to_owned()), id.to_str().ok().map(str::to_owned));
-        let (parts, body) = complete.into_parts();
-        response.headers_mut().extend(parts.headers);
-        *response.body_mut() = if head { Body::empty() } else { body };
-    }
-    response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // Heuristics would let caches keep what says nothing (RFC 9110, 15.1): redirects, preflights, the framework's own answers.
-    response.headers_mut().entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
-    line.answer = Some((response.status(), response.extensions().get().copied(), problem));
-    response.headers_mut().insert(REQUEST_ID, id);
-    response
-}
-
-/// The log line of a request. Written when dropped, so that a request whose client went away leaves one too.
+/// A request under way. When it ends, also because the client went away, it is counted and leaves one log line.
 ///
-/// It names the route's pattern and never the path, the query or a header's value: those name customers.
-struct LogLine {
+/// The line names the route's pattern and never the path, the query or a header's value: those name customers.
+pub struct Observation {
     began: Instant,
-    method: &'static str,
-    route: Option<MatchedPath>,
+    metrics: Arc<HttpMetrics>,
+    routes: Arc<Routes>,
+    route: Route,
+    method: Method,
+    uri: Uri,
     id: HeaderValue,
     answer: Option<(StatusCode, Option<Outcome>, Option<Problem>)>,
 }
 
-impl Drop for LogLine {
+impl Observation {
+    /// Gives the request its id.
+    pub fn begin(metrics: &Arc<HttpMetrics>, routes: &Arc<Routes>, route: Route, request: &Request) -> Self {
+        metrics.begun();
+        Self {
+            began: Instant::now(),
+            metrics: Arc::clone(metrics),
+            routes: Arc::clone(routes),
+            route,
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            id: request_id(request.headers()),
+            answer: None,
+        }
+    }
+
+    /// The answer with the id, and with what every answer must have; a problem with path and id of the request.
+    pub fn complete(mut self, mut response: Response) -> Response {
+        let problem = response.extensions_mut().remove::<Problem>();
+        if let Some(problem) = &problem {
+            let id = self.id.to_str().ok().map(str::to_owned);
+            let (parts, body) = problem.render(Some(self.uri.path().to_owned()), id).into_parts();
+            response.headers_mut().extend(parts.headers);
+            // That of the body it had.
+            response.headers_mut().remove(header::CONTENT_LENGTH);
+            *response.body_mut() = if self.method == Method::HEAD { Body::empty() } else { body };
+        }
+        let headers = response.headers_mut();
+        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        // Heuristics would let caches keep what says nothing (RFC 9110, 15.1): redirects, preflights, the framework's own answers.
+        headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+        headers.insert(REQUEST_ID, self.id.clone());
+        self.answer = Some((response.status(), response.extensions().get().copied(), problem));
+        response
+    }
+}
+
+impl Drop for Observation {
     fn drop(&mut self) {
-        let latency_ms = self.began.elapsed().as_micros() as f64 / 1_000.0;
-        let method = self.method;
-        let route = self.route.as_ref().map_or("unmatched", MatchedPath::as_str);
+        let took = self.began.elapsed();
+        let status = self.answer.as_ref().map(|(status, ..)| *status);
+        self.metrics.ended(self.route, &self.method, status, took);
+
+        let latency_ms = took.as_micros() as f64 / 1_000.0;
+        let method = known(&self.method).1;
+        let route = self.routes.name(self.route);
         let request_id = self.id.to_str().unwrap_or_default();
         let Some((status, outcome, problem)) = &self.answer else {
             tracing::info!(method, route, latency_ms, request_id, "request abandoned by the client");
@@ -96,13 +116,6 @@ fn new_request_id() -> HeaderValue {
     let id = uuid::Builder::from_unix_timestamp_millis(u64::try_from(now).unwrap_or_default(), &random).into_uuid();
     let mut text = uuid::Uuid::encode_buffer();
     HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).unwrap_or_else(|_| HeaderValue::from_static("none"))
-}
-
-/// A method's name for the log: clients may send any word as one.
-fn known(method: &Method) -> &'static str {
-    let known = [Method::GET, Method::HEAD, Method::POST, Method::PATCH, Method::DELETE, Method::PUT, Method::OPTIONS];
-    let names = ["GET", "HEAD", "POST", "PATCH", "DELETE", "PUT", "OPTIONS"];
-    known.iter().position(|known| known == method).map_or("other", |place| names[place])
 }
 
 #[cfg(test)]

@@ -3,7 +3,6 @@
 
 mod access;
 mod cache;
-pub mod http_metrics;
 pub mod metrics;
 mod problem;
 

@@ -126,7 +126,8 @@ async fn five_hundred_readers_of_a_cold_product_cause_one_load(pool: PgPool) {
         reply.expect(200);
     });
     let metrics = app.metrics().await;
-    assert_eq!((metrics.requests("product", "loaded_cold"), metrics.requests("product", "collapsed")), (1, 499));
+    let loads = metrics.sum("cache_loads_total", &[("pattern", "product")]);
+    assert_eq!((loads, metrics.requests("product", "collapsed")), (1.0, 499));
 }
 
 #[sqlx::test]

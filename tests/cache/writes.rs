@@ -60,7 +60,7 @@ async fn writers_that_touch_the_same_names_in_any_order_never_deadlock(pool: PgP
     let bench = Bench::new(&pool, Backend::None).await;
     let cache = bench.cache().await;
     // So many names that any two writers have several in common.
-    let writers = (0..200).map(|writer: i64| {
+    let writers = (0..100).map(|writer: i64| {
         let cache = cache.clone();
         async move {
             let mut write = cache.begin().await.expect("a transaction");

@@ -90,7 +90,7 @@ impl CachedOrderService {
             write.commit().await?;
             Ok(placed)
         };
-        detached(retried(work)).await
+        detached(self.cache.time_limit(), retried(work)).await
     }
 
     /// Takes one step in the life of an order. Cancelling gives its stock back.
@@ -116,7 +116,7 @@ impl CachedOrderService {
             write.commit().await?;
             Ok(after)
         };
-        detached(retried(work)).await
+        detached(self.cache.time_limit(), retried(work)).await
     }
 }
 

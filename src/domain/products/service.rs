@@ -91,7 +91,7 @@ impl CachedProductService {
             write.commit().await?;
             Ok(created)
         };
-        detached(retried(work)).await
+        detached(self.cache.time_limit(), retried(work)).await
     }
 
     /// `expected`: the versions, one of which the product must have; `None`: any. A change to what already is writes nothing
@@ -120,7 +120,7 @@ impl CachedProductService {
             write.commit().await?;
             Ok(after)
         };
-        detached(retried(work)).await
+        detached(self.cache.time_limit(), retried(work)).await
     }
 
     pub async fn delete_product(&self, id: i64, expected: Option<Vec<i64>>) -> Result<(), DomainError> {
@@ -132,7 +132,7 @@ impl CachedProductService {
             touch_membership(&mut write, &before);
             Ok(write.commit().await?)
         };
-        detached(retried(work)).await
+        detached(self.cache.time_limit(), retried(work)).await
     }
 
     /// Counts a view, in memory: see [`ViewCounter`].

@@ -14,8 +14,10 @@ use std::{
 use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-/// How many products are counted between two flushes.
-const MAX_PRODUCTS: usize = 10_000;
+use crate::cache::PerThread;
+
+/// How many products each thread counts between two flushes.
+const MAX_PRODUCTS: usize = 2_000;
 /// Products of one statement: bounds how many row locks a flush holds.
 const BATCH: usize = 500;
 /// Pause between two flushes.
@@ -30,7 +32,7 @@ const RAISE: &str = "with seen as (select * from unnest($1::bigint[], $2::bigint
 /// Counts views. Clones share their counts.
 #[derive(Clone)]
 pub struct ViewCounter {
-    counts: Arc<Mutex<HashMap<i64, i64>>>,
+    counts: Arc<PerThread<Mutex<HashMap<i64, i64>>>>,
     db: PgPool,
 }
 
@@ -47,7 +49,13 @@ impl ViewCounter {
 
     /// Writes what was counted since the last flush; returns for how many products. What can't be written is counted again.
     pub async fn flush(&self) -> Result<usize, sqlx::Error> {
-        let mut counted: Vec<(i64, i64)> = mem::take(&mut *self.counts()).into_iter().collect();
+        let mut all = HashMap::new();
+        for counts in self.counts.all() {
+            for (id, views) in mem::take(&mut *lock(counts)) {
+                *all.entry(id).or_default() += views;
+            }
+        }
+        let mut counted: Vec<(i64, i64)> = all.into_iter().collect();
         counted.sort_unstable();
         for (flushed, batch) in counted.chunks(BATCH).enumerate() {
             let (ids, views): (Vec<i64>, Vec<i64>) = batch.iter().copied().unzip();
@@ -73,7 +81,7 @@ impl ViewCounter {
     }
 
     fn add(&self, id: i64, views: i64) {
-        let mut counts = self.counts();
+        let mut counts = lock(self.counts.own());
         let has_room = counts.len() < MAX_PRODUCTS;
         match counts.get_mut(&id) {
             Some(count) => *count += views,
@@ -83,9 +91,9 @@ impl ViewCounter {
             None => {}
         }
     }
+}
 
-    /// A panic elsewhere can't leave the counts in a wrong state, so a poisoned lock is as good as any.
-    fn counts(&self) -> MutexGuard<'_, HashMap<i64, i64>> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+/// A panic elsewhere can't leave the counts in a wrong state, so a poisoned lock is as good as any.
+fn lock(counts: &Mutex<HashMap<i64, i64>>) -> MutexGuard<'_, HashMap<i64, i64>> {
+    counts.lock().unwrap_or_else(PoisonError::into_inner)
 }

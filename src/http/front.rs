@@ -1,0 +1,279 @@
+//! What happens to every request before and after its handler, from the outside in: id, log line and metrics (`observe`), CORS,
+//! room, time limit, panics, tokens (`consistency`), routes. One function around the router instead of a stack of layers: each
+//! layer would cost every request a box or two, more than an L1 hit does.
+
+use std::{
+    convert::Infallible,
+    panic::AssertUnwindSafe,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use axum::{
+    Router,
+    extract::Request,
+    http::{HeaderName, Method, header},
+    response::{IntoResponse, Response},
+};
+use futures_util::FutureExt;
+use prometheus_client::registry::Registry;
+use tower::{Layer, ServiceExt, service_fn};
+use tower_http::cors::{AllowOrigin, CorsLayer};
+
+use super::{
+    HttpConfig,
+    consistency::{self, CONSISTENCY_TOKEN},
+    idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED},
+    metrics::{HttpMetrics, Shown},
+    observe::{Observation, REQUEST_ID},
+    problem::{Kind, Problem},
+    routes::{Route, Routes},
+};
+use crate::cache::Cache;
+
+/// The public listener's answers.
+pub struct Front {
+    router: Router,
+    cache: Cache,
+    routes: Arc<Routes>,
+    metrics: Arc<HttpMetrics>,
+    cors: Option<CorsLayer>,
+    time_limit: Duration,
+    max_requests: usize,
+    /// Reads of resources that are worked on.
+    under_way: AtomicUsize,
+}
+
+impl Front {
+    /// What answers with the handlers of `router`, which has these routes.
+    pub fn new(router: Router, routes: Routes, cache: Cache, config: &HttpConfig) -> Self {
+        let routes = Arc::new(routes);
+        Self {
+            router,
+            cache,
+            metrics: Arc::new(HttpMetrics::new(Arc::clone(&routes))),
+            routes,
+            cors: cors(&config.cors_origins),
+            time_limit: config.request_timeout,
+            max_requests: config.max_requests,
+            under_way: AtomicUsize::new(0),
+        }
+    }
+
+    /// Shows what is counted here in `registry`.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        registry.register_collector(Box::new(Shown(Arc::clone(&self.metrics))));
+    }
+
+    /// Answers a request.
+    pub async fn answer(self: Arc<Self>, request: Request) -> Response {
+        let route = self.routes.find(request.uri().path());
+        let observation = Observation::begin(&self.metrics, &self.routes, route, &request);
+        let response = match &self.cors {
+            None => self.bounded(route, request).await,
+            Some(cors) => {
+                let bounded = async |request| Ok::<_, Infallible>(self.bounded(route, request).await);
+                let Ok(response) = cors.layer(service_fn(bounded)).oneshot(request).await;
+                response
+            }
+        };
+        observation.complete(response)
+    }
+
+    /// The answer, or at once that there is no room for the request, or in time that it takes too long.
+    async fn bounded(&self, route: Route, request: Request) -> Response {
+        // A queue would only make all of them late. Writes need room when their body has come, and take it where they begin.
+        let Some(_until_answered) = Room::take(self, route.resource && request.method().is_safe()) else {
+            return Problem::new(
+                &Kind::OVERLOADED,
+                "As many requests are under way as the service works on at a time.",
+            )
+            .with_cause("too many requests")
+            .into_response();
+        };
+        let work = consistency::acknowledge(&self.cache, self.router.clone(), request);
+        // Who gives up waiting stops no write: one that has begun goes on to its end by itself.
+        match tokio::time::timeout(self.time_limit, AssertUnwindSafe(work).catch_unwind()).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(_panic)) => Problem::internal("a handler panicked").into_response(),
+            Err(_) => Problem::new(&Kind::TIMEOUT, "The answer was not ready in time.")
+                .with_cause("time limit")
+                .into_response(),
+        }
+    }
+}
+
+/// A place among the requests that are worked on, given back when dropped.
+struct Room<'a>(Option<&'a AtomicUsize>);
+
+impl<'a> Room<'a> {
+    fn take(front: &'a Front, needed: bool) -> Option<Self> {
+        if !needed {
+            return Some(Self(None));
+        }
+        let room = Self(Some(&front.under_way));
+        (front.under_way.fetch_add(1, Ordering::Relaxed) < front.max_requests).then_some(room)
+    }
+}
+
+impl Drop for Room<'_> {
+    fn drop(&mut self) {
+        if let Some(under_way) = self.0 {
+            under_way.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+fn cors(origins: &[String]) -> Option<CorsLayer> {
+    if origins.is_empty() {
+        return None;
+    }
+    let allowed = AllowOrigin::list(origins.iter().filter_map(|origin| origin.parse().ok()));
+    let read = [
+        header::IF_MATCH,
+        header::IF_NONE_MATCH,
+        header::CACHE_CONTROL,
+        header::CONTENT_TYPE,
+        IDEMPOTENCY_KEY,
+        CONSISTENCY_TOKEN,
+        HeaderName::from_static("prefer"),
+        REQUEST_ID,
+    ];
+    let shown = [
+        header::ETAG,
+        header::AGE,
+        header::LOCATION,
+        header::RETRY_AFTER,
+        HeaderName::from_static("cache-status"),
+        IDEMPOTENCY_REPLAYED,
+        CONSISTENCY_TOKEN,
+        HeaderName::from_static("preference-applied"),
+        REQUEST_ID,
+    ];
+    Some(
+        CorsLayer::new()
+            .allow_origin(allowed)
+            .allow_methods([Method::GET, Method::POST, Method::PATCH, Method::DELETE])
+            .allow_headers(read)
+            .expose_headers(shown)
+            .max_age(Duration::from_secs(600)),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::{
+        body::{Body, Bytes, to_bytes},
+        http::{HeaderMap, HeaderValue, StatusCode},
+        routing::{get, post},
+    };
+    use serde_json::Value;
+    use sqlx::postgres::PgPoolOptions;
+    use utoipa::openapi::OpenApi;
+
+    use super::*;
+    use crate::{cache::CacheConfig, http::fallbacks, readiness::Readiness};
+
+    fn front(origins: &[&str]) -> Arc<Front> {
+        let limits = HttpConfig {
+            cors_origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
+            max_requests: 1,
+            request_timeout: Duration::from_millis(50),
+            body_limit: 16,
+            readiness: Readiness::default(),
+        };
+        let router = Router::new()
+            .route("/fine", get(|| async { "fine" }))
+            .route(
+                "/panics",
+                get(|| async {
+                    if true {
+                        panic!("on purpose")
+                    }
+                }),
+            )
+            .route("/hangs", get(std::future::pending::<()>))
+            .route("/takes", post(|_: Bytes| async {}))
+            .method_not_allowed_fallback(fallbacks::method_not_allowed)
+            .fallback(fallbacks::no_such_route);
+        let nowhere = PgPoolOptions::new().connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap();
+        let cache = Cache::start(CacheConfig::default(), nowhere);
+        let empty = OpenApi::default();
+        Arc::new(Front::new(router, Routes::new(&empty, &empty), cache, &limits))
+    }
+
+    async fn send(front: Arc<Front>, request: Request) -> (StatusCode, HeaderMap, Value) {
+        let response = front.answer(request).await;
+        let (parts, body) = response.into_parts();
+        let body = to_bytes(body, usize::MAX).await.unwrap();
+        (parts.status, parts.headers, serde_json::from_slice(&body).unwrap_or_default())
+    }
+
+    fn request(method: &str, path: &str) -> Request {
+        Request::builder().method(method).uri(path).body(Body::empty()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn what_no_handler_answers_is_a_problem_with_path_and_request_id() {
+        let cases = [
+            ("GET", "/nowhere?secret=1", 404, "/problems/no-such-route", "/nowhere"),
+            ("DELETE", "/fine", 405, "/problems/method-not-allowed", "/fine"),
+            ("BREW", "/fine", 405, "/problems/method-not-allowed", "/fine"),
+            ("GET", "/panics", 500, "/problems/internal", "/panics"),
+            ("GET", "/hangs", 503, "/problems/timeout", "/hangs"),
+        ];
+        for (method, path, status, kind, instance) in cases {
+            let (answered, headers, problem) = send(front(&[]), request(method, path)).await;
+            assert_eq!((answered.as_u16(), &problem["type"]), (status, &kind.into()), "{method} {path}");
+            assert_eq!(headers["content-type"], "application/problem+json");
+            assert_eq!(headers["cache-control"], "no-store");
+            assert_eq!(problem["instance"], instance);
+            assert_eq!(problem["request_id"].as_str(), headers["x-request-id"].to_str().ok());
+            assert_eq!(headers.contains_key("retry-after"), status == 503, "{method} {path}");
+            assert_eq!(headers.contains_key("allow"), status == 405, "{method} {path}");
+        }
+    }
+
+    #[tokio::test]
+    async fn options_lists_the_methods() {
+        let (status, headers, _) = send(front(&[]), request("OPTIONS", "/fine")).await;
+        assert_eq!((status.as_u16(), &headers["allow"]), (204, &HeaderValue::from_static("GET,HEAD")));
+    }
+
+    #[tokio::test]
+    async fn a_problem_of_head_has_no_body() {
+        let (status, _, problem) = send(front(&[]), request("HEAD", "/nowhere")).await;
+        assert_eq!((status.as_u16(), problem), (404, Value::Null));
+    }
+
+    #[tokio::test]
+    async fn a_harmless_request_id_is_kept_and_any_other_is_replaced() {
+        let long = "x".repeat(129);
+        for (given, kept) in [("client-4711_a.b", true), ("", false), ("a b", false), ("a\"b", false), (&long, false)] {
+            let mut request = request("GET", "/fine");
+            request.headers_mut().insert(REQUEST_ID, given.parse().unwrap());
+            let (_, headers, _) = send(front(&[]), request).await;
+            assert_eq!(headers["x-request-id"] == given, kept, "{given}");
+        }
+    }
+
+    #[tokio::test]
+    async fn pages_of_other_origins_are_let_in_only_when_they_are_listed() {
+        let cases: [(&[&str], Option<&str>); 3] = [
+            (&[], None),
+            (&["https://other.example"], None),
+            (&["https://shop.example"], Some("https://shop.example")),
+        ];
+        for (origins, allowed) in cases {
+            let mut preflight = request("OPTIONS", "/takes");
+            preflight.headers_mut().insert(header::ORIGIN, HeaderValue::from_static("https://shop.example"));
+            preflight.headers_mut().insert(header::ACCESS_CONTROL_REQUEST_METHOD, HeaderValue::from_static("POST"));
+            let (_, headers, _) = send(front(origins), preflight).await;
+            let answered = headers.get(header::ACCESS_CONTROL_ALLOW_ORIGIN).map(|origin| origin.to_str().unwrap());
+            assert_eq!(answered, allowed, "{origins:?}");
+        }
+    }
+}

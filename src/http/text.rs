@@ -1,0 +1,70 @@
+//! Values of headers that are put together for every answer, without the machinery of `format!`.
+
+use axum::http::HeaderValue;
+
+/// The longest value that is put together here is far shorter.
+const ROOM: usize = 128;
+
+/// A header's value while it is put together; what goes beyond the room is cut off.
+pub struct Text {
+    bytes: [u8; ROOM],
+    length: usize,
+}
+
+impl Default for Text {
+    fn default() -> Self {
+        Self { bytes: [0; ROOM], length: 0 }
+    }
+}
+
+impl Text {
+    /// Adds visible ASCII.
+    pub fn put(mut self, text: &str) -> Self {
+        let free = &mut self.bytes[self.length..];
+        let length = text.len().min(free.len());
+        free[..length].copy_from_slice(&text.as_bytes()[..length]);
+        self.length += length;
+        self
+    }
+
+    /// Adds a number in decimal.
+    pub fn number(self, number: i64) -> Self {
+        self.put(itoa::Buffer::new().format(number))
+    }
+
+    /// Adds a number as 16 hexadecimal digits.
+    pub fn hex(self, number: u64) -> Self {
+        let digit = |place: usize| b"0123456789abcdef"[(number >> (60 - 4 * place)) as usize & 15];
+        let digits: [u8; 16] = std::array::from_fn(digit);
+        self.put(std::str::from_utf8(&digits).unwrap_or_default())
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
+    }
+
+    /// The value; empty if something was put in that no header may hold.
+    pub fn value(&self) -> HeaderValue {
+        HeaderValue::from_bytes(&self.bytes[..self.length]).unwrap_or_else(|_| HeaderValue::from_static(""))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_and_numbers_stand_as_they_would_be_formatted() {
+        for number in [0, 1, -7, i64::MAX, i64::MIN] {
+            let text = Text::default().put("a-").number(number).put("/").hex(number as u64);
+            assert_eq!(text.as_str(), format!("a-{number}/{number:016x}"));
+            assert_eq!(text.value(), *format!("a-{number}/{number:016x}"));
+        }
+    }
+
+    #[test]
+    fn what_goes_beyond_the_room_is_cut_off() {
+        assert_eq!(Text::default().put(&"x".repeat(ROOM)).number(7).as_str().len(), ROOM);
+    }
+}
