@@ -49,9 +49,8 @@ pub async fn serve(contender: Contender, setting: Setting) {
     let headers = headers(&setting.head);
     let router = match contender {
         Contender::Bare => {
-            let body = Bytes::from(setting.body);
-            let answer = move || async move { (headers, body) };
-            Router::new().route("/products/{id}", get(answer))
+            let answer = Arc::new((headers, Bytes::from(setting.body)));
+            Router::new().route("/products/{id}", get(bare)).with_state(answer)
         }
         Contender::Raw => {
             let redis = redis_at(&setting.redis_url).await;
@@ -90,6 +89,10 @@ async fn store(url: &str) -> ProductStore {
     ProductStore { db }
 }
 
+async fn bare(State(answer): State<Arc<(HeaderMap, Bytes)>>) -> (HeaderMap, Bytes) {
+    (*answer).clone()
+}
+
 type Raw = (MultiplexedConnection, Arc<HeaderMap>);
 
 async fn raw(State((mut redis, headers)): State<Raw>, Path(id): Path<i64>) -> Response {
@@ -100,30 +103,30 @@ async fn raw(State((mut redis, headers)): State<Raw>, Path(id): Path<i64>) -> Re
     }
 }
 
+/// Tiers behind one interface of keys and JSON, as most that is written about caching has them.
 #[derive(Clone)]
 struct Textbook {
-    l1: moka::sync::Cache<i64, Arc<Product>>,
+    l1: moka::sync::Cache<String, String>,
     redis: MultiplexedConnection,
     store: ProductStore,
 }
 
 async fn textbook(State(mut this): State<Textbook>, Path(id): Path<i64>) -> Response {
-    if let Some(product) = this.l1.get(&id) {
-        return axum::Json(&*product).into_response();
-    }
     let key = format!("textbook:{id}");
-    let cached: Option<Vec<u8>> = this.redis.get(&key).await.unwrap_or_default();
-    if let Some(product) = cached.and_then(|json| serde_json::from_slice::<Product>(&json).ok()) {
-        let product = Arc::new(product);
-        this.l1.insert(id, Arc::clone(&product));
-        return axum::Json(&*product).into_response();
+    let read = |json: &String| serde_json::from_str::<Product>(json).ok();
+    if let Some(product) = this.l1.get(&key).as_ref().and_then(read) {
+        return axum::Json(product).into_response();
+    }
+    let cached: Option<String> = this.redis.get(&key).await.unwrap_or_default();
+    if let Some((product, json)) = cached.and_then(|json| Some((read(&json)?, json))) {
+        this.l1.insert(key, json);
+        return axum::Json(product).into_response();
     }
     let Some(product) = load(&this.store, id).await else { return StatusCode::NOT_FOUND.into_response() };
-    let product = Arc::new(product);
-    let json = serde_json::to_vec(&*product).expect("JSON");
-    let _: redis::RedisResult<()> = this.redis.set_ex(&key, json, L2_SECONDS).await;
-    this.l1.insert(id, Arc::clone(&product));
-    axum::Json(&*product).into_response()
+    let json = serde_json::to_string(&product).expect("JSON");
+    let _: redis::RedisResult<()> = this.redis.set_ex(&key, &json, L2_SECONDS).await;
+    this.l1.insert(key, json);
+    axum::Json(product).into_response()
 }
 
 async fn no_cache(State(store): State<ProductStore>, Path(id): Path<i64>) -> Response {

@@ -1,9 +1,11 @@
 //! The seeded products and their popularity, and what Redis must hold.
 
+use std::path::PathBuf;
+
 use aside::{app::database, config::Settings, seed};
 use clap::Parser;
 use deadpool_redis::redis;
-use sqlx::postgres::PgPoolOptions;
+use sqlx::{PgPool, postgres::PgPoolOptions};
 
 /// The service's own settings with their defaults.
 #[derive(Parser)]
@@ -16,22 +18,25 @@ pub struct Data {
     /// Ids, most viewed first.
     pub popular: Vec<i64>,
     views: Vec<f64>,
+    pub db: PgPool,
 }
 
 impl Data {
-    /// Brings schema and sample.
-    pub async fn prepare(database_url: &str) -> Self {
+    /// Brings schema and data.
+    pub async fn prepare(database_url: &str, full: Option<PathBuf>) -> Self {
         let service = Service::parse_from(["bench", "--database-url", database_url]);
         let (config, _) = service.settings.check().expect("the settings are right");
         database::migrate(&config).await.expect("the schema is made");
         let patient = database::patient_pool(&config).await.expect("a pool");
-        seed::seed(&patient, seed::Source::Sample, seed::Progress::Silent).await.expect("the sample is loaded");
+        seed::seed(&patient, full.map_or(seed::Source::Sample, seed::Source::Full), seed::Progress::for_terminal())
+            .await
+            .expect("the sample is loaded");
         let db = PgPoolOptions::new().connect(database_url).await.expect("a pool");
         sqlx::query("vacuum (analyze)").execute(&db).await.expect("statistics");
         let sql = "select id, view_count from products order by view_count desc, id";
         let rows: Vec<(i64, i64)> = sqlx::query_as(sql).fetch_all(&db).await.expect("the products");
         let (popular, views) = rows.into_iter().map(|(id, views)| (id, views as f64 + 1.0)).unzip();
-        Self { popular, views }
+        Self { popular, views, db }
     }
 
     /// `count` of the `top` most viewed products by their popularity.

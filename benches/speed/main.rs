@@ -13,8 +13,13 @@ mod pin;
 mod process;
 mod servers;
 mod table;
+mod trace;
 
-use std::{env, fs, path::Path, time::Duration};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -32,6 +37,9 @@ struct Arguments {
     /// Only shows that everything works
     #[arg(long)]
     short: bool,
+    /// Folder of the full set of data; not given: the sample
+    #[arg(long, value_name = "DIR")]
+    full: Option<PathBuf>,
     /// What cargo says to every bench
     #[arg(long, hide = true)]
     bench: bool,
@@ -54,9 +62,13 @@ struct ContenderArguments {
 const HOT: usize = 1_000;
 const CONNECTIONS: usize = 16;
 
+/// That of the service: what is compared is not the allocator.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[tokio::main]
 async fn main() {
-    let Arguments { command, short, .. } = Arguments::parse();
+    let Arguments { command, short, full, .. } = Arguments::parse();
     let variable = |name: &str| env::var(name).unwrap_or_else(|_| panic!("{name} isn't set: run scripts/bench.sh"));
     let (database_url, redis_url) = (variable("DATABASE_URL"), variable("REDIS_URL"));
     if let Some(Command::Contender(ContenderArguments { contender, port })) = command {
@@ -64,10 +76,13 @@ async fn main() {
         contenders::serve(contender, Setting { port, database_url, redis_url, head, body }).await;
         return;
     }
-    let rows = tokio::task::spawn_blocking(move || measure(&database_url, &redis_url, short)).await.expect("a result");
+    let data = Data::prepare(&database_url, full).await;
+    let trace = trace::replay(&data.db).await;
+    let rows = tokio::task::spawn_blocking(move || measure(&data, &database_url, &redis_url, short));
+    let rows = rows.await.expect("a result");
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(if short { "target/speed" } else { "docs" });
     fs::create_dir_all(&folder).expect("a folder for the figures");
-    let text = document(&rows);
+    let text = document(&rows, &trace);
     fs::write(folder.join("speed.md"), &text).expect("the figures are written");
     println!("{text}\nwritten to {}", folder.display());
 }
@@ -82,9 +97,8 @@ struct Lane<'a> {
     samples: Vec<Sample>,
 }
 
-fn measure(database_url: &str, redis_url: &str, short: bool) -> Vec<Row> {
+fn measure(data: &Data, database_url: &str, redis_url: &str, short: bool) -> Vec<Row> {
     let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-    let data = runtime.block_on(Data::prepare(database_url));
     let one = vec![get(&format!("/products/{}", data.popular[0]))];
     let hot: Vec<Vec<u8>> = data.sampled(HOT, 20_000).iter().map(|id| get(&format!("/products/{id}"))).collect();
     let all: Vec<Vec<u8>> = data.shuffled().iter().map(|id| get(&format!("/products/{id}"))).collect();
@@ -95,6 +109,7 @@ fn measure(database_url: &str, redis_url: &str, short: bool) -> Vec<Row> {
     let l1 = Server::service("l1", database_url, redis_url, &[]);
     let l2 = Server::service("l2", database_url, redis_url, &no_l1);
     let cold = Server::service("cold", database_url, &apart, &no_l1);
+    let alone = Server::service("alone", database_url, "", &no_l1);
     let (head, body) = runtime.block_on(client::whole(l1.address(), &one[0]));
     let text = |bytes: Vec<u8>| String::from_utf8(bytes).expect("text");
     let (head, body) = (text(head), text(body));
@@ -112,7 +127,8 @@ fn measure(database_url: &str, redis_url: &str, short: bool) -> Vec<Row> {
         lane(RAW, &raw, &hot, false),
         lane(L2, &l2, &hot, false),
         lane(NO_CACHE, &no_cache, &all, false),
-        lane(MISS, &cold, &all, true),
+        lane(MISS, &alone, &all, true),
+        lane(MISS_BOTH, &cold, &all, true),
     ];
     let (rounds, seconds) = if short { (1, 0.3) } else { (9, 2.0) };
     let load = Load { connections: CONNECTIONS, lasting: Duration::from_secs_f64(seconds) };
@@ -132,7 +148,10 @@ fn measure(database_url: &str, redis_url: &str, short: bool) -> Vec<Row> {
             if lane.cold {
                 runtime.block_on(data::flush(&apart));
             }
-            lane.samples.push(run(lane.server.address(), lane.requests, load, lane.cold));
+            let before = lane.server.processor_time();
+            let sample = run(lane.server.address(), lane.requests, load, lane.cold);
+            let processor = (lane.server.processor_time() - before) / sample.micros.len() as f64;
+            lane.samples.push(Sample { processor, ..sample });
             lane.server.stop();
         }
     }
@@ -146,20 +165,24 @@ const TEXTBOOK: &str = "textbook cache-aside, hit in memory";
 const RAW: &str = "Redis passed through";
 const L2: &str = "Aside, L2 hits";
 const NO_CACHE: &str = "no cache";
-const MISS: &str = "Aside, misses";
+const MISS: &str = "Aside, misses, no Redis";
+const MISS_BOTH: &str = "Aside, misses in memory and in Redis";
 
 fn rows(lanes: &[Lane]) -> Vec<Row> {
     let of = |name: &str| lanes.iter().find(|lane| lane.name == name).expect("a lane");
     let rates = |lane: &Lane| lane.samples.iter().map(|sample| sample.rate).collect::<Vec<_>>();
+    let processors = |lane: &Lane| lane.samples.iter().map(|sample| sample.processor).collect::<Vec<_>>();
     let quantiles = |lane: &Lane, part| lane.samples.iter().map(|sample| sample.quantile(part)).collect::<Vec<_>>();
     let row = |lane: &Lane, base: &str| {
         let base = of(base);
         Row {
             name: lane.name,
             rate: Spread::of(&rates(lane)),
+            processor: Spread::of(&processors(lane)),
             p50: Spread::of(&quantiles(lane, 0.5)),
             p99: Spread::of(&quantiles(lane, 0.99)),
             base: base.name,
+            processors: Spread::of_ratios(&processors(lane), &processors(base)),
             rates: Spread::of_ratios(&rates(lane), &rates(base)),
             p50s: Spread::of_ratios(&quantiles(lane, 0.5), &quantiles(base, 0.5)),
             p99s: Spread::of_ratios(&quantiles(lane, 0.99), &quantiles(base, 0.99)),
@@ -174,6 +197,7 @@ fn rows(lanes: &[Lane]) -> Vec<Row> {
         (TEXTBOOK, BARE),
         (L2, RAW),
         (MISS, NO_CACHE),
+        (MISS_BOTH, NO_CACHE),
     ];
     pairs.map(|(name, base)| row(of(name), base)).into()
 }

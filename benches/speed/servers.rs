@@ -1,7 +1,7 @@
 //! The servers as processes on the servers' core.
 
 use std::{
-    env,
+    env, fs,
     net::SocketAddr,
     path::Path,
     time::{Duration, Instant},
@@ -37,6 +37,7 @@ impl Server {
             ("TOKIO_WORKER_THREADS", "1".to_owned()),
             ("RUST_LOG", "warn".to_owned()),
         ];
+        all.retain(|(name, value)| *name != "REDIS_URL" || !value.is_empty());
         all.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let program = Path::new(env!("CARGO_BIN_EXE_aside"));
         Self::start(program, &["serve".to_owned()], &all, port, name)
@@ -68,6 +69,15 @@ impl Server {
             std::thread::sleep(Duration::from_millis(20));
         }
         server
+    }
+
+    /// Processor time that it has used, in microseconds; counted by the system in steps of 10 ms.
+    pub fn processor_time(&self) -> f64 {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.pid())).unwrap_or_default();
+        let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
+        // User and system time: the 14th and the 15th field of all, of which two stand before the last parenthesis.
+        let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(f64::NAN);
+        (ticks(11) + ticks(12)) * 10_000.0
     }
 
     pub fn address(&self) -> SocketAddr {

@@ -4,7 +4,7 @@
 //! The text of a key is `pattern[:tenant]:segment:…` with every segment escaped, so two different ids never meet in one key.
 //! The same text is the *name* under which the ledger counts the entity's changes.
 
-use std::{fmt, marker::PhantomData, sync::Arc};
+use std::{cell::RefCell, fmt, marker::PhantomData, sync::Arc};
 
 use super::policy::{Cacheable, MAX_AGE_CAP};
 
@@ -171,7 +171,12 @@ impl<T> fmt::Debug for Key<T> {
 
 fn join(pattern: &str, tenant: Option<&Tenant>, segments: &[&dyn fmt::Display]) -> Arc<str> {
     use fmt::Write;
-    let mut text = String::with_capacity(48);
+    thread_local! {
+        /// Where names are put together: the only memory that a new one needs is its own.
+        static TEXT: RefCell<String> = const { RefCell::new(String::new()) };
+    }
+    // A segment's `Display` could make a name of its own.
+    let mut text = TEXT.take();
     text.push_str(pattern);
     if let Some(tenant) = tenant {
         text.push(':');
@@ -182,7 +187,10 @@ fn join(pattern: &str, tenant: Option<&Tenant>, segments: &[&dyn fmt::Display]) 
         // Writing to a String does not fail.
         let _ = write!(Escaped(&mut text), "{segment}");
     }
-    text.into()
+    let joined = text.as_str().into();
+    text.clear();
+    TEXT.set(text);
+    joined
 }
 
 /// Percent-escapes all but letters, digits, `-`, `.` and `_` on the way into the key's text.

@@ -3,12 +3,10 @@
 //! older any more). The protocol behind both is the cache's.
 
 use axum::{
-    Router,
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, Method},
     response::Response,
 };
-use tower::ServiceExt;
 
 use super::{problem::Problem, text::Text};
 use crate::cache::{Cache, ConsistencyToken};
@@ -32,38 +30,45 @@ pub fn header_of(token: &ConsistencyToken) -> HeaderValue {
     Text::default().put(token.era()).put("-").number(token.moment().0).value()
 }
 
-/// The router's answer. To those of writes it adds the token, after waiting for the fleet where the client prefers that; and it
-/// sees to it that who brings a token gets none that stands for less.
-pub async fn acknowledge(cache: &Cache, router: Router, request: Request) -> Response {
-    if matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
-        let brought = token(request.headers()).ok().flatten();
-        let mut response = routed(router, request).await;
-        if let Some(brought) = brought {
-            let given = token(response.headers()).ok().flatten();
-            if let Some(later) = given.and_then(|given| given.overtaken_by(brought)) {
-                response.headers_mut().insert(CONSISTENCY_TOKEN, header_of(&later));
-            }
-        }
-        return response;
-    }
-    let prefers_fleet = prefers_fleet(request.headers());
-    let mut response = routed(router, request).await;
-    if !response.status().is_success() {
-        return response;
-    }
-    if prefers_fleet {
-        cache.await_fleet().await;
-        response.headers_mut().insert(PREFERENCE_APPLIED, HeaderValue::from_static(FLEET_CONSISTENT));
-    }
-    if let Some(token) = cache.token_now() {
-        response.headers_mut().insert(CONSISTENCY_TOKEN, header_of(&token));
-    }
-    response
+/// What a request asks of the answer besides its contents.
+pub enum Asked {
+    /// A read: that it doesn't get a token that stands for less than the one it brings.
+    Read(Option<ConsistencyToken>),
+    /// A write: its token, and perhaps that no instance serves anything older any more.
+    Write { fleet: bool },
 }
 
-async fn routed(router: Router, request: Request) -> Response {
-    let Ok(response) = router.oneshot(request).await;
-    response
+impl Asked {
+    /// What this request asks.
+    pub fn by(request: &Request) -> Self {
+        match *request.method() {
+            Method::GET | Method::HEAD | Method::OPTIONS => Self::Read(token(request.headers()).ok().flatten()),
+            _ => Self::Write { fleet: prefers_fleet(request.headers()) },
+        }
+    }
+
+    /// The answer with what was asked.
+    pub async fn acknowledge(self, cache: &Cache, mut response: Response) -> Response {
+        let token = match self {
+            Self::Read(None) => return response,
+            Self::Read(Some(brought)) => {
+                let given = token(response.headers()).ok().flatten();
+                given.and_then(|given| given.overtaken_by(brought))
+            }
+            Self::Write { .. } if !response.status().is_success() => None,
+            Self::Write { fleet } => {
+                if fleet {
+                    cache.await_fleet().await;
+                    response.headers_mut().insert(PREFERENCE_APPLIED, HeaderValue::from_static(FLEET_CONSISTENT));
+                }
+                cache.token_now()
+            }
+        };
+        if let Some(token) = token {
+            response.headers_mut().insert(CONSISTENCY_TOKEN, header_of(&token));
+        }
+        response
+    }
 }
 
 /// Preferences are a list of tokens with optional values and parameters (RFC 7240); those that aren't known are ignored.

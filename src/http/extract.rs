@@ -5,7 +5,7 @@
 
 use axum::{
     body::Bytes,
-    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Path, Request},
+    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request},
     http::{HeaderMap, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
@@ -34,10 +34,10 @@ impl Id {
 impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = Problem;
 
-    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
-        let Path(text) =
-            Path::<String>::from_request_parts(parts, state).await.map_err(|_| Problem::parameter("id", Self::RULE))?;
-        Self::parse(&text).map_err(|rule| Problem::parameter("id", rule))
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
+        // The last segment as it was sent: what would have to be decoded is no digit in its one spelling.
+        let text = parts.uri.path().rsplit('/').next().unwrap_or_default();
+        Self::parse(text).map_err(|rule| Problem::parameter("id", rule))
     }
 }
 

@@ -5,10 +5,12 @@
 use std::{
     convert::Infallible,
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
+    task::Poll,
     time::Duration,
 };
 
@@ -18,14 +20,14 @@ use axum::{
     http::{HeaderName, Method, header},
     response::{IntoResponse, Response},
 };
-use futures_util::FutureExt;
+use futures_util::{FutureExt, poll};
 use prometheus_client::registry::Registry;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
 use super::{
     HttpConfig,
-    consistency::{self, CONSISTENCY_TOKEN},
+    consistency::{Asked, CONSISTENCY_TOKEN},
     idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED},
     metrics::{HttpMetrics, Shown},
     observe::{Observation, REQUEST_ID},
@@ -71,12 +73,12 @@ impl Front {
     /// Answers a request.
     pub async fn answer(self: Arc<Self>, request: Request) -> Response {
         let route = self.routes.find(request.uri().path());
-        let observation = Observation::begin(&self.metrics, &self.routes, route, &request);
+        let observation = Observation::begin(&self.metrics, self.routes.name(route), route, &request);
         let response = match &self.cors {
             None => self.bounded(route, request).await,
             Some(cors) => {
                 let bounded = async |request| Ok::<_, Infallible>(self.bounded(route, request).await);
-                let Ok(response) = cors.layer(service_fn(bounded)).oneshot(request).await;
+                let Ok(response) = Box::pin(cors.layer(service_fn(bounded)).oneshot(request)).await;
                 response
             }
         };
@@ -94,10 +96,15 @@ impl Front {
             .with_cause("too many requests")
             .into_response();
         };
-        let work = consistency::acknowledge(&self.cache, self.router.clone(), request);
-        // Who gives up waiting stops no write: one that has begun goes on to its end by itself.
-        match tokio::time::timeout(self.time_limit, AssertUnwindSafe(work).catch_unwind()).await {
-            Ok(Ok(response)) => response,
+        let asked = Asked::by(&request);
+        let mut work = pin!(AssertUnwindSafe(self.router.clone().oneshot(request)).catch_unwind());
+        // What is answered at once needs no timer. Who gives up waiting stops no write: one that has begun goes on to its end.
+        let ended = match poll!(work.as_mut()) {
+            Poll::Ready(ended) => Ok(ended),
+            Poll::Pending => tokio::time::timeout(self.time_limit, work).await,
+        };
+        match ended {
+            Ok(Ok(Ok(response))) => asked.acknowledge(&self.cache, response).await,
             Ok(Err(_panic)) => Problem::internal("a handler panicked").into_response(),
             Err(_) => Problem::new(&Kind::TIMEOUT, "The answer was not ready in time.")
                 .with_cause("time limit")

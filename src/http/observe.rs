@@ -1,9 +1,6 @@
 //! What an operator sees of a request: its id, its log line, its metrics; and what a problem says of the request it answers.
 
-use std::{
-    sync::Arc,
-    time::{Instant, SystemTime, UNIX_EPOCH},
-};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use axum::{
     body::Body,
@@ -15,36 +12,43 @@ use axum::{
 use super::{
     metrics::{HttpMetrics, known},
     problem::Problem,
-    routes::{Route, Routes},
+    routes::Route,
 };
 use crate::cache::Outcome;
 
 /// The header that names a request, coming and going.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// Leaves the outcome of the cache's read for the log line of the request, if that is written.
+pub fn note(response: &mut Response, outcome: Outcome) {
+    if tracing::enabled!(tracing::Level::INFO) {
+        response.extensions_mut().insert(outcome);
+    }
+}
+
 /// A request under way. When it ends, also because the client went away, it is counted and leaves one log line.
 ///
 /// The line names the route's pattern and never the path, the query or a header's value: those name customers.
-pub struct Observation {
+pub struct Observation<'a> {
     began: Instant,
-    metrics: Arc<HttpMetrics>,
-    routes: Arc<Routes>,
+    metrics: &'a HttpMetrics,
     route: Route,
+    pattern: &'a str,
     method: Method,
     uri: Uri,
     id: HeaderValue,
     answer: Option<(StatusCode, Option<Outcome>, Option<Problem>)>,
 }
 
-impl Observation {
+impl<'a> Observation<'a> {
     /// Gives the request its id.
-    pub fn begin(metrics: &Arc<HttpMetrics>, routes: &Arc<Routes>, route: Route, request: &Request) -> Self {
+    pub fn begin(metrics: &'a HttpMetrics, pattern: &'a str, route: Route, request: &Request) -> Self {
         metrics.begun();
         Self {
             began: Instant::now(),
-            metrics: Arc::clone(metrics),
-            routes: Arc::clone(routes),
+            metrics,
             route,
+            pattern,
             method: request.method().clone(),
             uri: request.uri().clone(),
             id: request_id(request.headers()),
@@ -73,7 +77,7 @@ impl Observation {
     }
 }
 
-impl Drop for Observation {
+impl Drop for Observation<'_> {
     fn drop(&mut self) {
         let took = self.began.elapsed();
         let status = self.answer.as_ref().map(|(status, ..)| *status);
@@ -81,7 +85,7 @@ impl Drop for Observation {
 
         let latency_ms = took.as_micros() as f64 / 1_000.0;
         let method = known(&self.method).1;
-        let route = self.routes.name(self.route);
+        let route = self.pattern;
         let request_id = self.id.to_str().unwrap_or_default();
         let Some((status, outcome, problem)) = &self.answer else {
             tracing::info!(method, route, latency_ms, request_id, "request abandoned by the client");

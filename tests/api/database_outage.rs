@@ -5,7 +5,7 @@ use std::{pin::pin, time::Duration};
 use serde_json::json;
 use sqlx::PgPool;
 
-use crate::support::{Fault, TestApp, database, eventually, order, product};
+use crate::support::{Fault, Gate, TestApp, database, eventually, order, product, together};
 
 #[sqlx::test]
 async fn what_needs_the_database_is_refused_and_works_again_later(pool: PgPool) {
@@ -50,12 +50,35 @@ async fn a_postgres_that_refuses_or_hangs_costs_a_503_in_time(pool: PgPool) {
 }
 
 #[sqlx::test]
+async fn lines_that_fall_silent_while_they_are_used_do_not_use_up_the_pool(pool: PgPool) {
+    let app = TestApp::builder(pool).config(|config| config.request_timeout = Duration::from_secs(1)).build().await;
+    let id = app.product(product()).await;
+    let gate = Gate::table(&app.pool, "products").await;
+    // As many as the pool has connections.
+    let writing = together((0..3).map(|stock| app.patch_product(id, json!({ "stock": stock }))));
+    let silence = async {
+        gate.until_waiting(3).await;
+        app.database.silence_open();
+        gate.open().await;
+    };
+    let (replies, ()) = tokio::join!(writing, silence);
+    for reply in &replies {
+        reply.expect(503);
+    }
+    eventually("writes work again", || async {
+        let reply = app.patch_product(id, json!({ "stock": 8 })).await;
+        (reply.status == 200).then_some(())
+    })
+    .await;
+}
+
+#[sqlx::test]
 async fn a_write_whose_commit_was_not_confirmed_is_never_hidden_by_the_cache(pool: PgPool) {
     let app = TestApp::start(pool).await;
     let id = app.product(product().price(100)).await;
     app.get_product(id).await.expect(200);
     app.get_product(id).await.cache_status().expect_hit("l1");
-    let gate = crate::support::Gate::row(&app.pool, "products", id).await;
+    let gate = Gate::row(&app.pool, "products", id).await;
     let change = async { app.patch_product(id, json!({ "price_cents": 200 })).await };
     let cut = async {
         gate.until_waiting(1).await;

@@ -1,6 +1,9 @@
 //! Writes: what a transaction that fails, is dropped or is raced leaves behind.
 
+use std::task::Poll;
+
 use aside::cache::Outcome;
+use futures_util::poll;
 use sqlx::PgPool;
 
 use super::bench::{Backend, Bench, name, over_every_backend, text};
@@ -73,6 +76,21 @@ async fn writers_that_touch_the_same_names_in_any_order_never_deadlock(pool: PgP
     for committed in together(writers).await {
         committed.expect("no deadlock");
     }
+}
+
+#[sqlx::test]
+async fn writes_beyond_the_room_are_refused_at_once(pool: PgPool) {
+    let bench = Bench::new(&pool, Backend::None).await;
+    let cache = bench.cache().await;
+    // More than the pool has connections, so most of them wait.
+    let mut begun: Vec<_> = (0..128).map(|_| Box::pin(cache.begin())).collect();
+    for write in &mut begun {
+        let _ = poll!(write);
+    }
+    let refused = poll!(Box::pin(cache.begin()));
+    assert!(matches!(refused, Poll::Ready(Err(sqlx::Error::PoolTimedOut))), "neither begun nor waiting");
+    drop(begun);
+    cache.begin().await.expect("room again").commit().await.expect("a commit");
 }
 
 #[sqlx::test]

@@ -34,6 +34,7 @@ pub enum Fault {
 pub struct Proxy {
     address: SocketAddr,
     fault: Arc<watch::Sender<Fault>>,
+    silenced: Arc<watch::Sender<u64>>,
     listener: JoinHandle<()>,
 }
 
@@ -44,9 +45,9 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port for the proxy");
         let address = listener.local_addr().expect("the proxy's address");
         let fault = Arc::new(watch::Sender::new(Fault::None));
-        let faults = fault.clone();
-        let listener = tokio::spawn(listen(listener, address, target, faults));
-        Self { address, fault, listener }
+        let silenced = Arc::new(watch::Sender::new(0));
+        let listener = tokio::spawn(listen(listener, address, target, fault.clone(), silenced.clone()));
+        Self { address, fault, silenced, listener }
     }
 
     /// Where clients connect to.
@@ -64,6 +65,11 @@ impl Proxy {
         self.set(Fault::Cut);
     }
 
+    /// Nothing is forwarded any more on the connections that are open now, and nobody is told; new ones work.
+    pub fn silence_open(&self) {
+        self.silenced.send_modify(|silences| *silences += 1);
+    }
+
     /// Mends the line. Connections that were cut stay cut; clients have to connect again.
     pub fn restore(&self) {
         self.set(Fault::None);
@@ -77,7 +83,13 @@ impl Drop for Proxy {
     }
 }
 
-async fn listen(mut listener: TcpListener, address: SocketAddr, target: String, faults: Arc<watch::Sender<Fault>>) {
+async fn listen(
+    mut listener: TcpListener,
+    address: SocketAddr,
+    target: String,
+    faults: Arc<watch::Sender<Fault>>,
+    silenced: Arc<watch::Sender<u64>>,
+) {
     let (mut refused, mut mended) = (faults.subscribe(), faults.subscribe());
     loop {
         let accepted = tokio::select! {
@@ -85,7 +97,9 @@ async fn listen(mut listener: TcpListener, address: SocketAddr, target: String, 
             _ = refused.wait_for(|fault| *fault == Fault::Refuse) => None,
         };
         match accepted {
-            Some(Ok((client, _))) => drop(tokio::spawn(serve(client, target.clone(), faults.subscribe()))),
+            Some(Ok((client, _))) => {
+                drop(tokio::spawn(serve(client, target.clone(), faults.subscribe(), silenced.subscribe())));
+            }
             Some(Err(_)) => {}
             None => {
                 drop(listener);
@@ -101,7 +115,7 @@ fn severs(fault: &Fault) -> bool {
     matches!(fault, Fault::Cut | Fault::Refuse)
 }
 
-async fn serve(client: TcpStream, target: String, mut fault: watch::Receiver<Fault>) {
+async fn serve(client: TcpStream, target: String, mut fault: watch::Receiver<Fault>, silenced: watch::Receiver<u64>) {
     // Dropping a socket with zero linger sends a reset instead of a polite end.
     let _ = client.set_zero_linger();
     let _ = client.set_nodelay(true);
@@ -114,9 +128,11 @@ async fn serve(client: TcpStream, target: String, mut fault: watch::Receiver<Fau
     let (client_reads, client_writes) = client.into_split();
     let (server_reads, server_writes) = server.into_split();
     let mut cut = fault.clone();
+    let before = *silenced.borrow();
+    let is_silent = || *silenced.borrow() > before;
     tokio::select! {
-        () = pump(client_reads, server_writes, fault.clone(), Direction::Request) => {}
-        () = pump(server_reads, client_writes, fault.clone(), Direction::Answer) => {}
+        () = pump(client_reads, server_writes, fault.clone(), &is_silent, Direction::Request) => {}
+        () = pump(server_reads, client_writes, fault.clone(), &is_silent, Direction::Answer) => {}
         _ = cut.wait_for(severs) => {}
     }
 }
@@ -131,6 +147,7 @@ async fn pump(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
     fault: watch::Receiver<Fault>,
+    is_silent: &impl Fn() -> bool,
     direction: Direction,
 ) {
     let mut piece = vec![0; 16 * 1024];
@@ -138,6 +155,7 @@ async fn pump(
         let Ok(length @ 1..) = from.read(&mut piece).await else { return };
         let now = *fault.borrow();
         match now {
+            _ if is_silent() => continue,
             Fault::BlackHole => continue,
             Fault::HalfOpen if direction == Direction::Answer => continue,
             Fault::Delay(delay) => tokio::time::sleep(delay).await,

@@ -1,0 +1,122 @@
+//! What the parts of an answer cost, each by itself: time, and how often they ask the allocator for memory. `make bench` runs it
+//! after the comparison. Needs DATABASE_URL, because a cache serves nothing before it has looked at the ledger.
+
+use std::sync::{Arc, LazyLock};
+
+use aside::{
+    cache::{Cache, CacheConfig, DbTime, Key, Label, Loaded, Reuse},
+    domain::{
+        DomainError, orders::service::CachedOrderService, products::Product, products::service::CachedProductService,
+    },
+    http::{self, Front, HttpConfig, Services},
+    readiness::Readiness,
+};
+use axum::{body::Body, extract::Request, response::Response};
+use chrono::{DateTime, Utc};
+use divan::{AllocProfiler, Bencher, black_box};
+use futures_util::FutureExt;
+use mimalloc::MiMalloc;
+use sqlx::postgres::PgPoolOptions;
+use tokio::runtime::Runtime;
+
+#[global_allocator]
+static ALLOCATOR: AllocProfiler<MiMalloc> = AllocProfiler::new(MiMalloc);
+
+static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().expect("a runtime"));
+static PLACE: LazyLock<Place> = LazyLock::new(|| RUNTIME.block_on(Place::new()));
+
+/// A service without Redis whose L1 holds a million products.
+struct Place {
+    cache: Cache,
+    front: Arc<Front>,
+}
+
+const MOST: i64 = 1_000_000;
+
+impl Place {
+    async fn new() -> Self {
+        let url = std::env::var("DATABASE_URL").expect("DATABASE_URL is set: run scripts/bench.sh");
+        let db = PgPoolOptions::new().connect(&url).await.expect("a pool");
+        let cache = Cache::start(CacheConfig { l1_bytes: 4 << 30, ..CacheConfig::default() }, db.clone());
+        while !cache.trusted() {
+            tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+        }
+        let services = Services {
+            products: CachedProductService::new(cache.clone(), db.clone()),
+            orders: CachedOrderService::new(cache.clone(), db.clone()),
+            cache: cache.clone(),
+            db,
+        };
+        let config = HttpConfig {
+            cors_origins: vec![],
+            max_requests: 512,
+            request_timeout: std::time::Duration::from_secs(10),
+            body_limit: 65_536,
+            readiness: Readiness::default(),
+        };
+        Self { front: Arc::new(http::front(services, &config)), cache }
+    }
+
+    fn holds(&self, products: i64) {
+        for ids in (1..=products).collect::<Vec<_>>().chunks(10_000) {
+            let entries = ids.iter().map(|id| (Product::key(*id), loaded(*id))).collect();
+            RUNTIME.block_on(async { self.cache.put_many(entries).expect("they are kept") });
+        }
+    }
+}
+
+fn loaded(id: i64) -> Loaded<Product> {
+    let text = str::to_owned;
+    let product = Product {
+        id,
+        name: text("Bananas, tropical fruit, 40 lb"),
+        department: text("PRODUCE"),
+        brand: text("National"),
+        category: text("TROPICAL FRUIT"),
+        kind: text("BANANAS"),
+        package_size: Some(text("40 LB")),
+        price_cents: 94,
+        currency: text("USD"),
+        stock: 971,
+        view_count: 16_981,
+        version: 1,
+        updated_at: DateTime::UNIX_EPOCH,
+    };
+    let labels = vec![Label { name: Product::name_of(id), version: 1 }];
+    Loaded { value: Some(product), labels, loaded_at: DbTime(Utc::now().timestamp_micros()) }
+}
+
+/// Making the name of a product.
+#[divan::bench]
+fn a_key() -> Key<Product> {
+    Product::key(black_box(1_082_185))
+}
+
+/// An L1 hit as the service calls it, among so many products.
+#[divan::bench(args = [1_000, 10_000, 100_000, MOST])]
+fn an_l1_hit(bencher: Bencher, products: i64) {
+    PLACE.holds(products);
+    bencher.with_inputs(|| fastrand::i64(1..=products)).bench_values(|id| {
+        let (key, load) = (Product::key(id), move || async move { Ok::<_, DomainError>(loaded(id)) });
+        let read = PLACE.cache.get_or_load(&key, Reuse::Allowed, load);
+        read.now_or_never().expect("it doesn't wait").expect("a product")
+    });
+}
+
+/// An L1 hit from the request's headers to the answer's, without the socket.
+#[divan::bench]
+fn a_request(bencher: Bencher) {
+    PLACE.holds(1_000);
+    bencher.with_inputs(|| Request::get("/products/7").body(Body::empty()).expect("a request")).bench_values(
+        |request| -> Response {
+            let answer = Arc::clone(&PLACE.front).answer(request).now_or_never().expect("it doesn't wait");
+            assert_eq!(answer.status(), 200);
+            answer
+        },
+    );
+}
+
+fn main() {
+    let _guard = RUNTIME.enter();
+    divan::main();
+}

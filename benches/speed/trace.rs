@@ -1,0 +1,113 @@
+//! How often L1 answers when it is far smaller than the catalogue: every line of every order, in their order, as a read of its
+//! product, against a cache that knows how often everything was asked for so far (least frequently used goes first).
+
+use std::collections::{BTreeSet, HashMap};
+
+use aside::{
+    cache::{Cache, CacheConfig, DbTime, Loaded, Outcome, Reuse},
+    domain::{DomainError, products::Product},
+};
+use sqlx::PgPool;
+
+/// L1's part of the catalogue's bytes, in percent.
+const PERCENT: u64 = 5;
+
+/// What the replay found.
+pub struct Trace {
+    pub products: usize,
+    pub reads: usize,
+    pub bytes: u64,
+    /// Parts of the reads that each answered.
+    pub aside: f64,
+    pub ideal: f64,
+}
+
+/// Replays what the database holds.
+pub async fn replay(db: &PgPool) -> Trace {
+    let products: Vec<Product> = sqlx::query_as("select * from products").fetch_all(db).await.expect("the products");
+    let sql = "select product_id from order_items join orders on orders.id = order_id order by placed_at, order_id, product_id";
+    let reads: Vec<i64> = sqlx::query_scalar(sql).fetch_all(db).await.expect("the lines");
+    let products: HashMap<i64, Product> = products.into_iter().map(|product| (product.id, product)).collect();
+
+    // One that has room for all says how much each takes.
+    let roomy = cache(db, 1 << 40).await;
+    let mut sizes = HashMap::new();
+    let mut bytes = 0;
+    for (id, product) in &products {
+        read(&roomy, product).await;
+        let now = roomy.stats().l1.bytes;
+        sizes.insert(*id, now - bytes);
+        bytes = now;
+    }
+    roomy.shutdown().await;
+    let room = bytes * PERCENT / 100;
+
+    let small = cache(db, room).await;
+    let mut hits = 0;
+    for id in &reads {
+        hits += usize::from(read(&small, &products[id]).await == Outcome::L1Hit);
+    }
+    small.shutdown().await;
+    let part = |hits: usize| hits as f64 / reads.len() as f64;
+    Trace {
+        products: products.len(),
+        reads: reads.len(),
+        bytes,
+        aside: part(hits),
+        ideal: part(ideal(&reads, &sizes, room)),
+    }
+}
+
+/// An instance's cache without Redis, which may use its tier.
+async fn cache(db: &PgPool, l1_bytes: u64) -> Cache {
+    let cache = Cache::start(CacheConfig { l1_bytes, ..CacheConfig::default() }, db.clone());
+    while !cache.trusted() {
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    cache
+}
+
+async fn read(cache: &Cache, product: &Product) -> Outcome {
+    let (key, product) = (Product::key(product.id), product.clone());
+    let load = || async move {
+        let loaded_at = DbTime(chrono::Utc::now().timestamp_micros());
+        Ok::<_, DomainError>(Loaded { value: Some(product), labels: vec![], loaded_at })
+    };
+    cache.get_or_load(&key, Reuse::Allowed, load).await.expect("a product").outcome
+}
+
+/// Hits of a cache of `room` bytes that keeps what was asked for most often so far.
+fn ideal(reads: &[i64], sizes: &HashMap<i64, u64>, room: u64) -> usize {
+    let (mut counts, mut kept, mut used, mut hits) = (HashMap::new(), BTreeSet::new(), 0, 0);
+    for id in reads {
+        let count: &mut u64 = counts.entry(*id).or_default();
+        let held = kept.remove(&(*count, *id));
+        *count += 1;
+        let candidate = (*count, *id);
+        if held {
+            hits += 1;
+            kept.insert(candidate);
+            continue;
+        }
+        // It comes in if all that would have to go were asked for less often.
+        let mut victims = Vec::new();
+        let mut free = room - used;
+        for victim in &kept {
+            if free >= sizes[id] || victim.0 >= candidate.0 {
+                break;
+            }
+            free += sizes[&victim.1];
+            victims.push(*victim);
+        }
+        if free < sizes[id] {
+            continue;
+        }
+        for victim in victims {
+            kept.remove(&victim);
+            used -= sizes[&victim.1];
+        }
+        kept.insert(candidate);
+        used += sizes[id];
+    }
+    hits
+}
