@@ -4,7 +4,7 @@
 //! Promises: an answer from L1 is neither decoded nor encoded; the tag is computed from the same entry as the body; a 304 has
 //! the headers of the 200. `Age` counts from the moment Postgres was read, so the lifetimes of the tiers don't add to `max-age`.
 
-use std::{sync::LazyLock, time::Duration};
+use std::time::Duration;
 
 use axum::{
     body::{Body, Bytes},
@@ -16,39 +16,30 @@ use serde::Serialize;
 use super::{
     conditional::{Conditions, EntityTag, Verdict},
     consistency::{self, CONSISTENCY_TOKEN},
-    observe::{self, REQUEST_ID},
+    observe,
     problem::{Kind, Problem},
     text::Text,
 };
 use crate::cache::{self, ConsistencyToken, Outcome, Read};
 
-/// What caches between here and the user may do with a kind of answer: the headers that all answers of the kind begin with.
-/// Copied for each, which costs less than to insert them; what differs between answers stands there empty.
-pub struct Sharing(LazyLock<HeaderMap>);
+/// What caches between here and the user may do with a kind of answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Sharing {
+    cache_control: &'static str,
+    vary: Option<&'static str>,
+}
 
 /// Catalogue data: for everybody, and short, because nobody can take an answer back from a browser. Five seconds, counted from
 /// the read of Postgres, keep a page's repeated requests away; a price shown late does no harm, as orders take theirs from
 /// the database. The two windows are those of RFC 5861.
-pub static CATALOGUE: Sharing = Sharing(LazyLock::new(|| {
-    headers(&[(header::CACHE_CONTROL, "public, max-age=5, stale-while-revalidate=10, stale-if-error=60")])
-}));
+pub const CATALOGUE: Sharing =
+    Sharing { cache_control: "public, max-age=5, stale-while-revalidate=10, stale-if-error=60", vary: None };
 
 /// One customer's data: only the user's own browser may keep it, and must ask before every reuse (304 when nothing changed).
-pub static PERSONAL: Sharing = Sharing(LazyLock::new(|| {
-    headers(&[(header::CACHE_CONTROL, "private, no-cache"), (header::VARY, "authorization")])
-}));
-
-fn headers(of_the_kind: &[(HeaderName, &'static str)]) -> HeaderMap {
-    let of_each = [header::ETAG, header::AGE, CACHE_STATUS, CONSISTENCY_TOKEN, REQUEST_ID, header::CONTENT_TYPE];
-    let mut headers = HeaderMap::with_capacity(ROOM);
-    headers.extend(of_the_kind.iter().map(|(name, value)| (name.clone(), HeaderValue::from_static(value))));
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    headers.extend(of_each.map(|name| (name, HeaderValue::from_static(""))));
-    headers
-}
+pub const PERSONAL: Sharing = Sharing { cache_control: "private, no-cache", vary: Some("authorization") };
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
-/// Room for the headers of an answer, taken at once.
+/// Room for all headers of an answer, taken at once.
 const ROOM: usize = 12;
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
@@ -81,7 +72,7 @@ impl Answer {
     }
 
     /// The response to a GET or HEAD: 200, 304, or 412. `l2`: whether there is a second tier to speak of.
-    pub fn respond(self, conditions: &Conditions, sharing: &Sharing, l2: bool) -> Result<Response, Problem> {
+    pub fn respond(self, conditions: &Conditions, sharing: Sharing, l2: bool) -> Result<Response, Problem> {
         let (status, body) = match conditions.judge_read(&self.tag) {
             Verdict::Proceed => (StatusCode::OK, Body::from(self.body)),
             Verdict::NotModified => (StatusCode::NOT_MODIFIED, Body::empty()),
@@ -89,22 +80,27 @@ impl Answer {
                 return Err(Problem::new(&Kind::VERSION_CONFLICT, "If-Match names no current representation."));
             }
         };
+        let mut headers = HeaderMap::with_capacity(ROOM);
+        if status == StatusCode::OK {
+            headers.insert(header::CONTENT_TYPE, JSON);
+        }
+        headers.insert(header::ETAG, self.tag.header());
+        let stale = self.outcome == Outcome::Stale;
+        let cache_control = if stale { "no-store" } else { sharing.cache_control };
+        headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(cache_control));
+        headers.insert(header::AGE, self.age.as_secs().into());
+        if let Some(vary) = sharing.vary {
+            headers.insert(header::VARY, HeaderValue::from_static(vary));
+        }
+        if let Some(status) = cache_status(self.outcome, self.fresh_for, l2) {
+            headers.insert(CACHE_STATUS, status);
+        }
+        if let Some(token) = &self.token {
+            headers.insert(CONSISTENCY_TOKEN, consistency::header_of(token));
+        }
         let mut response = Response::new(body);
         *response.status_mut() = status;
-        let headers = response.headers_mut();
-        headers.clone_from(&sharing.0);
-        let mut set = |name, value: Option<HeaderValue>| match value {
-            Some(value) => headers.insert(name, value),
-            None => headers.remove(name),
-        };
-        set(header::CONTENT_TYPE, (status == StatusCode::OK).then_some(JSON));
-        set(header::ETAG, Some(self.tag.header()));
-        set(header::AGE, Some(self.age.as_secs().into()));
-        set(CACHE_STATUS, cache_status(self.outcome, self.fresh_for, l2));
-        set(CONSISTENCY_TOKEN, self.token.as_ref().map(consistency::header_of));
-        if self.outcome == Outcome::Stale {
-            set(header::CACHE_CONTROL, Some(HeaderValue::from_static("no-store")));
-        }
+        *response.headers_mut() = headers;
         observe::note(&mut response, self.outcome);
         Ok(response)
     }
@@ -225,7 +221,7 @@ mod tests {
             names.sort();
             names
         };
-        for sharing in [&CATALOGUE, &PERSONAL] {
+        for sharing in [CATALOGUE, PERSONAL] {
             let full = answer().respond(&Conditions::default(), sharing, true).unwrap();
             let not_modified = answer().respond(&Conditions::none_of("\"3-00000000000000ab\""), sharing, true).unwrap();
             assert_eq!(full.status(), 200);

@@ -1,6 +1,9 @@
 //! What an operator sees of a request: its id, its log line, its metrics; and what a problem says of the request it answers.
 
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::LazyLock,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
 
 use axum::{
     body::Body,
@@ -44,14 +47,15 @@ impl<'a> Observation<'a> {
     /// Gives the request its id.
     pub fn begin(metrics: &'a HttpMetrics, pattern: &'a str, route: Route, request: &Request) -> Self {
         metrics.begun();
+        let began = Instant::now();
         Self {
-            began: Instant::now(),
+            began,
             metrics,
             route,
             pattern,
             method: request.method().clone(),
             uri: request.uri().clone(),
-            id: request_id(request.headers()),
+            id: request_id(request.headers(), began),
             answer: None,
         }
     }
@@ -104,19 +108,23 @@ impl Drop for Observation<'_> {
 }
 
 /// The client's own id when it is short and harmless in a log, else a new one, ordered by time.
-fn request_id(headers: &HeaderMap) -> HeaderValue {
+fn request_id(headers: &HeaderMap, now: Instant) -> HeaderValue {
     let harmless = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     match headers.get(REQUEST_ID) {
         Some(id) if (1..=128).contains(&id.len()) && id.as_bytes().iter().all(harmless) => id.clone(),
-        _ => new_request_id(),
+        _ => new_request_id(now),
     }
 }
 
-fn new_request_id() -> HeaderValue {
+fn new_request_id(now: Instant) -> HeaderValue {
+    /// A moment by both clocks: one of them is read for every request anyway.
+    static START: LazyLock<(Instant, Duration)> =
+        LazyLock::new(|| (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()));
     // Not a secret, so the fast generator serves: the system's would cost a call into the kernel for every request.
     let mut random = [0; 10];
     fastrand::fill(&mut random);
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis();
+    let (start, since_epoch) = *START;
+    let now = (since_epoch + now.saturating_duration_since(start)).as_millis();
     let id = uuid::Builder::from_unix_timestamp_millis(u64::try_from(now).unwrap_or_default(), &random).into_uuid();
     let mut text = uuid::Uuid::encode_buffer();
     HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).unwrap_or_else(|_| HeaderValue::from_static("none"))
@@ -128,9 +136,10 @@ mod tests {
 
     #[test]
     fn new_request_ids_are_ordered_uuids() {
-        let id = new_request_id();
+        let now = Instant::now();
+        let id = new_request_id(now);
         let id = uuid::Uuid::parse_str(id.to_str().unwrap()).unwrap();
         assert_eq!(id.get_version_num(), 7);
-        assert_ne!(new_request_id(), new_request_id());
+        assert_ne!(new_request_id(now), new_request_id(now));
     }
 }
