@@ -104,7 +104,8 @@ pub struct Settings {
     )]
     cors_origins: Option<Given<Vec<String>>>,
 
-    /// How many requests are worked on at a time. Further ones get a 503 at once instead of waiting in a queue.
+    /// How many reads of resources are worked on at a time; writes have room of their own. Further ones get a 503 at once instead
+    /// of waiting in a queue.
     #[arg(
         long,
         env = "MAX_REQUESTS",

@@ -54,7 +54,7 @@ pub struct Services {
 pub struct HttpConfig {
     /// Origins whose pages may call the service; none: no CORS headers at all.
     pub cors_origins: Vec<String>,
-    /// How many requests for resources are worked on at a time.
+    /// How many reads of resources are worked on at a time.
     pub max_requests: usize,
     /// How long an answer may take before the client gets a 503; a body must arrive within half of it.
     pub request_timeout: Duration,

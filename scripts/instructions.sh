@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# How many instructions an L1 hit takes, and how many the route with constant bytes: a figure that doesn't depend on the machine's
+# mood. Counts with valgrind what the processes do in user space between two looks, a thousand requests apart from idle work.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=services.sh
+. "$(dirname "$0")/services.sh"
+cd "$ROOT"
+need_build_tools
+has valgrind || die "valgrind isn't here: apt-get install valgrind"
+
+REQUESTS=5000
+SERVICES_OWN=yes
+cargo build --locked --release --bin aside
+speed=$(cargo bench --locked --bench speed --no-run --message-format=json | grep -o '"executable":"[^"]*speed[^"]*"' | cut -d'"' -f4)
+services_start
+target/release/aside seed >/dev/null 2>&1
+work=$(mktemp -d)
+pid=
+trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null; rm -rf "$work"; services_stop' EXIT
+
+# ask PORT COUNT: so many requests on one connection.
+ask() {
+    python3 - "$1" "$2" <<'PY'
+import socket, sys
+line = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+request = b"GET /products/1082185 HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n"
+for _ in range(int(sys.argv[2])):
+    line.sendall(request)
+    answer = line.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 200"), answer
+PY
+}
+
+# count NAME PORT COMMAND...: starts the command under valgrind and prints the instructions of one request.
+count() {
+    local name=$1 port=$2
+    shift 2
+    TOKIO_WORKER_THREADS=1 RUST_LOG=warn valgrind --tool=callgrind --callgrind-out-file="$work/$name" "$@" >"$work/$name.log" 2>&1 &
+    pid=$!
+    for _ in $(seq 120); do
+        ask "$port" 1000 2>/dev/null && break
+        sleep 0.5
+    done
+    callgrind_control --zero "$pid" >/dev/null
+    ask "$port" "$REQUESTS"
+    callgrind_control --dump "$pid" >/dev/null
+    while ! grep -qs '^summary:' "$work/$name.1"; do sleep 0.2; done
+    kill "$pid" && wait "$pid" 2>/dev/null || true
+    pid=
+    awk -v name="$name" -v requests="$REQUESTS" '/^summary:/ { printf "%-9s %6.0f instructions for a request\n", name, $2 / requests }' "$work/$name.1"
+}
+
+port=$((20000 + RANDOM % 10000))
+target/release/aside serve --port "$port" --management-addr 127.0.0.1:0 >"$work/head.log" 2>&1 &
+pid=$!
+for _ in $(seq 60); do ask "$port" 2 2>/dev/null && break; sleep 0.5; done
+BENCH_HEAD=$(curl -sI "http://127.0.0.1:$port/products/1082185" | tr -d '\r')
+BENCH_BODY=$(curl -s "http://127.0.0.1:$port/products/1082185")
+export BENCH_HEAD BENCH_BODY
+kill "$pid" && wait "$pid" 2>/dev/null || true
+pid=
+
+count constant $((port + 1)) "$speed" contender bare --port $((port + 1))
+count l1-hit $((port + 2)) target/release/aside serve --port $((port + 2)) --management-addr 127.0.0.1:0
