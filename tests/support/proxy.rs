@@ -125,15 +125,19 @@ async fn serve(client: TcpStream, target: String, mut fault: watch::Receiver<Fau
     let Ok(server) = TcpStream::connect(&target).await else { return };
     let _ = server.set_zero_linger();
     let _ = server.set_nodelay(true);
-    let (client_reads, client_writes) = client.into_split();
-    let (server_reads, server_writes) = server.into_split();
+    let (mut client_reads, mut client_writes) = client.into_split();
+    let (mut server_reads, mut server_writes) = server.into_split();
     let mut cut = fault.clone();
     let before = *silenced.borrow();
     let is_silent = || *silenced.borrow() > before;
     tokio::select! {
-        () = pump(client_reads, server_writes, fault.clone(), &is_silent, Direction::Request) => {}
-        () = pump(server_reads, client_writes, fault.clone(), &is_silent, Direction::Answer) => {}
+        () = pump(&mut client_reads, &mut server_writes, fault.clone(), &is_silent, Direction::Request) => {}
+        () = pump(&mut server_reads, &mut client_writes, fault.clone(), &is_silent, Direction::Answer) => {}
         _ = cut.wait_for(severs) => {}
+    }
+    // Of a silent line nobody hears that its other end is gone.
+    if is_silent() {
+        let _ = cut.wait_for(severs).await;
     }
 }
 
