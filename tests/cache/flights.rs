@@ -12,7 +12,7 @@ use aside::cache::{Loaded, Outcome, Reuse};
 use sqlx::PgPool;
 
 use super::bench::{Backend, Bench, Door, Note, NoteError, counted, key, over_every_backend, text};
-use crate::support::{Gate, eventually, together};
+use crate::support::{Gate, PATIENCE, eventually, together};
 
 type Loading = Result<Loaded<Note>, NoteError>;
 
@@ -72,7 +72,9 @@ async fn a_load_that_never_ends_is_given_up_and_the_next_one_begins(pool: PgPool
     let bench = Bench::new(&pool, Backend::Memory).await;
     let cache = bench.cache_with(|config| config.load_limit = Duration::from_millis(50)).await;
     let id = bench.fresh_id();
-    let ended = cache.get_or_load(&key(id), Reuse::Allowed, std::future::pending::<Loading>).await;
+    let endless = key(id);
+    let read = cache.get_or_load(&endless, Reuse::Allowed, std::future::pending::<Loading>);
+    let ended = tokio::time::timeout(PATIENCE, read).await.expect("it is given up");
     assert_eq!(ended.err(), Some(NoteError::Aborted));
     assert_eq!(bench.read(&cache, id).await.outcome, Outcome::LoadedCold);
 }

@@ -27,7 +27,7 @@ pub mod verbs;
 pub use app::{Client, Instance, TestApp};
 pub use builder::Redis;
 pub use data::{order, product};
-pub use eventually::eventually;
+pub use eventually::{PATIENCE, eventually};
 pub use gate::Gate;
 pub use life::Life;
 pub use lines::{Message, Speech, Stop};
