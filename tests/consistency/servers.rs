@@ -102,6 +102,7 @@ impl Postgres {
     }
 
     /// Sends a signal to the server and to the processes that serve its connections.
+    #[allow(dead_code)] // `make chaos` uses it
     pub fn signal(&self, name: &str) {
         if let Some(process) = &self.process {
             process.signal_with_children(name);
