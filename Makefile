@@ -1,11 +1,11 @@
 # Every task of the project has a name here; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test consistency model prove bench costs chaos resilience soak demo check fmt openapi lint clean
+.PHONY: help run test consistency model prove bench instructions costs chaos resilience soak demo check fmt openapi lint clean
 
 CARGO ?= cargo
 
 help: ## this list
-	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo
 	@echo "  run, test and demo find or install Postgres and Redis by themselves: see the head of scripts/services.sh"
 
@@ -41,6 +41,9 @@ prove: ## removes every guard in turn and expects a test to go red; the central 
 
 bench: ## how fast, against constant bytes, Redis passed through, a textbook and no cache: four minutes; docs/speed.md; a trial: make bench ARGS=--short
 	@scripts/bench.sh $(ARGS)
+
+instructions: ## how many instructions an L1 hit takes, counted by valgrind
+	@scripts/instructions.sh
 
 costs: ## what the protocol costs, as ratios, all in one run: six minutes; docs/costs.md; a trial: make costs ARGS=--short
 	@scripts/costs.sh $(ARGS)

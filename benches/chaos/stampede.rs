@@ -58,10 +58,10 @@ pub async fn measure(scene: &Scene) -> Section {
             rounds.failed.to_string(),
         ]);
         let expected = if shared == Shared::Redis { 1.0 } else { instances as f64 };
-        let what = format!("instances: {instances}, Redis: {name}: {expected} loads in every round, all answered");
+        let what = format!("instances: {instances}, Redis: {name}: loads in every round: {expected}, all answered");
         section.check(what, rounds.failed == 0 && rounds.loads.iter().all(|loads| *loads == expected));
         let what =
-            format!("{instances} instances, Redis: {name}: all answered within 1.2 times one load (median round)");
+            format!("instances: {instances}, Redis: {name}: all answered within 1.2 times one load (median round)");
         section.check(what, Spread::of(&rounds.ratios).median <= 1.2);
     }
     section

@@ -7,11 +7,11 @@ use crate::{
     numbers::{Spread, short},
 };
 
-const WIDTH: f64 = 760.0;
+const WIDTH: f64 = 860.0;
 const BAR: f64 = 20.0;
 /// Where bars begin and where the longest ends.
-const LEFT: f64 = 300.0;
-const RIGHT: f64 = 680.0;
+const LEFT: f64 = 400.0;
+const RIGHT: f64 = 780.0;
 
 /// The picture. Its ground is white, so that it can be read on any page.
 pub fn svg(figures: &[Figure]) -> String {

@@ -5,9 +5,14 @@
 mod client;
 mod contenders;
 mod data;
+#[path = "../costs/figure.rs"]
+#[allow(dead_code)]
+mod figure;
 #[path = "../costs/numbers.rs"]
 mod numbers;
 mod pin;
+#[path = "../costs/plot.rs"]
+mod plot;
 #[path = "../../tests/support/process.rs"]
 #[allow(dead_code)]
 mod process;
@@ -84,6 +89,7 @@ async fn main() {
     fs::create_dir_all(&folder).expect("a folder for the figures");
     let text = document(&rows, &trace);
     fs::write(folder.join("speed.md"), &text).expect("the figures are written");
+    fs::write(folder.join("speed.svg"), plot::svg(&table::figures(&rows))).expect("the picture is written");
     println!("{text}\nwritten to {}", folder.display());
 }
 

@@ -1,6 +1,7 @@
 //! The table of a run.
 
 use crate::{
+    figure::Figure,
     numbers::{Spread, grouped},
     pin::machine,
     trace::Trace,
@@ -30,6 +31,22 @@ impl Row {
     }
 }
 
+/// The ratios as bars.
+pub fn figures(rows: &[Row]) -> Vec<Figure> {
+    let figure = |title, scale, of: fn(&Row) -> Spread| Figure {
+        title,
+        method: String::new(),
+        columns: &[],
+        rows: vec![],
+        scale,
+        bars: rows.iter().map(|row| (format!("{} / {}", row.name, row.base), of(row))).collect(),
+    };
+    vec![
+        figure("Requests a second", "against the other server; more is better", |row| row.rates),
+        figure("Processor time for an answer", "against the other server; less is better", |row| row.processors),
+    ]
+}
+
 pub fn document(rows: &[Row], trace: &Trace) -> String {
     let rows: String = rows.iter().map(Row::markdown).collect();
     format!(
@@ -40,6 +57,7 @@ pub fn document(rows: &[Row], trace: &Trace) -> String {
          that send one request after the other, have the other core, and share it with Postgres and Redis. Log lines below warnings are \
          off. `processor` is the server's processor time for an answer. All servers of a row answer `GET /products/{{id}}` with the same data; the route with constant bytes also with the same \
          headers.\n\n\
+         ![the ratios as bars](speed.svg)\n\n\
          | load | requests/s | processor, µs | median, µs | 99 %, µs | against | requests/s, ratio | processor, ratio | median, ratio | 99 %, ratio |\n\
          |---|---|---|---|---|---|---|---|---|---|\n{rows}\n\
          ## How often L1 answers\n\n\

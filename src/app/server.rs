@@ -28,7 +28,7 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::StartError;
 
-/// Until a connection's first request has come whole.
+/// Until the head of a connection's first request has come whole.
 const FIRST_REQUEST_LIMIT: Duration = Duration::from_secs(10);
 /// A connection on which no request was under way for so long ends, at the latest after twice that. Longer than the idle limit of
 /// usual load balancers (60 s), or they would send a request into a connection that is just being closed.

@@ -1,5 +1,5 @@
-//! Counting without a line of memory that all cores write: every thread adds to a slot of its own, and who reads sums up the
-//! slots. For what is counted on every request; the client library's own counters serve for everything rarer.
+//! Counting without a line of memory that all cores write: threads add to slots, up to sixteen threads each to its own, and who
+//! reads sums up the slots. For what is counted on every request; the client library's own counters serve for everything rarer.
 
 use std::{
     array::from_fn,
@@ -18,7 +18,7 @@ const SLOTS: usize = 16;
 #[repr(align(128))]
 struct Slot<T>(T);
 
-/// One `T` for each thread.
+/// One `T` for each slot.
 #[derive(Debug)]
 pub struct PerThread<T>(Box<[Slot<T>]>);
 
@@ -29,7 +29,7 @@ impl<T: Default> Default for PerThread<T> {
 }
 
 impl<T> PerThread<T> {
-    /// This thread's own: threads take the slots in turns.
+    /// That of this thread: threads take the slots in turns.
     pub fn own(&self) -> &T {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         thread_local! {

@@ -218,7 +218,8 @@ impl Cache {
     fn is_due<T>(&self, held: &Held<T>, now: Duration) -> bool {
         let left = held.fresh_until.saturating_sub(now);
         // The logarithm is taken only where it can matter: it is above 7 once in a thousand times.
-        left < 7 * held.cost && left < held.cost.mul_f64(-fastrand::f64().max(f64::MIN_POSITIVE).ln()) || left.is_zero()
+        let early = || left < held.cost.mul_f64(-fastrand::f64().max(f64::MIN_POSITIVE).ln());
+        left.is_zero() || (left < 7 * held.cost && early())
     }
 
     /// Makes an entry of what was loaded, and fills the tiers: L1 at once, L2 in the background.

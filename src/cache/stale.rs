@@ -1,5 +1,5 @@
-//! Fail-safe: what is served while the database can't be reached. Types whose policy allows it (the caller asks) are answered with what a tier still
-//! holds, flagged as stale: never below a floor that this instance knows, so never what it knows to be deleted, and never an
+//! Fail-safe: what is served while the database can't be reached. Types whose policy allows it (the caller asks) are answered
+//! with what a tier still holds, flagged as stale: never below a floor that this instance knows, so never what it knows to be deleted, and never an
 //! absence. Everything else fails as its load does.
 
 use std::{future::Future, pin::pin, time::Duration};

@@ -12,12 +12,13 @@ const ATTEMPTS: u32 = 4;
 
 /// Runs `work` in a task of its own and waits for it; a caller that goes away doesn't stop it. After `limit` it is cut off: a
 /// line to Postgres that died silently would keep its connection for ever. Whether a commit that was cut off took place is not
-/// known; nobody is told that it did.
+/// known, and the error is one that says so.
 pub async fn detached<T: Send + 'static>(
     limit: Duration,
     work: impl Future<Output = Result<T, DomainError>> + Send + 'static,
 ) -> Result<T, DomainError> {
-    let work = async move { tokio::time::timeout(limit, work).await.unwrap_or(Err(sqlx::Error::PoolTimedOut.into())) };
+    let cut_off = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()).into();
+    let work = async move { tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(cut_off())) };
     tokio::spawn(work).await.unwrap_or(Err(DomainError::Panicked))
 }
 

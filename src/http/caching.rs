@@ -150,8 +150,8 @@ fn cache_status(outcome: Outcome, fresh_for: Duration, l2: bool) -> Option<Heade
         Outcome::Collapsed => {
             return Some(HeaderValue::from_static("aside-l1; fwd=miss; collapsed"));
         }
-        // The lifetime it should have had, as a negative number: this is how the RFC flags a stale answer.
-        Outcome::Stale => return Some(HeaderValue::from_static("aside-l1; hit; ttl=-1; detail=database-away")),
+        // The lifetime it should have had, as a negative number: this is how the RFC flags a stale answer. Which tier held it is not said.
+        Outcome::Stale => return Some(HeaderValue::from_static("aside; hit; ttl=-1; detail=database-away")),
         Outcome::Bypass => return Some(HeaderValue::from_static("aside-l1; fwd=request")),
         // An error that this service makes by itself tells nothing about a cache (RFC 9211, section 2).
         Outcome::NotCached | Outcome::Failed => return None,

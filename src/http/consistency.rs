@@ -4,7 +4,7 @@
 
 use axum::{
     extract::Request,
-    http::{HeaderMap, HeaderName, HeaderValue, Method},
+    http::{HeaderMap, HeaderName, HeaderValue},
     response::Response,
 };
 
@@ -34,16 +34,16 @@ pub fn header_of(token: &ConsistencyToken) -> HeaderValue {
 pub enum Asked {
     /// A read: that it doesn't get a token that stands for less than the one it brings.
     Read(Option<ConsistencyToken>),
-    /// A write: its token, and perhaps that no instance serves anything older any more.
+    /// A write: that the answer brings a token, and with `fleet` that no instance serves anything older any more.
     Write { fleet: bool },
 }
 
 impl Asked {
     /// What this request asks.
     pub fn by(request: &Request) -> Self {
-        match *request.method() {
-            Method::GET | Method::HEAD | Method::OPTIONS => Self::Read(token(request.headers()).ok().flatten()),
-            _ => Self::Write { fleet: prefers_fleet(request.headers()) },
+        match request.method().is_safe() {
+            true => Self::Read(token(request.headers()).ok().flatten()),
+            false => Self::Write { fleet: prefers_fleet(request.headers()) },
         }
     }
 

@@ -1,5 +1,5 @@
 //! What happens to every request before and after its handler, from the outside in: id, log line and metrics (`observe`), CORS,
-//! room, time limit, panics, tokens (`consistency`), routes. One function around the router instead of a stack of layers: each
+//! room, tokens (`consistency`), time limit, panics, routes. One function around the router instead of a stack of layers: each
 //! layer would cost every request a box or two, more than an L1 hit does.
 
 use std::{
@@ -97,14 +97,15 @@ impl Front {
             .into_response();
         };
         let asked = Asked::by(&request);
-        let mut work = pin!(AssertUnwindSafe(self.router.clone().oneshot(request)).catch_unwind());
+        let mut work =
+            pin!(AssertUnwindSafe(self.router.clone().oneshot(request).map(|Ok(answer)| answer)).catch_unwind());
         // What is answered at once needs no timer. Who gives up waiting stops no write: one that has begun goes on to its end.
         let ended = match poll!(work.as_mut()) {
             Poll::Ready(ended) => Ok(ended),
             Poll::Pending => tokio::time::timeout(self.time_limit, work).await,
         };
         match ended {
-            Ok(Ok(Ok(response))) => asked.acknowledge(&self.cache, response).await,
+            Ok(Ok(response)) => asked.acknowledge(&self.cache, response).await,
             Ok(Err(_panic)) => Problem::internal("a handler panicked").into_response(),
             Err(_) => Problem::new(&Kind::TIMEOUT, "The answer was not ready in time.")
                 .with_cause("time limit")

@@ -1,7 +1,8 @@
 //! The public listener. START HERE to see every route; what happens around them is in `front.rs`.
 //!
 //! Promises: every error but that of `/readyz` is a problem (RFC 9457), also those of the framework; every answer says how it
-//! may be cached; every request leaves one log line. Handlers translate between HTTP and the services and decide nothing else.
+//! may be cached; every request leaves one log line. (But for what
+//! hyper refuses before it is a request: malformed or oversized heads get its bare 400, 414 or 431.) Handlers translate between HTTP and the services and decide nothing else.
 //! This module binds no address: `app` does.
 
 mod body;
@@ -73,7 +74,7 @@ const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 struct Shared {
     services: Services,
     readiness: Readiness,
-    /// The tenant of requests that name none.
+    /// The tenant of all requests, as long as no verifier of credentials names another.
     tenant: Tenant,
     reloads: directives::ReloadBudget,
     /// Whether there is an L2 for `Cache-Status` to speak of.

@@ -135,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn new_request_ids_are_ordered_uuids() {
+    fn new_request_ids_are_uuids_of_the_kind_that_time_orders() {
         let now = Instant::now();
         let id = new_request_id(now);
         let id = uuid::Uuid::parse_str(id.to_str().unwrap()).unwrap();
