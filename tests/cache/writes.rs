@@ -3,7 +3,7 @@
 use std::task::Poll;
 
 use aside::cache::Outcome;
-use futures_util::poll;
+use futures_util::{future::maybe_done, poll};
 use sqlx::PgPool;
 
 use super::bench::{Backend, Bench, name, over_every_backend, text};
@@ -83,7 +83,7 @@ async fn writes_beyond_the_room_are_refused_at_once(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::None).await;
     let cache = bench.cache().await;
     // More than the pool has connections, so most of them wait.
-    let mut begun: Vec<_> = (0..128).map(|_| Box::pin(cache.begin())).collect();
+    let mut begun: Vec<_> = (0..128).map(|_| Box::pin(maybe_done(cache.begin()))).collect();
     for write in &mut begun {
         let _ = poll!(write);
     }
