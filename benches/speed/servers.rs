@@ -27,6 +27,7 @@ impl Server {
     /// An instance of the service.
     pub fn service(name: &str, database_url: &str, redis_url: &str, settings: &[(&'static str, &str)]) -> Self {
         let port = free_port();
+        // An empty REDIS_URL, not a missing one: it would be taken from the environment of the run.
         let mut all = vec![
             ("DATABASE_URL", database_url.to_owned()),
             ("REDIS_URL", redis_url.to_owned()),
@@ -37,7 +38,6 @@ impl Server {
             ("TOKIO_WORKER_THREADS", "1".to_owned()),
             ("RUST_LOG", "warn".to_owned()),
         ];
-        all.retain(|(name, value)| *name != "REDIS_URL" || !value.is_empty());
         all.extend(settings.iter().map(|(name, value)| (*name, (*value).to_owned())));
         let program = Path::new(env!("CARGO_BIN_EXE_aside"));
         Self::start(program, &["serve".to_owned()], &all, port, name)
