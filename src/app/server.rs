@@ -261,6 +261,19 @@ mod tests {
         timeout(PATIENCE, ended).await.expect("the server ends").unwrap();
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_ends_when_no_request_was_under_way_for_long() {
+        let (stop, requests) = (Stop::default(), Arc::new(Requests::default()));
+        let silent = timeout(FIRST_REQUEST_LIMIT + QUIET, must_end(&stop, &requests)).await;
+        assert!(silent.is_ok(), "not one request came");
+        // Answered, whether its client has read the answer or not.
+        drop(UnderWay::begin(&requests));
+        assert!(timeout(IDLE_LIMIT, must_end(&stop, &requests)).await.is_err(), "the next request may still come");
+        assert!(timeout(3 * IDLE_LIMIT, must_end(&stop, &requests)).await.is_ok());
+        let _under_way = UnderWay::begin(&requests);
+        assert!(timeout(10 * IDLE_LIMIT, must_end(&stop, &requests)).await.is_err(), "it is worked on");
+    }
+
     #[tokio::test]
     async fn a_request_that_does_not_end_is_cut_off_when_told_so() {
         let reached = Arc::new(Notify::new());
