@@ -51,7 +51,7 @@ costs: ## what the protocol costs, as ratios, all in one run: six minutes; docs/
 chaos: ## a minute under load while Redis and Postgres are frozen and killed: table, picture, verdict
 	@scripts/chaos.sh
 
-resilience: ## that minute and the figures of stampedes, stalls and overload: seven minutes; docs/resilience.md
+resilience: ## that minute and the figures of stampedes, stalls and overload: four minutes; docs/resilience.md
 	@scripts/chaos.sh all
 
 soak: ## twenty minutes of random faults, then a look for leaks; shorter: make soak ARGS="--seconds 60"
