@@ -3,7 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use aside::domain::products::{Product, store::ProductStore};
+use aside::{
+    app::database,
+    domain::products::{Product, store::ProductStore},
+};
 use axum::{
     Router,
     body::Bytes,
@@ -13,9 +16,13 @@ use axum::{
     routing::get,
 };
 use clap::ValueEnum;
-use deadpool_redis::redis::{self, AsyncCommands, aio::MultiplexedConnection};
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use deadpool_redis::{
+    Runtime,
+    redis::{self, AsyncCommands, aio::MultiplexedConnection},
+};
 use tokio::net::TcpListener;
+
+use crate::data::service;
 
 /// Lifetimes of the textbook's tiers.
 const L1: Duration = Duration::from_secs(60);
@@ -27,6 +34,8 @@ pub enum Contender {
     Bare,
     /// What Redis holds, as it is
     Raw,
+    /// The same, with a connection taken from a pool for every request
+    Pooled,
     /// A map in memory, then Redis, then Postgres, with JSON on every hop
     Textbook,
     /// Postgres for every request
@@ -55,6 +64,11 @@ pub async fn serve(contender: Contender, setting: Setting) {
         Contender::Raw => {
             let redis = redis_at(&setting.redis_url).await;
             Router::new().route("/products/{id}", get(raw)).with_state((redis, Arc::new(headers)))
+        }
+        Contender::Pooled => {
+            let pool = deadpool_redis::Config::from_url(&setting.redis_url).create_pool(Some(Runtime::Tokio1));
+            let state = (pool.expect("a pool"), Arc::new(headers));
+            Router::new().route("/products/{id}", get(pooled)).with_state(state)
         }
         Contender::Textbook => {
             let l1 = moka::sync::Cache::builder().time_to_live(L1).max_capacity(100_000).build();
@@ -85,8 +99,8 @@ async fn redis_at(url: &str) -> MultiplexedConnection {
 }
 
 async fn store(url: &str) -> ProductStore {
-    let db: PgPool = PgPoolOptions::new().max_connections(10).connect(url).await.expect("a pool");
-    ProductStore { db }
+    // The service's own: what is compared is not how a pool is set up.
+    ProductStore { db: database::serving_pool(&service(url)).await.expect("a pool") }
 }
 
 async fn bare(State(answer): State<Arc<(HeaderMap, Bytes)>>) -> (HeaderMap, Bytes) {
@@ -96,6 +110,18 @@ async fn bare(State(answer): State<Arc<(HeaderMap, Bytes)>>) -> (HeaderMap, Byte
 type Raw = (MultiplexedConnection, Arc<HeaderMap>);
 
 async fn raw(State((mut redis, headers)): State<Raw>, Path(id): Path<i64>) -> Response {
+    let body: redis::RedisResult<Option<Bytes>> = redis.get(format!("raw:{id}")).await;
+    match body {
+        Ok(Some(body)) => ((*headers).clone(), body).into_response(),
+        _ => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+async fn pooled(
+    State((pool, headers)): State<(deadpool_redis::Pool, Arc<HeaderMap>)>,
+    Path(id): Path<i64>,
+) -> Response {
+    let mut redis = pool.get().await.expect("a connection");
     let body: redis::RedisResult<Option<Bytes>> = redis.get(format!("raw:{id}")).await;
     match body {
         Ok(Some(body)) => ((*headers).clone(), body).into_response(),

@@ -1,8 +1,15 @@
 //! The seeded products and their popularity, and what Redis must hold.
 
-use std::path::PathBuf;
+use std::{
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
-use aside::{app::database, config::Settings, seed};
+use aside::{
+    app::database,
+    config::{Config, Settings},
+    seed,
+};
 use clap::Parser;
 use deadpool_redis::redis;
 use sqlx::{PgPool, postgres::PgPoolOptions};
@@ -14,29 +21,38 @@ struct Service {
     settings: Settings,
 }
 
+/// What an instance is told, for this database.
+pub fn service(database_url: &str) -> Config {
+    let service = Service::parse_from(["bench", "--database-url", database_url]);
+    service.settings.check().expect("the settings are right").0
+}
+
 pub struct Data {
     /// Ids, most viewed first.
     pub popular: Vec<i64>,
     views: Vec<f64>,
+    /// How long loading them took.
+    pub seeded: Duration,
     pub db: PgPool,
 }
 
 impl Data {
     /// Brings schema and data.
     pub async fn prepare(database_url: &str, full: Option<PathBuf>) -> Self {
-        let service = Service::parse_from(["bench", "--database-url", database_url]);
-        let (config, _) = service.settings.check().expect("the settings are right");
+        let config = service(database_url);
         database::migrate(&config).await.expect("the schema is made");
         let patient = database::patient_pool(&config).await.expect("a pool");
+        let begun = Instant::now();
         seed::seed(&patient, full.map_or(seed::Source::Sample, seed::Source::Full), seed::Progress::for_terminal())
             .await
             .expect("the sample is loaded");
+        let seeded = begun.elapsed();
         let db = PgPoolOptions::new().connect(database_url).await.expect("a pool");
         sqlx::query("vacuum (analyze)").execute(&db).await.expect("statistics");
         let sql = "select id, view_count from products order by view_count desc, id";
         let rows: Vec<(i64, i64)> = sqlx::query_as(sql).fetch_all(&db).await.expect("the products");
         let (popular, views) = rows.into_iter().map(|(id, views)| (id, views as f64 + 1.0)).unzip();
-        Self { popular, views, db }
+        Self { popular, views, seeded, db }
     }
 
     /// `count` of the `top` most viewed products by their popularity.

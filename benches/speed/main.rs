@@ -8,6 +8,7 @@ mod data;
 #[path = "../costs/figure.rs"]
 #[allow(dead_code)]
 mod figure;
+mod forms;
 #[path = "../costs/numbers.rs"]
 mod numbers;
 mod pin;
@@ -16,7 +17,9 @@ mod plot;
 #[path = "../../tests/support/process.rs"]
 #[allow(dead_code)]
 mod process;
+mod scale;
 mod servers;
+mod start;
 mod table;
 mod trace;
 
@@ -33,7 +36,7 @@ use contenders::{Contender, Setting};
 use data::Data;
 use numbers::Spread;
 use servers::Server;
-use table::{Row, document};
+use table::{Report, Row, document};
 
 #[derive(Parser)]
 struct Arguments {
@@ -82,14 +85,25 @@ async fn main() {
         return;
     }
     let data = Data::prepare(&database_url, full).await;
+    let (rounds, hits) = if short { (1, 1_000) } else { (7, 200_000) };
+    eprintln!("  the order of the data set, read by read");
     let trace = trace::replay(&data.db).await;
-    let rows = tokio::task::spawn_blocking(move || measure(&data, &database_url, &redis_url, short));
-    let rows = rows.await.expect("a result");
+    eprintln!("  up to a million entries");
+    let scale = scale::measure(&data.db, rounds, hits).await;
+    eprintln!("  forms in L2");
+    let forms = forms::measure(&data.db, rounds).await;
+    let seeded = data.seeded;
+    let servers = tokio::task::spawn_blocking(move || {
+        let start = start::measure(&database_url, &redis_url, rounds);
+        (start, measure(&data, &database_url, &redis_url, short))
+    });
+    let (start, rows) = servers.await.expect("a result");
+    let report = Report { rows, trace, scale, forms, start, seeded };
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(if short { "target/speed" } else { "docs" });
     fs::create_dir_all(&folder).expect("a folder for the figures");
-    let text = document(&rows, &trace);
+    let text = document(&report);
     fs::write(folder.join("speed.md"), &text).expect("the figures are written");
-    fs::write(folder.join("speed.svg"), plot::svg(&table::figures(&rows))).expect("the picture is written");
+    fs::write(folder.join("speed.svg"), plot::svg(&table::figures(&report.rows))).expect("the picture is written");
     println!("{text}\nwritten to {}", folder.display());
 }
 
@@ -98,9 +112,16 @@ struct Lane<'a> {
     name: &'static str,
     server: &'a Server,
     requests: &'a [Vec<u8>],
+    connections: usize,
     /// Whether every request must be a miss: no product twice in a round, and Redis empty before.
     cold: bool,
     samples: Vec<Sample>,
+}
+
+impl Lane<'_> {
+    fn load(&self, lasting: Duration) -> Load {
+        Load { connections: self.connections, lasting }
+    }
 }
 
 fn measure(data: &Data, database_url: &str, redis_url: &str, short: bool) -> Vec<Row> {
@@ -121,26 +142,33 @@ fn measure(data: &Data, database_url: &str, redis_url: &str, short: bool) -> Vec
     let (head, body) = (text(head), text(body));
     runtime.block_on(data::fill_raw(redis_url, &data.popular[..HOT], &body));
     let contender = |which| Server::contender(which, database_url, redis_url, &head, &body);
-    let (bare, raw) = (contender(Contender::Bare), contender(Contender::Raw));
+    let (bare, raw, pooled) = (contender(Contender::Bare), contender(Contender::Raw), contender(Contender::Pooled));
     let (textbook, no_cache) = (contender(Contender::Textbook), contender(Contender::NoCache));
 
-    let lane = |name, server, requests, cold| Lane { name, server, requests, cold, samples: Vec::new() };
+    let lane = |name: &'static str, server, requests, cold| {
+        let connections = if name.ends_with(ONE_CLIENT) { 1 } else { CONNECTIONS };
+        Lane { name, server, requests, connections, cold, samples: Vec::new() }
+    };
     let mut lanes = [
         lane(BARE, &bare, &one, false),
         lane(L1_ONE, &l1, &one, false),
         lane(L1_MANY, &l1, &hot, false),
         lane(TEXTBOOK, &textbook, &one, false),
         lane(RAW, &raw, &hot, false),
+        lane(POOLED, &pooled, &hot, false),
         lane(L2, &l2, &hot, false),
         lane(NO_CACHE, &no_cache, &all, false),
         lane(MISS, &alone, &all, true),
         lane(MISS_BOTH, &cold, &all, true),
+        lane(NO_CACHE_ONE, &no_cache, &all, false),
+        lane(MISS_ONE, &alone, &all, true),
+        lane(MISS_BOTH_ONE, &cold, &all, true),
     ];
     let (rounds, seconds) = if short { (1, 0.3) } else { (9, 2.0) };
-    let load = Load { connections: CONNECTIONS, lasting: Duration::from_secs_f64(seconds) };
+    let lasting = Duration::from_secs_f64(seconds);
     for lane in &lanes {
         lane.server.go_on();
-        run(lane.server.address(), lane.requests, Load { lasting: load.lasting / 2, ..load }, false);
+        run(lane.server.address(), lane.requests, lane.load(lasting / 2), false);
         lane.server.stop();
     }
     for round in 0..rounds {
@@ -150,12 +178,12 @@ fn measure(data: &Data, database_url: &str, redis_url: &str, short: bool) -> Vec
             let lane = &mut lanes[at];
             lane.server.go_on();
             // Connections, trust and caches of the processor come back to life.
-            run(lane.server.address(), lane.requests, Load { lasting: load.lasting / 10, ..load }, false);
+            run(lane.server.address(), lane.requests, lane.load(lasting / 10), false);
             if lane.cold {
                 runtime.block_on(data::flush(&apart));
             }
             let before = lane.server.processor_time();
-            let sample = run(lane.server.address(), lane.requests, load, lane.cold);
+            let sample = run(lane.server.address(), lane.requests, lane.load(lasting), lane.cold);
             let processor = (lane.server.processor_time() - before) / sample.micros.len() as f64;
             lane.samples.push(Sample { processor, ..sample });
             lane.server.stop();
@@ -173,6 +201,11 @@ const L2: &str = "Aside, L2 hits";
 const NO_CACHE: &str = "no cache";
 const MISS: &str = "Aside, misses, no Redis";
 const MISS_BOTH: &str = "Aside, misses in memory and in Redis";
+const POOLED: &str = "Redis passed through, a connection of a pool for each request";
+const ONE_CLIENT: &str = ", one client";
+const NO_CACHE_ONE: &str = "no cache, one client";
+const MISS_ONE: &str = "Aside, misses, no Redis, one client";
+const MISS_BOTH_ONE: &str = "Aside, misses in memory and in Redis, one client";
 
 fn rows(lanes: &[Lane]) -> Vec<Row> {
     let of = |name: &str| lanes.iter().find(|lane| lane.name == name).expect("a lane");
@@ -202,8 +235,11 @@ fn rows(lanes: &[Lane]) -> Vec<Row> {
         (L1_ONE, NO_CACHE),
         (TEXTBOOK, BARE),
         (L2, RAW),
+        (POOLED, RAW),
         (MISS, NO_CACHE),
         (MISS_BOTH, NO_CACHE),
+        (MISS_ONE, NO_CACHE_ONE),
+        (MISS_BOTH_ONE, NO_CACHE_ONE),
     ];
     pairs.map(|(name, base)| row(of(name), base)).into()
 }

@@ -66,7 +66,7 @@ impl Server {
         let begun = Instant::now();
         while std::net::TcpStream::connect(server.address()).is_err() {
             assert!(begun.elapsed() < START, "{name} did not start: see {}", log.display());
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::sleep(Duration::from_millis(2));
         }
         server
     }

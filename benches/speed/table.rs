@@ -1,11 +1,26 @@
 //! The table of a run.
 
+use std::time::Duration;
+
 use crate::{
     figure::Figure,
-    numbers::{Spread, grouped},
+    forms::Measured,
+    numbers::{Spread, grouped, short},
     pin::machine,
+    scale::Scale,
     trace::Trace,
 };
+
+/// All that a run found.
+pub struct Report {
+    pub rows: Vec<Row>,
+    pub trace: Trace,
+    pub scale: Vec<Scale>,
+    pub forms: Vec<Measured>,
+    /// Milliseconds from the start of an instance until it is ready.
+    pub start: Spread,
+    pub seeded: Duration,
+}
 
 /// One server under one load, against another one.
 pub struct Row {
@@ -47,8 +62,34 @@ pub fn figures(rows: &[Row]) -> Vec<Figure> {
     ]
 }
 
-pub fn document(rows: &[Row], trace: &Trace) -> String {
+impl Scale {
+    fn markdown(&self) -> String {
+        let Self { entries, nanos, ratios, overhead } = self;
+        format!("| {} | {} | {} | {} |\n", grouped(*entries as i64), nanos.cell(), ratios.cell(), short(*overhead))
+    }
+}
+
+impl Measured {
+    /// `plain`: the same page as plain JSON.
+    fn markdown(&self, plain: &Self) -> String {
+        let (more, saved) = (self.open.median - plain.open.median, plain.bytes as f64 - self.bytes as f64);
+        let pays = match () {
+            () if std::ptr::eq(self, plain) => String::new(),
+            () if saved <= 0.0 => "never".to_owned(),
+            () if more <= 0.0 => "always".to_owned(),
+            () => format!("below {} Mbit/s", short(8.0 * saved / more)),
+        };
+        let Self { products, form, bytes, seal, open } = self;
+        let bytes = grouped(*bytes as i64);
+        format!("| {products} | {form} | {bytes} | {} | {} | {pays} |\n", seal.cell(), open.cell())
+    }
+}
+
+pub fn document(Report { rows, trace, scale, forms, start, seeded }: &Report) -> String {
     let rows: String = rows.iter().map(Row::markdown).collect();
+    let scale: String = scale.iter().map(Scale::markdown).collect();
+    let plain = |one: &Measured| forms.iter().find(|plain| plain.products == one.products).expect("plain JSON");
+    let forms: String = forms.iter().map(|one| one.markdown(plain(one))).collect();
     format!(
         "# How fast\n\n\
          Written by `make bench`, all in one run, on {}. Read the ratios: times belong to the machine. A cell is the median of the rounds \
@@ -63,13 +104,27 @@ pub fn document(rows: &[Row], trace: &Trace) -> String {
          ## How often L1 answers\n\n\
          The {} lines of all orders of the data set in their order, each as a read of its product; there are {} products, which would \
          take {:.1} MB of L1 ({} bytes each), and L1 has room for 5 % of that. It answered {:.1} % of the reads; a cache that knows how \
-         often each was asked for so far, and keeps those asked for most, answers {:.1} %.\n",
+         often each was asked for so far, and keeps those asked for most, answers {:.1} %.\n\n\
+         ## From a thousand to a million entries\n\n\
+         Hits of `Cache::get_or_load` of random products, by one thread of this process, with all of these caches in memory. The last \
+         column is what the process grew by while the cache was filled, less the keys' texts, the products with their texts, and the \
+         bodies of their responses: the map's nodes, the entry's own fields, its labels, and what the allocator wastes.\n\n\
+         | entries | ns for a hit | ratio | bytes for each beyond key and value |\n|---|---|---|---|\n{scale}\n\
+         ## Forms in L2\n\n\
+         Pages of so many real products, written (`seal`) and read (`open`) as an entry of L2 is. `pays` says on which links the bytes \
+         saved take longer than the reading that they cost, compared with plain JSON.\n\n\
+         | products | form | bytes | seal, µs | open, µs | pays for a read on links |\n|---|---|---|---|---|---|\n{forms}\n\
+         ## Starts\n\n\
+         From the start of the process until `/readyz` answers 200, without warming, with Redis: {} ms. Bringing the data set into an \
+         empty database took {:.1} s.\n",
         machine(),
         grouped(trace.reads as i64),
         grouped(trace.products as i64),
         trace.bytes as f64 / 1e6,
         trace.bytes / trace.products as u64,
         100.0 * trace.aside,
-        100.0 * trace.ideal
+        100.0 * trace.ideal,
+        start.cell(),
+        seeded.as_secs_f64(),
     )
 }

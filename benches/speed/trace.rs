@@ -59,7 +59,7 @@ pub async fn replay(db: &PgPool) -> Trace {
 }
 
 /// An instance's cache without Redis, which may use its tier.
-async fn cache(db: &PgPool, l1_bytes: u64) -> Cache {
+pub async fn cache(db: &PgPool, l1_bytes: u64) -> Cache {
     let cache = Cache::start(CacheConfig { l1_bytes, ..CacheConfig::default() }, db.clone());
     while !cache.trusted() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;

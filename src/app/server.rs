@@ -91,7 +91,7 @@ where
 
 async fn serve_connection<A, F>(stream: TcpStream, answer: A, stop: Stop)
 where
-    A: Fn(Request<Body>) -> F + Send + 'static,
+    A: Fn(Request<Body>) -> F + Clone + Send + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
     // Small answers leave at once, instead of waiting for more to send.
@@ -99,10 +99,10 @@ where
     let requests = Arc::new(Requests::default());
     let counted = Arc::clone(&requests);
     let service = service_fn(move |request: Request<Incoming>| {
-        let under_way = UnderWay::begin(&counted);
-        let answer = answer(request.map(Body::new));
+        // Made where it is polled: it is large, and would be moved.
+        let (under_way, answer) = (UnderWay::begin(&counted), answer.clone());
         async move {
-            let answer = answer.await;
+            let answer = answer(request.map(Body::new)).await;
             drop(under_way);
             Ok::<_, Infallible>(answer)
         }

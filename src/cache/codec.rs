@@ -13,7 +13,7 @@ use super::{
 };
 
 /// Revision of this format; part of every key in L2, so two builds never read each other's entries.
-pub(super) const REVISION: u8 = 1;
+pub(super) const REVISION: &str = "1";
 
 /// An entry larger than this is not written to L2, and not read.
 const MAX_ENTRY: usize = 1 << 20;
@@ -44,11 +44,14 @@ enum Payload<'a> {
 
 /// Why an entry could not be written or read.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum CodecError {
+pub enum CodecError {
+    /// It is larger than what is written or read.
     #[error("entry of {0} bytes is above the limit")]
     TooLarge(usize),
+    /// It was found under a key that it doesn't name.
     #[error("entry names another key")]
     ForeignKey,
+    /// It is not in the form of its type.
     #[error("entry does not decode: {0}")]
     Undecodable(String),
 }
@@ -60,13 +63,17 @@ impl CodecError {
 }
 
 /// Makes an entry of a loaded value: encodes the response once, for all readers.
-pub(super) fn entry<T: Cacheable>(
+///
+/// # Errors
+/// When the value has no JSON form.
+pub fn entry<T: Cacheable>(
     value: Option<T>,
     labels: Arc<[Label]>,
     (loaded_at, read_by): (DbTime, DbTime),
 ) -> Result<Entry<T>, CodecError> {
     let body = match &value {
-        Some(value) => serde_json::to_vec(value).map_err(CodecError::undecodable)?.into(),
+        // Without the room to grow that the encoder leaves behind it.
+        Some(value) => serde_json::to_vec(value).map_err(CodecError::undecodable)?.into_boxed_slice().into(),
         None => Bytes::new(),
     };
     Ok(Entry { digest: digest(&body), value, body, labels, loaded_at, read_by })
@@ -78,7 +85,10 @@ pub fn digest(body: &[u8]) -> u64 {
 }
 
 /// Writes an entry for L2.
-pub(super) fn seal<T: Cacheable>(key: &Key<T>, entry: &Entry<T>) -> Result<Bytes, CodecError> {
+///
+/// # Errors
+/// When the entry is too large, or the value has no form that its policy asks for.
+pub fn seal<T: Cacheable>(key: &Key<T>, entry: &Entry<T>) -> Result<Bytes, CodecError> {
     let packed;
     let plain: Option<&[u8]> = match (&entry.value, T::POLICY.format) {
         (None, _) => None,
@@ -108,7 +118,10 @@ pub(super) fn seal<T: Cacheable>(key: &Key<T>, entry: &Entry<T>) -> Result<Bytes
 }
 
 /// Reads an entry from L2.
-pub(super) fn open<T: Cacheable>(key: &Key<T>, sealed: &[u8]) -> Result<Entry<T>, CodecError> {
+///
+/// # Errors
+/// When the bytes are not an entry of this key: too large, another key's, or not in the form of the type.
+pub fn open<T: Cacheable>(key: &Key<T>, sealed: &[u8]) -> Result<Entry<T>, CodecError> {
     if sealed.len() > MAX_ENTRY {
         return Err(CodecError::TooLarge(sealed.len()));
     }
@@ -135,7 +148,9 @@ pub(super) fn open<T: Cacheable>(key: &Key<T>, sealed: &[u8]) -> Result<Entry<T>
     };
     match T::POLICY.format {
         Format::Json => {
-            let value = serde_json::from_slice(&payload).map_err(CodecError::undecodable)?;
+            // Checked to be UTF-8 once and as a whole, not string by string.
+            let text = std::str::from_utf8(&payload).map_err(CodecError::undecodable)?;
+            let value = serde_json::from_str(text).map_err(CodecError::undecodable)?;
             let digest = digest(&payload);
             let (loaded_at, read_by) = times;
             Ok(Entry { value: Some(value), body: payload, digest, labels, loaded_at, read_by })

@@ -11,6 +11,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use rapidhash::quality::RandomState;
 use tokio::sync::watch;
 
 use super::key::Name;
@@ -18,8 +19,11 @@ use super::key::Name;
 /// A flight is known by its key and by what it brings.
 type FlightId = (Name, TypeId);
 
+/// What is under way, and how its end is learned.
+type Listing = HashMap<FlightId, Box<dyn Any + Send>, RandomState>;
+
 #[derive(Clone, Default)]
-pub(super) struct Flights(Arc<Mutex<HashMap<FlightId, Box<dyn Any + Send>>>>);
+pub(super) struct Flights(Arc<Mutex<Listing>>);
 
 /// The end of a flight as one caller sees it. `None`: the load panicked.
 pub(super) enum Landed<R, I> {
@@ -51,7 +55,8 @@ impl Flights {
         let (sender, flight) = watch::channel(None);
         flights.insert(id.clone(), Box::new(flight.clone()));
         let listed = Listed { flights: self.clone(), id };
-        let load = start(input);
+        // In a box, because a task is moved about before it begins.
+        let load = Box::pin(start(input));
         tokio::spawn(async move {
             let result = load.await;
             // Off the list before anyone is woken: whoever comes now starts a load of its own.
@@ -61,7 +66,7 @@ impl Flights {
         Boarded { flight, unused: None }
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<FlightId, Box<dyn Any + Send>>> {
+    fn lock(&self) -> MutexGuard<'_, Listing> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

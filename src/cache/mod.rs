@@ -26,7 +26,7 @@ mod batch;
 mod breaker;
 mod bulkhead;
 mod clock;
-mod codec;
+pub mod codec;
 mod counts;
 mod entry;
 mod fence;
@@ -301,6 +301,6 @@ impl Cache {
     /// The key in L2: format and era are part of it, so that neither another build's entries nor those of another life of the
     /// database are ever found.
     fn l2_key(&self, name: &Name, era: &Era) -> String {
-        format!("{}:{}:{}:{}", self.inner.namespace, codec::REVISION, era.name, name)
+        [&self.inner.namespace, ":", codec::REVISION, ":", &era.name, ":", name.as_str()].concat()
     }
 }

@@ -11,6 +11,7 @@ use std::{
 };
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use deadpool_redis::{
     Manager, Pool, PoolConfig, Runtime, Timeouts,
     redis::{
@@ -120,7 +121,7 @@ impl L2 for RedisL2 {
             let lease = lease.as_millis() as u64;
             self.call(&mut pipeline, &self.0.fetch, key).arg(token).arg(lease).arg(min_order);
         }
-        let answers: Vec<Vec<Value>> = self.run(&self.0.fetch, &pipeline).await?;
+        let answers: Vec<Value> = self.run(&self.0.fetch, &pipeline).await?;
         answers.into_iter().map(fetched).collect()
     }
 
@@ -192,20 +193,20 @@ impl RedisL2 {
 
 const NO_SCRIPT: ErrorKind = ErrorKind::Server(ServerErrorKind::NoScript);
 
-fn fetched(answer: Vec<Value>) -> Result<Fetched, L2Error> {
-    let mut parts = answer.into_iter();
-    let verb: String = part(&mut parts)?;
-    match verb.as_str() {
-        "hit" => Ok(Fetched::Hit { order: part(&mut parts)?, value: part(&mut parts)? }),
-        "busy" => Ok(Fetched::Busy(Duration::from_millis(part(&mut parts)?))),
-        "leased" => Ok(Fetched::Leased),
+fn fetched(answer: Value) -> Result<Fetched, L2Error> {
+    match answer {
+        Value::Nil => Ok(Fetched::Leased),
+        Value::Int(wait) => Ok(Fetched::Busy(Duration::from_millis(wait.unsigned_abs()))),
+        Value::BulkString(hit) => value_of(hit).ok_or_else(|| L2Error("a value without its order".into())),
         other => Err(L2Error(format!("unknown answer {other:?}"))),
     }
 }
 
-fn part<T: FromRedisValue>(parts: &mut impl Iterator<Item = Value>) -> Result<T, L2Error> {
-    let value = parts.next().ok_or_else(|| L2Error("incomplete answer".into()))?;
-    T::from_redis_value(value).map_err(failed)
+/// Takes `order:payload` apart.
+fn value_of(hit: Vec<u8>) -> Option<Fetched> {
+    let colon = hit.iter().position(|byte| *byte == b':')?;
+    let order = std::str::from_utf8(&hit[..colon]).ok()?.parse().ok()?;
+    Some(Fetched::Hit { order, value: Bytes::from(hit).slice(colon + 1..) })
 }
 
 fn filled(answer: &str) -> Result<Filled, L2Error> {

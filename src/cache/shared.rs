@@ -168,7 +168,7 @@ impl Cache {
 
 impl Lease {
     fn new(inner: &Arc<Inner>) -> Self {
-        let token = format!("{:032x}", fastrand::u128(..));
+        let token = fastrand::u64(..).to_string();
         Self { inner: Arc::clone(inner), token, keys: Vec::new() }
     }
 

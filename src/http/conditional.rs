@@ -33,12 +33,13 @@ impl EntityTag {
 
     /// The tag between two marks.
     fn between(&self, mark: &str) -> Text {
-        let text = Text::default().put(mark);
-        let text = match self.version {
-            Some(version) => text.number(version).put("-"),
-            None => text,
-        };
-        text.hex(self.digest).put(mark)
+        let mut text = Text::default();
+        text.put(mark);
+        if let Some(version) = self.version {
+            text.number(version).put("-");
+        }
+        text.hex(self.digest).put(mark);
+        text
     }
 
     /// The tag without its quotes.

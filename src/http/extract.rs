@@ -36,7 +36,8 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
         // The last segment as it was sent: what would have to be decoded is no digit in its one spelling.
-        let text = parts.uri.path().rsplit('/').next().unwrap_or_default();
+        let path = parts.uri.path();
+        let text = &path[path.bytes().rposition(|byte| byte == b'/').map_or(0, |slash| slash + 1)..];
         Self::parse(text).map_err(|rule| Problem::parameter("id", rule))
     }
 }

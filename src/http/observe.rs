@@ -22,6 +22,10 @@ use crate::cache::Outcome;
 /// The header that names a request, coming and going.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// A browser takes an answer for what it says it is.
+pub const NO_SNIFFING: (HeaderName, HeaderValue) =
+    (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+
 /// Leaves the outcome of the cache's read for the log line of the request, if that is written.
 pub fn note(response: &mut Response, outcome: Outcome) {
     if tracing::enabled!(tracing::Level::INFO) {
@@ -72,7 +76,8 @@ impl<'a> Observation<'a> {
             *response.body_mut() = if self.method == Method::HEAD { Body::empty() } else { body };
         }
         let headers = response.headers_mut();
-        headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        let (name, value) = NO_SNIFFING;
+        headers.entry(name).or_insert(value);
         // Heuristics would let caches keep what says nothing (RFC 9110, 15.1): redirects, preflights, the framework's own answers.
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         headers.insert(REQUEST_ID, self.id.clone());

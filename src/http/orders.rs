@@ -43,7 +43,7 @@ pub async fn get_order(
         ReadMode::Load(reuse) => orders.get_order(&caller.tenant, id, reuse).await?,
         ReadMode::OnlyIfCached => ReadMode::cached(orders.peek_order(&caller.tenant, id).await?)?,
     };
-    Answer::of(&read, |order| Some(order.version))?.respond(&conditions, PERSONAL, state.l2)
+    Answer::of(&read, |order| Some(order.version))?.respond(&conditions, &PERSONAL, state.l2)
 }
 
 /// Which orders to list.
@@ -79,7 +79,7 @@ pub async fn list_orders(
         ReadMode::Load(reuse) => orders.list_orders(&caller.tenant, filter, page, reuse).await?,
         ReadMode::OnlyIfCached => ReadMode::cached(orders.peek_orders(&caller.tenant, filter, page).await)?,
     };
-    Answer::of(&read, |_: &OrderPage| None)?.respond(&conditions, PERSONAL, state.l2)
+    Answer::of(&read, |_: &OrderPage| None)?.respond(&conditions, &PERSONAL, state.l2)
 }
 
 /// Places an order.

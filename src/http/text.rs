@@ -19,24 +19,27 @@ impl Default for Text {
 
 impl Text {
     /// Adds visible ASCII.
-    pub fn put(mut self, text: &str) -> Self {
-        let free = &mut self.bytes[self.length..];
-        let length = text.len().min(free.len());
-        free[..length].copy_from_slice(&text.as_bytes()[..length]);
-        self.length += length;
-        self
+    pub fn put(&mut self, text: &str) -> &mut Self {
+        self.put_bytes(text.as_bytes())
     }
 
     /// Adds a number in decimal.
-    pub fn number(self, number: i64) -> Self {
+    pub fn number(&mut self, number: i64) -> &mut Self {
         self.put(itoa::Buffer::new().format(number))
     }
 
     /// Adds a number as 16 hexadecimal digits.
-    pub fn hex(self, number: u64) -> Self {
+    pub fn hex(&mut self, number: u64) -> &mut Self {
         let digit = |place: usize| b"0123456789abcdef"[(number >> (60 - 4 * place)) as usize & 15];
-        let digits: [u8; 16] = std::array::from_fn(digit);
-        self.put(std::str::from_utf8(&digits).unwrap_or_default())
+        self.put_bytes(&std::array::from_fn::<u8, 16, _>(digit))
+    }
+
+    fn put_bytes(&mut self, bytes: &[u8]) -> &mut Self {
+        let free = &mut self.bytes[self.length..];
+        let length = bytes.len().min(free.len());
+        free[..length].copy_from_slice(&bytes[..length]);
+        self.length += length;
+        self
     }
 
     /// The text.
@@ -57,7 +60,8 @@ mod tests {
     #[test]
     fn text_and_numbers_stand_as_they_would_be_formatted() {
         for number in [0, 1, -7, i64::MAX, i64::MIN] {
-            let text = Text::default().put("a-").number(number).put("/").hex(number as u64);
+            let mut text = Text::default();
+            text.put("a-").number(number).put("/").hex(number as u64);
             assert_eq!(text.as_str(), format!("a-{number}/{number:016x}"));
             assert_eq!(text.value(), *format!("a-{number}/{number:016x}"));
         }

@@ -1,14 +1,15 @@
 -- FETCH key; token, lease in ms, lowest order wanted
+-- Answers "order:payload", or for how many ms somebody else has the lease, or nothing: it is leased to the caller.
 -- A key is one hash: o, d (order and payload), f (floor), t, te (lease: token, end by this server's clock).
 local e = redis.call('HMGET', KEYS[1], 'o', 'd', 'f', 't', 'te')
 if e[2] and tonumber(e[1]) >= math.max(tonumber(e[3] or 0), tonumber(ARGV[3])) then
-    return {'hit', e[1], e[2]}
+    return e[1] .. ':' .. e[2]
 end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 -- A lease that ends later than any lease can is not one of ours.
 if e[4] and e[4] ~= ARGV[1] and tonumber(e[5]) > now and tonumber(e[5]) <= now + tonumber(ARGV[2]) then
-    return {'busy', tonumber(e[5]) - now}
+    return tonumber(e[5]) - now
 end
 -- What was not wanted goes: a list's order may fall when a row leaves it, and then it would refuse every later fill.
 redis.call('HDEL', KEYS[1], 'o', 'd')
@@ -16,4 +17,4 @@ redis.call('HSET', KEYS[1], 't', ARGV[1], 'te', string.format('%.0f', now + ARGV
 if redis.call('PTTL', KEYS[1]) < tonumber(ARGV[2]) then
     redis.call('PEXPIRE', KEYS[1], ARGV[2])
 end
-return {'leased'}
+return false

@@ -53,7 +53,7 @@ pub async fn get_product(
     if method == Method::GET {
         products.count_view(id);
     }
-    answer.respond(&conditions, CATALOGUE, state.l2)
+    answer.respond(&conditions, &CATALOGUE, state.l2)
 }
 
 /// Which products to list.
@@ -93,7 +93,7 @@ pub async fn list_products(
         {
             return Err(Problem::parameter("ids", "can't be combined with other parameters"));
         }
-        return batch::read(products, ids, mode).await?.respond(&conditions, CATALOGUE, state.l2);
+        return batch::read(products, ids, mode).await?.respond(&conditions, &CATALOGUE, state.l2);
     }
     let filter = ProductFilter { category: wanted.category, department: wanted.department };
     filter.check()?;
@@ -102,7 +102,7 @@ pub async fn list_products(
         ReadMode::Load(reuse) => products.list_products(filter, page, reuse).await?,
         ReadMode::OnlyIfCached => ReadMode::cached(products.peek_products(filter, page).await)?,
     };
-    Answer::of(&read, |_: &ProductPage| None)?.respond(&conditions, CATALOGUE, state.l2)
+    Answer::of(&read, |_: &ProductPage| None)?.respond(&conditions, &CATALOGUE, state.l2)
 }
 
 /// How much of the top to list.
@@ -131,7 +131,7 @@ pub async fn top_products(
         ReadMode::Load(reuse) => products.top_products(limit, reuse).await?,
         ReadMode::OnlyIfCached => ReadMode::cached(products.peek_top(limit).await)?,
     };
-    Answer::of(&read, |_: &TopProducts| None)?.respond(&conditions, CATALOGUE, state.l2)
+    Answer::of(&read, |_: &TopProducts| None)?.respond(&conditions, &CATALOGUE, state.l2)
 }
 
 /// Adds a product.
