@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Lints what the Rust tools don't see: scripts, Dockerfile, compose file, workflow, OpenAPI document. The linters are installed
+# Lints what the Rust tools don't see: scripts, Dockerfile, compose file, workflow, alert rules, OpenAPI document. The linters are installed
 # once into .run/ from pinned, hashed files; only python3 is needed.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib/common.sh
 . "$(dirname "$0")/lib/common.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/promtool.sh
+. "$(dirname "$0")/lib/promtool.sh"
 cd "$ROOT"
 
 has python3 || die "The linters need python3"
@@ -23,6 +25,11 @@ say "compose file and workflow against their schemas"
 schema() { "$tools/bin/python" -m check_jsonschema --builtin-schema "$@"; }
 schema vendor.compose-spec docker-compose.yml
 schema vendor.github-workflows .github/workflows/*.yml
+
+say "alert rules"
+promtool=$(promtool_at) || die "$PROMTOOL_ADVICE"
+"$promtool" check rules --lint=all --lint-fatal ops/prometheus/alerts.yml
+(cd ops/prometheus && "$promtool" test rules alerts_test.yml)
 
 # node_and_npm: a Node that the OpenAPI linter runs on, else one from a wheel.
 node_and_npm() {

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use crate::{
-    cache::{Cache, CacheWarmer, Reuse, WarmingResult},
+    cache::{Cache, CacheWarmer, MemoryState, Reuse, WarmingResult},
     domain::products::service::CachedProductService,
 };
 
@@ -33,10 +33,12 @@ pub async fn warm_again(products: CachedProductService, top: u32) {
     }
 }
 
-/// Warms the `top` most viewed products; 0 warms nothing. Logs and returns what came of it.
+/// Warms the `top` most viewed products; 0 warms nothing, and so does a Redis that is nearly full. Logs and returns what came of it.
 pub async fn warm(products: &CachedProductService, top: u32, reuse: Reuse) -> WarmingResult {
     let mut warmer = CacheWarmer::new();
-    if top > 0 {
+    if products.cache.l2_memory() == MemoryState::Critical {
+        tracing::warn!("nothing is warmed: Redis is nearly full");
+    } else if top > 0 {
         let products = products.clone();
         // What is loaded before the first look at the ledger may never be served.
         let _ = tokio::time::timeout(TRUST_LIMIT, trusted(&products.cache)).await;

@@ -21,8 +21,9 @@ pub struct Scale {
     pub nanos: Spread,
     /// To the smallest size.
     pub ratios: Spread,
-    /// Bytes that an entry takes beyond its key and its value.
-    pub overhead: f64,
+    /// Bytes that an entry takes beyond its key and its value; only of the largest, for which what the allocator had free before
+    /// makes no difference.
+    pub overhead: Option<f64>,
 }
 
 /// Measures all sizes in turn, `rounds` times.
@@ -43,7 +44,7 @@ pub async fn measure(db: &PgPool, rounds: usize, hits: usize) -> Vec<Scale> {
         entries: *entries,
         nanos: Spread::of(nanos),
         ratios: Spread::of_ratios(nanos, &base),
-        overhead: *overhead,
+        overhead: (*entries == SIZES[SIZES.len() - 1]).then_some(*overhead),
     });
     let result = result.collect();
     for (.., cache, _) in caches {

@@ -65,7 +65,8 @@ pub fn figures(rows: &[Row]) -> Vec<Figure> {
 impl Scale {
     fn markdown(&self) -> String {
         let Self { entries, nanos, ratios, overhead } = self;
-        format!("| {} | {} | {} | {} |\n", grouped(*entries as i64), nanos.cell(), ratios.cell(), short(*overhead))
+        let overhead = overhead.map(short).unwrap_or_default();
+        format!("| {} | {} | {} | {overhead} |\n", grouped(*entries as i64), nanos.cell(), ratios.cell())
     }
 }
 
@@ -107,7 +108,7 @@ pub fn document(Report { rows, trace, scale, forms, start, seeded }: &Report) ->
          often each was asked for so far, and keeps those asked for most, answers {:.1} %.\n\n\
          ## From a thousand to a million entries\n\n\
          Hits of `Cache::get_or_load` of random products, by one thread of this process, with all of these caches in memory. The last \
-         column is what the process grew by while the cache was filled, less the keys' texts, the products with their texts, and the \
+         column is what the process grew by while the largest was filled, less the keys' texts, the products with their texts, and the \
          bodies of their responses: the map's nodes, the entry's own fields, its labels, and what the allocator wastes.\n\n\
          | entries | ns for a hit | ratio | bytes for each beyond key and value |\n|---|---|---|---|\n{scale}\n\
          ## Forms in L2\n\n\

@@ -11,7 +11,7 @@ use tokio::{
 use super::{
     breaker::{Admission, Breaker, BreakerState},
     clock::Clock,
-    l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error},
+    l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, NodeMemory},
 };
 
 /// How long one instance may keep the others waiting for its load.
@@ -70,6 +70,11 @@ impl GuardedL2 {
     /// Whether L2 answers.
     pub(super) async fn ping(&self) -> Result<(), L2Failure> {
         self.guarded(self.backend.ping()).await
+    }
+
+    /// The memory of its nodes.
+    pub(super) async fn memory(&self) -> Result<Vec<NodeMemory>, L2Failure> {
+        self.guarded(self.backend.memory()).await
     }
 
     /// Tells the other instances to look at the ledger at once.

@@ -94,6 +94,11 @@ impl L1 {
         slot.held.downcast().ok()
     }
 
+    /// Whether there is an entry, asked without being counted as a read: what is asked for twice would look twice as popular.
+    pub(super) fn holds<T>(&self, key: &Key<T>) -> bool {
+        self.map.as_ref().is_some_and(|map| map.contains_key(key.name()))
+    }
+
     /// Keeps an entry for at most `lifetime`.
     pub(super) fn put<T: Cacheable>(&self, key: &Key<T>, held: Held<T>, lifetime: Duration) {
         if let Some(map) = &self.map {

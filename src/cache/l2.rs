@@ -74,6 +74,30 @@ pub struct Invalidation {
     pub order: i64,
 }
 
+/// The memory of one node of a shared store.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeMemory {
+    /// Host and port.
+    pub address: String,
+    /// Bytes in use.
+    pub used_bytes: u64,
+    /// Bytes that may be used; `None`: as much as the machine has.
+    pub limit_bytes: Option<u64>,
+    /// What happens when there is no room, in the words of the store.
+    pub policy: String,
+    /// Entries that went because there was no room, since the store's start.
+    pub evicted: u64,
+    /// Memory that the system has given to it, for each byte in use.
+    pub fragmentation: f64,
+}
+
+impl NodeMemory {
+    /// Whether it makes room when there is none, instead of refusing what is written.
+    pub fn evicts(&self) -> bool {
+        self.policy != "noeviction"
+    }
+}
+
 /// A shared store. Deadlines and the breaker are the caller's, not the backend's.
 #[async_trait]
 pub trait L2: Send + Sync + 'static {
@@ -88,6 +112,11 @@ pub trait L2: Send + Sync + 'static {
 
     /// Whether the store answers.
     async fn ping(&self) -> Result<(), L2Error>;
+
+    /// The memory of its nodes; a backend that can't say returns none.
+    async fn memory(&self) -> Result<Vec<NodeMemory>, L2Error> {
+        Ok(Vec::new())
+    }
 
     /// Tells whoever listens on `channel` that something changed. A hint carries nothing and proves nothing: it makes an instance
     /// look at the ledger at once instead of a moment later, so it may be lost, repeated or forged. A backend that has no way

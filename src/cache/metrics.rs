@@ -26,6 +26,7 @@ use super::{
     l2::Filled,
     outcome::Outcome,
     policy::Policy,
+    pressure::MemoryUse,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -263,6 +264,7 @@ impl Collector for Gauges {
             ("cache_l2_breaker_open", "1 while L2 is skipped or probed", f64::from(open)),
         ];
         cache.metrics.encode_reads(&mut encoder)?;
+        encode_memory(&mut encoder, &cache.pressure.seen())?;
         let mut per_pattern = encoder.encode_descriptor(
             "cache_l1_pattern_bytes",
             "Bytes held in L1 by key pattern",
@@ -291,4 +293,40 @@ impl Collector for Gauges {
         }
         Ok(())
     }
+}
+
+/// How full each memory is, and what a node of L2 says of itself.
+fn encode_memory(encoder: &mut DescriptorEncoder<'_>, seen: &[MemoryUse]) -> std::fmt::Result {
+    type Value = fn(&MemoryUse) -> Option<f64>;
+    let gauges: [(&str, &str, Value); 5] = [
+        ("cache_memory_used_bytes", "Memory in use by tier and node", |memory| Some(memory.used_bytes as f64)),
+        ("cache_memory_limit_bytes", "Memory that may be used; 0: no limit is set", |memory| {
+            Some(memory.limit_bytes.unwrap_or_default() as f64)
+        }),
+        ("cache_memory_state", "0 normal, 1 warning (from 70 %), 2 critical (from 85 %)", |memory| {
+            Some(f64::from(memory.state as u8))
+        }),
+        ("cache_memory_refuses_when_full", "1 when a node refuses writes instead of evicting", |memory| {
+            Some(f64::from(!memory.said.as_ref()?.evicts()))
+        }),
+        ("cache_memory_fragmentation", "Memory that the system has given to a node, for each byte in use", |memory| {
+            Some(memory.said.as_ref()?.fragmentation)
+        }),
+    ];
+    for (name, help, value) in gauges {
+        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for memory in seen {
+            if let Some(value) = value(memory) {
+                ConstGauge::new(value).encode(family.encode_family(&memory.memory)?)?;
+            }
+        }
+    }
+    let help = "Entries that a node evicted because its memory was full, since its start";
+    let mut evicted = encoder.encode_descriptor("cache_memory_evicted_keys", help, None, MetricType::Counter)?;
+    for memory in seen {
+        if let Some(said) = &memory.said {
+            ConstCounter::new(said.evicted).encode(evicted.encode_family(&memory.memory)?)?;
+        }
+    }
+    Ok(())
 }

@@ -43,6 +43,7 @@ mod meter;
 mod metrics;
 mod outcome;
 mod policy;
+mod pressure;
 mod read;
 mod redis;
 mod shared;
@@ -69,12 +70,13 @@ pub use self::{
     counts::{Counts, Durations, PerThread},
     entry::{DbTime, Entry, Label, Loaded},
     key::{HotTag, Key, Name, Tenant},
-    l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error},
+    l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, NodeMemory},
     load::{LoadError, NotLoaded},
     memory::MemoryL2,
     metrics::CacheMetrics,
     outcome::Outcome,
     policy::{Cacheable, Format, L1_LIFETIME_CAP, MAX_AGE_CAP, Policy},
+    pressure::{Memory, MemoryState, MemoryUse},
     redis::RedisL2,
     stats::{CacheStats, L1Stats, PatternStats},
     token::ConsistencyToken,
@@ -88,6 +90,7 @@ use self::{
     guard::GuardedL2,
     l1::L1,
     meter::Meter,
+    pressure::Pressure,
     tail::Tail,
 };
 
@@ -149,6 +152,7 @@ struct Inner {
     load_limit: Duration,
     metrics: CacheMetrics,
     meter: Arc<Meter>,
+    pressure: Arc<Pressure>,
     clock: Clock,
     db: PgPool,
     policies: Vec<Policy>,
@@ -218,6 +222,7 @@ impl Cache {
             load_limit,
             metrics,
             meter: Arc::new(Meter::new()),
+            pressure: Arc::default(),
             clock,
             db,
             policies,
@@ -228,6 +233,7 @@ impl Cache {
         let cache = Self { inner: Arc::new(inner) };
         cache.listen_for_hints();
         cache.check_what_is_served();
+        cache.watch_memory();
         cache
     }
 
@@ -246,6 +252,20 @@ impl Cache {
         let (meter, db, fence, clock) = (Arc::clone(meter), db.clone(), Arc::clone(fence), clock.clone());
         let stop = self.inner.stop.clone();
         self.inner.tasks.spawn(async move { stop.run_until_cancelled(meter.run(&db, &fence, &clock)).await });
+    }
+
+    /// Follows how full the tiers are.
+    fn watch_memory(&self) {
+        let Inner { pressure, l1, l2, l1_bytes, .. } = &*self.inner;
+        let (pressure, l1, l2, capacity) = (Arc::clone(pressure), Arc::clone(l1), l2.clone(), *l1_bytes);
+        let stop = self.inner.stop.clone();
+        let watching = async move { pressure.run(&l1, capacity, l2.as_deref()).await };
+        self.inner.tasks.spawn(async move { stop.run_until_cancelled(watching).await });
+    }
+
+    /// How full the fullest node of L2 is.
+    pub fn l2_memory(&self) -> MemoryState {
+        self.inner.pressure.l2()
     }
 
     /// Whether the tiers may be used at the moment.

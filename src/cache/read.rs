@@ -137,6 +137,7 @@ impl Cache {
     {
         // The flight before this one may have landed since L1 was asked; a refresh is begun because of what L1 holds.
         if missed != Outcome::LoadedExpired
+            && self.inner.l1.holds(key)
             && let Ok(held) = self.l1_answer(key, self.inner.clock.now())
         {
             return Ok((held, Outcome::L1Hit));

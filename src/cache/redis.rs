@@ -15,13 +15,13 @@ use bytes::Bytes;
 use deadpool_redis::{
     Manager, Pool, PoolConfig, Runtime, Timeouts,
     redis::{
-        self, AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, Pipeline, Script, ServerErrorKind, Value,
+        self, AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, InfoDict, Pipeline, Script, ServerErrorKind, Value,
         aio::MultiplexedConnection,
     },
 };
 use futures_util::StreamExt;
 
-use super::l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error};
+use super::l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, NodeMemory};
 
 /// Time to connect and shake hands. Longer than the deadline of a call: connecting goes on in the background.
 const CONNECT: Duration = Duration::from_millis(500);
@@ -151,6 +151,15 @@ impl L2 for RedisL2 {
         self.checked(redis::cmd("PING").exec_async(&mut connection).await)
     }
 
+    async fn memory(&self) -> Result<Vec<NodeMemory>, L2Error> {
+        let mut connection = self.connection().await?;
+        let address = self.0.listener.get_connection_info().addr().to_string();
+        let mut info = redis::pipe();
+        info.cmd("INFO").arg("memory").cmd("INFO").arg("stats");
+        let said: Vec<InfoDict> = self.checked(info.query_async(&mut connection).await)?;
+        Ok(vec![node_memory(address, &said)?])
+    }
+
     async fn hint(&self, channel: &str) -> Result<(), L2Error> {
         let mut connection = self.connection().await?;
         self.checked(redis::cmd("PUBLISH").arg(channel).arg("").exec_async(&mut connection).await)
@@ -207,6 +216,20 @@ fn value_of(hit: Vec<u8>) -> Option<Fetched> {
     let colon = hit.iter().position(|byte| *byte == b':')?;
     let order = std::str::from_utf8(&hit[..colon]).ok()?.parse().ok()?;
     Some(Fetched::Hit { order, value: Bytes::from(hit).slice(colon + 1..) })
+}
+
+/// What `INFO` says, section by section, of a node's memory.
+fn node_memory(address: String, said: &[InfoDict]) -> Result<NodeMemory, L2Error> {
+    let find = |name: &str| said.iter().find_map(|section| section.get::<String>(name));
+    let number = |name: &str| find(name).and_then(|text| text.parse::<u64>().ok());
+    Ok(NodeMemory {
+        address,
+        used_bytes: number("used_memory").ok_or_else(|| L2Error("no used_memory".into()))?,
+        limit_bytes: number("maxmemory").filter(|limit| *limit > 0),
+        policy: find("maxmemory_policy").unwrap_or_default(),
+        evicted: number("evicted_keys").unwrap_or_default(),
+        fragmentation: find("mem_fragmentation_ratio").and_then(|text| text.parse().ok()).unwrap_or(f64::NAN),
+    })
 }
 
 fn filled(answer: &str) -> Result<Filled, L2Error> {

@@ -161,7 +161,7 @@ impl Cache {
         Some(Fill {
             key: self.l2_key(key.name(), era),
             value: Some((held.entry.order(), sealed)),
-            lifetime: T::POLICY.l2_lifetime(held.entry.value.is_none()),
+            lifetime: self.inner.pressure.lifetime(T::POLICY.l2_lifetime(held.entry.value.is_none())),
         })
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{BreakerState, Cache, outcome::Outcome};
+use super::{BreakerState, Cache, outcome::Outcome, pressure::MemoryUse};
 
 /// What the cache holds and how its reads ended since the start.
 #[derive(Clone, Debug, Serialize)]
@@ -23,6 +23,8 @@ pub struct CacheStats {
     pub l1: L1Stats,
     /// The shared tier's breaker; `None` without an L2.
     pub l2_breaker: Option<BreakerState>,
+    /// How full the memory of each tier and node is.
+    pub memory: Vec<MemoryUse>,
     /// Reads by key pattern.
     pub patterns: BTreeMap<&'static str, PatternStats>,
 }
@@ -61,6 +63,7 @@ impl Cache {
             stale_served,
             l1: L1Stats { bytes, capacity_bytes: inner.l1_bytes, entries },
             l2_breaker: inner.l2.as_ref().map(|l2| l2.breaker()),
+            memory: inner.pressure.seen(),
             patterns: inner.policies.iter().map(|policy| (policy.pattern, self.pattern(policy.pattern))).collect(),
         }
     }

@@ -15,7 +15,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::WebState;
-use crate::readiness::Phase;
+use crate::{cache::MemoryState, readiness::Phase};
 
 /// Time for the look at Postgres, of which most would be waiting for a connection.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -39,10 +39,13 @@ pub struct ReadyReport {
     /// `up`, `down`, or `off` when the instance has no second tier.
     #[schema(example = "up")]
     redis: &'static str,
+    /// How full the fullest node of Redis is: `normal`, `warning` (from 70 %) or `critical` (from 85 %).
+    #[schema(example = "normal")]
+    redis_memory: &'static str,
 }
 
 impl ReadyReport {
-    fn new(phase: Phase, postgres: bool, redis: Option<bool>) -> Self {
+    fn new(phase: Phase, postgres: bool, redis: Option<bool>, memory: MemoryState) -> Self {
         let status = match (phase, postgres, redis) {
             (Phase::Starting, ..) => "starting",
             (Phase::Draining, ..) => "draining",
@@ -51,7 +54,12 @@ impl ReadyReport {
             (Phase::Ready, true, _) => "ready",
         };
         let word = |up: bool| if up { "up" } else { "down" };
-        Self { status, postgres: word(postgres), redis: redis.map_or("off", word) }
+        Self {
+            status,
+            postgres: word(postgres),
+            redis: redis.map_or("off", word),
+            redis_memory: memory.as_str(),
+        }
     }
 
     fn is_ready(&self) -> bool {
@@ -79,7 +87,7 @@ pub async fn readyz(State(state): State<WebState>) -> Response {
     let look = sqlx::query("select 1").execute(&services.db);
     let (postgres, redis) = tokio::join!(tokio::time::timeout(DEADLINE, look), services.cache.ping_l2());
     let postgres = matches!(postgres, Ok(Ok(_)));
-    let report = ReadyReport::new(state.readiness.phase(), postgres, redis);
+    let report = ReadyReport::new(state.readiness.phase(), postgres, redis, services.cache.l2_memory());
     let status = if report.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, [(header::CACHE_CONTROL, "no-store")], Json(report)).into_response()
 }
@@ -99,7 +107,7 @@ mod tests {
             (Phase::Draining, true, Some(true), "draining", false),
         ];
         for (phase, postgres, redis, status, ready) in cases {
-            let report = ReadyReport::new(phase, postgres, redis);
+            let report = ReadyReport::new(phase, postgres, redis, MemoryState::Critical);
             assert_eq!((report.status, report.is_ready()), (status, ready));
         }
     }

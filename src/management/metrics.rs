@@ -1,8 +1,11 @@
-//! `GET /metrics` in the OpenMetrics text format, and the gauges of the process: connection pool and tasks.
+//! `GET /metrics`, in the OpenMetrics text format for those who ask for it (Prometheus does) and else in the older one of Prometheus,
+//! and the gauges of the process: connection pool and tasks.
+
+use std::collections::HashSet;
 
 use axum::{
     extract::State,
-    http::{StatusCode, header},
+    http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use prometheus_client::{
@@ -15,14 +18,37 @@ use sqlx::PgPool;
 
 use super::{Management, problem::problem};
 
-const FORMAT: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
+const OPEN_METRICS: &str = "application/openmetrics-text";
 
-pub async fn show_metrics(State(state): State<Management>) -> Response {
+pub async fn show_metrics(State(state): State<Management>, headers: HeaderMap) -> Response {
     let mut text = String::with_capacity(16 * 1024);
-    match encode(&mut text, &state.registry) {
-        Ok(()) => ([(header::CONTENT_TYPE, FORMAT)], text).into_response(),
-        Err(_) => problem(StatusCode::INTERNAL_SERVER_ERROR, "The metrics could not be written."),
+    if encode(&mut text, &state.registry).is_err() {
+        return problem(StatusCode::INTERNAL_SERVER_ERROR, "The metrics could not be written.");
     }
+    let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    if accepted.any(|value| value.contains(OPEN_METRICS)) {
+        ([(header::CONTENT_TYPE, format!("{OPEN_METRICS}; version=1.0.0; charset=utf-8"))], text).into_response()
+    } else {
+        ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], classic(&text)).into_response()
+    }
+}
+
+/// The same in the older format, which names a counter with its suffix also where it is described, and knows no units and no end.
+fn classic(open_metrics: &str) -> String {
+    let counters: HashSet<&str> =
+        open_metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
+    let mut text = String::with_capacity(open_metrics.len());
+    for line in open_metrics.lines().filter(|line| *line != "# EOF" && !line.starts_with("# UNIT ")) {
+        let described = ["# HELP ", "# TYPE "].into_iter().find_map(|word| Some((word, line.strip_prefix(word)?.split_once(' ')?)));
+        match described {
+            Some((word, (name, rest))) if counters.contains(name) => {
+                text.extend([word, name, "_total ", rest]);
+            }
+            _ => text.push_str(line),
+        }
+        text.push('\n');
+    }
+    text
 }
 
 /// Registers the gauges of the pool and of the runtime, read when somebody asks.
@@ -54,5 +80,19 @@ impl Collector for ProcessGauges {
             gauge.encode(descriptor)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_older_format_names_counters_with_their_suffix() {
+        let open_metrics = "# HELP reads Reads.\n# TYPE reads counter\nreads_total{a=\"b\"} 1\n# HELP took_seconds Time.\n\
+            # TYPE took_seconds histogram\n# UNIT took_seconds seconds\ntook_seconds_sum 2\n# EOF\n";
+        let older = "# HELP reads_total Reads.\n# TYPE reads_total counter\nreads_total{a=\"b\"} 1\n# HELP took_seconds Time.\n\
+            # TYPE took_seconds histogram\ntook_seconds_sum 2\n";
+        assert_eq!(classic(open_metrics), older);
     }
 }

@@ -13,6 +13,7 @@ mod kill_at_every_step;
 mod limits;
 mod lists;
 mod management;
+mod memory;
 mod moments;
 mod orders;
 mod outside_writers;

@@ -1,0 +1,20 @@
+# shellcheck shell=bash
+# Prometheus' own checker of rules and metrics: the installed one, else the one of Debian's package, unpacked into .run/ without
+# being installed. Sourced by lint.sh and demo.sh, after common.sh.
+
+promtool_at() {
+    local folder="$RUN/promtool" build
+    if has promtool; then command -v promtool; return; fi
+    if [ ! -x "$folder/usr/bin/promtool" ]; then
+        has apt-get && has dpkg || return 1
+        say "Unpacking promtool into .run/ (once)"
+        build="$folder-0.$$"
+        mkdir -p "$build"
+        (cd "$build" && { apt-get download prometheus || { is_root && apt-get update && apt-get download prometheus; }; } &&
+            dpkg -x prometheus_*.deb .) >"$RUN/promtool.log" 2>&1 || { rm -rf "$build"; return 1; }
+        [ -d "$folder" ] || mv "$build" "$folder"
+        rm -rf "$build"
+    fi
+    echo "$folder/usr/bin/promtool"
+}
+PROMTOOL_ADVICE="promtool isn't here, and Debian's package couldn't be unpacked: install Prometheus (Debian: apt-get install prometheus; macOS: brew install prometheus)"

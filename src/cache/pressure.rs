@@ -1,0 +1,228 @@
+//! How full the tiers' memory is, and what follows from it. Two marks, 70 % and 85 %: passing one is logged once and exported, and
+//! entries live shorter in L2 from then on, so that it empties by their ends before it has to evict what is needed.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU8, Ordering},
+    },
+    time::Duration,
+};
+
+use prometheus_client::encoding::EncodeLabelSet;
+use serde::Serialize;
+
+use super::{guard::GuardedL2, l1::L1, l2::NodeMemory};
+
+/// Pause between two looks at the memory.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Where the marks are, as parts of what may be used.
+const WARNING: f64 = 0.70;
+const CRITICAL: f64 = 0.85;
+/// How far below its mark a state ends: at a mark itself it would come and go.
+const SLACK: f64 = 0.05;
+
+/// How full a memory is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MemoryState {
+    /// Below 70 %, or without a limit.
+    #[default]
+    Normal,
+    /// From 70 %.
+    Warning,
+    /// From 85 %.
+    Critical,
+}
+
+impl MemoryState {
+    /// The name of the state.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Warning => "warning",
+            Self::Critical => "critical",
+        }
+    }
+
+    /// The state after this one, when `part` of the memory is in use.
+    fn after(self, part: f64) -> Self {
+        let above = |mark: f64, state| part >= if self >= state { mark - SLACK } else { mark };
+        if above(CRITICAL, Self::Critical) {
+            Self::Critical
+        } else if above(WARNING, Self::Warning) {
+            Self::Warning
+        } else {
+            Self::Normal
+        }
+    }
+
+    /// The part of its lifetime that an entry gets in a memory that is so full.
+    fn lifetime(self) -> f64 {
+        match self {
+            Self::Normal => 1.0,
+            Self::Warning => 0.5,
+            Self::Critical => 0.25,
+        }
+    }
+}
+
+impl fmt::Display for MemoryState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// One memory: L1, or a node of L2.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, EncodeLabelSet)]
+pub struct Memory {
+    /// `l1` or `l2`.
+    pub tier: &'static str,
+    /// The node's address; `process` for L1.
+    pub node: String,
+}
+
+/// What is known of one memory.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct MemoryUse {
+    /// Which one.
+    #[serde(flatten)]
+    pub memory: Memory,
+    /// Bytes in use.
+    pub used_bytes: u64,
+    /// Bytes that may be used; `None`: no limit is set, so nothing can be said of how full it is.
+    pub limit_bytes: Option<u64>,
+    /// How full it is.
+    pub state: MemoryState,
+    /// What a node of L2 says of itself.
+    #[serde(skip)]
+    pub said: Option<NodeMemory>,
+}
+
+/// Follows the memory of the tiers.
+#[derive(Debug, Default)]
+pub(super) struct Pressure {
+    seen: Mutex<BTreeMap<Memory, MemoryUse>>,
+    /// The fullest node of L2: a [`MemoryState`] as a number, for every fill to read.
+    l2: AtomicU8,
+}
+
+impl Pressure {
+    /// Looks again and again. A node that doesn't answer keeps its last state.
+    pub(super) async fn run(&self, l1: &L1, capacity: u64, l2: Option<&GuardedL2>) {
+        loop {
+            if capacity > 0 {
+                let process = Memory { tier: "l1", node: "process".to_owned() };
+                self.note(process, l1.size().0, Some(capacity), None);
+            }
+            if let Some(l2) = l2
+                && let Ok(nodes) = l2.memory().await
+            {
+                for node in nodes {
+                    let memory = Memory { tier: "l2", node: node.address.clone() };
+                    self.note(memory, node.used_bytes, node.limit_bytes, Some(node));
+                }
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    fn note(&self, memory: Memory, used: u64, limit: Option<u64>, said: Option<NodeMemory>) {
+        let mut seen = self.lock();
+        let before = seen.get(&memory);
+        let old = before.map(|before| before.state).unwrap_or_default();
+        let state = limit.map_or(MemoryState::Normal, |limit| old.after(used as f64 / limit.max(1) as f64));
+        let Memory { tier, node } = &memory;
+        if before.is_none() {
+            say_what_is_unsafe(node, said.as_ref());
+        }
+        if state != old {
+            let percent = limit.map_or(0, |limit| 100 * used / limit.max(1));
+            match state {
+                MemoryState::Normal => tracing::info!(tier, node, percent, %state, "memory"),
+                _ => tracing::warn!(tier, node, percent, %state, "memory"),
+            }
+        }
+        let known = MemoryUse { memory: memory.clone(), used_bytes: used, limit_bytes: limit, state, said };
+        seen.insert(memory, known);
+        let fullest = seen.iter().filter(|(memory, _)| memory.tier == "l2").map(|(_, known)| known.state).max();
+        self.l2.store(fullest.unwrap_or_default() as u8, Ordering::Relaxed);
+    }
+
+    /// All that is known.
+    pub(super) fn seen(&self) -> Vec<MemoryUse> {
+        self.lock().values().cloned().collect()
+    }
+
+    /// How full the fullest node of L2 is.
+    pub(super) fn l2(&self) -> MemoryState {
+        match self.l2.load(Ordering::Relaxed) {
+            0 => MemoryState::Normal,
+            1 => MemoryState::Warning,
+            _ => MemoryState::Critical,
+        }
+    }
+
+    /// A lifetime in L2, as long as its memory allows.
+    pub(super) fn lifetime(&self, wished: Duration) -> Duration {
+        wished.mul_f64(self.l2().lifetime())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Memory, MemoryUse>> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Settings of a node under which it refuses what is written, or takes the machine's memory.
+fn say_what_is_unsafe(node: &str, said: Option<&NodeMemory>) {
+    let Some(said) = said else { return };
+    if said.limit_bytes.is_none() {
+        tracing::warn!(node, "this Redis has no maxmemory: nothing warns before the machine's memory is full");
+    }
+    if !said.evicts() {
+        tracing::warn!(node, policy = said.policy, "this Redis refuses to write when it is full: set maxmemory-policy");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_state_begins_at_its_mark_and_ends_five_points_below() {
+        use MemoryState::{Critical, Normal, Warning};
+        let cases = [
+            (Normal, 0.69, Normal),
+            (Normal, 0.70, Warning),
+            (Normal, 0.85, Critical),
+            (Warning, 0.66, Warning),
+            (Warning, 0.64, Normal),
+            (Warning, 0.84, Warning),
+            (Warning, 0.85, Critical),
+            (Critical, 0.81, Critical),
+            (Critical, 0.79, Warning),
+            (Critical, 0.66, Warning),
+            (Critical, 0.64, Normal),
+            (Normal, 1.2, Critical),
+        ];
+        for (before, part, after) in cases {
+            assert_eq!(before.after(part), after, "{before} at {part}");
+        }
+    }
+
+    #[test]
+    fn the_fullest_node_of_l2_shortens_lifetimes_and_l1_does_not() {
+        let pressure = Pressure::default();
+        let memory = |tier, node: &str| Memory { tier, node: node.to_owned() };
+        pressure.note(memory("l1", "process"), 99, Some(100), None);
+        assert_eq!(pressure.lifetime(Duration::from_secs(8)), Duration::from_secs(8));
+        pressure.note(memory("l2", "a"), 90, Some(100), None);
+        pressure.note(memory("l2", "b"), 10, Some(100), None);
+        assert_eq!((pressure.l2(), pressure.lifetime(Duration::from_secs(8))), (MemoryState::Critical, Duration::from_secs(2)));
+        pressure.note(memory("l2", "a"), 10, None, None);
+        assert_eq!(pressure.l2(), MemoryState::Normal, "without a limit nothing is full");
+    }
+}

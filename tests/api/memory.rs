@@ -1,0 +1,105 @@
+//! How full Redis is: seen in time, said in every place, and eased before Redis evicts.
+
+use deadpool_redis::redis::{self, AsyncCommands, aio::MultiplexedConnection};
+use sqlx::PgPool;
+
+use crate::support::{RedisServer, TestApp, eventually, product};
+
+const LIMIT: u64 = 20 << 20;
+const BLOCK: usize = 64 << 10;
+
+#[sqlx::test]
+async fn a_redis_that_fills_up_is_seen_at_its_marks_and_eased(pool: PgPool) {
+    let redis = RedisServer::start();
+    let mut other = Other::of(&redis).await;
+    let app = TestApp::builder(pool).redis(&redis).l1_bytes(0).config(|config| config.cache_warm_top = 10).build().await;
+    let (early, late) = (app.product(product()).await, app.product(product()).await);
+    shows(&app, "normal", 0.0).await;
+    app.get_product(early).await.expect(200);
+    let whole = lifetime(&app, early).await;
+
+    other.fill_to(0.75).await;
+    shows(&app, "warning", 1.0).await;
+
+    other.fill_to(0.90).await;
+    shows(&app, "critical", 2.0).await;
+    app.get_product(late).await.expect(200);
+    let shortened = lifetime(&app, late).await;
+    assert!(shortened < whole / 2, "{shortened} ms instead of {whole} ms");
+    assert_eq!(warmed(&app).await, 0, "a Redis that is nearly full is not warmed");
+
+    other.empty().await;
+    shows(&app, "normal", 0.0).await;
+    assert!(warmed(&app).await > 0);
+}
+
+#[sqlx::test]
+async fn a_redis_without_a_limit_or_without_eviction_says_so(pool: PgPool) {
+    let redis = RedisServer::start();
+    let mut other = Other::of(&redis).await;
+    other.set("maxmemory", "0").await;
+    other.set("maxmemory-policy", "noeviction").await;
+    let app = TestApp::builder(pool).redis(&redis).build().await;
+    eventually("the memory of Redis is known", || async {
+        let metrics = app.metrics().await;
+        let of = |name| metrics.sum(name, &[("tier", "l2")]);
+        (of("cache_memory_used_bytes") > 0.0).then(|| {
+            assert_eq!((of("cache_memory_limit_bytes"), of("cache_memory_refuses_when_full")), (0.0, 1.0));
+        })
+    })
+    .await;
+}
+
+/// Waits until the state is this one wherever it is said.
+async fn shows(app: &TestApp, state: &str, number: f64) {
+    eventually(&format!("the memory of Redis is {state}"), || async {
+        let metric = app.metrics().await.sum("cache_memory_state", &[("tier", "l2")]);
+        let ready = app.get("/readyz").await;
+        (metric == number && ready.at("/redis_memory") == state).then_some(())
+    })
+    .await;
+}
+
+async fn warmed(app: &TestApp) -> i64 {
+    let done = app.order_management("/cache/warm", serde_json::Value::Null).await;
+    done.expect(200).int("/warmed")
+}
+
+async fn lifetime(app: &TestApp, product: i64) -> i64 {
+    let key = format!("product:{product}");
+    eventually("Redis is filled", || async { app.redis_keys().await.holds(&key).await.then_some(()) }).await;
+    app.redis_keys().await.lifetime_ms(&key).await
+}
+
+/// Somebody else who fills the same Redis.
+struct Other(MultiplexedConnection);
+
+impl Other {
+    async fn of(redis: &RedisServer) -> Self {
+        let mut other = Self(redis.connect().await);
+        other.set("maxmemory", &LIMIT.to_string()).await;
+        other.set("maxmemory-policy", "allkeys-lfu").await;
+        other
+    }
+
+    async fn set(&mut self, name: &str, value: &str) {
+        redis::cmd("CONFIG").arg("SET").arg(name).arg(value).exec_async(&mut self.0).await.expect("CONFIG SET");
+    }
+
+    async fn used(&mut self) -> u64 {
+        let info: redis::InfoDict =
+            redis::cmd("INFO").arg("memory").query_async(&mut self.0).await.expect("INFO");
+        info.get("used_memory").expect("used_memory")
+    }
+
+    async fn fill_to(&mut self, part: f64) {
+        let block = vec![b'x'; BLOCK];
+        while (self.used().await as f64) < part * LIMIT as f64 {
+            let _: usize = self.0.rpush("other", &block).await.expect("RPUSH");
+        }
+    }
+
+    async fn empty(&mut self) {
+        let _: usize = self.0.del("other").await.expect("DEL");
+    }
+}
