@@ -4,6 +4,8 @@
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=services.sh
 . "$(dirname "$0")/services.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/promtool.sh
+. "$(dirname "$0")/lib/promtool.sh"
 cd "$ROOT"
 need_build_tools
 has curl || die "The demo makes its requests with curl, which isn't here"
@@ -28,6 +30,7 @@ files=$NEW_FOLDER
 start_instance() {
     local port management
     port=$(free_port) management=$(free_port)
+    MANAGEMENT=$management
     BIND_ADDR=127.0.0.1:$port MANAGEMENT_ADDR=127.0.0.1:$management CACHE_WARM_TOP=0 "$aside" serve >"$files/instance-$1.log" 2>&1 &
     BACKGROUND="$BACKGROUND $!"
     if ! BIND_ADDR=127.0.0.1:$port poll 30 "$aside" healthcheck 2>/dev/null; then
@@ -224,5 +227,10 @@ show 1 GET "/products/$UNREAD"
 told "used again $(($(now_ms) - began)) ms after its return"
 ask 2 GET "/products/$UNREAD"
 expect Cache-Status "$(header cache-status)" 'aside-l2; hit*'
+
+if [ $profile = debug ]; then
+    step "What Prometheus reads is as Prometheus wants it (in CI)"
+    curl -sS --max-time 15 "http://127.0.0.1:$MANAGEMENT/metrics" | promtool check metrics || broken "promtool complains"
+fi
 
 printf '\n%sAll %s steps were as said.%s\n' "$BOLD$GREEN" "$STEPS" "$OFF"

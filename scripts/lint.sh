@@ -27,9 +27,8 @@ schema vendor.compose-spec docker-compose.yml
 schema vendor.github-workflows .github/workflows/*.yml
 
 say "alert rules"
-promtool=$(promtool_at) || die "$PROMTOOL_ADVICE"
-"$promtool" check rules --lint=all --lint-fatal ops/prometheus/alerts.yml
-(cd ops/prometheus && "$promtool" test rules alerts_test.yml)
+promtool check rules --lint=all --lint-fatal ops/prometheus/alerts.yml
+(cd ops/prometheus && promtool test rules alerts_test.yml)
 
 # node_and_npm: a Node that the OpenAPI linter runs on, else one from a wheel.
 node_and_npm() {

@@ -4,7 +4,10 @@
 use std::sync::{Arc, LazyLock};
 
 use aside::{
-    cache::{Cache, CacheConfig, DbTime, Key, Label, Loaded, Reuse},
+    cache::{
+        Cache, CacheConfig, DbTime, Entry, Key, Label, Loaded, Reuse,
+        codec::{entry, open, seal},
+    },
     domain::{
         DomainError, orders::service::CachedOrderService, products::Product, products::service::CachedProductService,
     },
@@ -90,6 +93,25 @@ fn loaded(id: i64) -> Loaded<Product> {
 #[divan::bench]
 fn a_key() -> Key<Product> {
     Product::key(black_box(1_082_185))
+}
+
+/// Writing and reading an entry of L2.
+#[divan::bench]
+fn sealing(bencher: Bencher) {
+    let (key, entry) = an_entry();
+    bencher.bench(|| seal(black_box(&key), black_box(&entry)));
+}
+
+#[divan::bench]
+fn opening(bencher: Bencher) {
+    let (key, entry) = an_entry();
+    let sealed = seal(&key, &entry).expect("it is written");
+    bencher.bench(|| open(black_box(&key), black_box(&sealed)));
+}
+
+fn an_entry() -> (Key<Product>, Entry<Product>) {
+    let Loaded { value, labels, loaded_at } = loaded(1_082_185);
+    (Product::key(1_082_185), entry(value, labels.into(), (loaded_at, loaded_at)).expect("an entry"))
 }
 
 /// An L1 hit as the service calls it, among so many products.

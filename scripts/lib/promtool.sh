@@ -4,7 +4,7 @@
 
 promtool_at() {
     local folder="$RUN/promtool" build
-    if has promtool; then command -v promtool; return; fi
+    if type -P promtool; then return; fi
     if [ ! -x "$folder/usr/bin/promtool" ]; then
         has apt-get && has dpkg || return 1
         say "Unpacking promtool into .run/ (once)"
@@ -17,4 +17,8 @@ promtool_at() {
     fi
     echo "$folder/usr/bin/promtool"
 }
-PROMTOOL_ADVICE="promtool isn't here, and Debian's package couldn't be unpacked: install Prometheus (Debian: apt-get install prometheus; macOS: brew install prometheus)"
+promtool() {
+    local tool
+    tool=$(promtool_at) || die "promtool isn't here, and Debian's package couldn't be unpacked: install Prometheus (Debian: apt-get install prometheus; macOS: brew install prometheus)"
+    "$tool" "$@"
+}

@@ -221,7 +221,10 @@ mod tests {
         assert_eq!(pressure.lifetime(Duration::from_secs(8)), Duration::from_secs(8));
         pressure.note(memory("l2", "a"), 90, Some(100), None);
         pressure.note(memory("l2", "b"), 10, Some(100), None);
-        assert_eq!((pressure.l2(), pressure.lifetime(Duration::from_secs(8))), (MemoryState::Critical, Duration::from_secs(2)));
+        assert_eq!(
+            (pressure.l2(), pressure.lifetime(Duration::from_secs(8))),
+            (MemoryState::Critical, Duration::from_secs(2))
+        );
         pressure.note(memory("l2", "a"), 10, None, None);
         assert_eq!(pressure.l2(), MemoryState::Normal, "without a limit nothing is full");
     }

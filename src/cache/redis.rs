@@ -15,8 +15,8 @@ use bytes::Bytes;
 use deadpool_redis::{
     Manager, Pool, PoolConfig, Runtime, Timeouts,
     redis::{
-        self, AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, InfoDict, Pipeline, Script, ServerErrorKind, Value,
-        aio::MultiplexedConnection,
+        self, AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, InfoDict, Pipeline, Script, ServerErrorKind,
+        Value, aio::MultiplexedConnection,
     },
 };
 use futures_util::StreamExt;

@@ -54,12 +54,7 @@ impl ReadyReport {
             (Phase::Ready, true, _) => "ready",
         };
         let word = |up: bool| if up { "up" } else { "down" };
-        Self {
-            status,
-            postgres: word(postgres),
-            redis: redis.map_or("off", word),
-            redis_memory: memory.as_str(),
-        }
+        Self { status, postgres: word(postgres), redis: redis.map_or("off", word), redis_memory: memory.as_str() }
     }
 
     fn is_ready(&self) -> bool {

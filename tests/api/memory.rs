@@ -12,7 +12,8 @@ const BLOCK: usize = 64 << 10;
 async fn a_redis_that_fills_up_is_seen_at_its_marks_and_eased(pool: PgPool) {
     let redis = RedisServer::start();
     let mut other = Other::of(&redis).await;
-    let app = TestApp::builder(pool).redis(&redis).l1_bytes(0).config(|config| config.cache_warm_top = 10).build().await;
+    let app =
+        TestApp::builder(pool).redis(&redis).l1_bytes(0).config(|config| config.cache_warm_top = 10).build().await;
     let (early, late) = (app.product(product()).await, app.product(product()).await);
     shows(&app, "normal", 0.0).await;
     app.get_product(early).await.expect(200);
@@ -87,8 +88,7 @@ impl Other {
     }
 
     async fn used(&mut self) -> u64 {
-        let info: redis::InfoDict =
-            redis::cmd("INFO").arg("memory").query_async(&mut self.0).await.expect("INFO");
+        let info: redis::InfoDict = redis::cmd("INFO").arg("memory").query_async(&mut self.0).await.expect("INFO");
         info.get("used_memory").expect("used_memory")
     }
 
