@@ -96,27 +96,32 @@ pub async fn run() -> Result<(), Failure> {
         Command::Openapi => print(&http::openapi().to_pretty_json().map_err(io::Error::other)?),
         Command::EnvExample => print(env_example().trim_end()),
         Command::Healthcheck => healthcheck(settings.public_addr()?),
-        Command::Serve => serve(checked(settings)?).await,
-        Command::Migrate => Ok(database::migrate(&checked(settings)?).await?),
-        Command::Seed { full } => load_seed(checked(settings)?, full).await,
-        Command::Warm => warm(checked(settings)?).await,
+        Command::Serve => with_telemetry(settings, serve).await,
+        Command::Migrate => with_telemetry(settings, async |config| Ok(database::migrate(&config).await?)).await,
+        Command::Seed { full } => with_telemetry(settings, async |config| load_seed(config, full).await).await,
+        Command::Warm => with_telemetry(settings, warm).await,
     }
 }
 
-/// Checks the settings and starts logging.
-fn checked(settings: Settings) -> Result<Config, WrongSettings> {
-    let (config, LogConfig { filter, format }) = settings.check()?;
+/// Checks the settings, starts logs and traces, does the work, and sends what was traced.
+async fn with_telemetry(
+    settings: Settings,
+    work: impl AsyncFnOnce(Config) -> Result<(), Failure>,
+) -> Result<(), Failure> {
+    let (config, LogConfig { filter, format, collector }) = settings.check()?;
     let json = match format {
         Some(format) => format == LogFormat::Json,
         None => !io::stderr().is_terminal(),
     };
-    telemetry::init(&filter, json);
+    let telemetry = telemetry::init(&filter, json, collector.as_deref());
     telemetry::log_panics();
     for name in unknown_names(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
         tracing::warn!(name, "this variable is not a setting of the service and has no effect");
     }
     tracing::debug!(?config, "settings");
-    Ok(config)
+    let ended = work(config).await;
+    telemetry.flush();
+    ended
 }
 
 async fn serve(config: Config) -> Result<(), Failure> {

@@ -11,7 +11,9 @@ use std::{fmt, net::SocketAddr, time::Duration};
 pub use example::{env_example, unknown_names};
 pub use given::{WrongSetting, WrongSettings};
 
-use check::{address, cors_origins, database_url, log_filter, log_format, namespace, redis_url, region, token};
+use check::{
+    address, collector, cors_origins, database_url, log_filter, log_format, namespace, redis_url, region, token,
+};
 use given::{Given, milliseconds, number, switch};
 
 /// Everything the service can be told, checked.
@@ -45,6 +47,8 @@ pub struct LogConfig {
     pub filter: String,
     /// `None`: text on a terminal, JSON otherwise.
     pub format: Option<LogFormat>,
+    /// Where traces go; `None`: nowhere.
+    pub collector: Option<String>,
 }
 
 /// Form of a log line.
@@ -303,6 +307,16 @@ pub struct Settings {
         help_heading = "Operation",
     )]
     log_format: Option<Given<LogFormat>>,
+
+    /// Collector of traces: base URL of an OTLP receiver over HTTP. Not set: no traces.
+    #[arg(
+        long,
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        value_name = "http://127.0.0.1:4318",
+        value_parser = collector(),
+        help_heading = "Operation",
+    )]
+    otel_exporter_otlp_endpoint: Option<Given<String>>,
 }
 
 impl fmt::Debug for Config {

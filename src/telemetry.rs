@@ -1,21 +1,104 @@
-//! Logs: structured, to standard error (standard output belongs to the answers of subcommands). Text for people, JSON for
-//! machines. Imports nothing else of this crate.
+//! Logs and traces. Logs go to standard error (standard output belongs to the answers of subcommands), as text for people or JSON
+//! for machines. Spans go to a collector by OTLP over HTTP, if one is named; otherwise no span is ever made. Imports nothing else
+//! of this crate.
 
-use std::io;
+use std::{collections::HashMap, io};
 
-use tracing_subscriber::EnvFilter;
+use opentelemetry::{
+    propagation::TextMapPropagator,
+    trace::{TraceContextExt, TracerProvider},
+};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
+use tracing::{Span, level_filters::LevelFilter};
+use tracing_opentelemetry::OpenTelemetrySpanExt;
+use tracing_subscriber::{EnvFilter, Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// Starts logging for the process. Later calls change nothing, so tests may call it as often as they like.
+/// The target of all spans, here and in the cache: only the layer for traces wants them.
+const SPANS: &str = "spans";
+
+/// Started logs and traces.
+pub struct Telemetry(Option<SdkTracerProvider>);
+
+/// Starts logging for the process, and tracing if there is a collector. Later calls change nothing, so tests may call it as often
+/// as they like.
 ///
 /// `filter` are directives of [`EnvFilter`]; those that can't be understood are left out (`config` has checked them before).
-pub fn init(filter: &str, json: bool) {
-    let builder = tracing_subscriber::fmt().with_env_filter(EnvFilter::new(filter)).with_writer(io::stderr);
-    // A second subscriber is refused; the first one stays.
-    let _ = if json {
-        builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
+/// `collector`: base URL of an OTLP receiver, to which `/v1/traces` is added.
+pub fn init(filter: &str, json: bool, collector: Option<&str>) -> Telemetry {
+    let logs = fmt::layer().with_writer(io::stderr);
+    let logs = if json {
+        logs.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
     } else {
-        builder.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).try_init()
+        logs.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).boxed()
     };
+    let logs = logs.with_filter(EnvFilter::new(format!("{filter},{SPANS}=off")));
+    let provider = collector.and_then(provider);
+    let traces = provider.as_ref().map(|provider| {
+        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("aside"));
+        layer.with_location(false).with_threads(false).with_filter(Targets::new().with_target(SPANS, LevelFilter::INFO))
+    });
+    // A second subscriber is refused; the first one stays.
+    let _ = tracing_subscriber::registry().with(logs).with(traces).try_init();
+    Telemetry(provider)
+}
+
+fn provider(collector: &str) -> Option<SdkTracerProvider> {
+    let endpoint = format!("{}/v1/traces", collector.trim_end_matches('/'));
+    let exporter = SpanExporter::builder().with_http().with_endpoint(endpoint).build();
+    let exporter = exporter.inspect_err(|error| eprintln!("aside: no traces are sent: {error}")).ok()?;
+    let resource = Resource::builder().with_service_name("aside").build();
+    Some(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build())
+}
+
+impl Telemetry {
+    /// Sends what was not sent yet; blocks for as long as the collector takes.
+    pub fn flush(self) {
+        if let Some(Err(error)) = self.0.map(|provider| provider.shutdown()) {
+            eprintln!("aside: the last traces were not sent: {error}");
+        }
+    }
+}
+
+/// The span of a request. With `traceparent` (W3C Trace Context) it belongs to the caller's trace.
+pub fn request_span(method: &str, route: &str, traceparent: Option<&str>) -> Span {
+    let span = tracing::info_span!(
+        target: SPANS,
+        "request",
+        otel.name = tracing::field::Empty,
+        otel.kind = "server",
+        http.request.method = method,
+        http.route = route,
+        http.response.status_code = tracing::field::Empty,
+        otel.status_code = tracing::field::Empty,
+    );
+    if !span.is_disabled() {
+        span.record("otel.name", format!("{method} {route}"));
+        if let Some(parent) = traceparent {
+            let carrier = HashMap::from([("traceparent".to_owned(), parent.to_owned())]);
+            let _ = span.set_parent(TraceContextPropagator::new().extract(&carrier));
+        }
+    }
+    span
+}
+
+/// Says how a request was answered. An error of the service marks its span as failed.
+pub fn answered(request: &Span, status: u16) {
+    if !request.is_disabled() {
+        request.record("http.response.status_code", status);
+        if status >= 500 {
+            request.record("otel.status_code", "ERROR");
+        }
+    }
+}
+
+/// The trace that a span belongs to, for the log; `None` when nothing is traced.
+pub fn trace_id(span: &Span) -> Option<String> {
+    if span.is_disabled() {
+        return None;
+    }
+    let context = span.context();
+    Some(context.span().span_context().trace_id().to_string())
 }
 
 /// Sends panics to the log, where the other lines are, instead of to standard error in a form of their own.

@@ -45,7 +45,7 @@ pub async fn measure(db: &PgPool, rounds: usize) -> Vec<Measured> {
         .fetch_all(db)
         .await
         .expect("the products");
-    let variants: [(&'static str, fn(&[Product]) -> (usize, f64, f64)); 4] = [
+    let variants: [(&'static str, Once); 4] = [
         ("JSON", once::<false, false>),
         ("JSON, LZ4", once::<false, true>),
         ("MessagePack", once::<true, false>),
@@ -74,6 +74,8 @@ pub async fn measure(db: &PgPool, rounds: usize) -> Vec<Measured> {
 }
 
 /// Bytes in L2, and microseconds of writing and of reading them.
+type Once = fn(&[Product]) -> (usize, f64, f64);
+
 fn once<const PACKED: bool, const COMPRESSED: bool>(products: &[Product]) -> (usize, f64, f64) {
     let page = ProductPage { items: products.to_vec(), next_cursor: None };
     let key = Key::<Form<PACKED, COMPRESSED>>::shared(&[&products.len()]);

@@ -3,9 +3,11 @@
 
 use std::{collections::HashMap, future::Future, hash::Hash};
 
+use tracing::Instrument;
+
 use super::{
     Cache, LoadError, NotLoaded, Read, Reuse, entry::Loaded, fence::Era, key::Key, l1::Found, outcome::Outcome,
-    policy::Cacheable, shared::Filling,
+    policy::Cacheable, shared::Filling, spans,
 };
 
 impl Cache {
@@ -37,7 +39,8 @@ impl Cache {
         let (begun, count) = (self.inner.clock.now(), keys.len());
         let this = self.clone();
         let kept = keys.clone();
-        let batch = tokio::spawn(async move { this.read_many(keys, reuse, load).await });
+        let span = spans::read(T::POLICY.pattern);
+        let batch = tokio::spawn(async move { this.read_many(keys, reuse, load).await }.instrument(span));
         let read = async { batch.await.unwrap_or(Err(NotLoaded::Aborted.into())) };
         let found = match reuse {
             _ if T::POLICY.stale_on_outage.is_zero() => read.await,

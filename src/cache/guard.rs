@@ -7,11 +7,13 @@ use tokio::{
     sync::Notify,
     time::{Instant, timeout},
 };
+use tracing::Instrument;
 
 use super::{
     breaker::{Admission, Breaker, BreakerState},
     clock::Clock,
     l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, NodeMemory},
+    spans,
 };
 
 /// How long one instance may keep the others waiting for its load.
@@ -48,13 +50,13 @@ impl GuardedL2 {
     }
 
     pub(super) async fn fetch(&self, keys: &[Fetch], token: &str) -> Result<Vec<Fetched>, L2Failure> {
-        let answers = self.guarded(self.backend.fetch(keys, token, LEASE)).await?;
+        let answers = self.guarded("fetch", self.backend.fetch(keys, token, LEASE)).await?;
         // A backend that answers fewer or more than it was asked must not shift values to other keys.
         if answers.len() == keys.len() { Ok(answers) } else { Err(L2Failure::Failed) }
     }
 
     pub(super) async fn fill(&self, fills: &[Fill], token: &str) -> Result<Vec<Filled>, L2Failure> {
-        self.guarded(self.backend.fill(fills, token)).await
+        self.guarded("fill", self.backend.fill(fills, token)).await
     }
 
     /// Gives leases back, also those of a fetch that was not answered: an L2 that hangs reads both in this order once it goes on.
@@ -64,22 +66,22 @@ impl GuardedL2 {
     }
 
     pub(super) async fn invalidate(&self, keys: &[Invalidation]) -> Result<(), L2Failure> {
-        self.guarded(self.backend.invalidate(keys)).await
+        self.guarded("invalidate", self.backend.invalidate(keys)).await
     }
 
     /// Whether L2 answers.
     pub(super) async fn ping(&self) -> Result<(), L2Failure> {
-        self.guarded(self.backend.ping()).await
+        self.guarded("ping", self.backend.ping()).await
     }
 
     /// The memory of its nodes.
     pub(super) async fn memory(&self) -> Result<Vec<NodeMemory>, L2Failure> {
-        self.guarded(self.backend.memory()).await
+        self.guarded("memory", self.backend.memory()).await
     }
 
     /// Tells the other instances to look at the ledger at once.
     pub(super) async fn hint(&self, channel: &str) -> Result<(), L2Failure> {
-        self.guarded(self.backend.hint(channel)).await
+        self.guarded("hint", self.backend.hint(channel)).await
     }
 
     /// Calls `heard` for every hint, for ever; a broken line is made anew.
@@ -101,10 +103,14 @@ impl GuardedL2 {
         self.recovered.notified().await;
     }
 
-    async fn guarded<R>(&self, call: impl Future<Output = Result<R, L2Error>>) -> Result<R, L2Failure> {
+    async fn guarded<R>(
+        &self,
+        operation: &'static str,
+        call: impl Future<Output = Result<R, L2Error>>,
+    ) -> Result<R, L2Failure> {
         match self.breaker.admit() {
             Admission::Call => {
-                let answer = said(timeout(self.deadline, call).await.ok());
+                let answer = said(timeout(self.deadline, call).instrument(spans::l2(operation)).await.ok());
                 self.breaker.called(answer.is_ok());
                 answer
             }

@@ -93,15 +93,9 @@ impl Reads {
 
     fn count(&self, outcome: Outcome, took: Duration) {
         self.outcomes.add(outcome as usize, 1);
-        let tier = match outcome {
-            Outcome::L1Hit => 0,
-            Outcome::L2Hit => 1,
-            Outcome::Collapsed => 2,
-            Outcome::Stale => 3,
-            Outcome::NotCached | Outcome::Failed => 4,
-            _ => 5,
-        };
-        self.durations[tier].observe(took);
+        if let Some(tier) = TIERS.iter().position(|tier| *tier == outcome.tier()) {
+            self.durations[tier].observe(took);
+        }
     }
 }
 

@@ -47,6 +47,7 @@ mod pressure;
 mod read;
 mod redis;
 mod shared;
+mod spans;
 mod stale;
 mod stats;
 mod tail;

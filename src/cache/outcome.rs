@@ -75,6 +75,18 @@ impl Outcome {
         }
     }
 
+    /// Where the answer was found, in metrics and traces.
+    pub const fn tier(self) -> &'static str {
+        match self {
+            Self::L1Hit => "l1",
+            Self::L2Hit => "l2",
+            Self::Collapsed => "joined",
+            Self::Stale => "stale",
+            Self::NotCached | Self::Failed => "none",
+            _ => "load",
+        }
+    }
+
     /// Whether a tier answered, without a load.
     pub const fn is_hit(self) -> bool {
         matches!(self, Self::L1Hit | Self::L2Hit)

@@ -3,6 +3,8 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
+use tracing::Instrument;
+
 use super::{
     Cache, LoadError, NotLoaded, Read, Reuse, codec,
     entry::{Entry, Loaded},
@@ -14,6 +16,7 @@ use super::{
     outcome::Outcome,
     policy::{Cacheable, L1_LIFETIME_CAP, Policy},
     shared::Filling,
+    spans,
     token::ConsistencyToken,
 };
 
@@ -49,6 +52,7 @@ impl Cache {
         Fut: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
     {
         let begun = self.inner.clock.now();
+        let span = spans::read(T::POLICY.pattern);
         let missed = match reuse {
             Reuse::Allowed => {
                 let now = self.inner.fence.wait_for_trust(begun).await;
@@ -57,6 +61,7 @@ impl Cache {
                         if self.is_due(&held, now) {
                             self.board(key, load, Outcome::LoadedExpired);
                         }
+                        spans::ended(&span, Outcome::L1Hit);
                         return Ok(self.answer((held, Outcome::L1Hit), begun));
                     }
                     Err(missed) => missed,
@@ -65,7 +70,8 @@ impl Cache {
             Reuse::Refresh | Reuse::NoStore => Outcome::Bypass,
         };
         // In a box, so that an L1 hit doesn't carry the room that all the rest takes.
-        let found = Box::pin(self.beyond_l1(key, reuse, load, missed)).await;
+        let found = Box::pin(self.beyond_l1(key, reuse, load, missed).instrument(span.clone())).await;
+        spans::ended(&span, found.as_ref().map_or(Outcome::Failed, |(_, outcome)| *outcome));
         if found.is_err() {
             self.count::<T>(Outcome::Failed, begun);
         }
@@ -123,7 +129,7 @@ impl Cache {
     {
         self.inner.flights.board(key.name(), load, |load| {
             let (this, key) = (self.clone(), key.clone());
-            async move { this.fetch_or_load(&key, load, missed).await }
+            async move { this.fetch_or_load(&key, load, missed).await }.in_current_span()
         })
     }
 
@@ -175,7 +181,7 @@ impl Cache {
             let loaded = this.counted::<T, _, _, _>(key.tenant_of(), load).await?;
             this.keep(&key, (loaded, asked), &era, outcome, filling)
         };
-        tokio::spawn(load).await.unwrap_or(Err(NotLoaded::Aborted.into()))
+        tokio::spawn(load.in_current_span()).await.unwrap_or(Err(NotLoaded::Aborted.into()))
     }
 
     /// Calls a loader if the bulkhead has room for it, and counts the call.
@@ -190,7 +196,8 @@ impl Cache {
             return Err(NotLoaded::Crowded.into());
         };
         let asked = self.inner.clock.now();
-        let loaded = tokio::time::timeout(self.inner.load_limit, load()).await.unwrap_or(Err(NotLoaded::Late.into()));
+        let load = tokio::time::timeout(self.inner.load_limit, load()).instrument(spans::load(pattern));
+        let loaded = load.await.unwrap_or(Err(NotLoaded::Late.into()));
         let took = self.inner.clock.now().saturating_sub(asked);
         self.inner.metrics.loaded(pattern, loaded.is_ok(), took);
         loaded

@@ -7,8 +7,9 @@
 use std::{collections::BTreeSet, sync::Arc};
 
 use sqlx::{PgConnection, Postgres, Transaction};
+use tracing::Instrument;
 
-use super::{Cache, Key, bulkhead::Room, entry::Label, key::Name, l2::Invalidation, ledger, shared::l2_result};
+use super::{Cache, Key, bulkhead::Room, entry::Label, key::Name, l2::Invalidation, ledger, shared::l2_result, spans};
 
 /// A write in progress: a transaction that also collects the names it changes. Dropped, it is rolled back.
 pub struct Write {
@@ -69,9 +70,10 @@ impl Write {
     /// When the database refuses or can't be reached. The outcome of a failed commit is not known, so the instance forgets in
     /// that case too.
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
+        let span = spans::commit(self.touched.len());
         // Last in the transaction: a name's row stays locked from here to the commit.
-        let raised = ledger::bump(&mut self.transaction, &self.touched).await?;
-        let committed = self.transaction.commit().await;
+        let raised = ledger::bump(&mut self.transaction, &self.touched).instrument(span.clone()).await?;
+        let committed = self.transaction.commit().instrument(span).await;
         self.cache.inner.fence.raise(&raised, self.cache.inner.fence.db_now());
         self.cache.forget(&raised);
         committed

@@ -35,6 +35,7 @@ impl Settings {
         let region = wrong.take("REGION", self.region);
         let filter = wrong.take("RUST_LOG", self.rust_log);
         let format = wrong.take_optional("LOG_FORMAT", self.log_format);
+        let collector = wrong.take_optional("OTEL_EXPORTER_OTLP_ENDPOINT", self.otel_exporter_otlp_endpoint);
 
         if let (Some(addr), Some(false)) = (bind_addr, allow_insecure)
             && !is_loopback(addr)
@@ -89,7 +90,7 @@ impl Settings {
                 shutdown_drain: shutdown_drain?,
                 shutdown_timeout: shutdown_timeout?,
             };
-            Some((config, LogConfig { filter: filter?, format: format? }))
+            Some((config, LogConfig { filter: filter?, format: format?, collector: collector? }))
         };
         match checked() {
             Some(checked) if wrong.0.is_empty() => Ok(checked),
@@ -191,6 +192,17 @@ fn is_origin(text: &str) -> bool {
     };
     let uri = |host: &str| text.parse::<axum::http::Uri>().is_ok_and(|uri| uri.authority().is_some_and(|a| a == host));
     host.is_some_and(|host| !host.is_empty() && host.bytes().all(allowed) && uri(host))
+}
+
+pub fn collector() -> impl Parser<String> {
+    rule(
+        "must be a URL such as http://127.0.0.1:4318, without a query; a collector beyond TLS is reached through one nearby",
+        |text| {
+            let uri = text.parse::<axum::http::Uri>().ok()?;
+            let whole = uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty());
+            (whole && uri.query().is_none()).then(|| text.to_owned())
+        },
+    )
 }
 
 pub fn log_filter() -> impl Parser<String> {

@@ -29,7 +29,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!((config.redis_url, config.management_token, config.cors_origins), (None, None, vec![]));
     assert_eq!((config.body_limit, config.allow_insecure), (64 * 1024, false));
     assert_eq!((config.request_timeout, config.shutdown_timeout), (Duration::from_secs(10), Duration::from_secs(10)));
-    assert_eq!(log, LogConfig { filter: "info,sqlx=warn".into(), format: None });
+    assert_eq!(log, LogConfig { filter: "info,sqlx=warn".into(), format: None, collector: None });
 }
 
 #[test]

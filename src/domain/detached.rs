@@ -5,6 +5,8 @@
 
 use std::{future::Future, time::Duration};
 
+use tracing::Instrument;
+
 use super::error::DomainError;
 
 /// Attempts at a write before a conflict is reported.
@@ -19,7 +21,7 @@ pub async fn detached<T: Send + 'static>(
 ) -> Result<T, DomainError> {
     let cut_off = || sqlx::Error::Io(std::io::ErrorKind::TimedOut.into()).into();
     let work = async move { tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(cut_off())) };
-    tokio::spawn(work).await.unwrap_or(Err(DomainError::Panicked))
+    tokio::spawn(work.in_current_span()).await.unwrap_or(Err(DomainError::Panicked))
 }
 
 /// Runs `work`, a whole transaction, again when it lost against another one. Locks are taken in one order everywhere, so

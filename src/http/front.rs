@@ -24,6 +24,7 @@ use futures_util::{FutureExt, poll};
 use prometheus_client::registry::Registry;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_http::cors::{AllowOrigin, CorsLayer};
+use tracing::Instrument;
 
 use super::{
     HttpConfig,
@@ -74,14 +75,17 @@ impl Front {
     pub async fn answer(self: Arc<Self>, request: Request) -> Response {
         let route = self.routes.find(request.uri().path());
         let observation = Observation::begin(&self.metrics, self.routes.name(route), route, &request);
-        let response = match &self.cors {
-            None => self.bounded(route, request).await,
-            Some(cors) => {
-                let bounded = async |request| Ok::<_, Infallible>(self.bounded(route, request).await);
-                let Ok(response) = Box::pin(cors.layer(service_fn(bounded)).oneshot(request)).await;
-                response
+        let answer = async {
+            match &self.cors {
+                None => self.bounded(route, request).await,
+                Some(cors) => {
+                    let bounded = async |request| Ok::<_, Infallible>(self.bounded(route, request).await);
+                    let Ok(response) = Box::pin(cors.layer(service_fn(bounded)).oneshot(request)).await;
+                    response
+                }
             }
         };
+        let response = answer.instrument(observation.span.clone()).await;
         observation.complete(response)
     }
 

@@ -11,16 +11,20 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     response::Response,
 };
+use tracing::Span;
 
 use super::{
     metrics::{HttpMetrics, known},
     problem::Problem,
     routes::Route,
 };
-use crate::cache::Outcome;
+use crate::{cache::Outcome, telemetry};
 
 /// The header that names a request, coming and going.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Names the trace that a request belongs to (W3C Trace Context).
+const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// A browser takes an answer for what it says it is.
 pub const NO_SNIFFING: (HeaderName, HeaderValue) =
@@ -44,6 +48,8 @@ pub struct Observation<'a> {
     method: Method,
     uri: Uri,
     id: HeaderValue,
+    /// Its span, if anybody traces.
+    pub span: Span,
     answer: Option<(StatusCode, Option<Outcome>, Option<Problem>)>,
 }
 
@@ -52,7 +58,9 @@ impl<'a> Observation<'a> {
     pub fn begin(metrics: &'a HttpMetrics, pattern: &'a str, route: Route, request: &Request) -> Self {
         metrics.begun();
         let began = Instant::now();
+        let traceparent = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());
         Self {
+            span: telemetry::request_span(known(request.method()).1, pattern, traceparent),
             began,
             metrics,
             route,
@@ -96,18 +104,41 @@ impl Drop for Observation<'_> {
         let method = known(&self.method).1;
         let route = self.pattern;
         let request_id = self.id.to_str().unwrap_or_default();
+        let trace_id = telemetry::trace_id(&self.span);
         let Some((status, outcome, problem)) = &self.answer else {
-            tracing::info!(method, route, latency_ms, request_id, "request abandoned by the client");
+            tracing::info!(method, route, latency_ms, request_id, trace_id, "request abandoned by the client");
             return;
         };
         let status = status.as_u16();
+        telemetry::answered(&self.span, status);
         let cache = outcome.map(Outcome::as_str);
         let kind = problem.as_ref().map(Problem::name);
         match problem.as_ref().and_then(Problem::cause) {
             Some(cause) => {
-                tracing::error!(method, route, status, latency_ms, request_id, cache, problem = kind, cause, "request");
+                tracing::error!(
+                    method,
+                    route,
+                    status,
+                    latency_ms,
+                    request_id,
+                    trace_id,
+                    cache,
+                    problem = kind,
+                    cause,
+                    "request"
+                );
             }
-            None => tracing::info!(method, route, status, latency_ms, request_id, cache, problem = kind, "request"),
+            None => tracing::info!(
+                method,
+                route,
+                status,
+                latency_ms,
+                request_id,
+                trace_id,
+                cache,
+                problem = kind,
+                "request"
+            ),
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 use sqlx::PgPool;
 
-use crate::support::{TestApp, database, eventually, product};
+use crate::support::{TestApp, database, eventually, product, together};
 
 #[sqlx::test]
 async fn every_read_counts_once_under_one_outcome(pool: PgPool) {
@@ -111,4 +111,29 @@ async fn a_management_token_is_demanded_where_one_is_set(pool: PgPool) {
     app.manage("/metrics").await.expect(401);
     app.manage_with("/metrics", "authorization", "Bearer wrong").await.expect(401);
     app.manage_with("/metrics", "authorization", "Bearer s3cret").await.expect(200);
+}
+
+#[sqlx::test]
+async fn the_hit_ratio_in_the_metrics_is_the_one_that_clients_see(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let mut products = Vec::new();
+    for _ in 0..20 {
+        products.push(app.product(product()).await);
+    }
+    let client = async |number: u64| {
+        let (mut hits, mut random) = (0, fastrand::Rng::with_seed(number));
+        for _ in 0..50 {
+            let reply = app.get_product(products[random.usize(..products.len())]).await;
+            let status = reply.expect(200).cache_status();
+            hits += u64::from(status.hit("l1") || status.hit("l2"));
+        }
+        hits
+    };
+    let seen: u64 = together((0..8).map(client)).await.into_iter().sum();
+    let metrics = app.metrics().await;
+    let hits = metrics.requests("product", "l1_hit") + metrics.requests("product", "l2_hit");
+    let all = metrics.sum("cache_requests_total", &[("pattern", "product")]);
+    assert_eq!((hits, all), (seen, 400.0));
+    let stats = app.manage("/cache/stats").await;
+    assert_eq!(stats.at("/patterns/product/hit_ratio"), seen as f64 / 400.0);
 }

@@ -22,3 +22,4 @@ mod redis_outage;
 mod rows;
 mod shutdown;
 mod stale;
+mod traces;

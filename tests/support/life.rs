@@ -28,8 +28,18 @@ pub struct Life {
 impl Life {
     /// Starts the program with the settings of the app's instances, and returns when it is ready and may use its tiers.
     pub async fn begin(app: &TestApp) -> Self {
+        Self::told(app, &[]).await
+    }
+
+    /// As [`Life::begin`], and sends its traces to a collector, soon.
+    pub async fn traced(app: &TestApp, collector: &str) -> Self {
+        let soon = ("OTEL_BSP_SCHEDULE_DELAY", "50".to_owned());
+        Self::told(app, &[("OTEL_EXPORTER_OTLP_ENDPOINT", collector.to_owned()), soon]).await
+    }
+
+    async fn told(app: &TestApp, more: &[(&'static str, String)]) -> Self {
         for _ in 0..5 {
-            let Self { client, lines, process } = Self::launch(app).await;
+            let Self { client, lines, process } = Self::launch(app, more).await;
             let process = RefCell::new(process);
             let came_up = eventually("the process is ready and follows the ledger, or has ended", || async {
                 let ended = process.borrow_mut().has_ended();
@@ -42,7 +52,7 @@ impl Life {
         panic!("`aside serve` did not come up on free ports in five tries: {}", log().display());
     }
 
-    async fn launch(app: &TestApp) -> Self {
+    async fn launch(app: &TestApp, more: &[(&'static str, String)]) -> Self {
         let [public, management] = [(); 2].map(|()| SocketAddr::from(([127, 0, 0, 1], free_port())));
         let lines = Lines::new();
         let options = PgConnectOptions::clone(&app.pool.connect_options()).ssl_mode(PgSslMode::Disable);
@@ -55,7 +65,8 @@ impl Life {
         config.redis_url = Some(format!("redis://{redis}/"));
         (config.bind_addr, config.management_addr) = (public, management);
         let program = Path::new(env!("CARGO_BIN_EXE_aside"));
-        let process = Process::start(program, &["serve".into()], &settings::environment(&config), &log(), None);
+        let environment: Vec<_> = settings::environment(&config).into_iter().chain(more.iter().cloned()).collect();
+        let process = Process::start(program, &["serve".into()], &environment, &log(), None);
         Self { client: Client::new(near, management, config.management_token), lines, process }
     }
 

@@ -28,6 +28,11 @@ impl Metrics {
         self.sum("cache_requests_total", &[("pattern", pattern), ("outcome", outcome)]) as u64
     }
 
+    /// Whether there is any sample of `name`.
+    pub fn knows(&self, name: &str) -> bool {
+        self.samples.iter().any(|(sample, _, _)| sample == name)
+    }
+
     /// The values that a label takes in the samples of `name`.
     pub fn values(&self, name: &str, label: &str) -> Vec<String> {
         let named = self.samples.iter().filter(|(sample, _, _)| sample == name);

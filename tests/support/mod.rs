@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod builder;
+pub mod collector;
 pub mod data;
 pub mod database;
 pub mod eventually;

@@ -1,0 +1,61 @@
+//! Traces: every step of a request in the caller's trace, with outcomes and patterns and nobody's data.
+
+use std::time::Duration;
+
+use serde_json::json;
+use sqlx::PgPool;
+
+use crate::support::{
+    Life, TestApp,
+    collector::{Collector, Seen},
+    eventually, product,
+};
+
+const CALLER: &str = "00f067aa0ba902b7";
+
+#[sqlx::test]
+async fn the_steps_of_a_request_are_spans_of_the_callers_trace(pool: PgPool) {
+    let collector = Collector::start().await;
+    let app = TestApp::builder(pool).trust(Duration::from_secs(5)).build().await;
+    let id = app.product(product().price(100)).await;
+    let life = Life::traced(&app, &collector.url()).await;
+    let path = format!("/products/{id}");
+
+    let traced = async |number: u8, request: reqwest::RequestBuilder, span: &str| -> Vec<Seen> {
+        let trace = format!("{number:032x}");
+        let traceparent = format!("00-{trace}-{CALLER}-01");
+        assert!(life.send(request.header("traceparent", traceparent)).await.status.is_success());
+        eventually("the spans arrive", || async {
+            let spans = collector.of(&trace);
+            let whole = spans.iter().any(|seen| seen.name == span) && spans.iter().any(|seen| seen.parent == CALLER);
+            whole.then_some(spans)
+        })
+        .await
+    };
+    let find = |spans: &[Seen], name: &str| {
+        spans.iter().find(|span| span.name == name).unwrap_or_else(|| panic!("no {name} in {spans:#?}")).clone()
+    };
+
+    let cold = traced(1, life.request(reqwest::Method::GET, &path), "load").await;
+    let request = find(&cold, "GET /products/{id}");
+    assert_eq!((request.parent.as_str(), request.says("http.response.status_code")), (CALLER, Some("200")));
+    let read = find(&cold, "cache read");
+    assert_eq!(read.parent, request.id);
+    assert_eq!([read.says("cache.pattern"), read.says("cache.tier")], [Some("product"), Some("load")]);
+    assert_eq!(read.says("cache.outcome"), Some("loaded_cold"));
+    assert_eq!(find(&cold, "load").parent, read.id);
+    let l2 = find(&cold, "L2");
+    assert_eq!((&l2.parent, l2.says("db.operation.name")), (&read.id, Some("fetch")));
+
+    let hit = traced(2, life.request(reqwest::Method::GET, &path), "cache read").await;
+    assert_eq!(find(&hit, "cache read").says("cache.outcome"), Some("l1_hit"));
+
+    let change = life.request(reqwest::Method::PATCH, &path).json(&json!({ "price_cents": 5 }));
+    let written = traced(3, change, "commit").await;
+    assert_eq!(find(&written, "commit").parent, find(&written, "PATCH /products/{id}").id);
+
+    for span in cold.iter().chain(&hit).chain(&written) {
+        assert!(!span.names(&id.to_string()), "it names what it is about: {span:?}");
+    }
+    life.kill_9().await;
+}

@@ -1,0 +1,96 @@
+//! Dashboards and alert rules ask for what the service really exports: a metric that was renamed would leave a panel empty and an
+//! alert silent, and nobody would notice.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+use super::sources::read;
+use crate::support::{RedisServer, TestApp, eventually, order, product};
+
+/// Metrics of Prometheus itself.
+const ITS_OWN: [&str; 1] = ["up"];
+/// Label values that only a fault brings.
+const RARE: [&str; 3] = ["refused", "stale", "5xx"];
+
+#[sqlx::test]
+async fn every_metric_that_a_dashboard_or_an_alert_asks_for_is_exported(pool: PgPool) {
+    let redis = RedisServer::start();
+    let app = TestApp::builder(pool).redis(&redis).build().await;
+    let id = app.product(product()).await;
+    for path in [format!("/products/{id}"), format!("/products/{id}"), "/products".into(), "/no-such-route".into()] {
+        app.get(&path).await;
+    }
+    app.order(order(7).item(id, 1)).await;
+    app.patch_product(id, json!({ "price_cents": 7 })).await.expect(200);
+    let exported = eventually("the memory of Redis is known", || async {
+        let metrics = app.metrics().await;
+        (!metrics.values("cache_memory_state", "tier").is_empty()).then_some(metrics)
+    })
+    .await;
+
+    let (mut asked, mut missing) = (0, Vec::new());
+    for (place, expression) in expressions() {
+        for (name, labels) in selectors(&expression) {
+            asked += 1;
+            let has = |(label, value): &(String, String)| {
+                RARE.contains(&value.as_str())
+                    || exported.values(&name, label).iter().any(|known| value.split('|').any(|one| one == known))
+            };
+            let is_there = ITS_OWN.contains(&name.as_str()) || exported.knows(&name) && labels.iter().all(has);
+            if !is_there {
+                missing.push(format!("{place}: {name} with {labels:?}"));
+            }
+        }
+    }
+    assert!(missing.is_empty(), "{missing:#?}");
+    assert!(asked > 30, "only {asked} selectors were found");
+}
+
+/// All expressions of panels and rules, and where they stand.
+fn expressions() -> Vec<(String, String)> {
+    let dashboard: Value = serde_json::from_str(&read("ops/grafana/dashboards/cache.json")).expect("JSON");
+    let panels = dashboard["panels"].as_array().expect("panels").iter().flat_map(|panel| {
+        let title = panel["title"].as_str().unwrap_or_default().to_owned();
+        let targets = panel["targets"].as_array().cloned().unwrap_or_default();
+        targets
+            .into_iter()
+            .map(move |target| (title.clone(), target["expr"].as_str().expect("an expression").to_owned()))
+    });
+    let rules = read("ops/prometheus/alerts.yml");
+    // An expression goes on until the next field of its rule.
+    let rules = rules.split("- alert: ").skip(1).map(|rule| {
+        let (name, rest) = rule.split_once('\n').expect("a name");
+        let expression = rest.split_once("expr:").expect("an expression").1;
+        let end = ["\n        for:", "\n        labels:"].into_iter().filter_map(|field| expression.find(field)).min();
+        (name.to_owned(), expression[..end.expect("an end")].to_owned())
+    });
+    panels.chain(rules).collect()
+}
+
+/// The metrics that an expression names, with the values that labels must have (`=` and `=~`).
+fn selectors(expression: &str) -> Vec<(String, Vec<(String, String)>)> {
+    let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
+    let known: BTreeSet<&str> = ["cache_", "http_", "database_", "tokio_", "up"].into();
+    let mut found = Vec::new();
+    let mut rest = expression;
+    while let Some(start) = rest.find(word) {
+        let end = rest[start..].find(|c| !word(c)).map_or(rest.len(), |length| start + length);
+        let name = &rest[start..end];
+        rest = &rest[end..];
+        if !known.iter().any(|prefix| if *prefix == "up" { name == "up" } else { name.starts_with(prefix) }) {
+            continue;
+        }
+        let labels = rest.strip_prefix('{').and_then(|inside| inside.split_once('}'));
+        let pairs = labels.map_or_else(Vec::new, |(inside, _)| inside.split("\",").filter_map(pair).collect());
+        found.push((name.to_owned(), pairs));
+        rest = labels.map_or(rest, |(_, behind)| behind);
+    }
+    found
+}
+
+fn pair(text: &str) -> Option<(String, String)> {
+    let (label, value) = text.split_once("=~").or_else(|| text.split_once('='))?;
+    (!label.ends_with('!')).then(|| (label.trim().to_owned(), value.trim_matches('"').to_owned()))
+}
