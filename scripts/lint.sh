@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Lints what the Rust tools don't see: scripts, Dockerfile, compose file, workflow, alert rules, OpenAPI document. The linters are installed
-# once into .run/ from pinned, hashed files; only python3 is needed.
+# once into .run/ from pinned, hashed files, and only python3 is needed; but promtool is the installed one, else that of Debian's package.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib/common.sh
 . "$(dirname "$0")/lib/common.sh"

@@ -10,7 +10,7 @@ use opentelemetry::{
 };
 use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
-use tracing::{Span, level_filters::LevelFilter};
+use tracing::{Span, Subscriber, level_filters::LevelFilter};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{EnvFilter, Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
 
@@ -26,6 +26,13 @@ pub struct Telemetry(Option<SdkTracerProvider>);
 /// `filter` are directives of [`EnvFilter`]; those that can't be understood are left out (`config` has checked them before).
 /// `collector`: base URL of an OTLP receiver, to which `/v1/traces` is added.
 pub fn init(filter: &str, json: bool, collector: Option<&str>) -> Telemetry {
+    let provider = collector.and_then(provider);
+    // A second subscriber is refused; the first one stays.
+    let _ = subscriber(filter, json, provider.as_ref()).try_init();
+    Telemetry(provider)
+}
+
+fn subscriber(filter: &str, json: bool, provider: Option<&SdkTracerProvider>) -> Box<dyn Subscriber + Send + Sync> {
     let logs = fmt::layer().with_writer(io::stderr);
     let logs = if json {
         logs.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
@@ -33,14 +40,12 @@ pub fn init(filter: &str, json: bool, collector: Option<&str>) -> Telemetry {
         logs.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).boxed()
     };
     let logs = logs.with_filter(EnvFilter::new(format!("{filter},{SPANS}=off")));
-    let provider = collector.and_then(provider);
-    let traces = provider.as_ref().map(|provider| {
-        let layer = tracing_opentelemetry::layer().with_tracer(provider.tracer("aside"));
-        layer.with_location(false).with_threads(false).with_filter(Targets::new().with_target(SPANS, LevelFilter::INFO))
-    });
-    // A second subscriber is refused; the first one stays.
-    let _ = tracing_subscriber::registry().with(logs).with(traces).try_init();
-    Telemetry(provider)
+    let subscriber = tracing_subscriber::registry().with(logs);
+    // Not an optional layer: one that isn't there would still have spans made for it.
+    let Some(provider) = provider else { return Box::new(subscriber) };
+    let traces = tracing_opentelemetry::layer().with_tracer(provider.tracer("aside"));
+    let traces = traces.with_location(false).with_threads(false);
+    Box::new(subscriber.with(traces.with_filter(Targets::new().with_target(SPANS, LevelFilter::INFO))))
 }
 
 fn provider(collector: &str) -> Option<SdkTracerProvider> {
@@ -104,4 +109,20 @@ pub fn trace_id(span: &Span) -> Option<String> {
 /// Sends panics to the log, where the other lines are, instead of to standard error in a form of their own.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a task panicked")));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_a_collector_no_span_is_made() {
+        let provider = SdkTracerProvider::builder().build();
+        for (provider, disabled) in [(None, true), (Some(&provider), false)] {
+            tracing::subscriber::with_default(subscriber("trace", true, provider), || {
+                let span = request_span("GET", "/products/{id}", None);
+                assert_eq!((span.is_disabled(), trace_id(&span).is_none()), (disabled, disabled));
+            });
+        }
+    }
 }

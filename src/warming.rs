@@ -36,13 +36,15 @@ pub async fn warm_again(products: CachedProductService, top: u32) {
 /// Warms the `top` most viewed products; 0 warms nothing, and so does a Redis that is nearly full. Logs and returns what came of it.
 pub async fn warm(products: &CachedProductService, top: u32, reuse: Reuse) -> WarmingResult {
     let mut warmer = CacheWarmer::new();
-    if products.cache.l2_memory() == MemoryState::Critical {
-        tracing::warn!("nothing is warmed: Redis is nearly full");
-    } else if top > 0 {
+    if top > 0 {
         let products = products.clone();
         // What is loaded before the first look at the ledger may never be served.
         let _ = tokio::time::timeout(TRUST_LIMIT, trusted(&products.cache)).await;
-        warmer = warmer.with("product-top", async move { products.warm_top(top, reuse).await });
+        let full = products.cache.l2_memory_now().await == Some(MemoryState::Critical);
+        warmer = match full {
+            true => warmer.with("product-top", async { Err("Redis is nearly full") }),
+            false => warmer.with("product-top", async move { products.warm_top(top, reuse).await }),
+        };
     }
     let result = warmer.run(LIMIT).await;
     for warmer in &result.warmers {

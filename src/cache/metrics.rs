@@ -248,7 +248,9 @@ impl Collector for Gauges {
         let (bytes, entries) = cache.l1.size();
         let trust_age = cache.fence.since_look().map_or(f64::INFINITY, |age| age.as_secs_f64());
         let open = cache.l2.as_ref().is_some_and(|l2| l2.breaker() != BreakerState::Closed);
+        let memory_known = cache.l2.is_none() || cache.pressure.l2().is_some();
         let values = [
+            ("cache_l2_memory_known", "0 while L2 doesn't say how full it is", f64::from(memory_known)),
             ("cache_l1_bytes", "Bytes held in L1", bytes as f64),
             ("cache_l1_capacity_bytes", "Capacity of L1", cache.l1_bytes as f64),
             ("cache_l1_entries", "Entries held in L1", entries as f64),

@@ -223,7 +223,7 @@ impl Cache {
             load_limit,
             metrics,
             meter: Arc::new(Meter::new()),
-            pressure: Arc::default(),
+            pressure: Arc::new(Pressure::new()),
             clock,
             db,
             policies,
@@ -264,9 +264,17 @@ impl Cache {
         self.inner.tasks.spawn(async move { stop.run_until_cancelled(watching).await });
     }
 
-    /// How full the fullest node of L2 is.
-    pub fn l2_memory(&self) -> MemoryState {
+    /// How full the fullest node of L2 is, as of the last look; `None`: there is none, or it doesn't say.
+    pub fn l2_memory(&self) -> Option<MemoryState> {
         self.inner.pressure.l2()
+    }
+
+    /// The same, as of a look that is made now.
+    pub async fn l2_memory_now(&self) -> Option<MemoryState> {
+        if let Some(l2) = &self.inner.l2 {
+            self.inner.pressure.look(l2).await;
+        }
+        self.l2_memory()
     }
 
     /// Whether the tiers may be used at the moment.

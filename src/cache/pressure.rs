@@ -6,7 +6,7 @@ use std::{
     fmt,
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicU8, Ordering},
+        atomic::{AtomicU8, AtomicU32, Ordering},
     },
     time::Duration,
 };
@@ -106,27 +106,51 @@ pub struct MemoryUse {
 #[derive(Debug, Default)]
 pub(super) struct Pressure {
     seen: Mutex<BTreeMap<Memory, MemoryUse>>,
-    /// The fullest node of L2: a [`MemoryState`] as a number, for every fill to read.
+    /// Looks at L2 in a row that were not answered.
+    unanswered: AtomicU32,
+    /// The fullest node of L2, for every fill to read: a [`MemoryState`] as a number; also `UNKNOWN`.
     l2: AtomicU8,
 }
 
+/// Normal, as long as nothing is known.
+const UNKNOWN: u8 = 3;
+/// After so many looks without an answer, what L2 said before is forgotten.
+const PATIENCE: u32 = 3;
+
 impl Pressure {
-    /// Looks again and again. A node that doesn't answer keeps its last state.
+    /// Nothing is known yet.
+    pub(super) fn new() -> Self {
+        Self { l2: AtomicU8::new(UNKNOWN), ..Self::default() }
+    }
+
+    /// Looks again and again.
     pub(super) async fn run(&self, l1: &L1, capacity: u64, l2: Option<&GuardedL2>) {
         loop {
             if capacity > 0 {
                 let process = Memory { tier: "l1", node: "process".to_owned() };
                 self.note(process, l1.size().0, Some(capacity), None);
             }
-            if let Some(l2) = l2
-                && let Ok(nodes) = l2.memory().await
-            {
-                for node in nodes {
-                    let memory = Memory { tier: "l2", node: node.address.clone() };
-                    self.note(memory, node.used_bytes, node.limit_bytes, Some(node));
-                }
+            if let Some(l2) = l2 {
+                self.look(l2).await;
             }
             tokio::time::sleep(PAUSE).await;
+        }
+    }
+
+    /// Looks at L2.
+    pub(super) async fn look(&self, l2: &GuardedL2) {
+        let Ok(nodes) = l2.memory().await else {
+            if self.unanswered.fetch_add(1, Ordering::Relaxed) + 1 == PATIENCE {
+                tracing::warn!("how full Redis is can't be learned from it: nothing warns before it is full");
+                self.lock().retain(|memory, _| memory.tier != "l2");
+                self.l2.store(UNKNOWN, Ordering::Relaxed);
+            }
+            return;
+        };
+        self.unanswered.store(0, Ordering::Relaxed);
+        for node in nodes {
+            let memory = Memory { tier: "l2", node: node.address.clone() };
+            self.note(memory, node.used_bytes, node.limit_bytes, Some(node));
         }
     }
 
@@ -134,13 +158,14 @@ impl Pressure {
         let mut seen = self.lock();
         let before = seen.get(&memory);
         let old = before.map(|before| before.state).unwrap_or_default();
-        let state = limit.map_or(MemoryState::Normal, |limit| old.after(used as f64 / limit.max(1) as f64));
+        let part = limit.map_or(0.0, |limit| used as f64 / limit.max(1) as f64);
+        let state = old.after(part);
         let Memory { tier, node } = &memory;
         if before.is_none() {
             say_what_is_unsafe(node, said.as_ref());
         }
         if state != old {
-            let percent = limit.map_or(0, |limit| 100 * used / limit.max(1));
+            let percent = (100.0 * part) as u64;
             match state {
                 MemoryState::Normal => tracing::info!(tier, node, percent, %state, "memory"),
                 _ => tracing::warn!(tier, node, percent, %state, "memory"),
@@ -149,7 +174,7 @@ impl Pressure {
         let known = MemoryUse { memory: memory.clone(), used_bytes: used, limit_bytes: limit, state, said };
         seen.insert(memory, known);
         let fullest = seen.iter().filter(|(memory, _)| memory.tier == "l2").map(|(_, known)| known.state).max();
-        self.l2.store(fullest.unwrap_or_default() as u8, Ordering::Relaxed);
+        self.l2.store(fullest.map_or(UNKNOWN, |state| state as u8), Ordering::Relaxed);
     }
 
     /// All that is known.
@@ -157,18 +182,15 @@ impl Pressure {
         self.lock().values().cloned().collect()
     }
 
-    /// How full the fullest node of L2 is.
-    pub(super) fn l2(&self) -> MemoryState {
-        match self.l2.load(Ordering::Relaxed) {
-            0 => MemoryState::Normal,
-            1 => MemoryState::Warning,
-            _ => MemoryState::Critical,
-        }
+    /// How full the fullest node of L2 is; `None`: not known.
+    pub(super) fn l2(&self) -> Option<MemoryState> {
+        let states = [MemoryState::Normal, MemoryState::Warning, MemoryState::Critical];
+        states.get(usize::from(self.l2.load(Ordering::Relaxed))).copied()
     }
 
     /// A lifetime in L2, as long as its memory allows.
     pub(super) fn lifetime(&self, wished: Duration) -> Duration {
-        wished.mul_f64(self.l2().lifetime())
+        wished.mul_f64(self.l2().unwrap_or_default().lifetime())
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Memory, MemoryUse>> {
@@ -215,17 +237,16 @@ mod tests {
 
     #[test]
     fn the_fullest_node_of_l2_shortens_lifetimes_and_l1_does_not() {
-        let pressure = Pressure::default();
+        let pressure = Pressure::new();
+        assert_eq!(pressure.l2(), None);
         let memory = |tier, node: &str| Memory { tier, node: node.to_owned() };
         pressure.note(memory("l1", "process"), 99, Some(100), None);
         assert_eq!(pressure.lifetime(Duration::from_secs(8)), Duration::from_secs(8));
         pressure.note(memory("l2", "a"), 90, Some(100), None);
         pressure.note(memory("l2", "b"), 10, Some(100), None);
-        assert_eq!(
-            (pressure.l2(), pressure.lifetime(Duration::from_secs(8))),
-            (MemoryState::Critical, Duration::from_secs(2))
-        );
+        assert_eq!(pressure.l2(), Some(MemoryState::Critical));
+        assert_eq!(pressure.lifetime(Duration::from_secs(8)), Duration::from_secs(2));
         pressure.note(memory("l2", "a"), 10, None, None);
-        assert_eq!(pressure.l2(), MemoryState::Normal, "without a limit nothing is full");
+        assert_eq!(pressure.l2(), Some(MemoryState::Normal), "without a limit nothing is full");
     }
 }

@@ -39,13 +39,13 @@ pub struct ReadyReport {
     /// `up`, `down`, or `off` when the instance has no second tier.
     #[schema(example = "up")]
     redis: &'static str,
-    /// How full the fullest node of Redis is: `normal`, `warning` (from 70 %) or `critical` (from 85 %).
+    /// How full the fullest node of Redis is: `normal`, `warning` (from 70 %), `critical` (from 85 %) or `unknown`.
     #[schema(example = "normal")]
     redis_memory: &'static str,
 }
 
 impl ReadyReport {
-    fn new(phase: Phase, postgres: bool, redis: Option<bool>, memory: MemoryState) -> Self {
+    fn new(phase: Phase, postgres: bool, redis: Option<bool>, memory: Option<MemoryState>) -> Self {
         let status = match (phase, postgres, redis) {
             (Phase::Starting, ..) => "starting",
             (Phase::Draining, ..) => "draining",
@@ -54,7 +54,12 @@ impl ReadyReport {
             (Phase::Ready, true, _) => "ready",
         };
         let word = |up: bool| if up { "up" } else { "down" };
-        Self { status, postgres: word(postgres), redis: redis.map_or("off", word), redis_memory: memory.as_str() }
+        Self {
+            status,
+            postgres: word(postgres),
+            redis: redis.map_or("off", word),
+            redis_memory: memory.map_or("unknown", MemoryState::as_str),
+        }
     }
 
     fn is_ready(&self) -> bool {
@@ -102,7 +107,7 @@ mod tests {
             (Phase::Draining, true, Some(true), "draining", false),
         ];
         for (phase, postgres, redis, status, ready) in cases {
-            let report = ReadyReport::new(phase, postgres, redis, MemoryState::Critical);
+            let report = ReadyReport::new(phase, postgres, redis, Some(MemoryState::Critical));
             assert_eq!((report.status, report.is_ready()), (status, ready));
         }
     }

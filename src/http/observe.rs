@@ -83,13 +83,18 @@ impl<'a> Observation<'a> {
             response.headers_mut().remove(header::CONTENT_LENGTH);
             *response.body_mut() = if self.method == Method::HEAD { Body::empty() } else { body };
         }
+        let status = response.status();
         let headers = response.headers_mut();
+        if status == StatusCode::NOT_MODIFIED {
+            // Zero, which would be that of another answer (RFC 9110, 8.6).
+            headers.remove(header::CONTENT_LENGTH);
+        }
         let (name, value) = NO_SNIFFING;
         headers.entry(name).or_insert(value);
         // Heuristics would let caches keep what says nothing (RFC 9110, 15.1): redirects, preflights, the framework's own answers.
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         headers.insert(REQUEST_ID, self.id.clone());
-        self.answer = Some((response.status(), response.extensions().get().copied(), problem));
+        self.answer = Some((status, response.extensions().get().copied(), problem));
         response
     }
 }

@@ -18,6 +18,8 @@ async fn a_reader_that_has_the_answer_gets_304_without_a_body(pool: PgPool) {
         assert_eq!(reply.expect(304).text, "", "If-None-Match: {condition}");
         assert_eq!(reply.etag(), tag);
         same_fields(&full, &reply, &["cache-control", "vary", "content-location", "cdn-cache-control"]);
+        let head = app.send(app.request(Method::HEAD, &path).header("if-none-match", &condition)).await;
+        assert_eq!(head.expect(304).header("content-length"), None, "none, or that of the 200");
     }
     app.get_with(&path, "if-none-match", "\"other\"").await.expect(200);
 }

@@ -27,6 +27,8 @@ async fn a_redis_that_fills_up_is_seen_at_its_marks_and_eased(pool: PgPool) {
     app.get_product(late).await.expect(200);
     let shortened = lifetime(&app, late).await;
     assert!(shortened < whole / 2, "{shortened} ms instead of {whole} ms");
+    let newcomer = app.another().await;
+    assert_eq!(newcomer.metrics().await.sum("cache_loads_total", &[]), 0.0, "nor at start");
     assert_eq!(warmed(&app).await, 0, "a Redis that is nearly full is not warmed");
 
     other.empty().await;
@@ -47,6 +49,42 @@ async fn a_redis_without_a_limit_or_without_eviction_says_so(pool: PgPool) {
         (of("cache_memory_used_bytes") > 0.0).then(|| {
             assert_eq!((of("cache_memory_limit_bytes"), of("cache_memory_refuses_when_full")), (0.0, 1.0));
         })
+    })
+    .await;
+}
+
+#[sqlx::test]
+async fn a_redis_that_does_not_say_how_full_it_is_works_all_the_same(pool: PgPool) {
+    let redis = RedisServer::start();
+    let mut other = Other::of(&redis).await;
+    let app = TestApp::builder(pool).redis(&redis).build().await;
+    shows(&app, "normal", 0.0).await;
+    other.command("ACL", &["SETUSER", "default", "-info"]).await;
+    let told = async || app.metrics().await.values("cache_memory_state", "tier").contains(&"l2".to_owned());
+    eventually("what it said before is forgotten", || async { (!told().await).then_some(()) }).await;
+    let ready = app.get("/readyz").await;
+    assert_eq!((ready.at("/redis"), ready.at("/redis_memory")), ("up".into(), "unknown".into()));
+    assert_eq!(app.metrics().await.sum("cache_l2_breaker_open", &[]), 0.0);
+    other.command("ACL", &["SETUSER", "default", "+info"]).await;
+    shows(&app, "normal", 0.0).await;
+}
+
+#[sqlx::test]
+async fn a_redis_that_may_not_evict_refuses_fills_when_it_is_full(pool: PgPool) {
+    let redis = RedisServer::start();
+    let mut other = Other::of(&redis).await;
+    other.set("maxmemory-policy", "noeviction").await;
+    other.fill_to(0.99).await;
+    let used = other.used().await;
+    other.set("maxmemory", &used.to_string()).await;
+    let app = TestApp::builder(pool).redis(&redis).build().await;
+    for _ in 0..5 {
+        app.get_product(app.product(product()).await).await.expect(200);
+    }
+    eventually("a fill is refused", || async {
+        let metrics = app.metrics().await;
+        let failed = metrics.sum("cache_l2_calls_total", &[("operation", "fill"), ("result", "failed")]);
+        (failed > 0.0).then(|| assert_eq!(metrics.sum("cache_l2_fills_total", &[("result", "kept")]), 0.0))
     })
     .await;
 }
@@ -84,7 +122,11 @@ impl Other {
     }
 
     async fn set(&mut self, name: &str, value: &str) {
-        redis::cmd("CONFIG").arg("SET").arg(name).arg(value).exec_async(&mut self.0).await.expect("CONFIG SET");
+        self.command("CONFIG", &["SET", name, value]).await;
+    }
+
+    async fn command(&mut self, name: &str, arguments: &[&str]) {
+        redis::cmd(name).arg(arguments).exec_async(&mut self.0).await.expect("a command");
     }
 
     async fn used(&mut self) -> u64 {

@@ -163,6 +163,37 @@ async fn a_damaged_entry_is_a_miss_of_its_own_kind_and_the_answer_is_right(pool:
     assert_eq!(app.metrics().await.requests("product", "loaded_unreadable"), 4);
 }
 
+/// Whatever stands under the key of an entry, the next reads find it, replace it and go on with Redis.
+#[sqlx::test]
+async fn a_damaged_key_heals(pool: PgPool) {
+    let app = TestApp::builder(pool).l1_bytes(0).build().await;
+    let id = app.product(product().price(321)).await;
+    let key = format!("product:{id}");
+    let damages: &[(&str, &[&str])] = &[
+        ("HSET", &["o", "abc"]),
+        ("HSET", &["o", "0x10"]),
+        ("HSET", &["o", "1e300"]),
+        ("HSET", &["o", ""]),
+        ("HSET", &["o", "99999999999999999999"]),
+        ("HSET", &["f", "garbage", "te", "garbage", "t", "garbage"]),
+        ("HDEL", &["o"]),
+        ("HDEL", &["d"]),
+        ("SET", &["something else"]),
+    ];
+    for (command, arguments) in damages {
+        eventually("Redis is filled", || async {
+            app.get_product(id).await.expect(200);
+            app.redis_keys().await.holds(&key).await.then_some(())
+        })
+        .await;
+        app.redis_keys().await.damage(&key, command, arguments).await;
+        assert_eq!(app.get_product(id).await.int("/price_cents"), 321, "{command} {arguments:?}");
+    }
+    eventually("Redis answers again", || async { app.get_product(id).await.cache_status().hit("l2").then_some(()) })
+        .await;
+    assert_eq!(app.metrics().await.sum("cache_l2_calls_total", &[("result", "failed")]), 0.0);
+}
+
 /// Reads and writes of every kind answer, and answer rightly.
 async fn works(app: &TestApp) {
     let id = app.product(product().price(100).stock(10)).await;

@@ -40,6 +40,13 @@ impl RedisKeys {
         let (): () = self.connection.hset(full, PAYLOAD, bytes).await.expect("HSET");
     }
 
+    /// Runs a command on an entry's key.
+    pub async fn damage(&mut self, key: &str, command: &str, arguments: &[&str]) {
+        let full = self.only(key).await;
+        let mut command = deadpool_redis::redis::cmd(command);
+        command.arg(full).arg(arguments).exec_async(&mut self.connection).await.expect("a command");
+    }
+
     /// Remaining lifetime of an entry in milliseconds; negative when it has none.
     pub async fn lifetime_ms(&mut self, key: &str) -> i64 {
         let full = self.only(key).await;
