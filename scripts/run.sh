@@ -41,7 +41,7 @@ announce() {
     curl -i http://$public/products/1082185        # bananas; again, and Cache-Status says which tier answered
     curl -i 'http://$public/orders?customer_id=749'
     curl -iX PATCH http://$public/products/1082185 -H 'Content-Type: application/merge-patch+json' -d '{"price_cents": 79}'
-    curl http://$management/metrics                # and /cache/stats, /cache/policies
+    curl http://$management/metrics                # and /cache/stats, /cache/policies; the live page is http://$management
 
     The servers, for psql, redis-cli and a second instance (BIND_ADDR=127.0.0.1:3100 MANAGEMENT_ADDR=127.0.0.1:3101 $aside serve):
     export DATABASE_URL='$DATABASE_URL' REDIS_URL='${REDIS_URL:-}'

@@ -100,15 +100,25 @@ impl Durations {
         self.0.add(SUM, nanos);
     }
 
+    /// Upper bounds of all buckets but the last, in microseconds.
+    pub fn bounds_us() -> impl Iterator<Item = u64> {
+        BOUNDS.into_iter().map(|bound| bound / 1_000)
+    }
+
+    /// How many fell into each bucket.
+    pub fn counts(&self) -> [u64; SUM] {
+        from_fn(|bucket| self.0.sum(bucket))
+    }
+
     /// Whether any was counted.
     pub fn any(&self) -> bool {
-        (0..SUM).any(|bucket| self.0.sum(bucket) > 0)
+        self.counts().iter().any(|count| *count > 0)
     }
 
     /// Writes it as a Prometheus histogram, in seconds.
     pub fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         let seconds = |nanos: u64| nanos as f64 / 1e9;
-        let counts: [u64; SUM] = from_fn(|bucket| self.0.sum(bucket));
+        let counts = self.counts();
         let bounds = BOUNDS.into_iter().map(seconds).chain([f64::INFINITY]);
         let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
         encoder.encode_histogram::<NoLabelSet>(seconds(self.0.sum(SUM)), counts.iter().sum(), &buckets, None)

@@ -262,4 +262,9 @@ impl Fence {
     pub(super) fn floors(&self) -> usize {
         self.floors.len()
     }
+
+    /// The number below which nothing under `name` is served; `None`: none is known.
+    pub(super) fn floor(&self, name: &Name) -> Option<i64> {
+        Some(self.floors.of(name)).filter(|floor| *floor != i64::MIN)
+    }
 }

@@ -137,7 +137,8 @@ impl Floors {
         self.shards.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 
-    fn of(&self, name: &Name) -> i64 {
+    /// The floor of a name; the lowest number there is when it has none.
+    pub(super) fn of(&self, name: &Name) -> i64 {
         let shard = self.shard(name).read().unwrap_or_else(PoisonError::into_inner);
         shard.get(name).map_or(i64::MIN, |floor| floor.version)
     }

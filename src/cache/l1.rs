@@ -12,7 +12,7 @@ use moka::{Expiry, sync::Cache as Moka};
 use rapidhash::quality::RandomState;
 
 use super::{
-    entry::Entry,
+    entry::{DbTime, Entry},
     fence::Era,
     key::{Key, Name},
     outcome::Outcome,
@@ -51,6 +51,7 @@ struct Slot {
     held: Arc<dyn Any + Send + Sync>,
     weight: u32,
     lifetime: Duration,
+    loaded_at: DbTime,
 }
 
 struct SlotLifetime;
@@ -100,14 +101,21 @@ impl L1 {
         self.map.as_ref().is_some_and(|map| map.contains_key(key.name()))
     }
 
+    /// Bytes of an entry, as weighed, and when the database was read for it.
+    pub(super) fn look_up(&self, name: &Name) -> Option<(u32, DbTime)> {
+        let slot = self.map.as_ref()?.get(name)?;
+        Some((slot.weight, slot.loaded_at))
+    }
+
     /// Keeps an entry for at most `lifetime`.
     pub(super) fn put<T: Cacheable>(&self, key: &Key<T>, held: Held<T>, lifetime: Duration) {
         if let Some(map) = &self.map {
             let weight = u32::try_from(weigh(key, &held.entry)).unwrap_or(u32::MAX);
+            let loaded_at = held.entry.loaded_at;
             let held = Arc::new(held);
             let pattern = T::POLICY.pattern;
             resize(&self.sizes, pattern, i64::from(weight));
-            map.insert(key.name().clone(), Slot { pattern, held, weight, lifetime });
+            map.insert(key.name().clone(), Slot { pattern, held, weight, lifetime, loaded_at });
         }
     }
 

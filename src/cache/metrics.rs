@@ -184,6 +184,16 @@ impl CacheMetrics {
         reads.map_or(0, |reads| reads.outcomes.sum(outcome as usize))
     }
 
+    /// How long reads of `pattern` took, whatever answered them: counts by the buckets of [`Durations`].
+    pub(super) fn latency(&self, pattern: &'static str) -> Vec<u64> {
+        let reads = self.all_reads().find(|reads| reads.pattern == pattern);
+        let mut all = vec![0; Durations::bounds_us().count() + 1];
+        for counted in reads.iter().flat_map(|reads| &reads.durations) {
+            all.iter_mut().zip(counted.counts()).for_each(|(sum, count)| *sum += count);
+        }
+        all
+    }
+
     fn encode_reads(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
         let help = "Reads of the cache by key pattern and outcome";
         let mut requests = encoder.encode_descriptor("cache_requests", help, None, MetricType::Counter)?;

@@ -59,6 +59,7 @@ use std::{sync::Arc, time::Duration};
 
 use prometheus_client::registry::Registry;
 use sqlx::PgPool;
+use tokio::sync::broadcast;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
     task::TaskTracker,
@@ -79,7 +80,7 @@ pub use self::{
     policy::{Cacheable, Format, L1_LIFETIME_CAP, MAX_AGE_CAP, Policy},
     pressure::{Memory, MemoryState, MemoryUse},
     redis::RedisL2,
-    stats::{CacheStats, L1Stats, PatternStats},
+    stats::{CacheStats, KnownEntry, KnownKey, L1Stats, PatternStats},
     token::ConsistencyToken,
     warmer::{CacheWarmer, WarmerReport, WarmingResult},
     write::Write,
@@ -94,6 +95,9 @@ use self::{
     pressure::Pressure,
     tail::Tail,
 };
+
+/// Names that whoever follows the changes may be behind.
+const NEWS: usize = 256;
 
 /// How a cache is set up.
 pub struct CacheConfig {
@@ -157,6 +161,8 @@ struct Inner {
     clock: Clock,
     db: PgPool,
     policies: Vec<Policy>,
+    /// Tells of the names whose numbers have risen.
+    news: broadcast::Sender<Name>,
     tasks: TaskTracker,
     stop: CancellationToken,
     _stop_when_dropped: DropGuard,
@@ -198,6 +204,7 @@ impl Cache {
         let fence = Arc::new(Fence::new(clock.clone(), trust));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (flights, metrics) = (Flights::default(), CacheMetrics::new());
+        let (news, _) = broadcast::channel(NEWS);
         let tail = Tail {
             db: db.clone(),
             fence: Arc::clone(&fence),
@@ -207,6 +214,7 @@ impl Cache {
             looks: metrics.looks.clone(),
             poll,
             limit: trust / 2,
+            news: news.clone(),
         };
         tasks.spawn(tail.run(stop.clone()));
         let l2 = l2.map(|backend| Arc::new(GuardedL2::new(backend, l2_deadline, clock.clone(), &namespace)));
@@ -227,6 +235,7 @@ impl Cache {
             clock,
             db,
             policies,
+            news,
             tasks,
             _stop_when_dropped: stop.clone().drop_guard(),
             stop,
@@ -262,6 +271,11 @@ impl Cache {
         let stop = self.inner.stop.clone();
         let watching = async move { pressure.run(&l1, capacity, l2.as_deref()).await };
         self.inner.tasks.spawn(async move { stop.run_until_cancelled(watching).await });
+    }
+
+    /// The names whose numbers rise from now on, on whatever instance, when this one learns of it.
+    pub fn changes(&self) -> broadcast::Receiver<Name> {
+        self.inner.news.subscribe()
     }
 
     /// How full the fullest node of L2 is, as of the last look; `None`: there is none, or it doesn't say.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{BreakerState, Cache, outcome::Outcome, pressure::MemoryUse};
+use super::{BreakerState, Cache, key::Name, outcome::Outcome, pressure::MemoryUse};
 
 /// What the cache holds and how its reads ended since the start.
 #[derive(Clone, Debug, Serialize)]
@@ -29,6 +29,26 @@ pub struct CacheStats {
     pub patterns: BTreeMap<&'static str, PatternStats>,
 }
 
+/// What is known of a key.
+#[derive(Clone, Debug, Serialize)]
+pub struct KnownKey {
+    /// The key.
+    pub name: String,
+    /// Its entry in L1, which may be too old to be served.
+    pub l1: Option<KnownEntry>,
+    /// The number below which nothing under this name is served; `None`: nothing is refused for its number.
+    pub floor: Option<i64>,
+}
+
+/// What is known of an entry.
+#[derive(Clone, Debug, Serialize)]
+pub struct KnownEntry {
+    /// Bytes, as weighed.
+    pub bytes: u32,
+    /// Milliseconds since the database was read.
+    pub age_ms: u64,
+}
+
 /// Size of L1.
 #[derive(Clone, Debug, Serialize)]
 pub struct L1Stats {
@@ -43,6 +63,8 @@ pub struct L1Stats {
 /// Reads of one key pattern.
 #[derive(Clone, Debug, Serialize)]
 pub struct PatternStats {
+    /// Bytes held in L1, as weighed.
+    pub l1_bytes: i64,
     /// Reads that a tier answered, as a part of all; `None` before the first read.
     pub hit_ratio: Option<f64>,
     /// How many reads had each outcome; outcomes that never occurred are left out.
@@ -68,12 +90,29 @@ impl Cache {
         }
     }
 
+    /// How long reads took since the start, by key pattern: counts by the buckets of [`Durations`](super::Durations).
+    pub fn latencies(&self) -> BTreeMap<&'static str, Vec<u64>> {
+        let policies = self.inner.policies.iter();
+        policies.map(|policy| (policy.pattern, self.inner.metrics.latency(policy.pattern))).collect()
+    }
+
+    /// What this instance knows of one key, without its value.
+    pub fn look_up(&self, name: &Name) -> KnownKey {
+        let (floor, now) = (self.inner.fence.floor(name), self.inner.clock.now());
+        let l1 = self.inner.l1.look_up(name).map(|(bytes, loaded_at)| KnownEntry {
+            bytes,
+            age_ms: self.inner.fence.age(loaded_at, now).as_millis() as u64,
+        });
+        KnownKey { name: name.to_string(), l1, floor }
+    }
+
     fn pattern(&self, pattern: &'static str) -> PatternStats {
         let count = |outcome| (outcome, self.inner.metrics.reads(pattern, outcome));
         let counts: Vec<(Outcome, u64)> = Outcome::ALL.into_iter().map(count).filter(|(_, n)| *n > 0).collect();
         let sum = |of: fn(Outcome) -> bool| counts.iter().filter(|(o, _)| of(*o)).map(|(_, n)| n).sum::<u64>();
         let (all, hits) = (sum(|_| true), sum(Outcome::is_hit));
         PatternStats {
+            l1_bytes: self.inner.l1.sizes().get(pattern).copied().unwrap_or_default(),
             hit_ratio: (all > 0).then(|| hits as f64 / all as f64),
             outcomes: counts.into_iter().map(|(outcome, n)| (outcome.as_str(), n)).collect(),
         }

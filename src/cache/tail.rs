@@ -5,12 +5,14 @@ use std::{future::Future, sync::Arc, time::Duration};
 
 use prometheus_client::metrics::histogram::Histogram;
 use sqlx::PgPool;
+use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     clock::Clock,
     entry::DbTime,
     fence::Fence,
+    key::Name,
     l1::L1,
     ledger::{Look, Looker},
 };
@@ -35,6 +37,8 @@ pub(super) struct Tail {
     pub(super) poll: Duration,
     /// Longest time that one look usually takes; longer while there is much to catch up with.
     pub(super) limit: Duration,
+    /// Tells of the names whose numbers have risen.
+    pub(super) news: broadcast::Sender<Name>,
 }
 
 /// Where the tail stands: the era it follows and the snapshot of its last look.
@@ -109,6 +113,8 @@ impl Tail {
                     self.fence.raise(&look.changes, arrived);
                     self.fence.looked(sent, look.statement);
                     self.note_lag(&look, position.statement, arrived);
+                    // Nobody need listen.
+                    look.changes.iter().for_each(|change| drop(self.news.send(change.name.clone())));
                     position.snapshot.clone_from(&look.snapshot);
                     position.statement = look.statement;
                     look

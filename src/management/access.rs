@@ -8,12 +8,14 @@ use axum::{
     response::Response,
 };
 
-use super::{Management, problem::problem};
+use super::{Management, page::FILES, problem::problem};
 
 /// Lets a request pass or refuses it.
 pub async fn guard(State(state): State<Management>, request: Request, next: Next) -> Response {
     let headers = request.headers();
     match &state.token {
+        // The page asks for the token itself, and shows it to the other routes.
+        Some(_) if FILES.contains(&request.uri().path()) => next.run(request).await,
         Some(token) if !presents(headers, token) => problem(
             StatusCode::UNAUTHORIZED,
             "This listener asks for the token in MANAGEMENT_TOKEN: Authorization: Bearer …",

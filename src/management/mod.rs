@@ -4,6 +4,7 @@
 mod access;
 mod cache;
 pub mod metrics;
+mod page;
 mod problem;
 
 use std::sync::Arc;
@@ -34,6 +35,11 @@ pub struct Management {
 /// All routes of the management listener.
 pub fn router(state: Management) -> Router {
     Router::new()
+        .route("/", get(page::show_page))
+        .route("/page.js", get(page::show_script))
+        .route("/page.css", get(page::show_style))
+        .route("/cache/live", get(page::stream))
+        .route("/cache/entry", get(page::look_up))
         .route("/metrics", get(metrics::show_metrics))
         .route("/cache/stats", get(cache::show_stats))
         .route("/cache/policies", get(cache::list_policies))

@@ -17,6 +17,7 @@ mod memory;
 mod moments;
 mod orders;
 mod outside_writers;
+mod page;
 mod products;
 mod redis_outage;
 mod rows;

@@ -1,0 +1,142 @@
+//! The live page: what the cache does, as it does it. Its files are in the binary and name no other host; what they show comes from
+//! `/cache/live`, a stream of server-sent events, and from the other routes of this listener.
+
+use std::{collections::BTreeMap, convert::Infallible, time::Duration};
+
+use axum::{
+    Json,
+    extract::{Query, State},
+    http::{HeaderName, HeaderValue, StatusCode, header},
+    response::{
+        IntoResponse, Response,
+        sse::{Event, KeepAlive, Sse},
+    },
+};
+use futures_util::{Stream, stream::unfold};
+use serde::{Deserialize, Serialize};
+use tokio::{
+    sync::broadcast::{Receiver, error::RecvError},
+    time::{Interval, interval},
+};
+
+use super::{Management, problem::problem};
+use crate::cache::{Cache, CacheStats, Durations, Name};
+
+/// Pause between two snapshots.
+const PAUSE: Duration = Duration::from_secs(1);
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; form-action 'none'; \
+     base-uri 'none'; frame-ancestors 'none'",
+);
+
+/// The files of the page, which say nothing and so need no token.
+pub const FILES: [&str; 3] = ["/", "/page.js", "/page.css"];
+
+pub async fn show_page() -> Response {
+    file("text/html; charset=utf-8", include_str!("assets/index.html"))
+}
+
+pub async fn show_script() -> Response {
+    file("text/javascript; charset=utf-8", include_str!("assets/page.js"))
+}
+
+pub async fn show_style() -> Response {
+    file("text/css; charset=utf-8", include_str!("assets/page.css"))
+}
+
+fn file(kind: &'static str, text: &'static str) -> Response {
+    let headers: [(HeaderName, HeaderValue); 4] = [
+        (header::CONTENT_TYPE, HeaderValue::from_static(kind)),
+        (header::CACHE_CONTROL, HeaderValue::from_static("no-cache")),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    ];
+    (headers, text).into_response()
+}
+
+/// What the page knows of one moment.
+#[derive(Serialize)]
+struct Snapshot {
+    stats: CacheStats,
+    /// Reads by key pattern, counted by how long they took.
+    latency: BTreeMap<&'static str, Vec<u64>>,
+    /// Upper bounds of those counts, in microseconds; the last count is above them all.
+    bounds_us: Vec<u64>,
+}
+
+/// A number that rose in the ledger; or how many were missed because they came too fast.
+#[derive(Serialize)]
+struct Change {
+    name: Option<String>,
+    missed: u64,
+}
+
+/// A snapshot a second, and every change when this instance learns of it.
+pub async fn stream(State(state): State<Management>) -> Response {
+    let live = Live { changes: state.cache.changes(), cache: state.cache, tick: interval(PAUSE) };
+    Sse::new(events(live)).keep_alive(KeepAlive::default()).into_response()
+}
+
+struct Live {
+    cache: Cache,
+    changes: Receiver<Name>,
+    tick: Interval,
+}
+
+fn events(live: Live) -> impl Stream<Item = Result<Event, Infallible>> {
+    unfold(live, async |mut live| {
+        let event = tokio::select! {
+            _ = live.tick.tick() => event("snapshot", &snapshot(&live.cache)),
+            change = live.changes.recv() => match change {
+                Ok(name) => event("change", &Change { name: Some(shown(&name)), missed: 0 }),
+                Err(RecvError::Lagged(missed)) => event("change", &Change { name: None, missed }),
+                // The cache has ended.
+                Err(RecvError::Closed) => return None,
+            },
+        };
+        Some((Ok(event), live))
+    })
+}
+
+fn event(kind: &str, data: &impl Serialize) -> Event {
+    Event::default().event(kind).json_data(data).unwrap_or_default()
+}
+
+fn snapshot(cache: &Cache) -> Snapshot {
+    Snapshot { stats: cache.stats(), latency: cache.latencies(), bounds_us: Durations::bounds_us().collect() }
+}
+
+/// A name as the page shows it: who somebody is, is nobody's business here, so of a tenant's names only the pattern.
+fn shown(name: &Name) -> String {
+    match name.pattern() {
+        pattern if pattern.starts_with("order") => format!("{pattern}:…"),
+        _ => name.to_string(),
+    }
+}
+
+#[derive(Deserialize)]
+pub struct Wanted {
+    name: String,
+}
+
+/// What L1 holds under a key, but for the value, and the number below which nothing under it is served.
+pub async fn look_up(State(state): State<Management>, Query(Wanted { name }): Query<Wanted>) -> Response {
+    match state.cache.policies().iter().any(|policy| policy.pattern == Name::from_ledger(&name).pattern()) {
+        true => Json(state.cache.look_up(&Name::from_ledger(&name))).into_response(),
+        false => problem(StatusCode::UNPROCESSABLE_ENTITY, "name must begin with a key pattern, as product:42 does."),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_belongs_to_a_tenant_is_not_named() {
+        for (name, expected) in
+            [("product:42", "product:42"), ("order:demo:7", "order:…"), ("order-list:demo:749", "order-list:…")]
+        {
+            assert_eq!(shown(&Name::from_ledger(name)), expected);
+        }
+    }
+}

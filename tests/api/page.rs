@@ -1,0 +1,97 @@
+//! The live page: its files, its stream, and what it may show.
+
+use reqwest::Response;
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+use crate::support::{TestApp, eventually, order, product};
+
+const TOKEN: &str = "a-token-of-sufficient-length";
+
+#[sqlx::test]
+async fn the_page_names_no_other_host_and_needs_a_token_only_for_what_it_shows(pool: PgPool) {
+    let app = TestApp::builder(pool).config(|config| config.management_token = Some(TOKEN.to_owned())).build().await;
+    for file in ["/", "/page.js", "/page.css"] {
+        let reply = app.manage(file).await;
+        reply.expect(200);
+        assert!(reply.must_have("content-security-policy").starts_with("default-src 'none'"), "{file}");
+        for host in ["http://", "https://", "url("] {
+            assert!(!reply.text.contains(host), "{file} names {host}");
+        }
+    }
+    for route in ["/cache/live", "/cache/entry?name=product:1", "/cache/stats"] {
+        app.manage(route).await.expect(401);
+    }
+}
+
+#[sqlx::test]
+async fn the_stream_brings_snapshots_and_changes_of_every_instance(pool: PgPool) {
+    let app = TestApp::builder(pool).instances(2).build().await;
+    let id = app.product(product()).await;
+    let mut stream = Stream::of(&app).await;
+    app.get_product(id).await.expect(200);
+    app.get_product(id).await.expect(200);
+    let snapshot =
+        stream.next("snapshot", |data| data["stats"]["patterns"]["product"]["outcomes"]["l1_hit"] == 1).await;
+    let counted = snapshot["latency"]["product"].as_array().expect("counts");
+    assert_eq!(counted.iter().filter_map(Value::as_u64).sum::<u64>(), 2, "both reads have a time");
+    assert_eq!(counted.len(), snapshot["bounds_us"].as_array().expect("bounds").len() + 1);
+
+    app.instance(1).patch_product(id, json!({ "price_cents": 9 })).await.expect(200);
+    stream.next("change", |data| data["name"] == format!("product:{id}")).await;
+    app.instance(1).order(order(749).item(id, 1)).await;
+    let change =
+        stream.next("change", |data| data["name"].as_str().is_some_and(|name| name.starts_with("order"))).await;
+    assert!(!change.to_string().contains("749"), "a customer is named: {change}");
+}
+
+#[sqlx::test]
+async fn a_key_is_looked_up_without_its_value(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let id = app.product(product().name("Nobody's business")).await;
+    let path = format!("/cache/entry?name=product:{id}");
+    assert_eq!(app.manage(&path).await.at("/l1"), Value::Null);
+    app.get_product(id).await.expect(200);
+    let known = app.manage(&path).await;
+    assert!(known.int("/l1/bytes") > 0 && known.int("/l1/age_ms") >= 0);
+    assert!(!known.text.contains("business"));
+    app.patch_product(id, json!({ "price_cents": 9 })).await.expect(200);
+    eventually("the change has raised a floor", || async {
+        app.manage(&path).await.at("/floor").is_i64().then_some(())
+    })
+    .await;
+    app.manage("/cache/entry?name=nothing:1").await.expect(422);
+}
+
+/// The events of `/cache/live`.
+struct Stream {
+    response: Response,
+    text: String,
+}
+
+impl Stream {
+    async fn of(app: &TestApp) -> Self {
+        let response = reqwest::get(format!("http://{}/cache/live", app.management)).await.expect("a stream");
+        assert_eq!(response.status(), 200);
+        Self { response, text: String::new() }
+    }
+
+    /// The data of the next event of a kind that is as wanted.
+    async fn next(&mut self, kind: &str, wanted: impl Fn(&Value) -> bool) -> Value {
+        loop {
+            while let Some((event, rest)) = self.text.split_once("\n\n") {
+                let field =
+                    |name: &str| event.lines().find_map(|line| line.strip_prefix(name)).unwrap_or_default().trim();
+                let data: Value = serde_json::from_str(field("data:")).unwrap_or_default();
+                let found = field("event:") == kind && wanted(&data);
+                self.text = rest.to_owned();
+                if found {
+                    return data;
+                }
+            }
+            let chunk = tokio::time::timeout(crate::support::PATIENCE, self.response.chunk());
+            let chunk = chunk.await.expect("an event in time").expect("a stream").expect("it goes on");
+            self.text.push_str(&String::from_utf8_lossy(&chunk));
+        }
+    }
+}
