@@ -1,6 +1,6 @@
 # Every task of the project has a name here; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test consistency model prove bench instructions costs chaos resilience soak demo check fmt openapi lint clean
+.PHONY: help run test consistency model prove bench instructions costs chaos resilience soak demo browser check fmt openapi lint clean
 
 CARGO ?= cargo
 
@@ -20,6 +20,9 @@ consistency: ## three instances under faults, 300,000 requests, not one stale an
 
 demo: ## a tour that proves each step: L1, L2, a write on one instance seen by another, Redis killed
 	@scripts/demo.sh
+
+browser: ## the live page and the explorer in a real browser; pictures in target/browser/
+	@scripts/browser.sh
 
 # Cheap checks first; the tests last, so that a run ends with their summary. The checker's short form runs with what is built for them.
 check: ## what CI runs: format, lint, clippy, documentation, tour, checker, soak, tests

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# The live page and the explorer in a real browser (make browser): a throw-away Postgres and Redis, one instance, and Chromium without a
+# window. Checks what a person would look for, and leaves pictures in target/browser/ for a person to look at.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=services.sh
+. "$(dirname "$0")/services.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/node.sh
+. "$(dirname "$0")/lib/node.sh"
+cd "$ROOT"
+need_build_tools
+
+# The installed Chromium, else, as root, that of the system's packages.
+BROWSER=''
+for name in chromium chromium-browser google-chrome; do
+    BROWSER=${BROWSER:-$(type -P $name || true)}
+done
+make_run_folder
+if [ -z "$BROWSER" ]; then
+    install_packages chromium chromium chromium || die "There is no Chromium: install one (Debian: apt-get install chromium)"
+    BROWSER=$(type -P chromium chromium-browser | head -n 1)
+fi
+node_and_npm
+PACKAGES=$(node_packages scripts/browser) || die "Playwright couldn't be installed from npm"
+
+SERVICES_FAST=yes SERVICES_OWN=yes
+services_start
+run_to_end cargo build --locked --bin aside
+aside="${CARGO_TARGET_DIR:-$ROOT/target}/debug/aside"
+run_to_end "$aside" seed
+pictures="${CARGO_TARGET_DIR:-$ROOT/target}/browser"
+mkdir -p "$pictures"
+public=127.0.0.1:$(free_port) management=127.0.0.1:$(free_port)
+BIND_ADDR=$public MANAGEMENT_ADDR=$management "$aside" serve >"$pictures/instance.log" 2>&1 &
+BACKGROUND="$BACKGROUND $!"
+BIND_ADDR=$public poll 30 "$aside" healthcheck 2>/dev/null || { show_log "The instance didn't become ready" "$pictures/instance.log"; exit 1; }
+run_to_end env PUBLIC="http://$public" MANAGEMENT="http://$management" BROWSER="$BROWSER" PICTURES="$pictures" \
+    PLAYWRIGHT="$PACKAGES/playwright-core/index.mjs" "${NODE[@]}" scripts/browser/pages.mjs
+say "Pictures to look at: $pictures"
