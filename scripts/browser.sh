@@ -33,6 +33,6 @@ public=127.0.0.1:$(free_port) management=127.0.0.1:$(free_port)
 BIND_ADDR=$public MANAGEMENT_ADDR=$management "$aside" serve >"$pictures/instance.log" 2>&1 &
 BACKGROUND="$BACKGROUND $!"
 BIND_ADDR=$public poll 30 "$aside" healthcheck 2>/dev/null || { show_log "The instance didn't become ready" "$pictures/instance.log"; exit 1; }
-run_to_end env PUBLIC="http://$public" MANAGEMENT="http://$management" BROWSER="$BROWSER" PICTURES="$pictures" \
-    PLAYWRIGHT="$PACKAGES/playwright-core/index.mjs" "${NODE[@]}" scripts/browser/pages.mjs
+export PUBLIC="http://$public" MANAGEMENT="http://$management" PICTURES="$pictures" BROWSER PLAYWRIGHT="$PACKAGES/playwright-core/index.mjs"
+run_to_end run_node scripts/browser/pages.mjs
 say "Pictures to look at: $pictures"

@@ -37,4 +37,4 @@ say "OpenAPI document"
 node_and_npm
 packages=$(node_packages scripts/openapi-lint) || die "The OpenAPI linter couldn't be installed from npm"
 REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true \
-    "${NODE[@]}" "$packages/@redocly/cli/bin/cli.js" lint --config scripts/openapi-lint/redocly.yaml openapi/openapi.json
+    run_node "$packages/@redocly/cli/bin/cli.js" lint --config scripts/openapi-lint/redocly.yaml openapi/openapi.json

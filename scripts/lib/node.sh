@@ -15,6 +15,8 @@ node_and_npm() {
     NODE=("$wheel/bin/node") NPM=("$wheel/bin/node" "$wheel/lib/node_modules/npm/bin/npm-cli.js")
 }
 
+run_node() { "${NODE[@]}" "$@"; }
+
 # node_packages FOLDER: installs what its lock file names into .run/, once, and prints where.
 node_packages() {
     local place build
