@@ -12,7 +12,10 @@ use opentelemetry_otlp::{SpanExporter, WithExportConfig};
 use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
 use tracing::{Span, Subscriber, level_filters::LevelFilter};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
-use tracing_subscriber::{EnvFilter, Layer, filter::Targets, fmt, layer::SubscriberExt, util::SubscriberInitExt};
+use tracing_subscriber::{
+    EnvFilter, Layer, filter::Targets, fmt, layer::SubscriberExt, registry, registry::LookupSpan,
+    util::SubscriberInitExt,
+};
 
 /// The target of all spans, here and in the cache: only the layer for traces wants them.
 const SPANS: &str = "spans";
@@ -33,19 +36,22 @@ pub fn init(filter: &str, json: bool, collector: Option<&str>) -> Telemetry {
 }
 
 fn subscriber(filter: &str, json: bool, provider: Option<&SdkTracerProvider>) -> Box<dyn Subscriber + Send + Sync> {
+    let filter = EnvFilter::new(format!("{filter},{SPANS}=off"));
+    // One filter for all, unless there are two readers: what it turns off then costs the look at one static value.
+    let Some(provider) = provider else { return Box::new(registry().with(filter).with(logs(json))) };
+    let traces = tracing_opentelemetry::layer().with_tracer(provider.tracer("aside"));
+    let traces = traces.with_location(false).with_threads(false);
+    let traces = traces.with_filter(Targets::new().with_target(SPANS, LevelFilter::INFO));
+    Box::new(registry().with(logs(json).with_filter(filter)).with(traces))
+}
+
+fn logs<S: Subscriber + for<'a> LookupSpan<'a>>(json: bool) -> Box<dyn Layer<S> + Send + Sync> {
     let logs = fmt::layer().with_writer(io::stderr);
-    let logs = if json {
+    if json {
         logs.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
     } else {
         logs.with_ansi(io::IsTerminal::is_terminal(&io::stderr())).boxed()
-    };
-    let logs = logs.with_filter(EnvFilter::new(format!("{filter},{SPANS}=off")));
-    let subscriber = tracing_subscriber::registry().with(logs);
-    // Not an optional layer: one that isn't there would still have spans made for it.
-    let Some(provider) = provider else { return Box::new(subscriber) };
-    let traces = tracing_opentelemetry::layer().with_tracer(provider.tracer("aside"));
-    let traces = traces.with_location(false).with_threads(false);
-    Box::new(subscriber.with(traces.with_filter(Targets::new().with_target(SPANS, LevelFilter::INFO))))
+    }
 }
 
 fn provider(collector: &str) -> Option<SdkTracerProvider> {
