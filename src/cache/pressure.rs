@@ -141,7 +141,7 @@ impl Pressure {
     pub(super) async fn look(&self, l2: &GuardedL2) {
         let Ok(nodes) = l2.memory().await else {
             if self.unanswered.fetch_add(1, Ordering::Relaxed) + 1 == PATIENCE {
-                tracing::warn!("how full Redis is can't be learned from it: nothing warns before it is full");
+                tracing::warn!("Redis doesn't say how full it is: nothing warns before it is");
                 self.lock().retain(|memory, _| memory.tier != "l2");
                 self.l2.store(UNKNOWN, Ordering::Relaxed);
             }

@@ -91,7 +91,7 @@ fn check(invalidation: Invalidation, patterns: &[&str]) -> Result<Vec<Name>, Str
 }
 
 /// Names that nothing could be cached under are refused: a typing error would otherwise be answered like a success.
-fn check_names(names: &[String], patterns: &[&str]) -> Result<(), String> {
+pub fn check_names(names: &[String], patterns: &[&str]) -> Result<(), String> {
     if names.is_empty() || names.len() > MAX_NAMES {
         return Err(format!("names must hold 1 to {MAX_NAMES} names."));
     }

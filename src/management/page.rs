@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, convert::Infallible, time::Duration};
 
 use axum::{
     Json,
-    extract::{Query, State},
+    extract::{Query, State, rejection::QueryRejection},
     http::{HeaderName, HeaderValue, StatusCode, header},
     response::{
         IntoResponse, Response,
@@ -19,7 +19,7 @@ use tokio::{
     time::{Interval, interval},
 };
 
-use super::{Management, problem::problem};
+use super::{Management, cache::check_names, problem::problem};
 use crate::cache::{Cache, CacheStats, Durations, Name};
 
 /// Pause between two snapshots.
@@ -115,15 +115,20 @@ fn shown(name: &Name) -> String {
 }
 
 #[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Wanted {
     name: String,
 }
 
 /// What L1 holds under a key, but for the value, and the number below which nothing under it is served.
-pub async fn look_up(State(state): State<Management>, Query(Wanted { name }): Query<Wanted>) -> Response {
-    match state.cache.policies().iter().any(|policy| policy.pattern == Name::from_ledger(&name).pattern()) {
-        true => Json(state.cache.look_up(&Name::from_ledger(&name))).into_response(),
-        false => problem(StatusCode::UNPROCESSABLE_ENTITY, "name must begin with a key pattern, as product:42 does."),
+pub async fn look_up(State(state): State<Management>, wanted: Result<Query<Wanted>, QueryRejection>) -> Response {
+    let Ok(Query(Wanted { name })) = wanted else {
+        return problem(StatusCode::BAD_REQUEST, "Give one name and nothing else: /cache/entry?name=product:42.");
+    };
+    let patterns: Vec<&str> = state.cache.policies().iter().map(|policy| policy.pattern).collect();
+    match check_names(std::slice::from_ref(&name), &patterns) {
+        Ok(()) => Json(state.cache.look_up(&Name::from_ledger(&name))).into_response(),
+        Err(rule) => problem(StatusCode::UNPROCESSABLE_ENTITY, &rule),
     }
 }
 

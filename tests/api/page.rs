@@ -60,7 +60,13 @@ async fn a_key_is_looked_up_without_its_value(pool: PgPool) {
         app.manage(&path).await.at("/floor").is_i64().then_some(())
     })
     .await;
-    app.manage("/cache/entry?name=nothing:1").await.expect(422);
+    for wrong in ["nothing:1", "product:", "product:%00"] {
+        app.manage(&format!("/cache/entry?name={wrong}")).await.expect(422);
+    }
+    for wrong in ["", "?nam=product:1", "?name=product:1&name=product:2", "?name=product:1&x=1"] {
+        let refused = app.manage(&format!("/cache/entry{wrong}")).await;
+        assert!(refused.expect(400).at("/detail").is_string(), "{wrong}");
+    }
 }
 
 /// The events of `/cache/live`.

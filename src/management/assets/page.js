@@ -43,6 +43,7 @@ async function read(body) {
 function say(text, state) {
   $("connection").textContent = text;
   $("connection").className = state;
+  document.body.classList.toggle("cut-off", state !== "good");
 }
 
 function ask() {
