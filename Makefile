@@ -25,12 +25,13 @@ browser: ## the live page and the explorer in a real browser; pictures in target
 	@scripts/browser.sh
 
 # Cheap checks first; the tests last, so that a run ends with their summary. The checker's short form runs with what is built for them.
-check: ## what CI runs: format, lint, clippy, documentation, tour, checker, soak, tests
+check: ## what CI runs: format, lint, clippy, documentation, tour, browser, checker, soak, tests
 	$(CARGO) fmt --check
 	@scripts/lint.sh
 	$(CARGO) clippy --locked --all-targets --test consistency -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 	@scripts/demo.sh --debug
+	@scripts/browser.sh
 	@scripts/consistency.sh -- --seconds 75
 	@scripts/chaos.sh --debug soak --seconds 40
 	@scripts/test.sh

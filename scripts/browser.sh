@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The live page and the explorer in a real browser (make browser): a throw-away Postgres and Redis, one instance, and Chromium without a
+# The live page and the explorer in a real browser (make browser): a throw-away Postgres and Redis, two instances, and Chromium without a
 # window. Checks what a person would look for, and leaves pictures in target/browser/ for a person to look at.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=services.sh
@@ -10,15 +10,15 @@ cd "$ROOT"
 need_build_tools
 
 # The installed Chromium, else, as root, that of the system's packages.
-BROWSER=''
-for name in chromium chromium-browser google-chrome; do
-    BROWSER=${BROWSER:-$(type -P $name || true)}
-done
+find_browser() {
+    for name in chromium chromium-browser google-chrome; do
+        if BROWSER=$(type -P $name); then return; fi
+    done
+    return 1
+}
 make_run_folder
-if [ -z "$BROWSER" ]; then
-    install_packages chromium chromium chromium || die "There is no Chromium: install one (Debian: apt-get install chromium)"
-    BROWSER=$(type -P chromium chromium-browser | head -n 1)
-fi
+find_browser || { install_packages chromium chromium chromium && find_browser; } ||
+    die "There is no Chromium: install one (Debian: apt-get install chromium)"
 node_and_npm
 PACKAGES=$(node_packages scripts/browser) || die "Playwright couldn't be installed from npm"
 
@@ -30,9 +30,13 @@ run_to_end "$aside" seed
 pictures="${CARGO_TARGET_DIR:-$ROOT/target}/browser"
 mkdir -p "$pictures"
 public=127.0.0.1:$(free_port) management=127.0.0.1:$(free_port)
-BIND_ADDR=$public MANAGEMENT_ADDR=$management "$aside" serve >"$pictures/instance.log" 2>&1 &
-BACKGROUND="$BACKGROUND $!"
-BIND_ADDR=$public poll 30 "$aside" healthcheck 2>/dev/null || { show_log "The instance didn't become ready" "$pictures/instance.log"; exit 1; }
+start() { # start NAME PUBLIC MANAGEMENT
+    INSTANCE_NAME=$1 BIND_ADDR=$2 MANAGEMENT_ADDR=$3 "$aside" serve >"$pictures/$1.log" 2>&1 &
+    BACKGROUND="$BACKGROUND $!"
+    BIND_ADDR=$2 poll 30 "$aside" healthcheck 2>/dev/null || { show_log "The instance didn't become ready" "$pictures/$1.log"; exit 1; }
+}
+start first "$public" "$management"
+start second "127.0.0.1:$(free_port)" "127.0.0.1:$(free_port)"
 export PUBLIC="http://$public" MANAGEMENT="http://$management" PICTURES="$pictures" BROWSER PLAYWRIGHT="$PACKAGES/playwright-core/index.mjs"
 run_to_end run_node scripts/browser/pages.mjs
 say "Pictures to look at: $pictures"

@@ -24,7 +24,7 @@ use crate::{
         products::service::CachedProductService,
     },
     http::{self, Front, Services},
-    management::{self, Management},
+    management::{self, Management, instances::Instances},
     readiness::Readiness,
     shutdown::Countdown,
     warming,
@@ -53,6 +53,7 @@ pub struct App {
     readiness: Readiness,
     public: (TcpListener, SocketAddr, Arc<Front>),
     management: (TcpListener, SocketAddr, Router),
+    instances: Instances,
 }
 
 /// Starts the cache and puts the services on top of it. Redis need not be there.
@@ -109,21 +110,26 @@ impl App {
         let mut registry = Registry::default();
         services.cache.register_metrics(&mut registry);
         front.register_metrics(&mut registry);
-        management::metrics::register_process(&mut registry, db);
+        management::metrics::register_process(&mut registry, db.clone());
 
+        let public = with_addr(public, front)?;
+        let name = config.instance_name.clone().unwrap_or_else(|| public.1.to_string());
+        let instances = Instances::new(services.cache.clone(), db, readiness.clone(), (name, config.region.clone()));
         let management_router = management::router(Management {
             cache: services.cache.clone(),
             products: services.products.clone(),
             warm_top: config.cache_warm_top,
             token: config.management_token.as_deref().map(Arc::from),
             registry: Arc::new(registry),
+            instances: instances.clone(),
         });
         Ok(Self {
-            public: with_addr(public, front)?,
+            public,
             management: with_addr(management, management_router)?,
             config,
             services,
             readiness,
+            instances,
         })
     }
 
@@ -149,12 +155,13 @@ impl App {
     /// 3. Requests under way finish.
     /// 4. The cache finishes fills and deletes under way and stops following the ledger.
     /// 5. Views counted so far are written.
-    /// 6. The management listener, which has shown all this to who looked, closes.
-    /// 7. The pool closes, which waits for the connections of writes whose clients are gone: they commit or roll back.
+    /// 6. The other instances hear of it no more.
+    /// 7. The management listener, which has shown all this to who looked, closes.
+    /// 8. The pool closes, which waits for the connections of writes whose clients are gone: they commit or roll back.
     ///
     /// A step that hangs is cut off and logged, and the next one begins: with Redis or Postgres frozen the end comes in time too.
     pub async fn run_until(self, shutdown: CancellationToken) -> Result<(), StartError> {
-        let Self { config, services, readiness, public, management } = self;
+        let Self { config, services, readiness, public, management, instances } = self;
         announce(&config, public.1, management.1);
         let (stop, stop_management, stop_views) = (Stop::default(), Stop::default(), CancellationToken::new());
         let answers = move |request| Arc::clone(&public.2).answer(request);
@@ -164,6 +171,7 @@ impl App {
         tokio::spawn(run_removal(services.db.clone(), stop.polite.clone()));
         let again = warming::warm_again(services.products.clone(), config.cache_warm_top);
         tokio::spawn(stop.polite.clone().run_until_cancelled_owned(again));
+        tokio::spawn(stop.polite.clone().run_until_cancelled_owned(instances.clone().follow()));
         let views = tokio::spawn(services.products.views.clone().run(stop_views.clone()));
 
         tokio::select! {
@@ -184,6 +192,7 @@ impl App {
         countdown.step("cache", 20, services.cache.shutdown()).await;
         stop_views.cancel();
         countdown.step("views", 10, async { drop(views.await) }).await;
+        countdown.step("instances", 7, instances.leave()).await;
         stop_management.polite.cancel();
         countdown.step("management", 5, async { drop(management.await) }).await;
         stop_management.now.cancel();

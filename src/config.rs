@@ -31,6 +31,8 @@ pub struct Config {
     pub cache_warm_top: u32,
     pub cache_trust: Duration,
     pub region: String,
+    /// `None`: it is called by its address.
+    pub instance_name: Option<String>,
     pub allow_insecure: bool,
     pub cors_origins: Vec<String>,
     pub max_requests: usize,
@@ -287,6 +289,16 @@ pub struct Settings {
     )]
     region: Given<String>,
 
+    /// How this instance is called on the live page. Not set: by the address of its public listener.
+    #[arg(
+        long,
+        env = "INSTANCE_NAME",
+        value_name = "NAME",
+        value_parser = namespace(),
+        help_heading = "Operation",
+    )]
+    instance_name: Option<Given<String>>,
+
     /// What is logged: a level, or target=level pairs separated by commas.
     #[arg(
         long,
@@ -336,6 +348,7 @@ impl fmt::Debug for Config {
             .field("cache_warm_top", &self.cache_warm_top)
             .field("cache_trust", &self.cache_trust)
             .field("region", &self.region)
+            .field("instance_name", &self.instance_name)
             .field("allow_insecure", &self.allow_insecure)
             .field("cors_origins", &self.cors_origins)
             .field("max_requests", &self.max_requests)

@@ -7,7 +7,8 @@ use std::sync::{
 };
 
 /// Where an instance stands in its life.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// Not warm yet.
     Starting,

@@ -46,7 +46,7 @@ pub async fn warm(products: &CachedProductService, top: u32, reuse: Reuse) -> Wa
             false => warmer.with("product-top", async move { products.warm_top(top, reuse).await }),
         };
     }
-    let result = warmer.run(LIMIT).await;
+    let result = products.cache.warm(warmer, LIMIT).await;
     for warmer in &result.warmers {
         if let Some(error) = &warmer.error {
             tracing::warn!(warmer = warmer.name, error, "a warmer failed");

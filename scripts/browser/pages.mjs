@@ -1,43 +1,6 @@
-// What a person would look for on the live page and in the explorer. Run by scripts/browser.sh, which names all of these.
-const { PUBLIC, MANAGEMENT, BROWSER, PICTURES, PLAYWRIGHT } = process.env;
-const { chromium } = await import(PLAYWRIGHT);
-
-const browser = await chromium.launch({ executablePath: BROWSER, args: ["--no-sandbox"] });
-const wrong = [];
-const check = (what, holds) => {
-  console.log(`${holds ? "ok   " : "WRONG"} ${what}`);
-  if (!holds) wrong.push(what);
-};
-
-// A page that complains, or asks another host for anything, is wrong.
-async function open(address, options = {}) {
-  const page = await browser.newPage({ viewport: { width: 1200, height: 900 }, ...options });
-  page.on("console", (message) => ["error", "warning"].includes(message.type()) && check(`no complaint: ${message.text()}`, false));
-  page.on("pageerror", (error) => check(`no error: ${error}`, false));
-  page.on("request", (request) => {
-    const own = [PUBLIC, MANAGEMENT].some((host) => request.url().startsWith(`${host}/`)) || /^(data|blob):/.test(request.url());
-    if (!own) check(`no other host: ${request.url()}`, false);
-  });
-  await page.goto(address);
-  return page;
-}
-
-const text = (page, selector) => page.locator(selector).innerText();
-async function becomes(what, holds) {
-  const end = Date.now() + 15_000;
-  while (!(await holds())) {
-    if (Date.now() > end) return check(what, false);
-    await new Promise((later) => setTimeout(later, 100));
-  }
-  check(what, true);
-}
-
-// How often reads of a pattern had one of these outcomes, as Prometheus is told.
-async function counted(pattern, outcomes) {
-  const lines = (await (await fetch(`${MANAGEMENT}/metrics`)).text()).split("\n");
-  const own = lines.filter((line) => line.startsWith("cache_requests_total{") && line.includes(`pattern="${pattern}"`));
-  return own.filter((line) => !outcomes || outcomes.some((one) => line.includes(`outcome="${one}"`))).reduce((sum, line) => sum + Number(line.split(" ").at(-1)), 0);
-}
+// What a person would look for on the live page and in the explorer. Run by scripts/browser.sh.
+import { MANAGEMENT, PICTURES, PUBLIC, becomes, check, counted, end, open, picture, text } from "./ground.mjs";
+import { states } from "./states.mjs";
 
 const live = await open(`${MANAGEMENT}/`);
 await becomes("the page is live", async () => (await text(live, "#connection")) === "live");
@@ -69,7 +32,8 @@ await live.locator("#invalidate-form button").click();
 await live.locator("#sure button[value=yes]").click();
 await becomes("a pattern is invalidated, and that appears", async () => (await text(live, "#changes")).includes("product:*"));
 check("the policies are there", (await live.locator("#policies tr").count()) === 5);
-await live.screenshot({ path: `${PICTURES}/live.png`, fullPage: true });
+await becomes("both instances are there, and ready", async () => (await live.locator("#instances tr").count()) === 2 && (await text(live, "#instances")).match(/\bready\b/g).length === 2);
+await picture(live, "live");
 
 const phone = await open(`${MANAGEMENT}/`, { viewport: { width: 390, height: 844 }, colorScheme: "dark" });
 await becomes("on a phone it is live too", async () => (await text(phone, "#connection")) === "live");
@@ -77,12 +41,11 @@ const width = await phone.evaluate(() => document.documentElement.scrollWidth);
 check(`on a phone nothing sticks out (${width} of 390 pixels)`, width <= 390);
 await phone.keyboard.press("Tab");
 check("the keyboard reaches it", await phone.evaluate(() => document.activeElement !== document.body));
-await phone.screenshot({ path: `${PICTURES}/phone.png`, fullPage: true });
+await picture(phone, "phone");
 
 const explorer = await open(`${PUBLIC}/docs/`);
 await becomes("the explorer lists the routes", async () => (await explorer.locator(".opblock").count()) > 10);
 await explorer.screenshot({ path: `${PICTURES}/explorer.png` });
 
-await browser.close();
-console.log(wrong.length ? `${wrong.length} wrong` : "All is as it should be.");
-process.exit(wrong.length ? 1 : 0);
+await states(live);
+await end();

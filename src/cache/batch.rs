@@ -37,11 +37,8 @@ impl Cache {
         Fut: Future<Output = Result<HashMap<I, Loaded<T>>, E>> + Send + 'static,
     {
         let (begun, count) = (self.inner.clock.now(), keys.len());
-        let this = self.clone();
         let kept = keys.clone();
-        let span = spans::read(T::POLICY.pattern);
-        let batch = tokio::spawn(async move { this.read_many(keys, reuse, load).await }.instrument(span));
-        let read = async { batch.await.unwrap_or(Err(NotLoaded::Aborted.into())) };
+        let read = self.read_many(keys, reuse, load);
         let found = match reuse {
             _ if T::POLICY.stale_on_outage.is_zero() => read.await,
             Reuse::Allowed => self.or_stale(read, || self.stale_many(&kept)).await,
@@ -53,6 +50,22 @@ impl Cache {
         Ok(found?.into_iter().map(|(id, found)| (id, self.answer(found, begun))).collect())
     }
 
+    /// The same without an answer: sees to it that the tiers hold the values of `keys`, and says how many. These are not reads that
+    /// anybody asked for, so they are not counted as such.
+    ///
+    /// # Errors
+    /// As [`Cache::get_or_load_many`].
+    pub async fn warm_many<I, T, E, F, Fut>(&self, keys: Vec<(I, Key<T>)>, reuse: Reuse, load: F) -> Result<usize, E>
+    where
+        I: Copy + Eq + Hash + Send + Sync + 'static,
+        T: Cacheable,
+        E: LoadError,
+        F: FnOnce(Vec<I>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<HashMap<I, Loaded<T>>, E>> + Send + 'static,
+    {
+        Ok(self.read_many(keys, reuse, load).await?.len())
+    }
+
     /// What tiers hold of all keys, if all of it may be served stale.
     async fn stale_many<I: Copy, T: Cacheable>(&self, keys: &[(I, Key<T>)]) -> Option<Vec<(I, Found<T>)>> {
         let mut found = Vec::with_capacity(keys.len());
@@ -62,7 +75,26 @@ impl Cache {
         Some(found)
     }
 
+    /// A batch in a task of its own, which goes on when its caller goes away.
     async fn read_many<I, T, E, F, Fut>(
+        &self,
+        keys: Vec<(I, Key<T>)>,
+        reuse: Reuse,
+        load: F,
+    ) -> Result<Vec<(I, Found<T>)>, E>
+    where
+        I: Copy + Eq + Hash + Send + Sync + 'static,
+        T: Cacheable,
+        E: LoadError,
+        F: FnOnce(Vec<I>) -> Fut + Send + 'static,
+        Fut: Future<Output = Result<HashMap<I, Loaded<T>>, E>> + Send + 'static,
+    {
+        let (this, span) = (self.clone(), spans::read(T::POLICY.pattern));
+        let batch = tokio::spawn(async move { this.batch(keys, reuse, load).await }.instrument(span));
+        batch.await.unwrap_or(Err(NotLoaded::Aborted.into()))
+    }
+
+    async fn batch<I, T, E, F, Fut>(
         &self,
         keys: Vec<(I, Key<T>)>,
         reuse: Reuse,

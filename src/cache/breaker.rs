@@ -69,13 +69,19 @@ impl Breaker {
             *state = match failures + 1 {
                 _ if well => State::Closed { failures: 0 },
                 failures if failures < FAILURES => State::Closed { failures },
-                _ => self.opened(),
+                failures => {
+                    tracing::warn!(failures, "L2 fails: it is skipped until it answers again");
+                    self.opened()
+                }
             };
         }
     }
 
     /// How a probe ended.
     pub(super) fn probed(&self, well: bool) {
+        if well {
+            tracing::info!("L2 answers again and is used");
+        }
         *self.lock() = if well { State::Closed { failures: 0 } } else { self.opened() };
     }
 

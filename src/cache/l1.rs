@@ -8,12 +8,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use moka::{Expiry, sync::Cache as Moka};
+use moka::{Expiry, notification::RemovalCause, sync::Cache as Moka};
 use rapidhash::quality::RandomState;
 
 use super::{
     entry::{DbTime, Entry},
-    fence::Era,
+    fence::{Era, Fence, Verdict},
     key::{Key, Name},
     outcome::Outcome,
     policy::Cacheable,
@@ -48,10 +48,24 @@ pub(super) type Missed = Outcome;
 #[derive(Clone)]
 struct Slot {
     pattern: &'static str,
-    held: Arc<dyn Any + Send + Sync>,
+    held: Arc<dyn Stored>,
     weight: u32,
     lifetime: Duration,
-    loaded_at: DbTime,
+}
+
+/// An entry of whatever type, for whoever looks it up without reading it.
+pub(super) trait Stored: Any + Send + Sync {
+    /// Under which number it was read, when, and whether it may be served at `now`.
+    fn judged(&self, key: &Name, fence: &Fence, now: Duration) -> (Option<i64>, DbTime, Verdict);
+}
+
+impl<T: Cacheable> Stored for Held<T> {
+    fn judged(&self, key: &Name, fence: &Fence, now: Duration) -> (Option<i64>, DbTime, Verdict) {
+        let Entry { value, labels, loaded_at, .. } = &*self.entry;
+        let own = labels.iter().find(|label| label.name == *key);
+        let verdict = fence.judge(now, key, self, T::POLICY.max_age(value.is_none()));
+        (own.map(|label| label.version), *loaded_at, verdict)
+    }
 }
 
 struct SlotLifetime;
@@ -66,34 +80,44 @@ impl Expiry<Name, Slot> for SlotLifetime {
     }
 }
 
-/// Bytes held by each key pattern.
-type Sizes = Arc<Mutex<BTreeMap<&'static str, i64>>>;
+/// What a key pattern has of L1.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Share {
+    /// Bytes held, as weighed.
+    pub(super) bytes: i64,
+    /// Entries given up for want of room.
+    pub(super) evicted: u64,
+}
+
+type Shares = Arc<Mutex<BTreeMap<&'static str, Share>>>;
 
 /// The map.
 pub(super) struct L1 {
     map: Option<Moka<Name, Slot, RandomState>>,
-    sizes: Sizes,
+    shares: Shares,
 }
 
 impl L1 {
     /// A map of at most `capacity` bytes; 0: none.
     pub(super) fn new(capacity: u64) -> Self {
-        let sizes = Sizes::default();
-        let shrunk = Arc::clone(&sizes);
+        let shares = Shares::default();
+        let lessened = Arc::clone(&shares);
         let map = (capacity > 0).then(|| {
             Moka::builder()
                 .max_capacity(capacity)
                 .weigher(|_, slot: &Slot| slot.weight)
                 .expire_after(SlotLifetime)
-                .eviction_listener(move |_, slot, _| resize(&shrunk, slot.pattern, -i64::from(slot.weight)))
+                .eviction_listener(move |_, slot, cause| {
+                    change(&lessened, slot.pattern, -i64::from(slot.weight), cause == RemovalCause::Size);
+                })
                 .build_with_hasher(RandomState::new())
         });
-        Self { map, sizes }
+        Self { map, shares }
     }
 
-    pub(super) fn get<T: Send + Sync + 'static>(&self, key: &Key<T>) -> Option<Arc<Held<T>>> {
-        let slot = self.map.as_ref()?.get(key.name())?;
-        slot.held.downcast().ok()
+    pub(super) fn get<T: Cacheable>(&self, key: &Key<T>) -> Option<Arc<Held<T>>> {
+        let held: Arc<dyn Any + Send + Sync> = self.map.as_ref()?.get(key.name())?.held;
+        held.downcast().ok()
     }
 
     /// Whether there is an entry, asked without being counted as a read: what is asked for twice would look twice as popular.
@@ -101,21 +125,20 @@ impl L1 {
         self.map.as_ref().is_some_and(|map| map.contains_key(key.name()))
     }
 
-    /// Bytes of an entry, as weighed, and when the database was read for it.
-    pub(super) fn look_up(&self, name: &Name) -> Option<(u32, DbTime)> {
+    /// An entry, and its bytes as weighed.
+    pub(super) fn look_up(&self, name: &Name) -> Option<(Arc<dyn Stored>, u32)> {
         let slot = self.map.as_ref()?.get(name)?;
-        Some((slot.weight, slot.loaded_at))
+        Some((slot.held, slot.weight))
     }
 
     /// Keeps an entry for at most `lifetime`.
     pub(super) fn put<T: Cacheable>(&self, key: &Key<T>, held: Held<T>, lifetime: Duration) {
         if let Some(map) = &self.map {
             let weight = u32::try_from(weigh(key, &held.entry)).unwrap_or(u32::MAX);
-            let loaded_at = held.entry.loaded_at;
             let held = Arc::new(held);
             let pattern = T::POLICY.pattern;
-            resize(&self.sizes, pattern, i64::from(weight));
-            map.insert(key.name().clone(), Slot { pattern, held, weight, lifetime, loaded_at });
+            change(&self.shares, pattern, i64::from(weight), false);
+            map.insert(key.name().clone(), Slot { pattern, held, weight, lifetime });
         }
     }
 
@@ -131,9 +154,9 @@ impl L1 {
         }
     }
 
-    /// Bytes held by each key pattern, as weighed.
-    pub(super) fn sizes(&self) -> BTreeMap<&'static str, i64> {
-        self.sizes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    /// What each key pattern has.
+    pub(super) fn shares(&self) -> BTreeMap<&'static str, Share> {
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Bytes held, as weighed, and entries.
@@ -145,8 +168,11 @@ impl L1 {
     }
 }
 
-fn resize(sizes: &Sizes, pattern: &'static str, by: i64) {
-    *sizes.lock().unwrap_or_else(PoisonError::into_inner).entry(pattern).or_default() += by;
+fn change(shares: &Shares, pattern: &'static str, bytes: i64, evicted: bool) {
+    let mut shares = shares.lock().unwrap_or_else(PoisonError::into_inner);
+    let share = shares.entry(pattern).or_default();
+    share.bytes += bytes;
+    share.evicted += u64::from(evicted);
 }
 
 /// The bytes of an entry: its response once as text and about as much again as a decoded value.

@@ -1,32 +1,23 @@
 //! What the cache counts, per key pattern. Names and units follow Prometheus' conventions; labels come from closed sets.
 
-use std::{
-    array::from_fn,
-    sync::{OnceLock, Weak},
-    time::Duration,
-};
+use std::{array::from_fn, sync::OnceLock, time::Duration};
 
 use prometheus_client::{
-    collector::Collector,
     encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
     metrics::{
         MetricType,
         counter::{ConstCounter, Counter},
         family::Family,
-        gauge::ConstGauge,
         histogram::{Histogram, exponential_buckets},
     },
     registry::{Registry, Unit},
 };
 
 use super::{
-    Inner,
-    breaker::BreakerState,
     counts::{Counts, Durations},
     l2::Filled,
     outcome::Outcome,
-    policy::Policy,
-    pressure::MemoryUse,
+    warmer::WarmerReport,
 };
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -58,14 +49,25 @@ struct FillResult {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Warming {
+    warmer: &'static str,
+    result: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Warmer {
+    warmer: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Load {
     pattern: &'static str,
     result: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LoadedPattern {
-    pattern: &'static str,
+pub(super) struct LoadedPattern {
+    pub(super) pattern: &'static str,
 }
 
 /// Where a read was answered, for its histogram.
@@ -108,6 +110,8 @@ pub struct CacheMetrics {
     invalidations: Family<Pattern, Counter>,
     l2_calls: Family<Operation, Counter>,
     fills: Family<FillResult, Counter>,
+    warmings: Family<Warming, Counter>,
+    warmed: Family<Warmer, Counter>,
     /// Time from a commit to this instance's floors.
     pub(super) lag: Histogram,
     /// Time of a look at the ledger.
@@ -123,6 +127,8 @@ impl CacheMetrics {
             invalidations: Family::default(),
             l2_calls: Family::default(),
             fills: Family::default(),
+            warmings: Family::default(),
+            warmed: Family::default(),
             lag: Histogram::new(exponential_buckets(0.000_5, 2.0, 14)),
             looks: Histogram::new(exponential_buckets(0.000_1, 2.0, 14)),
         }
@@ -178,6 +184,14 @@ impl CacheMetrics {
         self.fills.get_or_create(&FillResult { result }).inc();
     }
 
+    /// What one warmer brought.
+    pub(super) fn warmed(&self, report: &WarmerReport) {
+        let WarmerReport { name: warmer, warmed, error } = report;
+        let result = if error.is_none() { "ok" } else { "failed" };
+        self.warmings.get_or_create(&Warming { warmer, result }).inc();
+        self.warmed.get_or_create(&Warmer { warmer }).inc_by(*warmed as u64);
+    }
+
     /// How often reads of `pattern` had `outcome`.
     pub(super) fn reads(&self, pattern: &'static str, outcome: Outcome) -> u64 {
         let reads = self.all_reads().find(|reads| reads.pattern == pattern);
@@ -194,7 +208,7 @@ impl CacheMetrics {
         all
     }
 
-    fn encode_reads(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
+    pub(super) fn encode_reads(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
         let help = "Reads of the cache by key pattern and outcome";
         let mut requests = encoder.encode_descriptor("cache_requests", help, None, MetricType::Counter)?;
         for Reads { pattern, outcomes, .. } in self.all_reads() {
@@ -235,6 +249,8 @@ impl CacheMetrics {
             Unit::Seconds,
             self.looks.clone(),
         );
+        registry.register("cache_warmings", "Runs of warmers by result", self.warmings.clone());
+        registry.register("cache_warmed_entries", "Entries that warmers saw to", self.warmed.clone());
         registry.register("cache_l2_fills", "Values handed in to L2, kept or refused", self.fills.clone());
         registry.register_with_unit(
             "cache_invalidation_lag",
@@ -244,95 +260,4 @@ impl CacheMetrics {
         );
         registry.register("cache_l2_calls", "Calls of L2 by operation and result", self.l2_calls.clone());
     }
-}
-
-/// What is read off the cache when somebody asks: reads, sizes, trust, breaker.
-#[derive(Debug)]
-pub(super) struct Gauges(pub(super) Weak<Inner>);
-
-impl Collector for Gauges {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let Some(cache) = self.0.upgrade() else {
-            return Ok(());
-        };
-        let (bytes, entries) = cache.l1.size();
-        let trust_age = cache.fence.since_look().map_or(f64::INFINITY, |age| age.as_secs_f64());
-        let open = cache.l2.as_ref().is_some_and(|l2| l2.breaker() != BreakerState::Closed);
-        let memory_known = cache.l2.is_none() || cache.pressure.l2().is_some();
-        let values = [
-            ("cache_l2_memory_known", "0 while L2 doesn't say how full it is", f64::from(memory_known)),
-            ("cache_l1_bytes", "Bytes held in L1", bytes as f64),
-            ("cache_l1_capacity_bytes", "Capacity of L1", cache.l1_bytes as f64),
-            ("cache_l1_entries", "Entries held in L1", entries as f64),
-            ("cache_floors", "Floors held", cache.fence.floors() as f64),
-            ("cache_trust_age_seconds", "Time since the ledger was last looked at", trust_age),
-            ("cache_trusted", "1 while tiers may be used", f64::from(cache.fence.trusted())),
-            ("cache_l2_breaker_open", "1 while L2 is skipped or probed", f64::from(open)),
-        ];
-        cache.metrics.encode_reads(&mut encoder)?;
-        encode_memory(&mut encoder, &cache.pressure.seen())?;
-        let mut per_pattern = encoder.encode_descriptor(
-            "cache_l1_pattern_bytes",
-            "Bytes held in L1 by key pattern",
-            None,
-            MetricType::Gauge,
-        )?;
-        for (pattern, bytes) in cache.l1.sizes() {
-            let labels = LoadedPattern { pattern };
-            ConstGauge::new(bytes).encode(per_pattern.encode_family(&labels)?)?;
-        }
-        let mut under_way = encoder.encode_descriptor(
-            "cache_loads_under_way",
-            "Loads under way by key pattern",
-            None,
-            MetricType::Gauge,
-        )?;
-        for Policy { pattern, .. } in &cache.policies {
-            let labels = LoadedPattern { pattern };
-            let loads = cache.bulkhead.under_way(pattern) as f64;
-            ConstGauge::new(loads).encode(under_way.encode_family(&labels)?)?;
-        }
-        for (name, help, value) in values {
-            let gauge = ConstGauge::new(value);
-            let descriptor = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
-            gauge.encode(descriptor)?;
-        }
-        Ok(())
-    }
-}
-
-/// How full each memory is, and what a node of L2 says of itself.
-fn encode_memory(encoder: &mut DescriptorEncoder<'_>, seen: &[MemoryUse]) -> std::fmt::Result {
-    type Value = fn(&MemoryUse) -> Option<f64>;
-    let gauges: [(&str, &str, Value); 5] = [
-        ("cache_memory_used_bytes", "Memory in use by tier and node", |memory| Some(memory.used_bytes as f64)),
-        ("cache_memory_limit_bytes", "Memory that may be used; 0: no limit is set", |memory| {
-            Some(memory.limit_bytes.unwrap_or_default() as f64)
-        }),
-        ("cache_memory_state", "0 normal, 1 warning (from 70 %), 2 critical (from 85 %)", |memory| {
-            Some(f64::from(memory.state as u8))
-        }),
-        ("cache_memory_refuses_when_full", "1 when a node refuses writes instead of evicting", |memory| {
-            Some(f64::from(!memory.said.as_ref()?.evicts()))
-        }),
-        ("cache_memory_fragmentation", "Memory that the system has given to a node, for each byte in use", |memory| {
-            Some(memory.said.as_ref()?.fragmentation)
-        }),
-    ];
-    for (name, help, value) in gauges {
-        let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for memory in seen {
-            if let Some(value) = value(memory) {
-                ConstGauge::new(value).encode(family.encode_family(&memory.memory)?)?;
-            }
-        }
-    }
-    let help = "Entries that a node evicted because its memory was full, since its start";
-    let mut evicted = encoder.encode_descriptor("cache_memory_evicted_keys", help, None, MetricType::Counter)?;
-    for memory in seen {
-        if let Some(said) = &memory.said {
-            ConstCounter::new(said.evicted).encode(evicted.encode_family(&memory.memory)?)?;
-        }
-    }
-    Ok(())
 }

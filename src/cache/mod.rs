@@ -32,6 +32,7 @@ mod entry;
 mod fence;
 mod flight;
 mod floors;
+mod gauges;
 mod guard;
 mod key;
 mod l1;
@@ -331,7 +332,7 @@ impl Cache {
     pub fn register_metrics(&self, registry: &mut Registry) {
         self.inner.metrics.register(registry);
         self.inner.meter.register(registry);
-        registry.register_collector(Box::new(metrics::Gauges(Arc::downgrade(&self.inner))));
+        registry.register_collector(Box::new(gauges::Gauges(Arc::downgrade(&self.inner))));
     }
 
     /// Stops following the ledger and finishes fills and deletes that are under way; each ends by its own deadline.

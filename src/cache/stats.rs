@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{BreakerState, Cache, key::Name, outcome::Outcome, pressure::MemoryUse};
+use super::{BreakerState, Cache, fence::Verdict, key::Name, outcome::Outcome, pressure::MemoryUse};
 
 /// What the cache holds and how its reads ended since the start.
 #[derive(Clone, Debug, Serialize)]
@@ -36,7 +36,8 @@ pub struct KnownKey {
     pub name: String,
     /// Its entry in L1, which may be too old to be served.
     pub l1: Option<KnownEntry>,
-    /// The number below which nothing under this name is served; `None`: nothing is refused for its number.
+    /// The number below which nothing under this name is served; `None`: nothing is refused for its number. That a whole pattern
+    /// was invalidated is seen in `served`.
     pub floor: Option<i64>,
 }
 
@@ -47,6 +48,10 @@ pub struct KnownEntry {
     pub bytes: u32,
     /// Milliseconds since the database was read.
     pub age_ms: u64,
+    /// The number that the ledger had for this name then; `None` for lists, which depend on other names.
+    pub number: Option<i64>,
+    /// Whether a read that begins now may be answered with it.
+    pub served: bool,
 }
 
 /// Size of L1.
@@ -65,7 +70,11 @@ pub struct L1Stats {
 pub struct PatternStats {
     /// Bytes held in L1, as weighed.
     pub l1_bytes: i64,
-    /// Reads that a tier answered, as a part of all; `None` before the first read.
+    /// Reads, whatever came of them.
+    pub reads: u64,
+    /// Reads that a tier answered.
+    pub hits: u64,
+    /// These as a part of all; `None` before the first read.
     pub hit_ratio: Option<f64>,
     /// How many reads had each outcome; outcomes that never occurred are left out.
     pub outcomes: BTreeMap<&'static str, u64>,
@@ -99,9 +108,10 @@ impl Cache {
     /// What this instance knows of one key, without its value.
     pub fn look_up(&self, name: &Name) -> KnownKey {
         let (floor, now) = (self.inner.fence.floor(name), self.inner.clock.now());
-        let l1 = self.inner.l1.look_up(name).map(|(bytes, loaded_at)| KnownEntry {
-            bytes,
-            age_ms: self.inner.fence.age(loaded_at, now).as_millis() as u64,
+        let l1 = self.inner.l1.look_up(name).map(|(held, bytes)| {
+            let (number, loaded_at, verdict) = held.judged(name, &self.inner.fence, now);
+            let age_ms = self.inner.fence.age(loaded_at, now).as_millis() as u64;
+            KnownEntry { bytes, age_ms, number, served: verdict == Verdict::Serve }
         });
         KnownKey { name: name.to_string(), l1, floor }
     }
@@ -112,7 +122,9 @@ impl Cache {
         let sum = |of: fn(Outcome) -> bool| counts.iter().filter(|(o, _)| of(*o)).map(|(_, n)| n).sum::<u64>();
         let (all, hits) = (sum(|_| true), sum(Outcome::is_hit));
         PatternStats {
-            l1_bytes: self.inner.l1.sizes().get(pattern).copied().unwrap_or_default(),
+            l1_bytes: self.inner.l1.shares().get(pattern).copied().unwrap_or_default().bytes,
+            reads: all,
+            hits,
             hit_ratio: (all > 0).then(|| hits as f64 / all as f64),
             outcomes: counts.into_iter().map(|(outcome, n)| (outcome.as_str(), n)).collect(),
         }

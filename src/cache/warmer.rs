@@ -5,6 +5,8 @@ use std::{fmt::Display, future::Future, pin::Pin, time::Duration};
 use serde::Serialize;
 use tokio::{task::JoinSet, time::Instant};
 
+use super::Cache;
+
 type Warming = Pin<Box<dyn Future<Output = Result<usize, String>> + Send>>;
 
 /// A list of warmers that run side by side. One that fails or is slow doesn't stop the others.
@@ -53,12 +55,14 @@ impl CacheWarmer {
         self.0.push((name, Box::pin(warming)));
         self
     }
+}
 
+impl Cache {
     /// Runs all warmers, at most for `limit`; those that aren't done by then are stopped and reported as failed.
-    pub async fn run(self, limit: Duration) -> WarmingResult {
+    pub async fn warm(&self, warmer: CacheWarmer, limit: Duration) -> WarmingResult {
         let begun = Instant::now();
         let mut running = JoinSet::new();
-        for (name, warming) in self.0 {
+        for (name, warming) in warmer.0 {
             running.spawn(async move {
                 let ended = tokio::spawn(tokio::time::timeout_at(begun + limit, warming)).await;
                 let (warmed, error) = match ended {
@@ -71,6 +75,7 @@ impl CacheWarmer {
             });
         }
         let warmers = running.join_all().await;
+        warmers.iter().for_each(|report| self.inner.metrics.warmed(report));
         WarmingResult {
             warmed: warmers.iter().map(|report| report.warmed).sum(),
             failed: warmers.iter().filter(|report| report.error.is_some()).count(),

@@ -33,6 +33,7 @@ impl Settings {
         let cache_warm_top = wrong.take("CACHE_WARM_TOP", self.cache_warm_top);
         let cache_trust = wrong.take("CACHE_TRUST_MS", self.cache_trust_ms);
         let region = wrong.take("REGION", self.region);
+        let instance_name = wrong.take_optional("INSTANCE_NAME", self.instance_name);
         let filter = wrong.take("RUST_LOG", self.rust_log);
         let format = wrong.take_optional("LOG_FORMAT", self.log_format);
         let collector = wrong.take_optional("OTEL_EXPORTER_OTLP_ENDPOINT", self.otel_exporter_otlp_endpoint);
@@ -82,6 +83,7 @@ impl Settings {
                 cache_warm_top: cache_warm_top?,
                 cache_trust: cache_trust?,
                 region: region?,
+                instance_name: instance_name?,
                 allow_insecure: allow_insecure?,
                 cors_origins: cors_origins?.unwrap_or_default(),
                 max_requests: max_requests?,

@@ -26,11 +26,20 @@ pub async fn show_metrics(State(state): State<Management>, headers: HeaderMap) -
         return problem(StatusCode::INTERNAL_SERVER_ERROR, "The metrics could not be written.");
     }
     let mut accepted = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    if accepted.any(|value| value.contains(OPEN_METRICS)) {
+    if accepted.any(wants_open_metrics) {
         ([(header::CONTENT_TYPE, format!("{OPEN_METRICS}; version=1.0.0; charset=utf-8"))], text).into_response()
     } else {
         ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], classic(&text)).into_response()
     }
+}
+
+/// Whether an `Accept` names the newer format and doesn't refuse it (RFC 9110, 12.5.1). Who can read both gets the newer one.
+fn wants_open_metrics(accept: &str) -> bool {
+    let mut ranges = accept.split(',').map(|range| range.split(';').map(str::trim));
+    ranges.any(|mut range| {
+        range.next().is_some_and(|kind| kind.eq_ignore_ascii_case(OPEN_METRICS))
+            && !range.any(|weight| weight.strip_prefix("q=").is_some_and(|q| q.parse() == Ok(0.0)))
+    })
 }
 
 /// The same in the older format, which names a counter with its suffix also where it is described, and knows no units and no end.
@@ -87,6 +96,15 @@ impl Collector for ProcessGauges {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_refuses_the_newer_format_gets_the_older_one() {
+        let prometheus = "application/openmetrics-text;version=1.0.0;q=0.5,text/plain;version=0.0.4;q=0.4,*/*;q=0.1";
+        assert!(wants_open_metrics(prometheus));
+        for other in ["text/plain", "*/*", "application/openmetrics-text;q=0, text/plain", ""] {
+            assert!(!wants_open_metrics(other), "{other}");
+        }
+    }
 
     #[test]
     fn the_older_format_names_counters_with_their_suffix() {

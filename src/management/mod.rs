@@ -3,6 +3,7 @@
 
 mod access;
 mod cache;
+pub mod instances;
 pub mod metrics;
 mod page;
 mod problem;
@@ -17,6 +18,7 @@ use axum::{
 };
 use prometheus_client::registry::Registry;
 
+use self::instances::Instances;
 use crate::{cache::Cache, domain::products::service::CachedProductService};
 
 /// What the routes of this listener need.
@@ -30,6 +32,8 @@ pub struct Management {
     pub token: Option<Arc<str>>,
     /// One per service, not per process, so that several can run in one test.
     pub registry: Arc<Registry>,
+    /// What is known of all instances.
+    pub instances: Instances,
 }
 
 /// All routes of the management listener.

@@ -19,7 +19,12 @@ use tokio::{
     time::{Interval, interval},
 };
 
-use super::{Management, cache::check_names, problem::problem};
+use super::{
+    Management,
+    cache::check_names,
+    instances::{Instances, KnownInstance},
+    problem::problem,
+};
 use crate::cache::{Cache, CacheStats, Durations, Name};
 
 /// Pause between two snapshots.
@@ -58,6 +63,8 @@ fn file(kind: &'static str, text: &'static str) -> Response {
 #[derive(Serialize)]
 struct Snapshot {
     stats: CacheStats,
+    /// This instance and the others.
+    instances: Vec<KnownInstance>,
     /// Reads by key pattern, counted by how long they took.
     latency: BTreeMap<&'static str, Vec<u64>>,
     /// Upper bounds of those counts, in microseconds; the last count is above them all.
@@ -73,12 +80,14 @@ struct Change {
 
 /// A snapshot a second, and every change when this instance learns of it.
 pub async fn stream(State(state): State<Management>) -> Response {
-    let live = Live { changes: state.cache.changes(), cache: state.cache, tick: interval(PAUSE) };
+    let live =
+        Live { changes: state.cache.changes(), cache: state.cache, instances: state.instances, tick: interval(PAUSE) };
     Sse::new(events(live)).keep_alive(KeepAlive::default()).into_response()
 }
 
 struct Live {
     cache: Cache,
+    instances: Instances,
     changes: Receiver<Name>,
     tick: Interval,
 }
@@ -86,7 +95,7 @@ struct Live {
 fn events(live: Live) -> impl Stream<Item = Result<Event, Infallible>> {
     unfold(live, async |mut live| {
         let event = tokio::select! {
-            _ = live.tick.tick() => event("snapshot", &snapshot(&live.cache)),
+            _ = live.tick.tick() => event("snapshot", &snapshot(&live.cache, &live.instances)),
             change = live.changes.recv() => match change {
                 Ok(name) => event("change", &Change { name: Some(shown(&name)), missed: 0 }),
                 Err(RecvError::Lagged(missed)) => event("change", &Change { name: None, missed }),
@@ -102,8 +111,13 @@ fn event(kind: &str, data: &impl Serialize) -> Event {
     Event::default().event(kind).json_data(data).unwrap_or_default()
 }
 
-fn snapshot(cache: &Cache) -> Snapshot {
-    Snapshot { stats: cache.stats(), latency: cache.latencies(), bounds_us: Durations::bounds_us().collect() }
+fn snapshot(cache: &Cache, instances: &Instances) -> Snapshot {
+    Snapshot {
+        stats: cache.stats(),
+        instances: instances.all(),
+        latency: cache.latencies(),
+        bounds_us: Durations::bounds_us().collect(),
+    }
 }
 
 /// A name as the page shows it: who somebody is, is nobody's business here, so of a tenant's names only the pattern.

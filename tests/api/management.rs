@@ -70,6 +70,10 @@ async fn warming_by_hand_loads_the_most_viewed_products(pool: PgPool) {
     let result = app.order_management("/cache/warm", json!({})).await;
     assert!(result.status.is_success(), "{result:#?}");
     assert_eq!(result.int("/failed"), 0);
+    let metrics = app.metrics().await;
+    assert_eq!(metrics.sum("cache_warmings_total", &[("warmer", "product-top"), ("result", "ok")]), 2.0);
+    assert_eq!(metrics.sum("cache_warmed_entries_total", &[("warmer", "product-top")]), 2.0);
+    assert_eq!(metrics.sum("cache_requests_total", &[]), 0.0, "nobody has read anything");
     app.cut_database();
     app.get_product(hot).await.expect(200);
     app.get_product(warm).await.expect(200);

@@ -53,8 +53,11 @@ async fn a_key_is_looked_up_without_its_value(pool: PgPool) {
     assert_eq!(app.manage(&path).await.at("/l1"), Value::Null);
     app.get_product(id).await.expect(200);
     let known = app.manage(&path).await;
-    assert!(known.int("/l1/bytes") > 0 && known.int("/l1/age_ms") >= 0);
+    assert!(known.int("/l1/bytes") > 0 && known.int("/l1/age_ms") >= 0 && known.int("/l1/number") >= 0);
+    assert_eq!(known.at("/l1/served"), true);
     assert!(!known.text.contains("business"));
+    app.order_management("/cache/invalidate", json!({ "pattern": "product" })).await.expect(200);
+    assert_eq!(app.manage(&path).await.at("/l1/served"), false, "it is there, and of no use any more");
     app.patch_product(id, json!({ "price_cents": 9 })).await.expect(200);
     eventually("the change has raised a floor", || async {
         app.manage(&path).await.at("/floor").is_i64().then_some(())
@@ -67,6 +70,26 @@ async fn a_key_is_looked_up_without_its_value(pool: PgPool) {
         let refused = app.manage(&format!("/cache/entry{wrong}")).await;
         assert!(refused.expect(400).at("/detail").is_string(), "{wrong}");
     }
+}
+
+#[sqlx::test]
+async fn every_instance_is_shown_from_its_start_to_its_end(pool: PgPool) {
+    let app = TestApp::builder(pool).build().await;
+    let mut other = app.another_with(|config| config.instance_name = Some("the-other".to_owned())).await;
+    let mut stream = Stream::of(&app).await;
+    let named = |data: &Value| {
+        let all = data["instances"].as_array().expect("instances").iter();
+        all.map(|one| one["name"].as_str().expect("a name").to_owned()).collect::<Vec<_>>()
+    };
+    let snapshot = stream.next("snapshot", |data| data["instances"][1]["phase"] == "ready").await;
+    assert_eq!(named(&snapshot), [app.address.to_string(), "the-other".to_owned()], "this one first");
+    for (field, expected) in [("region", json!("test")), ("this", json!(false)), ("l2_breaker", json!("closed"))] {
+        assert_eq!(snapshot["instances"][1][field], expected, "{field}");
+    }
+    stream.next("snapshot", |data| data["instances"][1]["trusted"] == true).await;
+    other.begin_shutdown();
+    other.ended().await;
+    stream.next("snapshot", |data| named(data).len() == 1).await;
 }
 
 /// The events of `/cache/live`.

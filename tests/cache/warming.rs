@@ -17,29 +17,31 @@ async fn what_a_warmer_fills_is_served_without_a_load(pool: PgPool) {
         let loaded = this.load(id).await;
         filled.put_many(vec![(key(id), loaded)]).map(|()| 1)
     };
-    let result = CacheWarmer::new().with("notes", warming).run(Duration::from_secs(20)).await;
+    let warmer = CacheWarmer::new().with("notes", warming);
+    let result = cache.warm(warmer, Duration::from_secs(20)).await;
     assert_eq!((result.warmed, result.failed), (1, 0));
     assert_eq!(bench.read(&cache, id).await.outcome, Outcome::L1Hit);
 }
 
-#[tokio::test]
-async fn a_warmer_that_fails_panics_or_hangs_stops_no_other() {
-    let result = CacheWarmer::new()
+#[sqlx::test]
+async fn a_warmer_that_fails_panics_or_hangs_stops_no_other(pool: PgPool) {
+    let cache = Bench::new(&pool, Backend::None).await.cache().await;
+    let warmer = CacheWarmer::new()
         .with("good", async { Ok::<_, String>(3) })
         .with("bad", async { Err::<usize, _>("no connection") })
         .with("ugly", async { panic_in_warmer() })
-        .with("endless", std::future::pending::<Result<usize, String>>())
-        .run(Duration::from_millis(50))
-        .await;
+        .with("endless", std::future::pending::<Result<usize, String>>());
+    let result = cache.warm(warmer, Duration::from_millis(50)).await;
     assert_eq!((result.warmed, result.failed, result.warmers.len()), (3, 3, 4));
     let bad = result.warmers.iter().find(|report| report.name == "bad").expect("its report");
     assert_eq!(bad.error.as_deref(), Some("no connection"));
     assert!(result.duration_ms >= 50);
 }
 
-#[tokio::test]
-async fn nothing_to_warm_is_no_failure() {
-    let result = CacheWarmer::new().run(Duration::from_secs(1)).await;
+#[sqlx::test]
+async fn nothing_to_warm_is_no_failure(pool: PgPool) {
+    let cache = Bench::new(&pool, Backend::None).await.cache().await;
+    let result = cache.warm(CacheWarmer::new(), Duration::from_secs(1)).await;
     assert_eq!((result.warmed, result.failed), (0, 0));
 }
 

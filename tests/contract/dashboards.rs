@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use aside::cache::Outcome;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -46,6 +47,31 @@ async fn every_metric_that_a_dashboard_or_an_alert_asks_for_is_exported(pool: Pg
     }
     assert!(missing.is_empty(), "{missing:#?}");
     assert!(asked > 30, "only {asked} selectors were found");
+}
+
+#[sqlx::test]
+async fn every_metric_is_described_and_no_other(pool: PgPool) {
+    let app = TestApp::builder(pool).config(|config| config.cache_warm_top = 1).build().await;
+    // What was never counted isn't shown.
+    let id = app.product(product()).await;
+    app.get_product(id).await.expect(200);
+    app.order_management("/cache/warm", json!({})).await.expect(200);
+
+    let page = read("docs/metrics.md");
+    let table = page.lines().filter_map(|line| line.strip_prefix("| `")?.split(" |").next());
+    let names = table.flat_map(|cell| cell.split(", ").map(|name| name.trim_matches('`')));
+    let outcomes = Outcome::ALL.map(Outcome::as_str);
+    let described: BTreeSet<&str> = names.filter(|name| !outcomes.contains(name)).collect();
+    eventually("what is exported is what is described", || async {
+        let metrics = app.manage("/metrics").await.text;
+        let exported = metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split(' ').next());
+        let exported: BTreeSet<&str> = exported.collect();
+        (described == exported).then_some(())
+    })
+    .await;
+    for outcome in outcomes {
+        assert!(page.contains(&format!("`{outcome}`")), "{outcome} is not described");
+    }
 }
 
 /// All expressions of panels and rules, and where they stand.

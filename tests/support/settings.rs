@@ -24,6 +24,7 @@ pub fn config(database_url: String, redis_url: Option<String>, namespace: String
         cache_warm_top: 0,
         cache_trust: Duration::from_secs(60),
         region: "test".into(),
+        instance_name: None,
         allow_insecure: false,
         cors_origins: Vec::new(),
         max_requests: 2_000,

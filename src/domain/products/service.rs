@@ -145,7 +145,9 @@ impl CachedProductService {
     pub async fn warm_top(&self, count: u32, reuse: Reuse) -> Result<usize, DomainError> {
         let mut warmed = 0;
         for ids in self.store.top_ids(count).await?.chunks(WARM_BATCH) {
-            warmed += self.get_products(ids.to_vec(), reuse).await?.len();
+            let (store, keys) = (self.store.clone(), ids.iter().map(|id| (*id, Product::key(*id))).collect());
+            warmed +=
+                self.cache.warm_many(keys, reuse, |missing| async move { store.load_many(&missing).await }).await?;
         }
         Ok(warmed)
     }

@@ -65,20 +65,21 @@ function show(snapshot) {
   const { stats } = snapshot;
   put("trusted", stats.trusted ? "in use" : "not trusted", stats.trusted ? "good" : "bad");
   put("trust-age", stats.trust_age_ms === null ? "never" : `${stats.trust_age_ms} ms ago`);
-  put("breaker", ...redis(stats));
+  put("breaker", ...redis(stats.l2_breaker, stats.memory.some(({ tier }) => tier === "l2")));
   put("floors", count(stats.floors));
   put("checked", count(stats.served_checked));
   put("stale", count(stats.stale_served), stats.stale_served ? "bad" : "good");
   showFlow();
   showPatterns(snapshot);
+  showInstances(snapshot.instances);
   showMemory(stats.memory);
 }
 
 // The breaker learns only from calls, so an idle instance knows it from the looks at the memory.
-function redis({ l2_breaker, memory }) {
-  if (l2_breaker === null) return ["none", ""];
-  if (l2_breaker !== "closed") return [`skipped, breaker ${l2_breaker}`, "bad"];
-  return memory.some(({ tier }) => tier === "l2") ? ["in use", "good"] : ["doesn’t answer", "warn"];
+function redis(breaker, memoryKnown) {
+  if (breaker === null) return ["none", ""];
+  if (breaker !== "closed") return ["skipped", "bad"];
+  return memoryKnown ? ["in use", "good"] : ["doesn’t answer", "warn"];
 }
 
 function put(id, text, state = "") {
@@ -145,14 +146,15 @@ function rowOf(pattern) {
 }
 
 const hits = (seen) => (seen.all ? (seen.l1 + seen.l2) / seen.all : null);
-const ratio = (seen) => (seen.all ? `${(100 * hits(seen)).toFixed(1)} %` : "–");
+const percent = (part) => `${(100 * part).toFixed(1)} %`;
+const ratio = (seen) => (seen.all ? percent(hits(seen)) : "–");
 
-// The hit ratio of each second that had reads, from left to right.
+// The hit ratio of each second that had reads; the last second is on the right.
 function line(pattern) {
   const points = [];
   for (let at = 1; at < snapshots.length; at += 1) {
     const part = hits(reads(snapshots[at - 1], snapshots[at], pattern));
-    if (part !== null) points.push(`${(100 * at) / KEPT},${19 - 18 * part}`);
+    if (part !== null) points.push(`${100 - (100 * (snapshots.length - 1 - at)) / KEPT},${19 - 18 * part}`);
   }
   return points.join(" ");
 }
@@ -164,6 +166,26 @@ function quantile(counts, bounds, part) {
   let below = 0;
   const at = counts.findIndex((n) => (below += n) >= part * all);
   return at < bounds.length ? `≤ ${time(bounds[at])}` : `> ${time(bounds.at(-1))}`;
+}
+
+// An instance that has not been heard of for a few exchanges is gone, or has lost the database.
+const SILENT_MS = 10_000;
+
+function showInstances(instances) {
+  $("instances").replaceChildren(...instances.map((one) => {
+    const silent = one.heard_ms > SILENT_MS;
+    const state = silent ? [`silent for ${time(1000 * one.heard_ms)}`, "bad"] : [one.phase, one.phase === "ready" ? "good" : "warn"];
+    const tiers = one.trusted ? ["in use", "good"] : ["not trusted", "bad"];
+    const memory = one.l2_memory ?? "unknown";
+    const row = document.createElement("tr");
+    row.append(Object.assign(document.createElement("th"), { scope: "row", textContent: one.this ? `${one.name} (this one)` : one.name }));
+    const cells = [[one.region, ""], state, tiers, [one.trust_age_ms === null ? "never" : `${one.trust_age_ms} ms ago`, ""],
+      redis(one.l2_breaker, one.l2_memory !== null), [memory, { warning: "warn", critical: "bad" }[memory] ?? ""], [count(one.reads), ""], [one.reads ? percent(one.hits / one.reads) : "–", ""],
+      [count(one.stale_served), one.stale_served ? "bad" : ""]];
+    for (const [text, look] of cells) Object.assign(row.insertCell(), { textContent: text, className: look });
+    row.className = silent ? "silent" : "";
+    return row;
+  }));
 }
 
 function showMemory(memory) {
@@ -182,6 +204,9 @@ function showMemory(memory) {
     bar.querySelector("i").style.width = `${part}%`;
     return item;
   }));
+  if (!memory.some(({ tier }) => tier === "l2")) {
+    list.append(Object.assign(document.createElement("li"), { className: "warn", textContent: "There is no Redis, or it doesn’t say how full it is." }));
+  }
 }
 
 function showChange({ name, missed }) {

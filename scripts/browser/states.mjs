@@ -1,0 +1,25 @@
+// The live page while much is asked, while Redis fills, and without Redis.
+import { becomes, check, load, picture, redis, text } from "./ground.mjs";
+
+export async function states(live) {
+  const stop = await load(8);
+  await becomes("under load every pattern that is asked for has a hit ratio", async () => (await text(live, "#patterns")).match(/%/g)?.length >= 4);
+  await new Promise((later) => setTimeout(later, 10_000)); // for the lines of the picture
+  await picture(live, "load");
+
+  await redis("CONFIG", "SET", "maxmemory-policy", "allkeys-lfu");
+  const redisLine = live.locator("#memory li", { hasText: "Redis" });
+  for (const [part, state, name] of [[0.78, "warning", "memory-70"], [0.9, "critical", "memory-85"], [0.3, "normal", null]]) {
+    const used = Number(/used_memory:(\d+)/.exec(await redis("INFO", "memory"))[1]);
+    await redis("CONFIG", "SET", "maxmemory", Math.round(used / part));
+    await becomes(`with ${100 * part} % of Redis' memory in use the page says ${state}`, async () => (await redisLine.innerText()).trim().endsWith(`%, ${state}`));
+    if (name) await picture(live, name);
+  }
+
+  await redis("SHUTDOWN", "NOSAVE");
+  await becomes("without Redis the page says so", async () => (await text(live, "#breaker")) === "skipped");
+  await becomes("and so do the instances of themselves", async () => (await text(live, "#instances")).includes("skipped"));
+  await picture(live, "redis-down");
+  const seen = await stop();
+  check(`every request was answered (${JSON.stringify(seen)})`, Object.keys(seen).every((status) => status === "200"));
+}
