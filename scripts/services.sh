@@ -198,7 +198,7 @@ find_server_binaries() {
     export POSTGRES_BIN_DIR
 }
 
-# services_start: exports DATABASE_URL and REDIS_URL; from then on the script's end, however it comes about, stops what was
+# services_start: exports DATABASE_URL and REDIS_URL, and CACHE_KEYS if there are none; from then on the script's end, however it comes about, stops what was
 # started. SERVICES_FAST and SERVICES_OWN, when set, are the options --fast and --own.
 services_start() {
     # shellcheck disable=SC2086 # a list of words
@@ -211,6 +211,8 @@ services_start() {
     trap_exits
     obtain postgres
     obtain redis
+    # What stands in Redis is sealed for this run, so orders may stand there too.
+    if [ -z "${CACHE_KEYS:-}${CACHE_KEYS_FILE:-}" ]; then export CACHE_KEYS="run:$(random_hex)$(random_hex)"; fi
 }
 
 # What is started is noted before its start, so that an interruption at any moment leaves nothing behind.

@@ -3,6 +3,7 @@
 //! `build` is apart from `run_until` so that a test can ask for free ports (0), read them back and bring its own end.
 
 pub mod database;
+mod keys;
 mod server;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
@@ -62,6 +63,8 @@ pub fn start_services(config: &Config, db: PgPool) -> Result<Services, StartErro
         CacheConfig {
             // Instances of different regions never read each other's entries, also when they share a Redis.
             namespace: format!("{}:{}", config.cache_namespace, config.region),
+            region: config.region.clone(),
+            keys: keys::read(config)?,
             l1_bytes: config.cache_l1_bytes,
             l2: config.redis_url.as_deref().map(redis).transpose()?,
             l2_deadline: L2_DEADLINE,
@@ -171,6 +174,9 @@ impl App {
         tokio::spawn(run_removal(services.db.clone(), stop.polite.clone()));
         let again = warming::warm_again(services.products.clone(), config.cache_warm_top);
         tokio::spawn(stop.polite.clone().run_until_cancelled_owned(again));
+        tokio::spawn(
+            stop.polite.clone().run_until_cancelled_owned(keys::follow(services.cache.clone(), config.clone())),
+        );
         tokio::spawn(stop.polite.clone().run_until_cancelled_owned(instances.clone().follow()));
         let views = tokio::spawn(services.products.views.clone().run(stop_views.clone()));
 
@@ -223,6 +229,9 @@ fn http_config(config: &Config, readiness: &Readiness) -> http::HttpConfig {
 fn announce(config: &Config, public: SocketAddr, management: SocketAddr) {
     tracing::info!(%public, %management, region = config.region, "listening; explorer at http://{public}/docs");
     tracing::warn!("no verifier of identities is configured: every request belongs to tenant demo");
+    if config.redis_url.is_some() && config.cache_keys.is_none() && config.cache_keys_file.is_none() {
+        tracing::warn!("CACHE_KEYS is not set: orders stay out of Redis, and the catalogue stands there unsealed");
+    }
     if config.redis_url.is_none() {
         tracing::warn!("REDIS_URL is not set: no L2, every instance caches for itself");
     }

@@ -6,13 +6,14 @@ mod check;
 mod example;
 mod given;
 
-use std::{fmt, net::SocketAddr, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use example::{env_example, unknown_names};
 pub use given::{WrongSetting, WrongSettings};
 
 use check::{
-    address, collector, cors_origins, database_url, log_filter, log_format, namespace, redis_url, region, token,
+    address, cache_keys, collector, cors_origins, database_url, log_filter, log_format, namespace, path, redis_url,
+    region, token,
 };
 use given::{Given, milliseconds, number, switch};
 
@@ -30,6 +31,9 @@ pub struct Config {
     pub cache_l1_bytes: u64,
     pub cache_warm_top: u32,
     pub cache_trust: Duration,
+    /// As given; the cache takes them apart.
+    pub cache_keys: Option<String>,
+    pub cache_keys_file: Option<PathBuf>,
     pub region: String,
     /// `None`: it is called by its address.
     pub instance_name: Option<String>,
@@ -278,6 +282,27 @@ pub struct Settings {
     )]
     cache_trust_ms: Given<Duration>,
 
+    /// Keys that seal what stands in Redis, separated by commas: the first seals, all open. Without keys orders stay out of Redis, and the
+    /// catalogue stands there unsealed. Secret.
+    #[arg(
+        long,
+        env = "CACHE_KEYS",
+        value_name = "ID:64 HEX DIGITS",
+        value_parser = cache_keys(),
+        help_heading = "Cache",
+    )]
+    cache_keys: Option<Given<String>>,
+
+    /// A file of such keys, one a line, instead of CACHE_KEYS; read again within seconds when it changes.
+    #[arg(
+        long,
+        env = "CACHE_KEYS_FILE",
+        value_name = "PATH",
+        value_parser = path(),
+        help_heading = "Cache",
+    )]
+    cache_keys_file: Option<Given<PathBuf>>,
+
     /// The region in which this instance runs.
     #[arg(
         long,
@@ -347,6 +372,8 @@ impl fmt::Debug for Config {
             .field("cache_l1_bytes", &self.cache_l1_bytes)
             .field("cache_warm_top", &self.cache_warm_top)
             .field("cache_trust", &self.cache_trust)
+            .field("cache_keys", &secret(self.cache_keys.is_some()))
+            .field("cache_keys_file", &self.cache_keys_file)
             .field("region", &self.region)
             .field("instance_name", &self.instance_name)
             .field("allow_insecure", &self.allow_insecure)

@@ -10,7 +10,8 @@ use std::{
 };
 
 use aside::cache::{
-    Cache, CacheConfig, Cacheable, DbTime, Format, Key, LoadError, Loaded, NotLoaded, Outcome, Policy, RedisL2, Reuse,
+    Cache, CacheConfig, Cacheable, DbTime, Format, Key, LoadError, Loaded, NotLoaded, Outcome, Policy, RedisL2,
+    Residency, Reuse, Sensitivity,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, postgres::PgPoolOptions};
@@ -46,6 +47,8 @@ const WITH: Policy = Policy {
     jitter_percent: 10,
     format: Format::Json,
     compress_above: 1_024,
+    sensitivity: Sensitivity::Public,
+    residency: Residency::Shared,
 };
 
 #[derive(Serialize, Deserialize)]

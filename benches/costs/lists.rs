@@ -2,7 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use aside::cache::{Cache, CacheConfig, Cacheable, DbTime, Format, Key, Label, Loaded, Name, Policy};
+use aside::cache::{
+    Cache, CacheConfig, Cacheable, DbTime, Format, Key, Label, Loaded, Name, Policy, Residency, Sensitivity,
+};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde::{Deserialize, Serialize};
 
@@ -34,6 +36,8 @@ impl Cacheable for Page {
         jitter_percent: 0,
         format: Format::Json,
         compress_above: usize::MAX,
+        sensitivity: Sensitivity::Public,
+        residency: Residency::Shared,
     };
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, LazyLock};
 use aside::{
     cache::{
         Cache, CacheConfig, DbTime, Entry, Key, Label, Loaded, Reuse,
-        codec::{entry, open, seal},
+        codec::{decode, encode, entry},
     },
     domain::{
         DomainError, orders::service::CachedOrderService, products::Product, products::service::CachedProductService,
@@ -99,14 +99,14 @@ fn a_key() -> Key<Product> {
 #[divan::bench]
 fn sealing(bencher: Bencher) {
     let (key, entry) = an_entry();
-    bencher.bench(|| seal(black_box(&key), black_box(&entry)));
+    bencher.bench(|| encode(black_box(&key), black_box(&entry)));
 }
 
 #[divan::bench]
 fn opening(bencher: Bencher) {
     let (key, entry) = an_entry();
-    let sealed = seal(&key, &entry).expect("it is written");
-    bencher.bench(|| open(black_box(&key), black_box(&sealed)));
+    let sealed = encode(&key, &entry).expect("it is written");
+    bencher.bench(|| decode(black_box(&key), black_box(&sealed)));
 }
 
 fn an_entry() -> (Key<Product>, Entry<Product>) {

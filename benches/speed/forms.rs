@@ -5,7 +5,7 @@ use std::{hint::black_box, time::Instant};
 use aside::{
     cache::{
         Cacheable, DbTime, Format, Key, Label, Policy,
-        codec::{entry, open, seal},
+        codec::{decode, encode, entry},
     },
     domain::products::{Product, ProductPage},
 };
@@ -82,10 +82,10 @@ fn once<const PACKED: bool, const COMPRESSED: bool>(products: &[Product]) -> (us
     let labels: Vec<Label> =
         products.iter().map(|product| Label { name: Product::name_of(product.id), version: product.version }).collect();
     let entry = entry(Some(Form(page)), labels.into(), (DbTime(1), DbTime(2))).expect("an entry");
-    let sealed = seal(&key, &entry).expect("it is written");
+    let sealed = encode(&key, &entry).expect("it is written");
     let times = 20_000 / products.len();
-    let sealing = timed(times, || drop(black_box(seal(&key, &entry))));
-    let opening = timed(times, || drop(black_box(open(&key, black_box(&sealed)))));
+    let sealing = timed(times, || drop(black_box(encode(&key, &entry))));
+    let opening = timed(times, || drop(black_box(decode(&key, black_box(&sealed)))));
     (sealed.len(), sealing, opening)
 }
 

@@ -107,6 +107,9 @@ impl Cache {
         F: FnOnce(Vec<I>) -> Fut,
         Fut: Future<Output = Result<HashMap<I, Loaded<T>>, E>>,
     {
+        for (_, key) in &keys {
+            self.welcome(key).await?;
+        }
         let era = self.inner.fence.era();
         let bypass = || keys.iter().map(|_| Err(Outcome::Bypass)).collect();
         let (found, filling) = match reuse {

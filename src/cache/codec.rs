@@ -1,4 +1,4 @@
-//! How an entry is written in L2 and read back. What comes back is not believed: it is bounded before anything is allocated,
+//! How an entry is written for L2 and read back; `vault.rs` seals what is written here. What comes back is not believed: it is bounded before anything is allocated,
 //! must name the key it is found under, and an entry that fails to open is a miss with an outcome of its own, never an error.
 
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::{
 /// Revision of this format; part of every key in L2, so two builds never read each other's entries.
 pub(super) const REVISION: &str = "1";
 
-/// An entry larger than this is not written to L2, and not read.
+/// An entry larger than this is not written to L2, and not read. The scripts know that none is twice as large.
 const MAX_ENTRY: usize = 1 << 20;
 /// A payload that says it grows beyond this is not decompressed.
 const MAX_PAYLOAD: usize = 4 << 20;
@@ -88,7 +88,7 @@ pub fn digest(body: &[u8]) -> u64 {
 ///
 /// # Errors
 /// When the entry is too large, or the value has no form that its policy asks for.
-pub fn seal<T: Cacheable>(key: &Key<T>, entry: &Entry<T>) -> Result<Bytes, CodecError> {
+pub fn encode<T: Cacheable>(key: &Key<T>, entry: &Entry<T>) -> Result<Bytes, CodecError> {
     let packed;
     let plain: Option<&[u8]> = match (&entry.value, T::POLICY.format) {
         (None, _) => None,
@@ -121,7 +121,7 @@ pub fn seal<T: Cacheable>(key: &Key<T>, entry: &Entry<T>) -> Result<Bytes, Codec
 ///
 /// # Errors
 /// When the bytes are not an entry of this key: too large, another key's, or not in the form of the type.
-pub fn open<T: Cacheable>(key: &Key<T>, sealed: &[u8]) -> Result<Entry<T>, CodecError> {
+pub fn decode<T: Cacheable>(key: &Key<T>, sealed: &[u8]) -> Result<Entry<T>, CodecError> {
     if sealed.len() > MAX_ENTRY {
         return Err(CodecError::TooLarge(sealed.len()));
     }
@@ -169,7 +169,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cache::Policy;
+    use crate::cache::{Policy, Residency, Sensitivity};
 
     const POLICY: Policy = Policy {
         pattern: "note",
@@ -182,6 +182,8 @@ mod tests {
         jitter_percent: 0,
         format: Format::Json,
         compress_above: 64,
+        sensitivity: Sensitivity::Public,
+        residency: Residency::Shared,
     };
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -203,7 +205,7 @@ mod tests {
 
     fn survives<T: Cacheable + std::fmt::Debug + PartialEq>(value: Option<T>, version: i64) {
         let (key, entry) = (Key::<T>::shared(&[&1]), sample(value, version));
-        let opened = open(&key, &seal(&key, &entry).unwrap()).unwrap();
+        let opened = decode(&key, &encode(&key, &entry).unwrap()).unwrap();
         assert_eq!(opened.value, entry.value);
         assert_eq!(opened.body, entry.body, "the bytes of the response are the same after L2");
         assert_eq!(opened.digest, entry.digest);
@@ -222,24 +224,24 @@ mod tests {
         #[test]
         fn damaged_entries_never_panic(text in ".{0,200}", at in any::<prop::sample::Index>(), flip in 1u8..) {
             let key = Key::<Packed>::shared(&[&1]);
-            let mut sealed = seal(&key, &sample(Some(Packed(text)), 3)).unwrap().to_vec();
+            let mut sealed = encode(&key, &sample(Some(Packed(text)), 3)).unwrap().to_vec();
             let at = at.index(sealed.len());
             sealed[at] ^= flip;
-            let _ = open(&key, &sealed);
-            let _ = open(&key, &sealed[..at]);
+            let _ = decode(&key, &sealed);
+            let _ = decode(&key, &sealed[..at]);
         }
 
         #[test]
         fn garbage_is_refused_and_never_panics(garbage in prop::collection::vec(any::<u8>(), 0..300)) {
-            prop_assert!(open(&Key::<Json>::shared(&[&1]), &garbage).is_err());
+            prop_assert!(decode(&Key::<Json>::shared(&[&1]), &garbage).is_err());
         }
     }
 
     #[test]
     fn an_entry_under_another_key_is_refused() {
         let (one, two) = (Key::<Json>::shared(&[&1]), Key::<Json>::shared(&[&2]));
-        let sealed = seal(&one, &sample(Some(Json("x".into())), 1)).unwrap();
-        assert!(matches!(open(&two, &sealed), Err(CodecError::ForeignKey)));
+        let sealed = encode(&one, &sample(Some(Json("x".into())), 1)).unwrap();
+        assert!(matches!(decode(&two, &sealed), Err(CodecError::ForeignKey)));
     }
 
     #[test]
@@ -249,6 +251,6 @@ mod tests {
         let envelope =
             Envelope { key: key.as_str(), loaded_at: DbTime(0), read_by: DbTime(0), labels: vec![], payload };
         let sealed = rmp_serde::to_vec(&envelope).unwrap();
-        assert!(matches!(open(&key, &sealed), Err(CodecError::TooLarge(_))));
+        assert!(matches!(decode(&key, &sealed), Err(CodecError::TooLarge(_))));
     }
 }

@@ -32,6 +32,9 @@ impl fmt::Display for Tenant {
     }
 }
 
+/// Stands before a tenant for whatever pattern there is. No pattern is called so.
+const ANY: &str = "*:";
+
 /// A name in the ledger: an entity (`product:42`) or a tag (`order-list:demo:749`). A write raises its number.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Name(Arc<str>);
@@ -64,8 +67,21 @@ impl Name {
 
     /// Whether the name is `base` or begins with its segments.
     pub(super) fn is_within(&self, base: &str) -> bool {
-        let rest = self.0.strip_prefix(base);
+        let rest = match base.strip_prefix(ANY) {
+            Some(tenant) => self.0.split_once(':').and_then(|(_pattern, rest)| rest.strip_prefix(tenant)),
+            None => self.0.strip_prefix(base),
+        };
         base.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '#']))
+    }
+
+    /// Stands for everything that belongs to a tenant, whatever it is.
+    pub fn everything_of(tenant: &Tenant) -> Self {
+        Self(format!("{ANY}{tenant}:*").into())
+    }
+
+    /// The tenant that the name of something personal names.
+    pub(super) fn tenant_of(&self) -> Option<Tenant> {
+        Tenant::parse(self.0.split(':').nth(1)?)
     }
 
     /// Takes a name as the ledger stores it.
@@ -124,8 +140,9 @@ pub struct Key<T> {
 }
 
 impl<T: Cacheable> Key<T> {
-    /// The key of a value that everybody may read.
+    /// The key of a value that everybody may read. Of a type that is personal there is none: that doesn't compile.
     pub fn shared(segments: &[&dyn fmt::Display]) -> Self {
+        const { assert!(!T::POLICY.sensitivity.is_personal(), "what is personal belongs to a tenant") };
         Self::new(Name::shared(T::POLICY.pattern, segments), None)
     }
 
@@ -240,6 +257,11 @@ mod tests {
         assert!(!covers(tenant, "order-list:demo:7"));
         assert!(covers(Name::everything(&[&"product-list"]), "product-list"));
         assert!(covers(Name::everything(&[]), "anything"));
+        let demo = Name::everything_of(&Tenant::parse("demo").unwrap());
+        assert!(covers(demo.clone(), "order:demo:7") && covers(demo.clone(), "order-list:demo:749"));
+        assert!(
+            !covers(demo.clone(), "order:demo2:7") && !covers(demo.clone(), "order:acme:demo") && !covers(demo, "demo")
+        );
         assert_eq!(Name::shared("product", &[&"*"]).wildcard(), None, "an id can't be a wildcard: it is escaped");
     }
 

@@ -11,7 +11,8 @@ use sqlx::{
 use super::{
     entry::{DbTime, Label},
     fence::Fence,
-    key::Name,
+    key::{Name, Tenant},
+    vault::Home,
 };
 
 /// Raises the number of every name, in the transaction of `db`. One statement; sorted, because two writers that lock the same
@@ -55,6 +56,43 @@ pub(super) async fn numbers_now(
     let rows = sqlx::query(AssertSqlSafe(sql)).bind(names).bind(Fence::memory().as_secs_f64()).fetch_all(db).await?;
     let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     Ok((first.try_get("era")?, rows.iter().filter(|row| has_name(row)).map(label).collect::<Result<_, _>>()?))
+}
+
+/// What is known of a tenant; makes its secret when there is none yet.
+pub(super) async fn meet(db: &PgPool, tenant: &Tenant) -> Result<Home, sqlx::Error> {
+    let met = homes(db, std::slice::from_ref(tenant)).await?.pop();
+    if let Some((_, home)) = met {
+        return Ok(home);
+    }
+    // An update that changes nothing, so that who loses the race is told too.
+    let sql = "insert into cache_tenants (tenant) values ($1)
+               on conflict (tenant) do update set tenant = excluded.tenant returning home_region, secret";
+    home(&sqlx::query(sql).bind(tenant.as_str()).fetch_one(db).await?)
+}
+
+/// What is known of tenants.
+pub(super) async fn homes(db: &PgPool, tenants: &[Tenant]) -> Result<Vec<(Tenant, Home)>, sqlx::Error> {
+    let names: Vec<&str> = tenants.iter().map(Tenant::as_str).collect();
+    let sql = "select tenant, home_region, secret from cache_tenants where tenant = any($1)";
+    let rows = sqlx::query(sql).bind(names).fetch_all(db).await?;
+    let known = |row: &PgRow| {
+        let tenant = Tenant::parse(row.try_get("tenant")?).ok_or(sqlx::Error::RowNotFound)?;
+        Ok((tenant, home(row)?))
+    };
+    rows.iter().map(known).collect()
+}
+
+/// Gives a tenant another secret, in the transaction of `db`: nothing that was cached of it can be opened again.
+pub(super) async fn forget_secret(db: &mut PgConnection, tenant: &Tenant) -> Result<(), sqlx::Error> {
+    let sql = "update cache_tenants set secret = default where tenant = $1";
+    sqlx::query(sql).bind(tenant.as_str()).execute(db).await?;
+    Ok(())
+}
+
+fn home(row: &PgRow) -> Result<Home, sqlx::Error> {
+    let secret: Vec<u8> = row.try_get("secret")?;
+    let secret = secret.try_into().map_err(|_| sqlx::Error::Decode("a secret has 32 bytes".into()))?;
+    Ok(Home { region: row.try_get("home_region")?, secret })
 }
 
 /// What one look at the ledger brought.

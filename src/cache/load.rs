@@ -12,6 +12,9 @@ pub enum NotLoaded {
     /// It was not begun: as many loads of its kind, or of its tenant, are under way as may be.
     #[error("too many loads are under way")]
     Crowded,
+    /// It was not begun: the type's policy keeps the tenant's data from being read in this region.
+    #[error("not readable in this region")]
+    Abroad,
 }
 
 /// The error of a loader. Cloned to everyone who waited for the load.

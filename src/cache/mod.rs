@@ -35,6 +35,7 @@ mod floors;
 mod gauges;
 mod guard;
 mod key;
+mod keyring;
 mod l1;
 mod l2;
 mod ledger;
@@ -53,6 +54,7 @@ mod stale;
 mod stats;
 mod tail;
 mod token;
+mod vault;
 mod warmer;
 mod write;
 
@@ -73,12 +75,13 @@ pub use self::{
     counts::{Counts, Durations, PerThread},
     entry::{DbTime, Entry, Label, Loaded},
     key::{HotTag, Key, Name, Tenant},
+    keyring::{Keyring, WrongKeys},
     l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, NodeMemory},
     load::{LoadError, NotLoaded},
     memory::MemoryL2,
     metrics::CacheMetrics,
     outcome::Outcome,
-    policy::{Cacheable, Format, L1_LIFETIME_CAP, MAX_AGE_CAP, Policy},
+    policy::{Abroad, Cacheable, Format, L1_LIFETIME_CAP, MAX_AGE_CAP, Policy, Residency, Sensitivity},
     pressure::{Memory, MemoryState, MemoryUse},
     redis::RedisL2,
     stats::{CacheStats, KnownEntry, KnownKey, L1Stats, PatternStats},
@@ -87,14 +90,8 @@ pub use self::{
     write::Write,
 };
 use self::{
-    bulkhead::Bulkhead,
-    fence::{Era, Fence},
-    flight::Flights,
-    guard::GuardedL2,
-    l1::L1,
-    meter::Meter,
-    pressure::Pressure,
-    tail::Tail,
+    bulkhead::Bulkhead, fence::Fence, flight::Flights, guard::GuardedL2, l1::L1, meter::Meter, pressure::Pressure,
+    tail::Tail, vault::Vault,
 };
 
 /// Names that whoever follows the changes may be behind.
@@ -104,6 +101,10 @@ const NEWS: usize = 256;
 pub struct CacheConfig {
     /// First segment of every key in L2: isolates services, regions and tests that share a Redis.
     pub namespace: String,
+    /// The region in which the process runs.
+    pub region: String,
+    /// What L2's entries are sealed with. `None`: they are not, and what is personal stays out of L2.
+    pub keys: Option<Keyring>,
     /// Capacity of L1 in bytes; 0: no L1.
     pub l1_bytes: u64,
     /// The shared tier; `None`: no L2.
@@ -127,6 +128,8 @@ impl Default for CacheConfig {
     fn default() -> Self {
         Self {
             namespace: "aside".to_owned(),
+            region: "local".to_owned(),
+            keys: None,
             l1_bytes: 64 << 20,
             l2: None,
             l2_deadline: Duration::from_millis(20),
@@ -146,7 +149,7 @@ pub struct Cache {
 }
 
 struct Inner {
-    namespace: String,
+    vault: Arc<Vault>,
     /// The channel of hints.
     hints: String,
     l1: Arc<L1>,
@@ -200,7 +203,19 @@ impl Cache {
     /// Sets the cache up and starts following the ledger in the background. Waits for nothing: until the first look at the
     /// ledger succeeds, reads go to the database.
     pub fn start(config: CacheConfig, db: PgPool) -> Self {
-        let CacheConfig { namespace, l1_bytes, l2, l2_deadline, trust, poll, load_limit, clock, policies } = config;
+        let CacheConfig {
+            namespace,
+            region,
+            keys,
+            l1_bytes,
+            l2,
+            l2_deadline,
+            trust,
+            poll,
+            load_limit,
+            clock,
+            policies,
+        } = config;
         let l1 = Arc::new(L1::new(l1_bytes));
         let fence = Arc::new(Fence::new(clock.clone(), trust));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
@@ -220,8 +235,9 @@ impl Cache {
         tasks.spawn(tail.run(stop.clone()));
         let l2 = l2.map(|backend| Arc::new(GuardedL2::new(backend, l2_deadline, clock.clone(), &namespace)));
         let hints = format!("{namespace}:hints");
+        let vault = Arc::new(Vault::new((namespace, region), keys, db.clone()));
         let inner = Inner {
-            namespace,
+            vault,
             hints,
             l1,
             l1_bytes,
@@ -245,6 +261,7 @@ impl Cache {
         cache.listen_for_hints();
         cache.check_what_is_served();
         cache.watch_memory();
+        cache.follow_tenants();
         cache
     }
 
@@ -272,6 +289,24 @@ impl Cache {
         let stop = self.inner.stop.clone();
         let watching = async move { pressure.run(&l1, capacity, l2.as_deref()).await };
         self.inner.tasks.spawn(async move { stop.run_until_cancelled(watching).await });
+    }
+
+    /// Follows where tenants are at home.
+    fn follow_tenants(&self) {
+        let (vault, stop) = (Arc::clone(&self.inner.vault), self.inner.stop.clone());
+        self.inner.tasks.spawn(async move { stop.run_until_cancelled(vault.follow()).await });
+    }
+
+    /// Seals with other keys from now on. To change keys without losing an entry: first let all instances know the new one, behind the
+    /// old; then put it first; then, when the longest lifetime in L2 is over, take the old one away.
+    pub fn change_keys(&self, keys: Keyring) {
+        self.inner.vault.change_keys(keys);
+    }
+
+    /// The ids of the keys that entries are sealed and opened with, the one that seals first. Empty: nothing is sealed.
+    pub fn key_ids(&self) -> Vec<String> {
+        let keys = self.inner.vault.keys();
+        keys.iter().flat_map(|keys| keys.ids()).map(str::to_owned).collect()
     }
 
     /// The names whose numbers rise from now on, on whatever instance, when this one learns of it.
@@ -340,11 +375,5 @@ impl Cache {
         self.inner.stop.cancel();
         self.inner.tasks.close();
         self.inner.tasks.wait().await;
-    }
-
-    /// The key in L2: format and era are part of it, so that neither another build's entries nor those of another life of the
-    /// database are ever found.
-    fn l2_key(&self, name: &Name, era: &Era) -> String {
-        [&self.inner.namespace, ":", codec::REVISION, ":", &era.name, ":", name.as_str()].concat()
     }
 }

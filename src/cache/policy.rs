@@ -45,6 +45,10 @@ pub struct Policy {
     pub format: Format,
     /// Payloads of at least this many bytes are compressed (LZ4) in L2.
     pub compress_above: usize,
+    /// Whose business the values are.
+    pub sensitivity: Sensitivity,
+    /// Where they may be kept.
+    pub residency: Residency,
 }
 
 impl Policy {
@@ -80,6 +84,47 @@ impl Policy {
         let part = f64::from(self.jitter_percent.min(100)) / 100.0;
         lifetime.mul_f64(1.0 - part * fastrand::f64())
     }
+}
+
+/// Whose business the values of a type are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sensitivity {
+    /// Everybody's.
+    Public,
+    /// A tenant's: keys name the tenant, and L2 gets sealed values under hashed names or nothing.
+    Personal,
+    /// As personal, and who read it is recorded.
+    Regulated,
+}
+
+impl Sensitivity {
+    /// Whether keys of the type must name a tenant.
+    pub const fn is_personal(self) -> bool {
+        matches!(self, Self::Personal | Self::Regulated)
+    }
+}
+
+/// Where the values of a type may be kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Residency {
+    /// In the tiers of every region.
+    Shared,
+    /// In the tiers of the tenant's home region only.
+    Regional(Abroad),
+    /// In the process, never in L2.
+    ProcessOnly,
+}
+
+/// What becomes of a read in another region than the tenant's home.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Abroad {
+    /// It is answered by the database, and the answer is not kept.
+    NotKept,
+    /// It is refused.
+    Refused,
 }
 
 /// Form of a payload in L2.

@@ -18,6 +18,7 @@ use super::{
     shared::Filling,
     spans,
     token::ConsistencyToken,
+    vault::Stay,
 };
 
 /// What was loaded, and when the database was asked for it, by the instance's clock.
@@ -85,11 +86,21 @@ impl Cache {
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
     {
+        self.welcome(key).await?;
         match reuse {
             Reuse::Allowed if T::POLICY.stale_on_outage.is_zero() => self.join_or_load(key, load, missed).await,
             Reuse::Allowed => self.or_stale(self.join_or_load(key, load, missed), || self.stale(key)).await,
             Reuse::Refresh => self.load_apart(key, load, missed, Filling::Unleased).await,
             Reuse::NoStore => self.load_apart(key, load, missed, Filling::Nothing).await,
+        }
+    }
+
+    /// Sees to it that the key's tenant is known, and refuses what may not be read in this region.
+    pub(super) async fn welcome<T: Cacheable>(&self, key: &Key<T>) -> Result<(), NotLoaded> {
+        self.inner.vault.meet(key.tenant_of()).await;
+        match self.inner.vault.stay(&T::POLICY, key.tenant_of()) {
+            Stay::Refused => Err(NotLoaded::Abroad),
+            Stay::Nowhere | Stay::Process | Stay::Anywhere => Ok(()),
         }
     }
 
@@ -266,7 +277,9 @@ impl Cache {
     }
 
     pub(super) fn put_l1<T: Cacheable>(&self, key: &Key<T>, held: &Held<T>) {
-        self.inner.l1.put(key, held.clone(), T::POLICY.kept(held.entry.value.is_none()));
+        if matches!(self.inner.vault.stay(&T::POLICY, key.tenant_of()), Stay::Process | Stay::Anywhere) {
+            self.inner.l1.put(key, held.clone(), T::POLICY.kept(held.entry.value.is_none()));
+        }
     }
 
     /// The serve rule for an entry of type `T`.

@@ -11,6 +11,7 @@ use super::{
     l2::{Fetch, Fetched, Fill},
     outcome::Outcome,
     policy::Cacheable,
+    vault::Shelf,
 };
 
 /// Pause before an instance asks again whether the holder of a lease is done: from half of this to all of it, at random.
@@ -47,16 +48,16 @@ impl Cache {
         era: &Era,
         mut missed: Missed,
     ) -> Result<Found<T>, (Missed, Filling)> {
-        if !self.may_use_l2(era) {
+        let Some(shelf) = self.shelf(key, era).filter(|_| self.may_use_l2(era)) else {
             return Err((missed, Filling::L1));
-        }
+        };
         let mut lease = Lease::new(&self.inner);
-        let mut fetch = Fetch { key: self.l2_key(key.name(), era), min_order: 0 };
+        let mut fetch = Fetch { key: shelf.key.clone(), min_order: 0 };
         let (give_up, mut refusals) = (self.inner.clock.now() + LEASE, 0);
         loop {
             let answer = lease.fetch(std::slice::from_ref(&fetch)).await;
             match answer.map(|mut answers| answers.pop()) {
-                Ok(Some(Fetched::Hit { order, value })) => match self.admit(key, &value, era) {
+                Ok(Some(Fetched::Hit { order, value })) => match self.admit(key, &shelf, &value, era) {
                     Ok(found) => return Ok(found),
                     Err(_) if refusals == REFUSALS => return Err((missed, Filling::L1)),
                     Err(refused) => {
@@ -81,20 +82,20 @@ impl Cache {
         era: &Era,
     ) -> (Vec<Result<Found<T>, Missed>>, Filling) {
         let missed = || keys.iter().map(|(_, missed)| Err(*missed)).collect();
-        if keys.is_empty() || !self.may_use_l2(era) {
+        let shelves: Option<Vec<Shelf>> = keys.iter().map(|(key, _)| self.shelf(key, era)).collect();
+        let Some(shelves) = shelves.filter(|shelves| !shelves.is_empty() && self.may_use_l2(era)) else {
             return (missed(), Filling::L1);
-        }
+        };
         let mut lease = Lease::new(&self.inner);
-        let fetch = |(key, _): &(&Key<T>, _)| Fetch { key: self.l2_key(key.name(), era), min_order: 0 };
-        let fetches: Vec<Fetch> = keys.iter().map(fetch).collect();
+        let fetches: Vec<Fetch> = shelves.iter().map(|shelf| Fetch { key: shelf.key.clone(), min_order: 0 }).collect();
         let answers = match lease.fetch(&fetches).await {
             Ok(answers) => answers,
             Err(failure) => {
                 return (keys.iter().map(|_| Err(missed_by(failure))).collect(), Filling::L1);
             }
         };
-        let judged = keys.iter().zip(answers).map(|((key, missed), answer)| match answer {
-            Fetched::Hit { value, .. } => self.admit(key, &value, era),
+        let judged = keys.iter().zip(&shelves).zip(answers).map(|(((key, missed), shelf), answer)| match answer {
+            Fetched::Hit { value, .. } => self.admit(key, shelf, &value, era),
             Fetched::Busy(_) | Fetched::Leased => Err(*missed),
         });
         (judged.collect(), Filling::Leased(lease))
@@ -106,10 +107,11 @@ impl Cache {
         if era.number == 0 {
             return None;
         }
-        let fetch = Fetch { key: self.l2_key(key.name(), &era), min_order: 0 };
+        let shelf = self.shelf(key, &era)?;
+        let fetch = Fetch { key: shelf.key.clone(), min_order: 0 };
         let answer = Lease::new(&self.inner).fetch(&[fetch]).await;
         let Fetched::Hit { value, .. } = answer.ok()?.pop()? else { return None };
-        let entry = codec::open(key, &value).ok()?;
+        let entry = codec::decode(key, &shelf.open(&value).ok()?).ok()?;
         Some(self.hold(Arc::new(entry), &era, Duration::ZERO))
     }
 
@@ -118,12 +120,19 @@ impl Cache {
         self.inner.l2.is_some() && era.number > 0 && self.inner.fence.trusted()
     }
 
+    /// The key's place in L2, if it has one.
+    fn shelf<T: Cacheable>(&self, key: &Key<T>, era: &Era) -> Option<Shelf> {
+        self.inner.vault.shelf(&T::POLICY, key.tenant_of(), key.name(), era)
+    }
+
     /// Opens and judges what L2 held.
-    fn admit<T: Cacheable>(&self, key: &Key<T>, sealed: &[u8], era: &Era) -> Result<Found<T>, Missed> {
-        let entry = codec::open(key, sealed).map_err(|error| {
+    fn admit<T: Cacheable>(&self, key: &Key<T>, shelf: &Shelf, sealed: &[u8], era: &Era) -> Result<Found<T>, Missed> {
+        let unreadable = |error: &dyn std::fmt::Display| {
             tracing::debug!(%error, pattern = T::POLICY.pattern, "unreadable entry in L2");
             Outcome::LoadedUnreadable
-        })?;
+        };
+        let plain = shelf.open(sealed).map_err(|error| unreadable(&error))?;
+        let entry = codec::decode(key, &plain).map_err(|error| unreadable(&error))?;
         let held = self.hold(Arc::new(entry), era, Duration::ZERO);
         let held = self.judge(key, &held, self.inner.clock.now()).admit(held)?;
         self.put_l1(key, &held);
@@ -155,12 +164,13 @@ impl Cache {
     }
 
     fn seal<T: Cacheable>(&self, key: &Key<T>, held: &Held<T>, era: &Era) -> Option<Fill> {
-        let sealed = codec::seal(key, &held.entry)
+        let shelf = self.shelf(key, era)?;
+        let plain = codec::encode(key, &held.entry)
             .inspect_err(|error| tracing::debug!(%error, "entry not written to L2"))
             .ok()?;
         Some(Fill {
-            key: self.l2_key(key.name(), era),
-            value: Some((held.entry.order(), sealed)),
+            value: Some((held.entry.order(), shelf.seal(plain)?)),
+            key: shelf.key,
             lifetime: self.inner.pressure.lifetime(T::POLICY.l2_lifetime(held.entry.value.is_none())),
         })
     }

@@ -9,7 +9,16 @@ use std::{collections::BTreeSet, sync::Arc};
 use sqlx::{PgConnection, Postgres, Transaction};
 use tracing::Instrument;
 
-use super::{Cache, Key, bulkhead::Room, entry::Label, key::Name, l2::Invalidation, ledger, shared::l2_result, spans};
+use super::{
+    Cache, Key,
+    bulkhead::Room,
+    entry::Label,
+    key::{Name, Tenant},
+    l2::Invalidation,
+    ledger,
+    shared::l2_result,
+    spans,
+};
 
 /// A write in progress: a transaction that also collects the names it changes. Dropped, it is rolled back.
 pub struct Write {
@@ -42,6 +51,20 @@ impl Cache {
         let mut write = self.begin().await?;
         names.into_iter().for_each(|name| write.touch(name));
         write.commit().await
+    }
+
+    /// Makes all that was ever cached of a tenant unreadable, in every tier, every copy and every backup of L2: its secret is replaced. One
+    /// row in the ledger keeps the instances from serving what they hold.
+    ///
+    /// # Errors
+    /// As [`Cache::invalidate`].
+    pub async fn erase(&self, tenant: &Tenant) -> Result<(), sqlx::Error> {
+        let mut write = self.begin().await?;
+        ledger::forget_secret(write.db(), tenant).await?;
+        write.touch(Name::everything_of(tenant));
+        write.commit().await?;
+        self.inner.vault.forget(tenant);
+        Ok(())
     }
 
     /// Removes one value from every tier of every instance: the invalidation of its name.
@@ -103,8 +126,11 @@ impl Cache {
             return;
         }
         let era = self.inner.fence.era();
-        let change = |label: &Label| Invalidation { key: self.l2_key(&label.name, &era), order: label.version };
-        let stale: Vec<Invalidation> = changes.iter().map(change).collect();
+        let change = |label: &Label| {
+            let shelf = self.inner.vault.shelf_of(&self.inner.policies, &label.name, &era)?;
+            Some(Invalidation { key: shelf.key, order: label.version })
+        };
+        let stale: Vec<Invalidation> = changes.iter().filter_map(change).collect();
         let inner = Arc::clone(&self.inner);
         self.inner.tasks.spawn(async move {
             if let Some(l2) = &inner.l2 {

@@ -1,7 +1,10 @@
 //! From what was given to what holds: the rules of single values, and the rules between settings. Collects every broken rule
 //! before it answers.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    path::PathBuf,
+};
 
 use clap::{Args, FromArgMatches};
 
@@ -32,6 +35,8 @@ impl Settings {
         let cache_l1_bytes = wrong.take("CACHE_L1_BYTES", self.cache_l1_bytes);
         let cache_warm_top = wrong.take("CACHE_WARM_TOP", self.cache_warm_top);
         let cache_trust = wrong.take("CACHE_TRUST_MS", self.cache_trust_ms);
+        let cache_keys = wrong.take_secret("CACHE_KEYS", self.cache_keys);
+        let cache_keys_file = wrong.take_optional("CACHE_KEYS_FILE", self.cache_keys_file);
         let region = wrong.take("REGION", self.region);
         let instance_name = wrong.take_optional("INSTANCE_NAME", self.instance_name);
         let filter = wrong.take("RUST_LOG", self.rust_log);
@@ -54,6 +59,9 @@ impl Settings {
         if database_url == Some(None) {
             let rule = "must be set, for example postgres://aside@127.0.0.1:5432/aside";
             wrong.add("DATABASE_URL", rule, None);
+        }
+        if let (Some(Some(_)), Some(Some(_))) = (&cache_keys, &cache_keys_file) {
+            wrong.add("CACHE_KEYS_FILE", "must not be set together with CACHE_KEYS", None);
         }
         if let (Some(trust), Some(timeout)) = (cache_trust, request_timeout)
             && trust > timeout / 2
@@ -82,6 +90,8 @@ impl Settings {
                 cache_l1_bytes: cache_l1_bytes?,
                 cache_warm_top: cache_warm_top?,
                 cache_trust: cache_trust?,
+                cache_keys: cache_keys?,
+                cache_keys_file: cache_keys_file?,
                 region: region?,
                 instance_name: instance_name?,
                 allow_insecure: allow_insecure?,
@@ -171,6 +181,24 @@ pub fn namespace() -> impl Parser<String> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
         ((1..=64).contains(&text.len()) && text.bytes().all(allowed)).then(|| text.to_owned())
     })
+}
+
+/// The form only; the cache reads them again.
+pub fn cache_keys() -> impl Parser<String> {
+    rule("must be id:64 hex digits, separated by commas; make one with: openssl rand -hex 32", |text| {
+        let key = |given: &str| {
+            given.split_once(':').is_some_and(|(id, digits)| {
+                let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+                let named = (1..=32).contains(&id.len()) && id.bytes().all(plain);
+                named && digits.len() == 64 && digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+            })
+        };
+        text.split(',').map(str::trim).all(key).then(|| text.to_owned())
+    })
+}
+
+pub fn path() -> impl Parser<PathBuf> {
+    rule("must be a path", |text| (!text.is_empty()).then(|| PathBuf::from(text)))
 }
 
 pub fn region() -> impl Parser<String> {

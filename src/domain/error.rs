@@ -72,6 +72,9 @@ pub enum DomainError {
     /// The database failed.
     #[error("the database failed: {0}")]
     Database(Arc<sqlx::Error>),
+    /// The tenant's data may not be read in this region.
+    #[error("not readable in this region")]
+    Abroad,
     /// The work ended without a result: a write panicked and was rolled back, or a load did.
     #[error("the work panicked")]
     Panicked,
@@ -98,6 +101,7 @@ impl From<NotLoaded> for DomainError {
     fn from(not_loaded: NotLoaded) -> Self {
         match not_loaded {
             NotLoaded::Aborted => Self::Panicked,
+            NotLoaded::Abroad => Self::Abroad,
             NotLoaded::Crowded | NotLoaded::Late => Self::Busy,
         }
     }

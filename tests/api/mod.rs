@@ -21,6 +21,7 @@ mod page;
 mod products;
 mod redis_outage;
 mod rows;
+mod sealing;
 mod shutdown;
 mod stale;
 mod traces;

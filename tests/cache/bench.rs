@@ -11,7 +11,7 @@ use std::{
 
 use aside::cache::{
     Cache, CacheConfig, Cacheable, Clock, DbTime, Format, Key, L2, Label, LoadError, Loaded, MemoryL2, Name, NotLoaded,
-    Outcome, Policy, Read, RedisL2, Reuse,
+    Outcome, Policy, Read, RedisL2, Residency, Reuse, Sensitivity,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, Row};
@@ -38,6 +38,8 @@ impl Cacheable for Note {
         jitter_percent: 10,
         format: Format::Json,
         compress_above: 1_024,
+        sensitivity: Sensitivity::Public,
+        residency: Residency::Shared,
     };
 }
 

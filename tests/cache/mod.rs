@@ -12,6 +12,7 @@ mod interleavings;
 mod leases;
 mod lifetimes;
 mod meter;
+mod residency;
 mod tiers;
 mod warming;
 mod writes;

@@ -1,5 +1,7 @@
 //! Looking into a test's own part of a Redis server, and damaging it.
 
+use std::collections::BTreeMap;
+
 use deadpool_redis::redis::{AsyncCommands, aio::MultiplexedConnection};
 
 /// The field of an entry's hash that holds the sealed value.
@@ -27,6 +29,22 @@ impl RedisKeys {
             }
         }
         entries
+    }
+
+    /// All entries: full name and sealed value.
+    pub async fn entries(&mut self) -> BTreeMap<String, Vec<u8>> {
+        let all: Vec<String> = self.connection.keys(format!("{}:*", self.namespace)).await.expect("KEYS");
+        let mut asked = deadpool_redis::redis::pipe();
+        for key in &all {
+            asked.hget(key, PAYLOAD);
+        }
+        let sealed: Vec<Option<Vec<u8>>> = asked.query_async(&mut self.connection).await.expect("HGET");
+        all.into_iter().zip(sealed).filter_map(|(key, sealed)| Some((key, sealed?))).collect()
+    }
+
+    /// Puts other bytes in the place of the entry with this full name.
+    pub async fn plant(&mut self, full: &str, sealed: &[u8]) {
+        let (): () = self.connection.hset(full, PAYLOAD, sealed).await.expect("HSET");
     }
 
     /// Whether the entry of `key` (without namespace) is there.

@@ -6,6 +6,9 @@ use std::time::Duration;
 use aside::config::Config;
 use sqlx::postgres::PgConnectOptions;
 
+/// What instances seal with. Everybody may know it.
+pub const KEYS: &str = "test:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+
 /// Settings of one instance: loopback, free ports, a small pool, and patience instead of speed.
 ///
 /// The trust lease is long, so that a busy machine can't turn an expected hit into an untrusted load; tests about the lease
@@ -23,6 +26,8 @@ pub fn config(database_url: String, redis_url: Option<String>, namespace: String
         cache_l1_bytes: 8 * 1024 * 1024,
         cache_warm_top: 0,
         cache_trust: Duration::from_secs(60),
+        cache_keys: Some(KEYS.into()),
+        cache_keys_file: None,
         region: "test".into(),
         instance_name: None,
         allow_insecure: false,
@@ -56,6 +61,7 @@ pub fn environment(config: &Config) -> Vec<(&'static str, String)> {
         ("CACHE_L1_BYTES", config.cache_l1_bytes.to_string()),
         ("CACHE_WARM_TOP", config.cache_warm_top.to_string()),
         ("CACHE_TRUST_MS", config.cache_trust.as_millis().to_string()),
+        ("CACHE_KEYS", config.cache_keys.clone().unwrap_or_default()),
         ("REGION", config.region.clone()),
         ("TOKIO_WORKER_THREADS", "2".into()),
         ("RUST_LOG", "warn".into()),

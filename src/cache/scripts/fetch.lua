@@ -12,7 +12,8 @@ if e.err then
     e = {}
 end
 local order = number(e[1])
-if e[2] and order and order >= math.max(number(e[3]) or 0, tonumber(ARGV[3])) then
+-- No entry of ours is as long as two million bytes: what is would only be fetched in vain, again and again.
+if e[2] and #e[2] < 2000000 and order and order >= math.max(number(e[3]) or 0, tonumber(ARGV[3])) then
     return e[1] .. ':' .. e[2]
 end
 local time = redis.call('TIME')

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    cache::{Cacheable, Format, Policy},
+    cache::{Abroad, Cacheable, Format, Policy, Residency, Sensitivity},
     domain::error::DomainError,
 };
 pub use idempotency::Idempotency;
@@ -128,6 +128,8 @@ impl Cacheable for Order {
         jitter_percent: 10,
         format: Format::MessagePack,
         compress_above: 1024,
+        sensitivity: Sensitivity::Regulated,
+        residency: Residency::Regional(Abroad::NotKept),
     };
 }
 
@@ -144,6 +146,8 @@ impl Cacheable for OrderPage {
         jitter_percent: 10,
         format: Format::MessagePack,
         compress_above: 1024,
+        sensitivity: Sensitivity::Regulated,
+        residency: Residency::Regional(Abroad::NotKept),
     };
 }
 

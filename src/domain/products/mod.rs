@@ -18,7 +18,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::cache::{Cacheable, Format, Policy};
+use crate::cache::{Cacheable, Format, Policy, Residency, Sensitivity};
 
 /// A product that is for sale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema, sqlx::FromRow)]
@@ -157,6 +157,8 @@ impl Cacheable for Product {
         jitter_percent: 10,
         format: Format::Json,
         compress_above: 1024,
+        sensitivity: Sensitivity::Public,
+        residency: Residency::Shared,
     };
 }
 
@@ -173,6 +175,8 @@ impl Cacheable for ProductPage {
         jitter_percent: 10,
         format: Format::MessagePack,
         compress_above: 1024,
+        sensitivity: Sensitivity::Public,
+        residency: Residency::Shared,
     };
 }
 
@@ -189,5 +193,7 @@ impl Cacheable for TopProducts {
         jitter_percent: 10,
         format: Format::MessagePack,
         compress_above: 1024,
+        sensitivity: Sensitivity::Public,
+        residency: Residency::Shared,
     };
 }

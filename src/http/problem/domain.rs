@@ -36,6 +36,9 @@ impl From<DomainError> for Problem {
                 Self::new(&Kind::OVERLOADED, "The database has no room for this request at the moment.")
                     .with_cause("database busy")
             }
+            DomainError::Abroad => {
+                Self::new(&Kind::OTHER_REGION, "The tenant's data may only be read in the tenant's home region.")
+            }
             DomainError::Database(error) => from_database(&error),
             DomainError::Panicked => Self::internal("a load or a write panicked"),
         }

@@ -48,6 +48,12 @@ impl Kind {
         "There is no such thing",
         "The path is well formed but names nothing that exists or that the caller may see.",
     );
+    pub const OTHER_REGION: Self = Self::new(
+        "other-region",
+        StatusCode::MISDIRECTED_REQUEST,
+        "The data may not be read here",
+        "A policy keeps the tenant's data from being read outside of its home region. Ask an instance in that region.",
+    );
     pub const NO_SUCH_ROUTE: Self = Self::new(
         "no-such-route",
         StatusCode::NOT_FOUND,
@@ -153,10 +159,11 @@ impl Kind {
     );
 
     /// All types, as their pages list them.
-    pub const ALL: [&'static Self; 19] = [
+    pub const ALL: [&'static Self; 20] = [
         &Self::INVALID_PARAMETER,
         &Self::MALFORMED_BODY,
         &Self::NOT_FOUND,
+        &Self::OTHER_REGION,
         &Self::NO_SUCH_ROUTE,
         &Self::METHOD_NOT_ALLOWED,
         &Self::REQUEST_TIMEOUT,

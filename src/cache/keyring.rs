@@ -1,0 +1,277 @@
+//! Encryption of what stands in L2: AES-256-GCM with keys that are derived for each tenant and each process, so that a nonce is a
+//! counter and can't repeat.
+//!
+//! A sealed entry is `version · length and id of the key · salt · nonce · ciphertext · tag`. All of the head is authenticated, and so is
+//! where the entry stands: another key, another tenant or another format is another entry. The *secret* of a tenant (in Postgres) is
+//! mixed into every key: who has the keys and no secret can open nothing, so forgetting it erases what was cached.
+
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering},
+    },
+};
+
+use ring::{
+    aead::{AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, NONCE_LEN, Nonce, UnboundKey},
+    hkdf::{HKDF_SHA256, Prk, Salt},
+    rand::{SecureRandom, SystemRandom},
+};
+use zeroize::Zeroizing;
+
+/// Revision of the sealed form: the first byte.
+const VERSION: u8 = 1;
+const SALT: usize = 16;
+const KEY: usize = 32;
+/// Longest id of a key.
+const MAX_ID: usize = 32;
+/// Derived keys that are remembered; deriving one takes a few microseconds.
+const REMEMBERED: usize = 4096;
+
+/// What belongs to one tenant alone; shared data has one too.
+pub(super) type Secret = [u8; 32];
+
+/// Why keys can't be used.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub enum WrongKeys {
+    /// Not in the form `id:64 hex digits`, separated by commas.
+    #[error("keys must be id:64 hex digits, separated by commas; ids are 1 to 32 letters, digits, '-' or '_'")]
+    Form,
+    /// Two keys have one id.
+    #[error("each key must have an id of its own")]
+    Twice,
+    /// The system gives no random numbers.
+    #[error("the system gives no random numbers")]
+    NoRandomness,
+}
+
+/// An entry that these keys didn't seal, or not for this place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not sealed by a key that is known, or not for this place")]
+pub struct Unopened;
+
+struct Master {
+    id: String,
+    key: Zeroizing<[u8; KEY]>,
+}
+
+/// Keys of one process: the first seals, all open.
+pub struct Keyring {
+    masters: Vec<Master>,
+    /// Tells this process apart: with it no two processes ever seal with the same key.
+    salt: [u8; SALT],
+    sealed: AtomicU64,
+    derived: RwLock<HashMap<Derived, Arc<LessSafeKey>>>,
+}
+
+/// What a key is derived from: the id's place, the salt of the process, the tenant's secret.
+type Derived = (usize, [u8; SALT], Secret);
+
+impl Keyring {
+    /// Takes keys as they are configured: `id:64 hex digits`, separated by commas or line ends.
+    ///
+    /// # Errors
+    /// When they are not in that form. The error doesn't repeat them.
+    pub fn parse(text: &str) -> Result<Self, WrongKeys> {
+        let mut masters: Vec<Master> = Vec::new();
+        for given in text.split([',', '\n']).map(str::trim).filter(|given| !given.is_empty()) {
+            let (id, digits) = given.split_once(':').ok_or(WrongKeys::Form)?;
+            let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+            if !(1..=MAX_ID).contains(&id.len()) || !id.bytes().all(plain) {
+                return Err(WrongKeys::Form);
+            }
+            if masters.iter().any(|known| known.id == id) {
+                return Err(WrongKeys::Twice);
+            }
+            masters.push(Master { id: id.to_owned(), key: from_hex(digits).ok_or(WrongKeys::Form)? });
+        }
+        if masters.is_empty() {
+            return Err(WrongKeys::Form);
+        }
+        let mut salt = [0; SALT];
+        SystemRandom::new().fill(&mut salt).map_err(|_| WrongKeys::NoRandomness)?;
+        Ok(Self { masters, salt, sealed: AtomicU64::new(0), derived: RwLock::default() })
+    }
+
+    /// The ids of the keys, the one that seals first.
+    pub fn ids(&self) -> Vec<&str> {
+        self.masters.iter().map(|master| master.id.as_str()).collect()
+    }
+
+    /// Seals `plain` for a place; `None` after 2^64 times.
+    pub(super) fn seal(&self, secret: &Secret, place: &[u8], plain: &[u8]) -> Option<Vec<u8>> {
+        let count =
+            self.sealed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_add(1)).ok()?;
+        let id = self.masters[0].id.as_bytes();
+        let mut nonce = [0; NONCE_LEN];
+        nonce[..8].copy_from_slice(&count.to_be_bytes());
+
+        let mut sealed = Vec::with_capacity(2 + id.len() + SALT + NONCE_LEN + plain.len() + MAX_TAG_LEN);
+        sealed.extend([VERSION, id.len() as u8]);
+        sealed.extend(id);
+        sealed.extend(self.salt);
+        sealed.extend(nonce);
+        let head = sealed.len();
+        let aad = Aad::from([&sealed[..], place].concat());
+        sealed.extend(plain);
+        let key = self.derive(0, self.salt, secret);
+        let (_, body) = sealed.split_at_mut(head);
+        let tag = key.seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), aad, body).ok()?;
+        sealed.extend(tag.as_ref());
+        Some(sealed)
+    }
+
+    /// Opens what was sealed for a place.
+    ///
+    /// # Errors
+    /// When it wasn't sealed by one of these keys, with this secret, for this place; or when a bit of it has changed.
+    pub(super) fn open(&self, secret: &Secret, place: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Unopened> {
+        let (&[version, length], rest) = sealed.split_first_chunk().ok_or(Unopened)?;
+        let (id, rest) = rest.split_at_checked(length.into()).ok_or(Unopened)?;
+        let (salt, rest) = rest.split_first_chunk::<SALT>().ok_or(Unopened)?;
+        let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or(Unopened)?;
+        let master = self.masters.iter().position(|master| master.id.as_bytes() == id).ok_or(Unopened)?;
+        if version != VERSION {
+            return Err(Unopened);
+        }
+        let head = &sealed[..sealed.len() - body.len()];
+        let aad = Aad::from([head, place].concat());
+        let known = self.remembered(&(master, *salt, *secret));
+        let key = known.clone().unwrap_or_else(|| Arc::new(self.derived(master, salt, secret)));
+        let mut body = body.to_vec();
+        let plain =
+            key.open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut body).map_err(|_| Unopened)?.len();
+        body.truncate(plain);
+        if known.is_none() {
+            // Only what has opened something: garbage with ever new salts must not fill the memory.
+            self.remember((master, *salt, *secret), key);
+        }
+        Ok(body)
+    }
+
+    fn derive(&self, master: usize, salt: [u8; SALT], secret: &Secret) -> Arc<LessSafeKey> {
+        let from = (master, salt, *secret);
+        self.remembered(&from).unwrap_or_else(|| {
+            let key = Arc::new(self.derived(master, &salt, secret));
+            self.remember(from, Arc::clone(&key));
+            key
+        })
+    }
+
+    fn derived(&self, master: usize, salt: &[u8; SALT], secret: &Secret) -> LessSafeKey {
+        let prk: Prk = Salt::new(HKDF_SHA256, salt).extract(&*self.masters[master].key);
+        let info = [b"aside entry".as_slice(), secret];
+        let okm = prk.expand(&info, &AES_256_GCM).expect("a key is shorter than HKDF's limit");
+        LessSafeKey::new(UnboundKey::from(okm))
+    }
+
+    fn remembered(&self, from: &Derived) -> Option<Arc<LessSafeKey>> {
+        self.derived.read().unwrap_or_else(PoisonError::into_inner).get(from).cloned()
+    }
+
+    fn remember(&self, from: Derived, key: Arc<LessSafeKey>) {
+        let mut derived = self.derived.write().unwrap_or_else(PoisonError::into_inner);
+        if derived.len() >= REMEMBERED {
+            derived.clear();
+        }
+        derived.insert(from, key);
+    }
+}
+
+impl fmt::Debug for Keyring {
+    /// The ids only.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Keyring").field(&self.ids()).finish()
+    }
+}
+
+fn from_hex(digits: &str) -> Option<Zeroizing<[u8; KEY]>> {
+    let mut key = Zeroizing::new([0; KEY]);
+    if digits.len() != 2 * KEY {
+        return None;
+    }
+    for (byte, pair) in key.iter_mut().zip(digits.as_bytes().chunks_exact(2)) {
+        let digit = |at: usize| char::from(pair[at]).to_digit(16);
+        *byte = u8::try_from(16 * digit(0)? + digit(1)?).ok()?;
+    }
+    Some(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const OLD: &str = "old:1111111111111111111111111111111111111111111111111111111111111111";
+    const NEW: &str = "new:2222222222222222222222222222222222222222222222222222222222222222";
+    const SECRET: Secret = [7; 32];
+
+    fn keyring(keys: &[&str]) -> Keyring {
+        Keyring::parse(&keys.join(",")).expect("keys")
+    }
+
+    proptest! {
+        #[test]
+        fn no_changed_bit_goes_unseen(plain in prop::collection::vec(any::<u8>(), 0..200), at in any::<prop::sample::Index>(), bit in 0..8_u32) {
+            let keys = keyring(&[OLD]);
+            let mut sealed = keys.seal(&SECRET, b"here", &plain).unwrap();
+            prop_assert_eq!(keys.open(&SECRET, b"here", &sealed), Ok(plain));
+            let at = at.index(sealed.len());
+            sealed[at] ^= 1_u8 << bit;
+            prop_assert_eq!(keys.open(&SECRET, b"here", &sealed), Err(Unopened));
+            prop_assert_eq!(keys.open(&SECRET, b"here", &sealed[..at]), Err(Unopened));
+        }
+
+        #[test]
+        fn garbage_opens_nothing_and_leaves_nothing_behind(garbage in prop::collection::vec(any::<u8>(), 0..300)) {
+            let keys = keyring(&[OLD]);
+            prop_assert_eq!(keys.open(&SECRET, b"here", &garbage), Err(Unopened));
+            let with_head = [&[VERSION, 3], b"old".as_slice(), &garbage].concat();
+            prop_assert_eq!(keys.open(&SECRET, b"here", &with_head), Err(Unopened));
+            prop_assert!(keys.derived.read().unwrap().is_empty());
+        }
+    }
+
+    #[test]
+    fn a_sealed_entry_opens_at_its_place_with_its_secret_only() {
+        let keys = keyring(&[OLD]);
+        let sealed = keys.seal(&SECRET, b"here", b"plain").unwrap();
+        assert!(!sealed.windows(5).any(|part| part == b"plain"));
+        assert_eq!(keys.open(&SECRET, b"there", &sealed), Err(Unopened));
+        assert_eq!(keys.open(&[8; 32], b"here", &sealed), Err(Unopened));
+    }
+
+    #[test]
+    fn the_first_key_seals_and_all_open_so_keys_can_be_changed_in_steps() {
+        let [before, during, after] = [keyring(&[OLD]), keyring(&[NEW, OLD]), keyring(&[NEW])];
+        let (old, new) = (before.seal(&SECRET, b"", b"x").unwrap(), during.seal(&SECRET, b"", b"x").unwrap());
+        assert!(during.open(&SECRET, b"", &old).is_ok() && after.open(&SECRET, b"", &new).is_ok());
+        assert_eq!(after.open(&SECRET, b"", &old), Err(Unopened), "a key that was taken away opens nothing");
+    }
+
+    #[test]
+    fn neither_a_process_nor_two_of_them_seal_twice_with_one_key_and_nonce() {
+        let (one, other) = (keyring(&[OLD]), keyring(&[OLD]));
+        let heads: std::collections::HashSet<Vec<u8>> = (0..100)
+            .flat_map(|_| [&one, &other])
+            .map(|keys| keys.seal(&SECRET, b"", b"").unwrap()[..2 + 3 + SALT + NONCE_LEN].to_vec())
+            .collect();
+        assert_eq!(heads.len(), 200);
+    }
+
+    #[test]
+    fn keys_in_another_form_are_refused_and_never_shown() {
+        let short = &OLD[..OLD.len() - 1];
+        for wrong in
+            ["", "old", "old:", short, &OLD.replace('1', "g"), &format!(":{}", &OLD[4..]), &format!("a b{}", &OLD[3..])]
+        {
+            assert_eq!(Keyring::parse(wrong).err(), Some(WrongKeys::Form), "{wrong}");
+        }
+        assert_eq!(Keyring::parse(&format!("{OLD},{OLD}")).err(), Some(WrongKeys::Twice));
+        let shown = format!("{:?}", keyring(&[NEW, OLD]));
+        assert_eq!(shown, r#"Keyring(["new", "old"])"#);
+    }
+}

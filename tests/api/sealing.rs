@@ -1,0 +1,115 @@
+//! What somebody gets who can read Redis, or write it: nothing, and a miss.
+
+use futures_util::future::join_all;
+use serde_json::Value;
+use sqlx::PgPool;
+
+use crate::support::{RedisServer, TestApp, eventually, order, product, redis_keys::RedisKeys};
+
+const CUSTOMERS: std::ops::Range<i64> = 7_000_000_000..7_000_001_000;
+const TOTAL: i64 = 1_234_567_890;
+const NAME: &str = "Zanzibar secret tea";
+
+#[sqlx::test]
+async fn a_dump_of_redis_tells_nothing_of_a_thousand_orders(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let product = app.product(product().name(NAME)).await;
+    let sql = "with placed as (
+                   insert into orders (tenant, customer_id, status, total_cents, currency)
+                   select 'demo', customer, 'pending', $3, 'USD' from generate_series($1::bigint, $2 - 1) customer returning id
+               ), lines as (
+                   insert into order_items select id, $4, $5, 1, 199 from placed
+               ) select id from placed";
+    let ids: Vec<i64> = sqlx::query_scalar(sql)
+        .bind(CUSTOMERS.start)
+        .bind(CUSTOMERS.end)
+        .bind(TOTAL)
+        .bind(product)
+        .bind(NAME)
+        .fetch_all(&app.pool)
+        .await
+        .expect("a thousand orders");
+    for some in ids.chunks(3) {
+        for reply in join_all(some.iter().map(|id| app.get_order(*id))).await {
+            assert!(reply.expect(200).text.contains(NAME));
+        }
+    }
+    for customer in CUSTOMERS.take(20) {
+        app.orders_of(customer).await.expect(200);
+    }
+    let mut redis = app.redis_keys().await;
+    // On a busy machine some fills come too late to be waited for.
+    let dump = eventually("most of it is in Redis", || async {
+        let dump = app.redis_keys().await.entries().await;
+        (dump.len() > ids.len() / 2).then_some(dump)
+    })
+    .await;
+    assert!(redis.ending(&format!("order:demo:{}", ids[0])).await.is_empty());
+    for (key, sealed) in dump {
+        for number in CUSTOMERS.chain([TOTAL]).chain(ids.iter().copied()) {
+            let text = number.to_string();
+            assert!(!key.contains(&text), "{key} names {number}");
+            assert!(!holds(&sealed, text.as_bytes()), "{key} holds {number}");
+        }
+        for number in CUSTOMERS.take(1).chain([TOTAL]) {
+            let packed = number.to_be_bytes();
+            let packed = &packed[packed.iter().take_while(|byte| **byte == 0).count()..];
+            assert!(!holds(&sealed, &packed[..packed.len() - 1]), "{key} holds {number} as bytes");
+        }
+        assert!(!holds(&sealed, b"Zanzibar"), "{key} holds a name");
+    }
+}
+
+#[sqlx::test]
+async fn what_somebody_does_to_entries_gives_a_miss_and_the_right_answer(pool: PgPool) {
+    // Its own: ten million bytes would be felt by other tests.
+    let server = RedisServer::start();
+    let app = TestApp::builder(pool).redis(&server).l1_bytes(0).build().await;
+    let product = app.product(product()).await;
+    let (id, other) = (app.order(order(749).item(product, 1)).await, app.order(order(750).item(product, 2)).await);
+    let (mut redis, (own, sealed)) = hit(&app, id, None).await;
+    let (_, (_, foreign)) = hit(&app, other, Some(&own)).await;
+    let right = app.get_order(id).await.ok();
+
+    let flipped = |at: usize| {
+        let mut damaged = sealed.clone();
+        damaged[at] ^= 1;
+        damaged
+    };
+    let mut attacks: Vec<Vec<u8>> = (0..sealed.len()).step_by(sealed.len() / 40).map(flipped).collect();
+    attacks.extend([flipped(sealed.len() - 1), sealed[..40].to_vec(), Vec::new(), vec![0; 10 << 20], foreign]);
+    for attack in attacks {
+        let before = refused(&app).await;
+        redis.plant(&own, &attack).await;
+        let reply = app.get_order(id).await;
+        assert_eq!(reply.ok(), right);
+        assert!(!reply.cache_status().hit("l2"), "{} bytes were believed", attack.len());
+        assert_eq!(refused(&app).await, before + 1);
+        hit(&app, id, None).await;
+    }
+
+    app.move_order(id, "confirmed").await.expect(200);
+    hit(&app, id, None).await;
+    redis.plant(&own, &sealed).await;
+    assert_eq!(app.get_order(id).await.at("/status"), Value::from("confirmed"), "an old entry was believed");
+}
+
+/// Reads an order until Redis answers; then its entry, which isn't `known`.
+async fn hit(app: &TestApp, id: i64, known: Option<&str>) -> (RedisKeys, (String, Vec<u8>)) {
+    eventually("Redis answers", || async { app.get_order(id).await.cache_status().hit("l2").then_some(()) }).await;
+    let mut redis = app.redis_keys().await;
+    let entries = redis.entries().await;
+    let mut orders = entries.into_iter().filter(|(key, _)| key.contains(":order:") && Some(key.as_str()) != known);
+    let entry = orders.next().expect("an entry");
+    (redis, entry)
+}
+
+/// How often what Redis had of an order could not be opened, or took too long to come.
+async fn refused(app: &TestApp) -> u64 {
+    let metrics = app.metrics().await;
+    metrics.requests("order", "loaded_unreadable") + metrics.requests("order", "l2_error")
+}
+
+fn holds(bytes: &[u8], part: &[u8]) -> bool {
+    memchr::memmem::find(bytes, part).is_some()
+}

@@ -1,0 +1,180 @@
+//! Where the data of a tenant may be kept, seen by looking into the shared tier: only in its home region, only sealed, and nowhere any
+//! more when the tenant is erased.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use aside::cache::{
+    Abroad, Cache, Cacheable, Fetch, Fetched, Fill, Filled, Invalidation, Key, Keyring, L2, L2Error, Loaded, MemoryL2,
+    NodeMemory, NotLoaded, Outcome, Policy, Residency, Reuse, Sensitivity, Tenant,
+};
+use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
+
+use super::bench::{Backend, Bench, Note, NoteError};
+use crate::support::{eventually, settings::KEYS};
+
+/// What a tenant noted, in the ways in which it may be kept.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Diary<const KIND: u8>(String);
+
+const SHARED: u8 = 0;
+const AT_HOME: u8 = 1;
+const REFUSED: u8 = 2;
+const IN_PROCESS: u8 = 3;
+
+impl<const KIND: u8> Cacheable for Diary<KIND> {
+    const POLICY: Policy = Policy {
+        pattern: ["shared", "at-home", "refused", "in-process"][KIND as usize],
+        sensitivity: Sensitivity::Regulated,
+        residency: match KIND {
+            SHARED => Residency::Shared,
+            AT_HOME => Residency::Regional(Abroad::NotKept),
+            REFUSED => Residency::Regional(Abroad::Refused),
+            _ => Residency::ProcessOnly,
+        },
+        ..Note::POLICY
+    };
+}
+
+/// Remembers under which keys something was ever handed in.
+#[derive(Clone, Default)]
+struct Spied {
+    memory: MemoryL2,
+    seen: Arc<Mutex<Vec<String>>>,
+}
+
+impl Spied {
+    fn patterns(&self) -> Vec<String> {
+        let seen = self.seen.lock().expect("nobody panicked");
+        let patterns = seen.iter().map(|key| key.split(':').rev().nth(1).expect("a pattern").to_owned());
+        patterns.collect::<BTreeSet<_>>().into_iter().collect()
+    }
+}
+
+#[async_trait]
+impl L2 for Spied {
+    async fn fetch(&self, keys: &[Fetch], token: &str, lease: Duration) -> Result<Vec<Fetched>, L2Error> {
+        self.memory.fetch(keys, token, lease).await
+    }
+
+    async fn fill(&self, fills: &[Fill], token: &str) -> Result<Vec<Filled>, L2Error> {
+        let filled = fills.iter().filter(|fill| fill.value.is_some()).map(|fill| fill.key.clone());
+        self.seen.lock().expect("nobody panicked").extend(filled);
+        self.memory.fill(fills, token).await
+    }
+
+    async fn invalidate(&self, keys: &[Invalidation]) -> Result<(), L2Error> {
+        self.memory.invalidate(keys).await
+    }
+
+    async fn ping(&self) -> Result<(), L2Error> {
+        self.memory.ping().await
+    }
+
+    async fn memory(&self) -> Result<Vec<NodeMemory>, L2Error> {
+        self.memory.memory().await
+    }
+
+    async fn hint(&self, channel: &str) -> Result<(), L2Error> {
+        self.memory.hint(channel).await
+    }
+
+    async fn listen(&self, channel: &str, heard: &(dyn Fn() + Send + Sync)) -> Result<(), L2Error> {
+        self.memory.listen(channel, heard).await
+    }
+}
+
+fn tenant(name: &str) -> Tenant {
+    Tenant::parse(name).expect("a tenant")
+}
+
+async fn read<const KIND: u8>(bench: &Bench, cache: &Cache, who: &str) -> Result<Outcome, NoteError> {
+    let loaded_at = bench.load(1).await.loaded_at;
+    let value = Some(Diary(format!("what {who} noted")));
+    let load = move || async move { Ok::<_, NoteError>(Loaded { value, labels: Vec::new(), loaded_at }) };
+    let key = Key::<Diary<KIND>>::tenant(&tenant(who), &[&1]);
+    let read = cache.get_or_load(&key, Reuse::Allowed, load).await?;
+    assert_eq!(read.entry.value, Some(Diary(format!("what {who} noted"))));
+    Ok(read.outcome)
+}
+
+async fn settle(bench: &Bench, name: &str, region: &str) {
+    let sql = "insert into cache_tenants (tenant, home_region) values ($1, $2)";
+    sqlx::query(sql).bind(name).bind(region).execute(&bench.pool).await.expect("a tenant");
+}
+
+fn keys() -> Option<Keyring> {
+    Some(Keyring::parse(KEYS).expect("keys"))
+}
+
+async fn cache_in(bench: &Bench, region: &str, keys: Option<Keyring>) -> Cache {
+    let policies = vec![Diary::<SHARED>::POLICY, Diary::<AT_HOME>::POLICY];
+    bench.cache_with(|config| (config.region, config.keys, config.policies) = (region.into(), keys, policies)).await
+}
+
+#[sqlx::test]
+async fn data_of_another_region_are_kept_in_no_tier_of_this_one(pool: PgPool) {
+    let l2 = Spied::default();
+    let bench = Bench::with_l2(&pool, l2.clone()).await;
+    settle(&bench, "from-here", "here").await;
+    settle(&bench, "from-there", "there").await;
+
+    let cache = cache_in(&bench, "here", keys()).await;
+    for _ in 0..2 {
+        assert_eq!(read::<AT_HOME>(&bench, &cache, "from-there").await, Ok(Outcome::LoadedCold));
+        assert_eq!(read::<REFUSED>(&bench, &cache, "from-there").await, Err(NotLoaded::Abroad.into()));
+    }
+    assert_eq!(cache.stats().l1.entries, 0);
+    read::<SHARED>(&bench, &cache, "from-there").await.expect("a diary");
+    read::<IN_PROCESS>(&bench, &cache, "from-there").await.expect("a diary");
+    // All fills have ended then.
+    cache.shutdown().await;
+    assert_eq!(l2.patterns(), ["shared"]);
+
+    let cache = cache_in(&bench, "here", keys()).await;
+    assert_eq!(read::<AT_HOME>(&bench, &cache, "from-here").await, Ok(Outcome::LoadedCold));
+    assert_eq!(read::<REFUSED>(&bench, &cache, "from-here").await, Ok(Outcome::LoadedCold));
+    assert_eq!(read::<AT_HOME>(&bench, &cache, "from-here").await, Ok(Outcome::L1Hit));
+    cache.shutdown().await;
+    assert_eq!(l2.patterns(), ["at-home", "refused", "shared"]);
+}
+
+#[sqlx::test]
+async fn without_keys_what_is_personal_stays_out_of_the_shared_tier(pool: PgPool) {
+    let l2 = Spied::default();
+    let bench = Bench::with_l2(&pool, l2.clone()).await;
+    let cache = cache_in(&bench, "here", None).await;
+    assert_eq!(read::<SHARED>(&bench, &cache, "somebody").await, Ok(Outcome::LoadedCold));
+    assert_eq!(read::<SHARED>(&bench, &cache, "somebody").await, Ok(Outcome::L1Hit));
+    cache.shutdown().await;
+    assert!(l2.patterns().is_empty());
+}
+
+#[sqlx::test]
+async fn what_was_cached_of_an_erased_tenant_is_never_found_again(pool: PgPool) {
+    let bench = Bench::new(&pool, Backend::Memory).await;
+    let first = cache_in(&bench, "here", keys()).await;
+    for who in ["gone", "stays"] {
+        read::<SHARED>(&bench, &first, who).await.expect("a diary");
+    }
+    eventually("another instance finds both", || async {
+        let second = cache_in(&bench, "here", keys()).await;
+        let both = [read::<SHARED>(&bench, &second, "gone").await, read::<SHARED>(&bench, &second, "stays").await];
+        (both == [Ok(Outcome::L2Hit), Ok(Outcome::L2Hit)]).then_some(())
+    })
+    .await;
+
+    first.erase(&tenant("gone")).await.expect("erased");
+    assert_eq!(read::<SHARED>(&bench, &first, "stays").await, Ok(Outcome::L1Hit));
+    assert_ne!(read::<SHARED>(&bench, &first, "gone").await, Ok(Outcome::L1Hit));
+    let third = cache_in(&bench, "here", keys()).await;
+    assert_eq!(read::<SHARED>(&bench, &third, "stays").await, Ok(Outcome::L2Hit));
+    let secrets: Vec<Vec<u8>> =
+        sqlx::query_scalar("select secret from cache_tenants").fetch_all(&bench.pool).await.expect("secrets");
+    assert_eq!(secrets.len(), 2);
+}
