@@ -24,7 +24,7 @@ use crate::{
         orders::{idempotency::run_removal, service::CachedOrderService},
         products::service::CachedProductService,
     },
-    http::{self, Front, Services},
+    http::{self, Front, Services, identity::Verifier},
     management::{self, Management, instances::Instances},
     readiness::Readiness,
     shutdown::Countdown,
@@ -55,6 +55,7 @@ pub struct App {
     public: (TcpListener, SocketAddr, Arc<Front>),
     management: (TcpListener, SocketAddr, Router),
     instances: Instances,
+    verifier: Option<Verifier>,
 }
 
 /// Starts the cache and puts the services on top of it. Redis need not be there.
@@ -64,7 +65,7 @@ pub fn start_services(config: &Config, db: PgPool) -> Result<Services, StartErro
             // Instances of different regions never read each other's entries, also when they share a Redis.
             namespace: format!("{}:{}", config.cache_namespace, config.region),
             region: config.region.clone(),
-            keys: keys::read(config)?,
+            keys: keys::keyring(config)?,
             l1_bytes: config.cache_l1_bytes,
             l2: config.redis_url.as_deref().map(redis).transpose()?,
             l2_deadline: L2_DEADLINE,
@@ -109,7 +110,8 @@ impl App {
 
         let services = start_services(&config, db.clone())?;
         let readiness = Readiness::default();
-        let front = Arc::new(http::front(services.clone(), &http_config(&config, &readiness)));
+        let verifier = keys::verifier(&config)?;
+        let front = Arc::new(http::front(services.clone(), &http_config(&config, &readiness, verifier.clone())));
         let mut registry = Registry::default();
         services.cache.register_metrics(&mut registry);
         front.register_metrics(&mut registry);
@@ -133,6 +135,7 @@ impl App {
             services,
             readiness,
             instances,
+            verifier,
         })
     }
 
@@ -164,7 +167,7 @@ impl App {
     ///
     /// A step that hangs is cut off and logged, and the next one begins: with Redis or Postgres frozen the end comes in time too.
     pub async fn run_until(self, shutdown: CancellationToken) -> Result<(), StartError> {
-        let Self { config, services, readiness, public, management, instances } = self;
+        let Self { config, services, readiness, public, management, instances, verifier } = self;
         announce(&config, public.1, management.1);
         let (stop, stop_management, stop_views) = (Stop::default(), Stop::default(), CancellationToken::new());
         let answers = move |request| Arc::clone(&public.2).answer(request);
@@ -174,9 +177,8 @@ impl App {
         tokio::spawn(run_removal(services.db.clone(), stop.polite.clone()));
         let again = warming::warm_again(services.products.clone(), config.cache_warm_top);
         tokio::spawn(stop.polite.clone().run_until_cancelled_owned(again));
-        tokio::spawn(
-            stop.polite.clone().run_until_cancelled_owned(keys::follow(services.cache.clone(), config.clone())),
-        );
+        let keys = keys::follow(config.clone(), services.cache.clone(), verifier);
+        tokio::spawn(stop.polite.clone().run_until_cancelled_owned(keys));
         tokio::spawn(stop.polite.clone().run_until_cancelled_owned(instances.clone().follow()));
         let views = tokio::spawn(services.products.views.clone().run(stop_views.clone()));
 
@@ -216,26 +218,30 @@ fn with_addr<A>(listener: TcpListener, answers: A) -> Result<(TcpListener, Socke
     Ok((listener, addr, answers))
 }
 
-fn http_config(config: &Config, readiness: &Readiness) -> http::HttpConfig {
+fn http_config(config: &Config, readiness: &Readiness, verifier: Option<Verifier>) -> http::HttpConfig {
     http::HttpConfig {
         cors_origins: config.cors_origins.clone(),
         max_requests: config.max_requests,
         request_timeout: config.request_timeout,
         body_limit: config.body_limit,
         readiness: readiness.clone(),
+        verifier,
     }
 }
 
 fn announce(config: &Config, public: SocketAddr, management: SocketAddr) {
     tracing::info!(%public, %management, region = config.region, "listening; explorer at http://{public}/docs");
-    tracing::warn!("no verifier of identities is configured: every request belongs to tenant demo");
+    let verified = config.jwt_secret.is_some() || config.jwt_jwks_file.is_some();
+    if !verified {
+        tracing::warn!("no verifier of identities is configured: every request belongs to tenant demo");
+    }
     if config.redis_url.is_some() && config.cache_keys.is_none() && config.cache_keys_file.is_none() {
         tracing::warn!("CACHE_KEYS is not set: orders stay out of Redis, and the catalogue stands there unsealed");
     }
     if config.redis_url.is_none() {
         tracing::warn!("REDIS_URL is not set: no L2, every instance caches for itself");
     }
-    if !public.ip().to_canonical().is_loopback() {
+    if !verified && !public.ip().to_canonical().is_loopback() {
         tracing::warn!(
             "ALLOW_INSECURE: the public listener can be reached from other machines and nobody is asked who they are"
         );

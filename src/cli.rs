@@ -11,9 +11,12 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     app::{App, StartError, database, start_services},
-    cache::{Reuse, WarmingResult},
+    cache::{Reuse, Tenant, WarmingResult},
     config::{Config, LogConfig, LogFormat, Settings, WrongSettings, env_example, unknown_names},
-    http,
+    http::{
+        self,
+        identity::{self, Expected},
+    },
     seed::{self, Progress, Report, SeedError, Source},
     shutdown, telemetry, warming,
 };
@@ -47,6 +50,18 @@ enum Command {
     Warm,
     /// Print the OpenAPI document
     Openapi,
+    /// Print a token of a tenant for an hour, signed with JWT_SECRET: for trying things out
+    Token {
+        /// The tenant
+        #[arg(long, default_value = "demo")]
+        tenant: String,
+        /// Who it says you are
+        #[arg(long, default_value = "somebody")]
+        subject: String,
+        /// What it allows, separated by blanks
+        #[arg(long, default_value = "orders:read orders:write products:write")]
+        scope: String,
+    },
     /// Ask the running service whether it is ready: exit status 0 or 1
     Healthcheck,
     /// Print .env.example
@@ -100,6 +115,7 @@ pub async fn run() -> Result<(), Failure> {
         Command::Migrate => with_telemetry(settings, async |config| Ok(database::migrate(&config).await?)).await,
         Command::Seed { full } => with_telemetry(settings, async |config| load_seed(config, full).await).await,
         Command::Warm => with_telemetry(settings, warm).await,
+        Command::Token { tenant, subject, scope } => token(&settings.check()?.0, &tenant, &subject, &scope),
     }
 }
 
@@ -167,6 +183,17 @@ async fn warm(config: Config) -> Result<(), Failure> {
             Err(StartError { what: "not everything could be warmed".into(), advice: "The log says why.".into() }.into())
         }
     }
+}
+
+fn token(config: &Config, tenant: &str, subject: &str, scope: &str) -> Result<(), Failure> {
+    let wrong = |what: &str, advice: &str| StartError { what: what.to_owned(), advice: advice.to_owned() };
+    let secret = config.jwt_secret.as_deref();
+    let secret = secret.ok_or_else(|| wrong("JWT_SECRET is not set", "Set it to what the service has."))?;
+    let tenant = Tenant::parse(tenant);
+    let tenant = tenant.ok_or_else(|| wrong("this is no tenant's name", "Use 1 to 64 of a-z, 0-9 and '-'."))?;
+    let expected = Expected { audience: config.jwt_audience.clone(), issuer: config.jwt_issuer.clone() };
+    let signed = identity::sign(secret, &expected, (&tenant, subject, scope));
+    print(&signed.map_err(|error| wrong(&format!("the token can't be signed: {error}"), "Try another secret."))?)
 }
 
 /// A request of its own making, so that a container needs no other program for it.

@@ -56,6 +56,7 @@ impl Place {
             request_timeout: std::time::Duration::from_secs(10),
             body_limit: 65_536,
             readiness: Readiness::default(),
+            verifier: None,
         };
         Self { front: Arc::new(http::front(services, &config)), cache }
     }

@@ -1,4 +1,5 @@
-//! The keys that seal what stands in Redis: from CACHE_KEYS, or from a file that may change while the service runs.
+//! Keys from the configuration: those that seal what stands in Redis, and those of whoever signs tokens. Those in files may change
+//! while the service runs.
 
 use std::{path::Path, time::Duration};
 
@@ -8,53 +9,83 @@ use super::StartError;
 use crate::{
     cache::{Cache, Keyring},
     config::Config,
+    http::identity::{Expected, Verifier},
 };
 
-/// Pause between two looks at the file.
+/// Pause between two looks at a file.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// The configured keys; `None`: there are none.
-pub fn read(config: &Config) -> Result<Option<Keyring>, StartError> {
+const CACHE_KEYS_FILE: &str = "CACHE_KEYS_FILE";
+const JWT_JWKS_FILE: &str = "JWT_JWKS_FILE";
+
+/// The keys that seal what stands in Redis; `None`: there are none.
+pub fn keyring(config: &Config) -> Result<Option<Keyring>, StartError> {
+    let parse = |text: &str, setting: &str| {
+        let advice = "Make a key with: openssl rand -hex 32".to_owned();
+        Keyring::parse(text).map_err(|error| StartError { what: format!("{setting}: {error}"), advice })
+    };
     match (&config.cache_keys, &config.cache_keys_file) {
         (Some(keys), _) => parse(keys, "CACHE_KEYS").map(Some),
-        (None, Some(path)) => parse(&load(path)?, "CACHE_KEYS_FILE").map(Some),
+        (None, Some(path)) => parse(&load(path, CACHE_KEYS_FILE)?, CACHE_KEYS_FILE).map(Some),
         (None, None) => Ok(None),
     }
 }
 
-/// Takes the keys from the file again whenever it has changed. One that can't be read or understood changes nothing.
-pub async fn follow(cache: Cache, config: Config) {
-    let Some(path) = &config.cache_keys_file else { return };
-    let mut known = load(path).unwrap_or_default();
-    loop {
-        tokio::time::sleep(PAUSE).await;
-        let path = path.clone();
-        // Reading a file blocks.
-        let Ok(Ok(text)) = tokio::task::spawn_blocking(move || load(&path)).await else { continue };
-        if text == known {
-            continue;
+/// Whose tokens to believe; `None`: nobody is asked for one.
+pub fn verifier(config: &Config) -> Result<Option<Verifier>, StartError> {
+    let expected = Expected { audience: config.jwt_audience.clone(), issuer: config.jwt_issuer.clone() };
+    match (&config.jwt_secret, &config.jwt_jwks_file) {
+        (Some(secret), _) => Ok(Some(Verifier::with_secret(secret, expected))),
+        (None, Some(path)) => {
+            let verifier = Verifier::with_key_set(&load(path, JWT_JWKS_FILE)?, expected);
+            let wrong = |error| StartError {
+                what: format!("{JWT_JWKS_FILE}: {error}"),
+                advice: "Take the key set that the issuer of the tokens publishes.".into(),
+            };
+            verifier.map(Some).map_err(wrong)
         }
-        match parse(&text, "CACHE_KEYS_FILE") {
-            Ok(keys) => {
-                tracing::info!(keys = ?keys.ids(), "other keys seal what stands in Redis");
-                cache.change_keys(keys);
-            }
-            Err(error) => tracing::error!(%error, "the keys of before stay in use"),
-        }
-        known = text;
+        (None, None) => Ok(None),
     }
 }
 
-fn load(path: &Path) -> Result<Zeroizing<String>, StartError> {
-    std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| StartError {
-        what: format!("CACHE_KEYS_FILE can't be read: {error}"),
-        advice: "Name a file that the service's user may read.".into(),
-    })
+/// Takes keys from their files again whenever they change. What can't be read or understood changes nothing.
+pub async fn follow(config: Config, cache: Cache, verifier: Option<Verifier>) {
+    let sealing = async {
+        let Some(path) = &config.cache_keys_file else { return };
+        watch(path, CACHE_KEYS_FILE, |text| {
+            Keyring::parse(text).map(|keys| cache.change_keys(keys)).map_err(|error| error.to_string())
+        })
+        .await;
+    };
+    let believing = async {
+        let (Some(path), Some(verifier)) = (&config.jwt_jwks_file, &verifier) else { return };
+        watch(path, JWT_JWKS_FILE, |text| verifier.change_key_set(text).map_err(|error| error.to_string())).await;
+    };
+    tokio::join!(sealing, believing);
 }
 
-fn parse(text: &str, setting: &str) -> Result<Keyring, StartError> {
-    Keyring::parse(text).map_err(|error| StartError {
-        what: format!("{setting}: {error}"),
-        advice: "Make a key with: openssl rand -hex 32".into(),
+async fn watch(path: &Path, setting: &'static str, take: impl Fn(&str) -> Result<(), String>) {
+    let mut known = None;
+    loop {
+        let path = path.to_owned();
+        // Reading a file blocks.
+        if let Ok(Ok(text)) = tokio::task::spawn_blocking(move || load(&path, setting)).await
+            && known.as_ref() != Some(&text)
+        {
+            match take(&text) {
+                Ok(()) if known.is_some() => tracing::info!(setting, "other keys are in use"),
+                Ok(()) => {}
+                Err(error) => tracing::error!(setting, error, "the keys of before stay in use"),
+            }
+            known = Some(text);
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+fn load(path: &Path, setting: &str) -> Result<Zeroizing<String>, StartError> {
+    std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| StartError {
+        what: format!("{setting} can't be read: {error}"),
+        advice: "Name a file that the service's user may read.".into(),
     })
 }

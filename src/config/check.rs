@@ -19,6 +19,10 @@ impl Settings {
         let mut wrong = WrongSettings::default();
         let bind_addr = public_addr(&mut wrong, self.bind_addr, self.port);
         let allow_insecure = wrong.take("ALLOW_INSECURE", self.allow_insecure);
+        let jwt_secret = wrong.take_secret("JWT_SECRET", self.jwt_secret);
+        let jwt_jwks_file = wrong.take_optional("JWT_JWKS_FILE", self.jwt_jwks_file);
+        let jwt_audience = wrong.take("JWT_AUDIENCE", self.jwt_audience);
+        let jwt_issuer = wrong.take_optional("JWT_ISSUER", self.jwt_issuer);
         let cors_origins = wrong.take_optional("CORS_ORIGINS", self.cors_origins);
         let max_requests = wrong.take("MAX_REQUESTS", self.max_requests);
         let request_timeout = wrong.take("REQUEST_TIMEOUT_MS", self.request_timeout_ms);
@@ -43,11 +47,16 @@ impl Settings {
         let format = wrong.take_optional("LOG_FORMAT", self.log_format);
         let collector = wrong.take_optional("OTEL_EXPORTER_OTLP_ENDPOINT", self.otel_exporter_otlp_endpoint);
 
-        if let (Some(addr), Some(false)) = (bind_addr, allow_insecure)
+        if let (Some(Some(_)), Some(Some(_))) = (&jwt_secret, &jwt_jwks_file) {
+            wrong.add("JWT_JWKS_FILE", "must not be set together with JWT_SECRET", None);
+        }
+        if let (Some(addr), Some(false), Some(None), Some(None)) =
+            (bind_addr, allow_insecure, &jwt_secret, &jwt_jwks_file)
             && !is_loopback(addr)
         {
             let rule = "must be a loopback address, because no identity is verified and every caller belongs to tenant demo; \
-                        to be reachable from other machines all the same, behind something that authenticates, set ALLOW_INSECURE=true";
+                        to be reachable from other machines set JWT_SECRET or JWT_JWKS_FILE or, behind something that authenticates, \
+                        ALLOW_INSECURE=true";
             wrong.add("BIND_ADDR", rule, Some(addr.to_string()));
         }
         if let (Some(addr), Some(None)) = (management_addr, &management_token)
@@ -95,6 +104,10 @@ impl Settings {
                 region: region?,
                 instance_name: instance_name?,
                 allow_insecure: allow_insecure?,
+                jwt_secret: jwt_secret?,
+                jwt_jwks_file: jwt_jwks_file?,
+                jwt_audience: jwt_audience?,
+                jwt_issuer: jwt_issuer?,
                 cors_origins: cors_origins?.unwrap_or_default(),
                 max_requests: max_requests?,
                 request_timeout: request_timeout?,
@@ -154,6 +167,20 @@ pub fn token() -> impl Parser<String> {
     rule("must be 16 to 256 visible ASCII characters", |text| {
         let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
         (visible && (16..=256).contains(&text.len())).then(|| text.to_owned())
+    })
+}
+
+pub fn jwt_secret() -> impl Parser<String> {
+    rule("must be 32 to 1024 visible ASCII characters; make one with: openssl rand -hex 32", |text| {
+        let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+        (visible && (32..=1024).contains(&text.len())).then(|| text.to_owned())
+    })
+}
+
+pub fn name() -> impl Parser<String> {
+    rule("must be 1 to 256 visible ASCII characters", |text| {
+        let visible = text.bytes().all(|byte| byte.is_ascii_graphic());
+        (visible && (1..=256).contains(&text.len())).then(|| text.to_owned())
     })
 }
 

@@ -1,4 +1,4 @@
-//! What handlers take out of a request besides the query: the id in the path, the caller, the body.
+//! What handlers take out of a request besides the query: the id in the path, the body. The caller is in `identity.rs`.
 //!
 //! Promises: whatever the client sends ends in a value or in a problem that names the field; no request reaches the domain with
 //! a NUL character (Postgres refuses them) or with fields that nobody reads.
@@ -14,7 +14,6 @@ use super::{
     WebState, body,
     problem::{Kind, Problem},
 };
-use crate::cache::Tenant;
 
 /// The id of a product or an order in the path, in its one canonical form: `007` and `+7` are refused, so that every resource
 /// has one URL for the caches between here and the client.
@@ -39,21 +38,6 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
         let path = parts.uri.path();
         let text = &path[path.bytes().rposition(|byte| byte == b'/').map_or(0, |slash| slash + 1)..];
         Self::parse(text).map_err(|rule| Problem::parameter("id", rule))
-    }
-}
-
-/// Who sent the request. A verifier of credentials plugs in here and nowhere else; without one, every request belongs to the
-/// demonstration's tenant.
-#[derive(Clone, Debug)]
-pub struct Caller {
-    pub tenant: Tenant,
-}
-
-impl FromRequestParts<WebState> for Caller {
-    type Rejection = Problem;
-
-    async fn from_request_parts(_parts: &mut Parts, state: &WebState) -> Result<Self, Problem> {
-        Ok(Self { tenant: state.tenant.clone() })
     }
 }
 

@@ -145,6 +145,7 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
     }
     let allowed = AllowOrigin::list(origins.iter().filter_map(|origin| origin.parse().ok()));
     let read = [
+        header::AUTHORIZATION,
         header::IF_MATCH,
         header::IF_NONE_MATCH,
         header::CACHE_CONTROL,
@@ -159,6 +160,7 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         header::AGE,
         header::LOCATION,
         header::RETRY_AFTER,
+        header::WWW_AUTHENTICATE,
         HeaderName::from_static("cache-status"),
         IDEMPOTENCY_REPLAYED,
         CONSISTENCY_TOKEN,
@@ -196,6 +198,7 @@ mod tests {
             request_timeout: Duration::from_millis(50),
             body_limit: 16,
             readiness: Readiness::default(),
+            verifier: None,
         };
         let router = Router::new()
             .route("/fine", get(|| async { "fine" }))

@@ -16,6 +16,7 @@ mod fallbacks;
 mod front;
 mod health;
 mod idempotency;
+pub mod identity;
 mod metrics;
 mod observe;
 mod openapi;
@@ -33,6 +34,7 @@ use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use front::Front;
+use identity::Verifier;
 use routes::Routes;
 
 use crate::{
@@ -63,6 +65,8 @@ pub struct HttpConfig {
     pub body_limit: usize,
     /// Whether the instance wants requests, for `/readyz`.
     pub readiness: Readiness,
+    /// Whose tokens to believe; `None`: nobody is asked who they are.
+    pub verifier: Option<Verifier>,
 }
 
 /// How many reads a second each instance sends past its tiers because clients ask for it.
@@ -74,7 +78,9 @@ const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 struct Shared {
     services: Services,
     readiness: Readiness,
-    /// The tenant of all requests, as long as no verifier of credentials names another.
+    /// Whose tokens to believe.
+    verifier: Option<Verifier>,
+    /// The tenant of all requests where there is no verifier.
     tenant: Tenant,
     reloads: directives::ReloadBudget,
     /// Whether there is an L2 for `Cache-Status` to speak of.
@@ -92,7 +98,8 @@ pub fn front(services: Services, config: &HttpConfig) -> Front {
         l2: services.cache.l2_breaker().is_some(),
         services,
         readiness: config.readiness.clone(),
-        tenant: Tenant::parse("demo").expect("`demo` keeps the rule for tenants"),
+        verifier: config.verifier.clone(),
+        tenant: identity::nobody(),
         reloads: directives::ReloadBudget::new(FORCED_RELOADS_PER_SECOND),
         body_timeout: config.request_timeout / 2,
         body_limit: config.body_limit,

@@ -13,9 +13,10 @@ use super::{
     caching::{Answer, PERSONAL, encode, written},
     conditional::Conditions,
     directives::ReadMode,
-    extract::{Caller, Id, Json, MergePatch},
+    extract::{Id, Json, MergePatch},
     idempotency::{IDEMPOTENCY_REPLAYED, IdempotencyKey},
-    openapi::{Cached, PlaceOrder, ReadHeaders, ReadList, ReadOne, UpdateOrder, WriteHeaders, Written},
+    identity::{Caller, OrdersRead, OrdersWrite},
+    openapi::{Cached, PlaceOrder, ReadHeaders, ReadOwn, ReadOwnList, UpdateOrder, WriteHeaders, Written},
     problem::Problem,
     query::{IdText, Query, WholeNumber, page},
 };
@@ -28,12 +29,12 @@ use crate::{
 };
 
 /// Reads an order.
-#[utoipa::path(get, path = "/orders/{id}", tag = "orders", params(
+#[utoipa::path(get, path = "/orders/{id}", tag = "orders", security((), ("bearer" = ["orders:read"])), params(
     ("id" = i64, Path, description = "The order.", minimum = 1, example = 31_198_970_033i64), ReadHeaders),
-    responses(Cached<Order>, ReadOne))]
+    responses(Cached<Order>, ReadOwn))]
 pub async fn get_order(
     State(state): State<WebState>,
-    caller: Caller,
+    caller: Caller<OrdersRead>,
     Id(id): Id,
     mode: ReadMode,
     conditions: Conditions,
@@ -64,10 +65,10 @@ pub struct ListOrders {
 }
 
 /// Lists a customer's orders.
-#[utoipa::path(get, path = "/orders", tag = "orders", params(ListOrders, ReadHeaders), responses(Cached<OrderPage>, ReadList))]
+#[utoipa::path(get, path = "/orders", tag = "orders", security((), ("bearer" = ["orders:read"])), params(ListOrders, ReadHeaders), responses(Cached<OrderPage>, ReadOwnList))]
 pub async fn list_orders(
     State(state): State<WebState>,
-    caller: Caller,
+    caller: Caller<OrdersRead>,
     Query(wanted): Query<ListOrders>,
     mode: ReadMode,
     conditions: Conditions,
@@ -86,14 +87,14 @@ pub async fn list_orders(
 ///
 /// Takes stock and prices from the products in one transaction. With an `Idempotency-Key` the order is placed once, however
 /// often the request is sent: repetitions answer the first one's result, marked with `Idempotency-Replayed: true`.
-#[utoipa::path(post, path = "/orders", tag = "orders", params(
+#[utoipa::path(post, path = "/orders", tag = "orders", security((), ("bearer" = ["orders:write"])), params(
     ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257,
         description = "1 to 255 visible ASCII characters, as a structured string (in quotes) or bare. Belongs to the first \
             request that carries it.")),
     request_body = NewOrder, responses(Written<Order, 201>, PlaceOrder))]
 pub async fn create_order(
     State(state): State<WebState>,
-    caller: Caller,
+    caller: Caller<OrdersWrite>,
     key: IdempotencyKey,
     Json(body): Json<NewOrder>,
 ) -> Result<Response, Problem> {
@@ -118,13 +119,13 @@ pub struct OrderPatch {
 ///
 /// Orders go from `pending` to `confirmed` to `shipped` to `delivered`; pending and confirmed ones may be `cancelled`.
 /// The example is the last order of the sample data, which is pending until somebody confirms it.
-#[utoipa::path(patch, path = "/orders/{id}", tag = "orders", params(
+#[utoipa::path(patch, path = "/orders/{id}", tag = "orders", security((), ("bearer" = ["orders:write"])), params(
     ("id" = i64, Path, description = "The order.", minimum = 1, example = 33_919_347_292i64), WriteHeaders),
     request_body(content((OrderPatch = "application/merge-patch+json"), (OrderPatch = "application/json"))),
     responses(Written<Order, 200>, UpdateOrder))]
 pub async fn update_order(
     State(state): State<WebState>,
-    caller: Caller,
+    caller: Caller<OrdersWrite>,
     Id(id): Id,
     conditions: Conditions,
     MergePatch(body): MergePatch<OrderPatch>,

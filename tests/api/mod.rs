@@ -8,6 +8,7 @@ mod directives;
 mod disconnects;
 mod health;
 mod idempotency;
+mod identity;
 mod instances;
 mod kill_at_every_step;
 mod limits;

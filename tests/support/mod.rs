@@ -23,6 +23,7 @@ pub mod reply;
 pub mod seed;
 pub mod settings;
 pub mod together;
+pub mod tokens;
 pub mod verbs;
 
 pub use app::{Client, Instance, TestApp};

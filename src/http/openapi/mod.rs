@@ -10,11 +10,13 @@ use utoipa::{
     IntoParams, IntoResponses, OpenApi, ToSchema,
     openapi::{
         ContentBuilder, HeaderBuilder, KnownFormat, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, SchemaFormat,
-        header::Header, schema::Type,
+        header::Header,
+        schema::Type,
+        security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
 
-pub use problems::{Create, Delete, Explain, PlaceOrder, ReadList, ReadOne, Update, UpdateOrder};
+pub use problems::{Create, Delete, Explain, PlaceOrder, ReadList, ReadOne, ReadOwn, ReadOwnList, Update, UpdateOrder};
 
 use super::{
     problem::{FieldError, ProblemDetails},
@@ -55,7 +57,12 @@ struct FrontPage;
 /// The document without its routes.
 pub fn front_page() -> utoipa::openapi::OpenApi {
     let mut page = FrontPage::openapi();
-    page.components.get_or_insert_default().responses.extend(problems::shared());
+    let components = page.components.get_or_insert_default();
+    components.responses.extend(problems::shared());
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").description(Some(
+        "Claims `tenant`, `sub` and `scope`. Asked for by instances that have a verifier; `make token` makes one for the demonstration.",
+    ));
+    components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
     page
 }
 

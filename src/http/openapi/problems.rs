@@ -18,8 +18,28 @@ const ALWAYS: [&Kind; 4] = [&Kind::INTERNAL, &Kind::OVERLOADED, &Kind::UNAVAILAB
 const EXPLAIN: &[&Kind] = &[&Kind::NOT_FOUND];
 const READ_LIST: &[&Kind] = &[&Kind::INVALID_PARAMETER, &Kind::VERSION_CONFLICT, &Kind::NOT_CACHED];
 const READ_ONE: &[&Kind] = &[&Kind::INVALID_PARAMETER, &Kind::NOT_FOUND, &Kind::VERSION_CONFLICT, &Kind::NOT_CACHED];
-const DELETE: &[&Kind] = &[&Kind::INVALID_PARAMETER, &Kind::NOT_FOUND, &Kind::VERSION_CONFLICT];
+const READ_OWN_LIST: &[&Kind] = &[
+    &Kind::UNAUTHENTICATED,
+    &Kind::FORBIDDEN,
+    &Kind::OTHER_REGION,
+    &Kind::INVALID_PARAMETER,
+    &Kind::VERSION_CONFLICT,
+    &Kind::NOT_CACHED,
+];
+const READ_OWN: &[&Kind] = &[
+    &Kind::UNAUTHENTICATED,
+    &Kind::FORBIDDEN,
+    &Kind::OTHER_REGION,
+    &Kind::INVALID_PARAMETER,
+    &Kind::NOT_FOUND,
+    &Kind::VERSION_CONFLICT,
+    &Kind::NOT_CACHED,
+];
+const DELETE: &[&Kind] =
+    &[&Kind::UNAUTHENTICATED, &Kind::FORBIDDEN, &Kind::INVALID_PARAMETER, &Kind::NOT_FOUND, &Kind::VERSION_CONFLICT];
 const CREATE: &[&Kind] = &[
+    &Kind::UNAUTHENTICATED,
+    &Kind::FORBIDDEN,
     &Kind::INVALID_PARAMETER,
     &Kind::MALFORMED_BODY,
     &Kind::REQUEST_TIMEOUT,
@@ -28,6 +48,8 @@ const CREATE: &[&Kind] = &[
     &Kind::VALIDATION,
 ];
 const PLACE_ORDER: &[&Kind] = &[
+    &Kind::UNAUTHENTICATED,
+    &Kind::FORBIDDEN,
     &Kind::INVALID_PARAMETER,
     &Kind::MALFORMED_BODY,
     &Kind::REQUEST_TIMEOUT,
@@ -39,6 +61,8 @@ const PLACE_ORDER: &[&Kind] = &[
     &Kind::IDEMPOTENCY_MISMATCH,
 ];
 const UPDATE: &[&Kind] = &[
+    &Kind::UNAUTHENTICATED,
+    &Kind::FORBIDDEN,
     &Kind::INVALID_PARAMETER,
     &Kind::MALFORMED_BODY,
     &Kind::NOT_FOUND,
@@ -49,6 +73,8 @@ const UPDATE: &[&Kind] = &[
     &Kind::VALIDATION,
 ];
 const UPDATE_ORDER: &[&Kind] = &[
+    &Kind::UNAUTHENTICATED,
+    &Kind::FORBIDDEN,
     &Kind::INVALID_PARAMETER,
     &Kind::MALFORMED_BODY,
     &Kind::NOT_FOUND,
@@ -59,7 +85,8 @@ const UPDATE_ORDER: &[&Kind] = &[
     &Kind::UNSUPPORTED_MEDIA_TYPE,
     &Kind::VALIDATION,
 ];
-const ROUTES: [&[&Kind]; 8] = [EXPLAIN, READ_LIST, READ_ONE, DELETE, CREATE, PLACE_ORDER, UPDATE, UPDATE_ORDER];
+const ROUTES: [&[&Kind]; 10] =
+    [EXPLAIN, READ_LIST, READ_ONE, READ_OWN_LIST, READ_OWN, DELETE, CREATE, PLACE_ORDER, UPDATE, UPDATE_ORDER];
 
 /// The responses that routes refer to.
 pub fn shared() -> impl Iterator<Item = (String, RefOr<Response>)> {
@@ -126,6 +153,22 @@ pub struct ReadList;
 impl IntoResponses for ReadList {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         problems(READ_LIST)
+    }
+}
+
+/// Problems of reading one thing of a tenant's.
+pub struct ReadOwn;
+impl IntoResponses for ReadOwn {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problems(READ_OWN)
+    }
+}
+
+/// Problems of reading a list of a tenant's.
+pub struct ReadOwnList;
+impl IntoResponses for ReadOwnList {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        problems(READ_OWN_LIST)
     }
 }
 

@@ -42,6 +42,19 @@ impl Kind {
         "The body is not valid JSON",
         "The body is empty, not UTF-8 or breaks the syntax of JSON, so it was not read further.",
     );
+    pub const UNAUTHENTICATED: Self = Self::new(
+        "unauthenticated",
+        StatusCode::UNAUTHORIZED,
+        "Nobody can tell who you are",
+        "The route asks for a bearer token (JWT), and there was none, or one that is malformed, expired, meant for somebody else or \
+         signed by nobody who is known here.",
+    );
+    pub const FORBIDDEN: Self = Self::new(
+        "forbidden",
+        StatusCode::FORBIDDEN,
+        "You may not do this",
+        "The token is valid and lacks the scope that the route asks for: orders:read, orders:write or products:write.",
+    );
     pub const NOT_FOUND: Self = Self::new(
         "not-found",
         StatusCode::NOT_FOUND,
@@ -159,9 +172,11 @@ impl Kind {
     );
 
     /// All types, as their pages list them.
-    pub const ALL: [&'static Self; 20] = [
+    pub const ALL: [&'static Self; 22] = [
         &Self::INVALID_PARAMETER,
         &Self::MALFORMED_BODY,
+        &Self::UNAUTHENTICATED,
+        &Self::FORBIDDEN,
         &Self::NOT_FOUND,
         &Self::OTHER_REGION,
         &Self::NO_SUCH_ROUTE,

@@ -18,6 +18,7 @@ use super::{
     conditional::Conditions,
     directives::ReadMode,
     extract::{Id, Json, MergePatch},
+    identity::{Caller, ProductsWrite},
     openapi::{Cached, Create, Delete, ReadHeaders, ReadList, ReadOne, Update, WriteHeaders, Written},
     problem::Problem,
     query::{Ids, Query, WholeNumber, page},
@@ -135,9 +136,13 @@ pub async fn top_products(
 }
 
 /// Adds a product.
-#[utoipa::path(post, path = "/products", tag = "products", request_body = NewProduct,
+#[utoipa::path(post, path = "/products", tag = "products", security((), ("bearer" = ["products:write"])), request_body = NewProduct,
     responses(Written<Product, 201>, Create))]
-pub async fn create_product(State(state): State<WebState>, Json(body): Json<NewProduct>) -> Result<Response, Problem> {
+pub async fn create_product(
+    State(state): State<WebState>,
+    _allowed: Caller<ProductsWrite>,
+    Json(body): Json<NewProduct>,
+) -> Result<Response, Problem> {
     let product = state.services.products.create_product(body).await?;
     written(StatusCode::CREATED, &format!("/products/{}", product.id), product.version, encode(&product)?)
 }
@@ -145,12 +150,13 @@ pub async fn create_product(State(state): State<WebState>, Json(body): Json<NewP
 /// Changes a product.
 ///
 /// The body is a merge patch (RFC 7396): fields that it doesn't name stay, `"package_size": null` removes the size.
-#[utoipa::path(patch, path = "/products/{id}", tag = "products", params(
+#[utoipa::path(patch, path = "/products/{id}", tag = "products", security((), ("bearer" = ["products:write"])), params(
     ("id" = i64, Path, description = "The product.", minimum = 1, example = 1_082_185), WriteHeaders),
     request_body(content((ProductChange = "application/merge-patch+json"), (ProductChange = "application/json"))),
     responses(Written<Product, 200>, Update))]
 pub async fn update_product(
     State(state): State<WebState>,
+    _allowed: Caller<ProductsWrite>,
     Id(id): Id,
     conditions: Conditions,
     MergePatch(change): MergePatch<ProductChange>,
@@ -163,11 +169,12 @@ pub async fn update_product(
 }
 
 /// Removes a product.
-#[utoipa::path(delete, path = "/products/{id}", tag = "products", params(
+#[utoipa::path(delete, path = "/products/{id}", tag = "products", security((), ("bearer" = ["products:write"])), params(
     ("id" = i64, Path, description = "The product.", minimum = 1, example = 56_293), WriteHeaders),
     responses((status = 204, description = "Removed."), Delete))]
 pub async fn delete_product(
     State(state): State<WebState>,
+    _allowed: Caller<ProductsWrite>,
     Id(id): Id,
     conditions: Conditions,
 ) -> Result<Response, Problem> {

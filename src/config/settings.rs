@@ -1,0 +1,346 @@
+//! The definitions. The doc comment of a field is its documentation everywhere: in `--help`, in `.env.example`.
+
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
+
+use super::{
+    LogFormat,
+    check::{
+        address, cache_keys, collector, cors_origins, database_url, jwt_secret, log_filter, log_format, name,
+        namespace, path, redis_url, region, token,
+    },
+    given::{Given, milliseconds, number, switch},
+};
+
+/// The definitions, as given and not yet checked.
+#[derive(clap::Args)]
+pub struct Settings {
+    /// Port of the public listener on 127.0.0.1 when BIND_ADDR is not set; 0 takes a free one.
+    #[arg(
+        long,
+        env = "PORT",
+        value_name = "3000",
+        default_value = "3000",
+        value_parser = number::<u16>(0..=65535),
+        help_heading = "HTTP",
+    )]
+    pub(super) port: Given<u16>,
+
+    /// Address and port of the public listener. When not set: 127.0.0.1 and PORT. Anything but loopback needs JWT_SECRET or
+    /// JWT_JWKS_FILE, or else ALLOW_INSECURE=true.
+    #[arg(
+        long,
+        env = "BIND_ADDR",
+        value_name = "127.0.0.1:3000",
+        value_parser = address(),
+        help_heading = "HTTP",
+    )]
+    pub(super) bind_addr: Option<Given<SocketAddr>>,
+
+    /// Whether the public listener may be reachable from other machines although no identity is verified: every caller
+    /// belongs to tenant `demo`. Only behind something that authenticates.
+    #[arg(
+        long,
+        env = "ALLOW_INSECURE",
+        value_name = "true|false",
+        default_value = "false",
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        value_parser = switch(),
+        help_heading = "HTTP",
+    )]
+    pub(super) allow_insecure: Given<bool>,
+
+    /// Secret that signs the tokens of callers (HS256): 32 to 1024 visible ASCII characters. With it or JWT_JWKS_FILE, orders and changes of
+    /// the catalogue ask for a token, which names the tenant. Secret.
+    #[arg(
+        long,
+        env = "JWT_SECRET",
+        value_name = "SECRET",
+        value_parser = jwt_secret(),
+        help_heading = "Identity",
+    )]
+    pub(super) jwt_secret: Option<Given<String>>,
+
+    /// A JSON Web Key Set of those who sign tokens (RS256, ES256), instead of JWT_SECRET; read again within seconds when it changes.
+    #[arg(
+        long,
+        env = "JWT_JWKS_FILE",
+        value_name = "PATH",
+        value_parser = path(),
+        help_heading = "Identity",
+    )]
+    pub(super) jwt_jwks_file: Option<Given<PathBuf>>,
+
+    /// Audience that tokens must be meant for.
+    #[arg(
+        long,
+        env = "JWT_AUDIENCE",
+        value_name = "NAME",
+        default_value = "aside",
+        value_parser = name(),
+        help_heading = "Identity",
+    )]
+    pub(super) jwt_audience: Given<String>,
+
+    /// Issuer that tokens must come from. Not set: anybody who has a key.
+    #[arg(
+        long,
+        env = "JWT_ISSUER",
+        value_name = "NAME",
+        value_parser = name(),
+        help_heading = "Identity",
+    )]
+    pub(super) jwt_issuer: Option<Given<String>>,
+
+    /// Origins whose pages may call the service from a browser, separated by commas. Not set: none (CORS is off).
+    #[arg(
+        long,
+        env = "CORS_ORIGINS",
+        value_name = "https://shop.example",
+        value_parser = cors_origins(),
+        help_heading = "HTTP",
+    )]
+    pub(super) cors_origins: Option<Given<Vec<String>>>,
+
+    /// How many reads of resources are worked on at a time; writes have room of their own. Further ones get a 503 at once instead
+    /// of waiting in a queue.
+    #[arg(
+        long,
+        env = "MAX_REQUESTS",
+        value_name = "COUNT",
+        default_value = "512",
+        value_parser = number::<usize>(1..=100_000),
+        help_heading = "HTTP",
+    )]
+    pub(super) max_requests: Given<usize>,
+
+    /// Limit of one request, from its headers to its answer, in milliseconds.
+    #[arg(
+        long,
+        env = "REQUEST_TIMEOUT_MS",
+        value_name = "MS",
+        default_value = "10000",
+        value_parser = milliseconds(100..=600_000),
+        help_heading = "HTTP",
+    )]
+    pub(super) request_timeout_ms: Given<Duration>,
+
+    /// Largest request body in bytes.
+    #[arg(
+        long,
+        env = "BODY_LIMIT_BYTES",
+        value_name = "BYTES",
+        default_value = "65536",
+        value_parser = number::<usize>(1024..=16_777_216),
+        help_heading = "HTTP",
+    )]
+    pub(super) body_limit_bytes: Given<usize>,
+
+    /// How long readiness answers 503 before the listener closes at shutdown, in milliseconds, so that load balancers see it
+    /// in time: two of their probe intervals. Counts within SHUTDOWN_TIMEOUT_MS.
+    #[arg(
+        long,
+        env = "SHUTDOWN_DRAIN_MS",
+        value_name = "MS",
+        default_value = "0",
+        value_parser = milliseconds(0..=600_000),
+        help_heading = "HTTP",
+    )]
+    pub(super) shutdown_drain_ms: Given<Duration>,
+
+    /// Limit of the whole shutdown in milliseconds; what is not finished by then is cut off.
+    #[arg(
+        long,
+        env = "SHUTDOWN_TIMEOUT_MS",
+        value_name = "MS",
+        default_value = "10000",
+        value_parser = milliseconds(100..=600_000),
+        help_heading = "HTTP",
+    )]
+    pub(super) shutdown_timeout_ms: Given<Duration>,
+
+    /// Address and port of the management listener (metrics, cache administration). Never public. Anything but loopback
+    /// needs MANAGEMENT_TOKEN.
+    #[arg(
+        long,
+        env = "MANAGEMENT_ADDR",
+        value_name = "127.0.0.1:3001",
+        default_value = "127.0.0.1:3001",
+        value_parser = address(),
+        help_heading = "Management",
+    )]
+    pub(super) management_addr: Given<SocketAddr>,
+
+    /// Bearer token that every request to the management listener must carry. Not set: none is asked for. Secret.
+    #[arg(
+        long,
+        env = "MANAGEMENT_TOKEN",
+        value_name = "TOKEN",
+        value_parser = token(),
+        help_heading = "Management",
+    )]
+    pub(super) management_token: Option<Given<String>>,
+
+    /// The Postgres database; required except by `openapi` and `healthcheck`. Secret.
+    #[arg(
+        long,
+        env = "DATABASE_URL",
+        value_name = "postgres://aside@127.0.0.1:5432/aside",
+        value_parser = database_url(),
+        help_heading = "Postgres",
+    )]
+    pub(super) database_url: Option<Given<String>>,
+
+    /// Connections to Postgres at most.
+    #[arg(
+        long,
+        env = "DATABASE_CONNECTIONS",
+        value_name = "COUNT",
+        default_value = "10",
+        value_parser = number::<u32>(2..=1000),
+        help_heading = "Postgres",
+    )]
+    pub(super) database_connections: Given<u32>,
+
+    /// Whether `serve` brings the schema up to date before it starts. Several instances may do so at the same time.
+    #[arg(
+        long,
+        env = "DATABASE_MIGRATE",
+        value_name = "true|false",
+        default_value = "true",
+        default_missing_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        value_parser = switch(),
+        help_heading = "Postgres",
+    )]
+    pub(super) database_migrate: Given<bool>,
+
+    /// The Redis that serves as L2. Not set or empty: no L2. It need not be there at start. Secret.
+    #[arg(
+        long,
+        env = "REDIS_URL",
+        value_name = "redis://127.0.0.1:6379",
+        value_parser = redis_url(),
+        help_heading = "Cache",
+    )]
+    pub(super) redis_url: Option<Given<String>>,
+
+    /// First segment of every key in Redis; keeps services that share a Redis apart.
+    #[arg(
+        long,
+        env = "CACHE_NAMESPACE",
+        value_name = "NAME",
+        default_value = "aside",
+        value_parser = namespace(),
+        help_heading = "Cache",
+    )]
+    pub(super) cache_namespace: Given<String>,
+
+    /// Capacity of L1 (in process) in bytes: 64 MiB; 0 switches L1 off.
+    #[arg(
+        long,
+        env = "CACHE_L1_BYTES",
+        value_name = "BYTES",
+        default_value = "67108864",
+        value_parser = number::<u64>(0..=1 << 40),
+        help_heading = "Cache",
+    )]
+    pub(super) cache_l1_bytes: Given<u64>,
+
+    /// How many of the most viewed products are warmed before readiness turns green; 0 warms none.
+    #[arg(
+        long,
+        env = "CACHE_WARM_TOP",
+        value_name = "COUNT",
+        default_value = "100",
+        value_parser = number::<u32>(0..=10_000),
+        help_heading = "Cache",
+    )]
+    pub(super) cache_warm_top: Given<u32>,
+
+    /// D: how long after its last look at the ledger an instance may still answer from its tiers, in milliseconds.
+    #[arg(
+        long,
+        env = "CACHE_TRUST_MS",
+        value_name = "MS",
+        default_value = "500",
+        value_parser = milliseconds(100..=10_000),
+        help_heading = "Cache",
+    )]
+    pub(super) cache_trust_ms: Given<Duration>,
+
+    /// Keys that seal what stands in Redis, separated by commas: the first seals, all open. Without keys orders stay out of Redis, and the
+    /// catalogue stands there unsealed. Secret.
+    #[arg(
+        long,
+        env = "CACHE_KEYS",
+        value_name = "ID:64 HEX DIGITS",
+        value_parser = cache_keys(),
+        help_heading = "Cache",
+    )]
+    pub(super) cache_keys: Option<Given<String>>,
+
+    /// A file of such keys, one a line, instead of CACHE_KEYS; read again within seconds when it changes.
+    #[arg(
+        long,
+        env = "CACHE_KEYS_FILE",
+        value_name = "PATH",
+        value_parser = path(),
+        help_heading = "Cache",
+    )]
+    pub(super) cache_keys_file: Option<Given<PathBuf>>,
+
+    /// The region in which this instance runs.
+    #[arg(
+        long,
+        env = "REGION",
+        value_name = "NAME",
+        default_value = "local",
+        value_parser = region(),
+        help_heading = "Operation",
+    )]
+    pub(super) region: Given<String>,
+
+    /// How this instance is called on the live page. Not set: by the address of its public listener.
+    #[arg(
+        long,
+        env = "INSTANCE_NAME",
+        value_name = "NAME",
+        value_parser = namespace(),
+        help_heading = "Operation",
+    )]
+    pub(super) instance_name: Option<Given<String>>,
+
+    /// What is logged: a level, or target=level pairs separated by commas.
+    #[arg(
+        long,
+        env = "RUST_LOG",
+        value_name = "FILTER",
+        default_value = "info,sqlx=warn",
+        value_parser = log_filter(),
+        help_heading = "Operation",
+    )]
+    pub(super) rust_log: Given<String>,
+
+    /// Form of the log: text or json. Not set: text on a terminal, JSON otherwise.
+    #[arg(
+        long,
+        env = "LOG_FORMAT",
+        value_name = "json",
+        value_parser = log_format(),
+        help_heading = "Operation",
+    )]
+    pub(super) log_format: Option<Given<LogFormat>>,
+
+    /// Collector of traces: base URL of an OTLP receiver over HTTP. Not set: no traces.
+    #[arg(
+        long,
+        env = "OTEL_EXPORTER_OTLP_ENDPOINT",
+        value_name = "http://127.0.0.1:4318",
+        value_parser = collector(),
+        help_heading = "Operation",
+    )]
+    pub(super) otel_exporter_otlp_endpoint: Option<Given<String>>,
+}

@@ -1,0 +1,250 @@
+//! Who sent a request: a bearer token (JWT, RFC 7519) names tenant and subject and what they may do. Handlers say what they need in the
+//! type of their [`Caller`], so a route without a check doesn't come about by forgetting one.
+//!
+//! Keys are either one secret (HS256) or a set of public keys (RS256, ES256), never both: a public key can't be taken for a secret.
+
+use std::{
+    marker::PhantomData,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, header, request::Parts},
+};
+use jsonwebtoken::{
+    Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode, get_current_timestamp,
+    jwk::{AlgorithmParameters, EllipticCurve, JwkSet},
+};
+use serde::Deserialize;
+
+use super::{
+    WebState,
+    problem::{Kind, Problem},
+};
+use crate::cache::Tenant;
+
+/// Longest token that is looked at.
+const MAX_TOKEN: usize = 8 * 1024;
+/// How far clocks of whoever signs may differ, in seconds.
+const LEEWAY: u64 = 30;
+const MAX_SUBJECT: usize = 128;
+/// Tenant and subject of all requests where nobody is asked who they are.
+const NOBODY: (&str, &str) = ("demo", "anonymous");
+
+/// Whom a token must be meant for, and who must have signed it.
+#[derive(Clone, Debug)]
+pub struct Expected {
+    pub audience: String,
+    /// `None`: anybody with a key.
+    pub issuer: Option<String>,
+}
+
+/// Why keys can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum WrongKeys {
+    #[error("not a JSON Web Key Set (RFC 7517)")]
+    Form,
+    #[error("it holds no key for RS256 or ES256 that has an id")]
+    NoKey,
+}
+
+/// Knows whose tokens to believe. Cheap to clone.
+#[derive(Clone)]
+pub struct Verifier {
+    expected: Expected,
+    keys: Arc<RwLock<Vec<PublicKey>>>,
+}
+
+struct PublicKey {
+    /// `None` for the secret.
+    id: Option<String>,
+    algorithm: Algorithm,
+    key: DecodingKey,
+}
+
+#[derive(Deserialize)]
+struct Claims {
+    tenant: String,
+    sub: String,
+    #[serde(default)]
+    scope: String,
+}
+
+/// Who sent a request, and what they may do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Identity {
+    tenant: Tenant,
+    subject: String,
+    scopes: String,
+}
+
+impl Verifier {
+    /// Believes who knows the secret (HS256).
+    pub fn with_secret(secret: &str, expected: Expected) -> Self {
+        let key = DecodingKey::from_secret(secret.as_bytes());
+        let secret = PublicKey { id: None, algorithm: Algorithm::HS256, key };
+        Self { expected, keys: Arc::new(RwLock::new(vec![secret])) }
+    }
+
+    /// Believes whose public keys are in a JSON Web Key Set (RS256 and ES256).
+    ///
+    /// # Errors
+    /// When it is none, or has no key of use.
+    pub fn with_key_set(text: &str, expected: Expected) -> Result<Self, WrongKeys> {
+        Ok(Self { expected, keys: Arc::new(RwLock::new(public_keys(text)?)) })
+    }
+
+    /// Believes other keys from now on, and those of before no more.
+    ///
+    /// # Errors
+    /// As [`Self::with_key_set`]; then nothing changes.
+    pub fn change_key_set(&self, text: &str) -> Result<(), WrongKeys> {
+        let keys = public_keys(text)?;
+        *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
+        Ok(())
+    }
+
+    /// Whom a token speaks for; `None`: nobody can tell.
+    fn verify(&self, token: &str) -> Option<Identity> {
+        if token.len() > MAX_TOKEN {
+            return None;
+        }
+        let head = decode_header(token).ok()?;
+        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
+        let fits = |key: &&PublicKey| key.algorithm == head.alg && (key.id.is_none() || key.id == head.kid);
+        let PublicKey { algorithm, key, .. } = keys.iter().find(fits)?;
+        // The algorithm is the key's, whatever the token says of itself.
+        let mut rules = Validation::new(*algorithm);
+        rules.leeway = LEEWAY;
+        rules.validate_nbf = true;
+        rules.set_audience(&[&self.expected.audience]);
+        rules.set_required_spec_claims(&["exp", "aud", "sub"]);
+        if let Some(issuer) = &self.expected.issuer {
+            rules.set_issuer(&[issuer]);
+            rules.required_spec_claims.insert("iss".to_owned());
+        }
+        let Claims { tenant, sub, scope } = decode::<Claims>(token, key, &rules).ok()?.claims;
+        let plain = (1..=MAX_SUBJECT).contains(&sub.len()) && !sub.chars().any(char::is_control);
+        plain.then_some(Identity { tenant: Tenant::parse(&tenant)?, subject: sub, scopes: scope })
+    }
+}
+
+impl std::fmt::Debug for Verifier {
+    /// No keys.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Verifier").field(&self.expected).finish()
+    }
+}
+
+fn public_keys(text: &str) -> Result<Vec<PublicKey>, WrongKeys> {
+    let set: JwkSet = serde_json::from_str(text).map_err(|_| WrongKeys::Form)?;
+    let known = set.keys.iter().filter_map(|key| {
+        let algorithm = match &key.algorithm {
+            AlgorithmParameters::RSA(_) => Algorithm::RS256,
+            AlgorithmParameters::EllipticCurve(curve) if curve.curve == EllipticCurve::P256 => Algorithm::ES256,
+            _ => return None,
+        };
+        Some(PublicKey { id: Some(key.common.key_id.clone()?), algorithm, key: DecodingKey::from_jwk(key).ok()? })
+    });
+    let known: Vec<PublicKey> = known.collect();
+    if known.is_empty() { Err(WrongKeys::NoKey) } else { Ok(known) }
+}
+
+/// What a route needs its caller to be allowed.
+pub trait Scope: Send {
+    /// The name in the claim `scope`.
+    const NAME: &'static str;
+    /// What a caller hears who isn't allowed it (RFC 6750).
+    const MISSING: &'static str;
+}
+
+macro_rules! scope {
+    ($name:ident, $text:literal, $what:literal) => {
+        #[doc = concat!("May ", $what, ".")]
+        #[derive(Debug)]
+        pub struct $name;
+        impl Scope for $name {
+            const NAME: &'static str = $text;
+            const MISSING: &'static str =
+                concat!("Bearer realm=\"aside\", error=\"insufficient_scope\", scope=\"", $text, "\"");
+        }
+    };
+}
+
+scope!(OrdersRead, "orders:read", "read orders");
+scope!(OrdersWrite, "orders:write", "place and change orders");
+scope!(ProductsWrite, "products:write", "change the catalogue");
+
+/// A token for the demonstration, signed with the secret: of `tenant`, for an hour, with these scopes.
+///
+/// # Errors
+/// When it can't be signed.
+pub fn sign(
+    secret: &str,
+    expected: &Expected,
+    (tenant, subject, scope): (&Tenant, &str, &str),
+) -> Result<String, jsonwebtoken::errors::Error> {
+    let claims = serde_json::json!({
+        "tenant": tenant.as_str(),
+        "sub": subject,
+        "scope": scope,
+        "aud": expected.audience,
+        "iss": expected.issuer,
+        "exp": get_current_timestamp() + 3600,
+    });
+    encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(secret.as_bytes()))
+}
+
+/// Who sent a request, and may do what `S` says. Without a verifier everybody is the demonstration's tenant and may do all.
+#[derive(Debug)]
+pub struct Caller<S> {
+    pub tenant: Tenant,
+    pub subject: String,
+    scope: PhantomData<fn() -> S>,
+}
+
+impl<S: Scope> FromRequestParts<WebState> for Caller<S> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Problem> {
+        let (tenant, subject) = match &state.verifier {
+            None => (state.tenant.clone(), NOBODY.1.to_owned()),
+            Some(verifier) => {
+                let token = bearer(&parts.headers)?;
+                let Identity { tenant, subject, scopes } = verifier.verify(token).ok_or_else(invalid_token)?;
+                if !scopes.split(' ').any(|scope| scope == S::NAME) {
+                    return Err(Problem::new(&Kind::FORBIDDEN, format!("The token lacks the scope {}.", S::NAME))
+                        .with_header(header::WWW_AUTHENTICATE, S::MISSING));
+                }
+                (tenant, subject)
+            }
+        };
+        Ok(Self { tenant, subject, scope: PhantomData })
+    }
+}
+
+/// The tenant of all requests where nobody is asked who they are.
+pub fn nobody() -> Tenant {
+    Tenant::parse(NOBODY.0).expect("it keeps the rule for tenants")
+}
+
+fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(first) = given.next() else {
+        let detail = "Send a token: Authorization: Bearer …";
+        return Err(Problem::new(&Kind::UNAUTHENTICATED, detail)
+            .with_header(header::WWW_AUTHENTICATE, r#"Bearer realm="aside""#));
+    };
+    let token = first.to_str().ok().and_then(|value| value.split_once(' '));
+    match token {
+        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && given.next().is_none() => Ok(token.trim()),
+        _ => Err(invalid_token()),
+    }
+}
+
+/// Says nothing of what is wrong with it: that helps only those who forge tokens.
+fn invalid_token() -> Problem {
+    Problem::new(&Kind::UNAUTHENTICATED, "The token is not valid here, or not valid any more.")
+        .with_header(header::WWW_AUTHENTICATE, r#"Bearer realm="aside", error="invalid_token""#)
+}

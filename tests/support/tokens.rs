@@ -1,0 +1,131 @@
+//! Bearer tokens, good and forged.
+
+use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
+use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
+use ring::{
+    rand::SystemRandom,
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
+};
+use serde_json::{Value, json};
+
+/// The secret of an instance under test.
+pub const SECRET: &str = "a-secret-for-tests-that-everybody-may-know";
+
+/// What a token says.
+#[derive(Clone, Debug)]
+pub struct Token(Value);
+
+/// A token of somebody of a tenant who may do all, for an hour.
+pub fn token(tenant: &str) -> Token {
+    Token(json!({
+        "tenant": tenant,
+        "sub": format!("somebody-of-{tenant}"),
+        "scope": "orders:read orders:write products:write",
+        "aud": "aside",
+        "exp": get_current_timestamp() + 3600,
+    }))
+}
+
+impl Token {
+    /// With another claim.
+    pub fn with(mut self, claim: &str, value: impl Into<Value>) -> Self {
+        self.0[claim] = value.into();
+        self
+    }
+
+    /// Without a claim.
+    pub fn without(mut self, claim: &str) -> Self {
+        self.0.as_object_mut().expect("an object").remove(claim);
+        self
+    }
+
+    /// Signed with the secret.
+    pub fn signed(&self) -> String {
+        self.signed_with(SECRET)
+    }
+
+    /// Signed with a secret.
+    pub fn signed_with(&self, secret: &str) -> String {
+        encode(&Header::new(Algorithm::HS256), &self.0, &EncodingKey::from_secret(secret.as_bytes())).expect("a token")
+    }
+
+    /// Signed with a private key.
+    pub fn signed_by(&self, signer: &Signer) -> String {
+        let header = Header { kid: Some(signer.id.clone()), ..Header::new(signer.algorithm) };
+        encode(&header, &self.0, &signer.key).expect("a token")
+    }
+
+    /// Signed by nobody, and saying so.
+    pub fn unsigned(&self) -> String {
+        let part = |value: &Value| BASE64.encode(value.to_string());
+        format!("{}.{}.", part(&json!({ "alg": "none", "typ": "JWT" })), part(&self.0))
+    }
+
+    /// With the signature of another token.
+    pub fn with_signature_of(&self, other: &str) -> String {
+        let parts: Vec<&str> = other.split('.').collect();
+        format!("{}.{}.{}", parts[0], BASE64.encode(self.0.to_string()), parts[2])
+    }
+}
+
+/// A key pair of somebody who signs tokens.
+pub struct Signer {
+    id: String,
+    algorithm: Algorithm,
+    key: EncodingKey,
+    /// The public key as a JSON Web Key.
+    pub public: Value,
+}
+
+impl Signer {
+    /// A new pair for ES256.
+    pub fn elliptic(id: &str) -> Self {
+        let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
+        let random = SystemRandom::new();
+        let pair = EcdsaKeyPair::generate_pkcs8(algorithm, &random).expect("a key pair");
+        let known = EcdsaKeyPair::from_pkcs8(algorithm, pair.as_ref(), &random).expect("a key pair");
+        let (x, y) = known.public_key().as_ref()[1..].split_at(32);
+        Self {
+            id: id.to_owned(),
+            algorithm: Algorithm::ES256,
+            key: EncodingKey::from_ec_der(pair.as_ref()),
+            public: json!({ "kty": "EC", "crv": "P-256", "kid": id, "x": BASE64.encode(x), "y": BASE64.encode(y) }),
+        }
+    }
+
+    /// A pair for RS256. Making one takes too long, so it is always the same, and secret to nobody.
+    pub fn rsa(id: &str) -> Self {
+        let private = base64::prelude::BASE64_STANDARD.decode(RSA_PRIVATE).expect("base64");
+        Self {
+            id: id.to_owned(),
+            algorithm: Algorithm::RS256,
+            key: EncodingKey::from_rsa_der(&private),
+            public: json!({ "kty": "RSA", "kid": id, "n": RSA_MODULUS, "e": "AQAB" }),
+        }
+    }
+}
+
+/// A JSON Web Key Set of these public keys.
+pub fn key_set(signers: &[&Signer]) -> String {
+    json!({ "keys": signers.iter().map(|signer| &signer.public).collect::<Vec<_>>() }).to_string()
+}
+
+const RSA_MODULUS: &str = "wi_qxoBkh9XzzZBFyzlM07WbFfYEQ9yfz0GSTGJpThS0amRaEuQrD50jC7quintOY6I4DRJcjdhjdZa92OsPkHrSAoyae7Lxq4Rc1f34RQ6wMC\
+    bxeelBAaLpV4jshnYKDP0tNZMXIyhpGxbmOvg8zPqC73osl3jdtL9ZxEX8gap0EzZdsXshtAe_l451vz5T2_2UU4WITxkCE1sARJlg5Je1OqMW\
+    20dyM156cvVPSgvItCFMQ4E1l5Hs5FvopwmRvMvUuqKS9sHkR1pN55xUp91O9suu78geqG2NZLq_5wjWyjMgOopAc1zv1xF2O36vb0ANFDG-\
+    MBaqmZfoLylGkw";
+const RSA_PRIVATE: &str = "MIIEowIBAAKCAQEAwi/qxoBkh9XzzZBFyzlM07WbFfYEQ9yfz0GSTGJpThS0amRaEuQrD50jC7quintOY6I4DRJcjdhjdZa92OsPkHrSAoyae7\
+    Lxq4Rc1f34RQ6wMCbxeelBAaLpV4jshnYKDP0tNZMXIyhpGxbmOvg8zPqC73osl3jdtL9ZxEX8gap0EzZdsXshtAe/l451vz5T2/2UU4WITxkC\
+    E1sARJlg5Je1OqMW20dyM156cvVPSgvItCFMQ4E1l5Hs5FvopwmRvMvUuqKS9sHkR1pN55xUp91O9suu78geqG2NZLq/5wjWyjMgOopAc1zv1x\
+    F2O36vb0ANFDG+MBaqmZfoLylGkwIDAQABAoIBAAJNwjnHpSmtYp6SMxnFnME4OtZIXGWXtPem/f7U/g3Ulg1bEmx983rUcOl/Nfnjm5r3/jU9\
+    fgaaxhdLigYMR9t9cYdhNqX4CgDwaY+KW0sqcPGpTJ0XJNPJpH4K3E9+EAF2cXZcv94FaTXOkD2r20DNSgdgSi4j23F9Aaof8G5zW21cAC45Ur\
+    MKJk4O2U09bnM2eVmQ6M7yo8NEqLKsRVR9uh9qBaQRozBI60iKe9e+Sjoy68YPYd9pX1m7XG/qr0l5+XzacYb35pOeu2iZCKYAeA4tTjZ+Jaf4\
+    Gp3x/12+uZBLAxXdseYAhdngPKeZq/G86Zb7nku6VG9j9GM5ZjUCgYEA8eORp25Ha7fzYdbqKRi6lUYfedW7gHb55AWLETH0QPqniHheFxcZNM\
+    L+NM4fbxmqJsbExnsi7EkvnS+xPVmTAobjcAghYjQl71Gsma3q6IGa+TGR5b9t6aHbNJzMxasKQBaN+ineuSYg+vrB0jroh8h68AgwD//nXxtb\
+    DwpzYUcCgYEAzYP1M/dOZ/7Da1k0EVq1PFC/di1dQFwB6JRXRWT4bTQq6Qyifa2zAwVUubiq8g8VFtF9dSlIve6nNIHkEcaXQPVJX1I3+CgLj7\
+    SMRk7zB2JPfJM5VAngAKKOM+M4c9D0cdGVODbvw1OuQhsBmIgiZ7jtLOLHza7onWgMhR+DNlUCgYEAwXjW8Id5YsRATBp9Mp/P5UOwO1/j2E3R\
+    dDumzvsYtbyGsdYs0+UqyRPKBex0IgXyHY/QpjypYzrqdZxG9J4nwtanJd2q7gRt7yxxlH4SLSQ1E2o9mvjxbfSDA2MDOnui+D3SE6zXs1m2+W\
+    gGDSQHB0woYML7xmBV7LFRtQcT4FMCgYAhMKZw9gebk/FLbOSTyOpsCz5gf4MH2dQVE5/kfSIBwOMNMBUt5td6LWo5dDFnVjg5rytruHce9WPb\
+    fv6uQDw9KV/oHQcc9JqpYqck06s8Dgx4Oe6QO+gJMjd0+cUsLxrLJuXKZlTiXqlN0762O4YS6jKjhRxvg0fd4+fht+0g4QKBgBo6bCIAcGRSYt\
+    4NhgfvYhHSFiuyXYr8hUUHhkyG9XUHitWGtWJWoEVVzg5r+9ID3LC0aZNM8mTkbT+aet/0RUpNv016yJCgI588UOj+4z9a4QiT30JpTNfohAKg\
+    hMkV9a2nIFFPwiQlp80jW2axutwzypuEWRnUUay11o6jkWBK";
