@@ -36,6 +36,10 @@ use server::{Stop, bind, serve};
 const L2_DEADLINE: Duration = Duration::from_millis(20);
 /// How much later than the request a load is given up: Postgres ends its statement with the request.
 const LOAD_GRACE: Duration = Duration::from_secs(1);
+/// Connections of clients at a time.
+const MOST_CONNECTIONS: usize = 16_384;
+/// Connections to the management listener at a time: watched pages keep theirs open, and must not take the clients' file descriptors.
+const MOST_OPERATORS: usize = 64;
 /// Pause between two looks at the ledger; at least five looks fit into the time for which one is trusted.
 const POLL: Duration = Duration::from_millis(50);
 
@@ -119,7 +123,7 @@ impl App {
 
         let public = with_addr(public, front)?;
         let name = config.instance_name.clone().unwrap_or_else(|| public.1.to_string());
-        let instances = Instances::new(services.cache.clone(), db, readiness.clone(), (name, config.region.clone()));
+        let instances = Instances::new(services.cache.clone(), db, readiness.clone(), name, config.region.clone());
         let management_router = management::router(Management {
             cache: services.cache.clone(),
             products: services.products.clone(),
@@ -171,9 +175,9 @@ impl App {
         announce(&config, public.1, management.1);
         let (stop, stop_management, stop_views) = (Stop::default(), Stop::default(), CancellationToken::new());
         let answers = move |request| Arc::clone(&public.2).answer(request);
-        let public = tokio::spawn(serve(public.0, answers, stop.clone()));
+        let public = tokio::spawn(serve(public.0, MOST_CONNECTIONS, answers, stop.clone()));
         let answers = move |request| management.2.clone().oneshot(request).map(|Ok(answer)| answer);
-        let management = tokio::spawn(serve(management.0, answers, stop_management.clone()));
+        let management = tokio::spawn(serve(management.0, MOST_OPERATORS, answers, stop_management.clone()));
         tokio::spawn(run_removal(services.db.clone(), stop.polite.clone()));
         let again = warming::warm_again(services.products.clone(), config.cache_warm_top);
         tokio::spawn(stop.polite.clone().run_until_cancelled_owned(again));

@@ -22,6 +22,7 @@ use hyper_util::{
 };
 use tokio::{
     net::{TcpListener, TcpStream},
+    sync::Semaphore,
     time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -63,22 +64,37 @@ pub async fn bind(addr: SocketAddr, setting: &str) -> Result<TcpListener, StartE
     })
 }
 
-/// Serves what `answer` answers until `stop`; returns when the last connection has ended.
-pub async fn serve<A, F>(listener: TcpListener, answer: A, stop: Stop)
+/// Serves what `answer` answers, on at most `most` connections at a time, until `stop`; returns when the last one has ended. Who comes
+/// when there is no room waits until one ends.
+pub async fn serve<A, F>(listener: TcpListener, most: usize, answer: A, stop: Stop)
 where
     A: Fn(Request<Body>) -> F + Clone + Send + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
-    let connections = TaskTracker::new();
+    let (connections, room) = (TaskTracker::new(), Arc::new(Semaphore::new(most)));
+    let mut complained = false;
+    let accept = async || {
+        let place = Arc::clone(&room).acquire_owned().await;
+        (listener.accept().await, place)
+    };
     loop {
         tokio::select! {
             biased;
             () = stop.polite.cancelled() => break,
-            accepted = listener.accept() => match accepted {
-                Ok((stream, _)) => drop(connections.spawn(serve_connection(stream, answer.clone(), stop.clone()))),
+            (accepted, place) = accept() => match accepted {
+                Ok((stream, _)) => {
+                    complained = false;
+                    let connection = serve_connection(stream, answer.clone(), stop.clone());
+                    connections.spawn(async move {
+                        connection.await;
+                        drop(place);
+                    });
+                }
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
-                    tracing::error!(%error, "no connection can be accepted at the moment");
+                    if !std::mem::replace(&mut complained, true) {
+                        tracing::error!(%error, "no connection can be accepted at the moment");
+                    }
                     sleep(ACCEPT_PAUSE).await;
                 }
             }
@@ -217,7 +233,7 @@ mod tests {
         let listener = bind(([127, 0, 0, 1], 0).into(), "BIND_ADDR").await.unwrap();
         let (addr, stop) = (listener.local_addr().unwrap(), Stop::default());
         let answer = move |request| router.clone().oneshot(request).map(|Ok(answer)| answer);
-        (addr, stop.clone(), tokio::spawn(serve(listener, answer, stop)))
+        (addr, stop.clone(), tokio::spawn(serve(listener, 64, answer, stop)))
     }
 
     async fn connect(addr: SocketAddr, bytes: &str) -> TcpStream {

@@ -8,7 +8,7 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 
-use super::{Inner, breaker::BreakerState, l1::L1, metrics::LoadedPattern, policy::Policy, pressure::MemoryUse};
+use super::{Inner, breaker::BreakerState, l1::L1, metrics::OfPattern, policy::Policy, pressure::MemoryUse};
 
 /// Shows them to a registry, and the reads of the cache's counters.
 #[derive(Debug)]
@@ -52,12 +52,12 @@ fn encode_l1(encoder: &mut DescriptorEncoder<'_>, l1: &L1) -> std::fmt::Result {
     let help = "Bytes held in L1 by key pattern";
     let mut bytes = encoder.encode_descriptor("cache_l1_pattern_bytes", help, None, MetricType::Gauge)?;
     for (pattern, share) in &shares {
-        ConstGauge::new(share.bytes).encode(bytes.encode_family(&LoadedPattern { pattern })?)?;
+        ConstGauge::new(share.bytes).encode(bytes.encode_family(&OfPattern { pattern })?)?;
     }
     let help = "Entries that L1 gave up for want of room, by key pattern";
     let mut evicted = encoder.encode_descriptor("cache_l1_evictions", help, None, MetricType::Counter)?;
     for (pattern, share) in &shares {
-        ConstCounter::new(share.evicted).encode(evicted.encode_family(&LoadedPattern { pattern })?)?;
+        ConstCounter::new(share.evicted).encode(evicted.encode_family(&OfPattern { pattern })?)?;
     }
     Ok(())
 }
@@ -68,12 +68,12 @@ fn encode_loads(encoder: &mut DescriptorEncoder<'_>, cache: &Inner) -> std::fmt:
     let mut under_way = encoder.encode_descriptor("cache_loads_under_way", help, None, MetricType::Gauge)?;
     for Policy { pattern, .. } in &cache.policies {
         let loads = cache.bulkhead.under_way(pattern) as f64;
-        ConstGauge::new(loads).encode(under_way.encode_family(&LoadedPattern { pattern })?)?;
+        ConstGauge::new(loads).encode(under_way.encode_family(&OfPattern { pattern })?)?;
     }
     let help = "Loads that may be under way by key pattern; more are refused";
     let mut most = encoder.encode_descriptor("cache_loads_max", help, None, MetricType::Gauge)?;
     for Policy { pattern, loads, .. } in &cache.policies {
-        ConstGauge::new(*loads as f64).encode(most.encode_family(&LoadedPattern { pattern })?)?;
+        ConstGauge::new(*loads as f64).encode(most.encode_family(&OfPattern { pattern })?)?;
     }
     Ok(())
 }

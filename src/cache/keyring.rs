@@ -240,6 +240,7 @@ mod tests {
         let keys = keyring(&[OLD]);
         let sealed = keys.seal(&SECRET, b"here", b"plain").unwrap();
         assert!(!sealed.windows(5).any(|part| part == b"plain"));
+        assert_eq!(keys.open(&SECRET, b"here", &sealed), Ok(b"plain".to_vec()));
         assert_eq!(keys.open(&SECRET, b"there", &sealed), Err(Unopened));
         assert_eq!(keys.open(&[8; 32], b"here", &sealed), Err(Unopened));
     }

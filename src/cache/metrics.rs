@@ -17,6 +17,7 @@ use super::{
     counts::{Counts, Durations},
     l2::Filled,
     outcome::Outcome,
+    policy::Policy,
     warmer::WarmerReport,
 };
 
@@ -66,9 +67,14 @@ struct Load {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct LoadedPattern {
+pub(super) struct OfPattern {
     pub(super) pattern: &'static str,
 }
+
+/// How a load ended.
+const OK: &str = "ok";
+const FAILED: &str = "failed";
+const REFUSED: &str = "refused";
 
 /// Where a read was answered, for its histogram.
 const TIERS: [&str; 6] = ["l1", "l2", "joined", "stale", "none", "load"];
@@ -106,7 +112,7 @@ impl Reads {
 pub struct CacheMetrics {
     reads: OnceLock<Box<Reads>>,
     loads: Family<Load, Counter>,
-    load_duration: Family<LoadedPattern, Histogram, fn() -> Histogram>,
+    load_duration: Family<OfPattern, Histogram, fn() -> Histogram>,
     invalidations: Family<Pattern, Counter>,
     l2_calls: Family<Operation, Counter>,
     fills: Family<FillResult, Counter>,
@@ -134,13 +140,27 @@ impl CacheMetrics {
         }
     }
 
+    /// Shows counts of what has not happened yet as zeros, for the types that will be cached.
+    pub(super) fn prepare(&self, policies: &[Policy]) {
+        for Policy { pattern, .. } in policies {
+            self.reads_of(pattern);
+            for result in [OK, FAILED, REFUSED] {
+                drop(self.loads.get_or_create(&Load { pattern, result }));
+            }
+        }
+    }
+
     /// One read of the cache, under exactly one outcome.
     pub(super) fn read(&self, pattern: &'static str, outcome: Outcome, took: Duration) {
+        self.reads_of(pattern).count(outcome, took);
+    }
+
+    fn reads_of(&self, pattern: &'static str) -> &Reads {
         let mut place = &self.reads;
         loop {
             let reads = place.get_or_init(|| Box::new(Reads::new(pattern)));
             if reads.pattern == pattern {
-                return reads.count(outcome, took);
+                return reads;
             }
             place = &reads.next;
         }
@@ -153,14 +173,13 @@ impl CacheMetrics {
 
     /// One call of a loader, for one key or many.
     pub(super) fn loaded(&self, pattern: &'static str, succeeded: bool, took: Duration) {
-        let result = if succeeded { "ok" } else { "failed" };
-        self.loads.get_or_create(&Load { pattern, result }).inc();
-        self.load_duration.get_or_create(&LoadedPattern { pattern }).observe(took.as_secs_f64());
+        self.loads.get_or_create(&Load { pattern, result: if succeeded { OK } else { FAILED } }).inc();
+        self.load_duration.get_or_create(&OfPattern { pattern }).observe(took.as_secs_f64());
     }
 
     /// One call of a loader that was not made, for want of room.
     pub(super) fn load_refused(&self, pattern: &'static str) {
-        self.loads.get_or_create(&Load { pattern, result: "refused" }).inc();
+        self.loads.get_or_create(&Load { pattern, result: REFUSED }).inc();
     }
 
     /// One name whose number a committed write of this instance raised.
@@ -212,11 +231,10 @@ impl CacheMetrics {
         let help = "Reads of the cache by key pattern and outcome";
         let mut requests = encoder.encode_descriptor("cache_requests", help, None, MetricType::Counter)?;
         for Reads { pattern, outcomes, .. } in self.all_reads() {
+            // Also those that never occurred: to a query, a series that isn't there is no zero.
             for outcome in Outcome::ALL {
                 let count = outcomes.sum(outcome as usize);
-                if count > 0 {
-                    ConstCounter::new(count).encode(requests.encode_family(&Request { pattern, outcome })?)?;
-                }
+                ConstCounter::new(count).encode(requests.encode_family(&Request { pattern, outcome })?)?;
             }
         }
         let help = "Time of a read by key pattern and the tier that answered";

@@ -220,6 +220,7 @@ impl Cache {
         let fence = Arc::new(Fence::new(clock.clone(), trust));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (flights, metrics) = (Flights::default(), CacheMetrics::new());
+        metrics.prepare(&policies);
         let (news, _) = broadcast::channel(NEWS);
         let tail = Tail {
             db: db.clone(),

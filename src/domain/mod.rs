@@ -5,6 +5,7 @@
 
 pub mod detached;
 pub mod error;
+pub mod names;
 pub mod orders;
 pub mod page;
 pub mod products;

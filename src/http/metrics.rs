@@ -106,11 +106,8 @@ impl Collector for Shown {
         let mut requests = encoder.encode_descriptor("http_requests", help, None, MetricType::Counter)?;
         for (Timed { method, route }, series) in self.0.each() {
             for (place, status) in CLASSES.into_iter().enumerate() {
-                let count = series.classes.sum(place);
-                if count > 0 {
-                    let labels = Labels { method, route: route.clone(), status };
-                    ConstCounter::new(count).encode(requests.encode_family(&labels)?)?;
-                }
+                let labels = Labels { method, route: route.clone(), status };
+                ConstCounter::new(series.classes.sum(place)).encode(requests.encode_family(&labels)?)?;
             }
         }
         let help = "Time from a request's headers to its answer's headers";

@@ -12,7 +12,10 @@ use serde_json::json;
 use super::{Management, problem::problem};
 use crate::{
     cache::{Name, Reuse},
-    domain::products::names::rows_of,
+    domain::{
+        names::{FORMS, is_name},
+        products::names::rows_of,
+    },
     warming,
 };
 
@@ -52,7 +55,11 @@ pub async fn invalidate_names(
     let names = match body {
         Ok(Json(invalidation)) => check(invalidation, &patterns),
         Err(rejection) => {
-            let form = r#"The body must be JSON such as {"names": ["product:42"]} or {"pattern": "product"}."#;
+            let form = match rejection.status() {
+                StatusCode::PAYLOAD_TOO_LARGE => "The body is longer than any list of names.",
+                StatusCode::UNSUPPORTED_MEDIA_TYPE => "Send the body with Content-Type: application/json.",
+                _ => r#"The body must be JSON such as {"names": ["product:42"]} or {"pattern": "product"}."#,
+            };
             return problem(rejection.status(), form);
         }
     };
@@ -95,19 +102,27 @@ pub fn check_names(names: &[String], patterns: &[&str]) -> Result<(), String> {
     if names.is_empty() || names.len() > MAX_NAMES {
         return Err(format!("names must hold 1 to {MAX_NAMES} names."));
     }
-    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'%' | b':');
     for (index, name) in names.iter().enumerate() {
-        let form = (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(allowed);
-        if !form || name.split(':').any(str::is_empty) {
-            return Err(format!(
-                "names[{index}] must be segments joined by ':', of letters, digits, '-', '.' and '_' (others percent-escaped), \
-                 {MAX_NAME_BYTES} bytes at most."
-            ));
-        }
-        let pattern = Name::from_ledger(name);
-        if !patterns.contains(&pattern.pattern()) {
-            return Err(format!("names[{index}] must begin with one of the key patterns: {}.", patterns.join(", ")));
-        }
+        check_name(name, patterns).map_err(|rule| format!("names[{index}] {rule}"))?;
+    }
+    Ok(())
+}
+
+/// The rule that a name breaks, if it breaks one.
+pub fn check_name(name: &str, patterns: &[&str]) -> Result<(), String> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'%' | b':');
+    let form = (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(allowed);
+    if !form || name.split(':').any(str::is_empty) {
+        return Err(format!(
+            "must be segments joined by ':', of letters, digits, '-', '.' and '_' (others percent-escaped), \
+             {MAX_NAME_BYTES} bytes at most."
+        ));
+    }
+    if !patterns.contains(&Name::from_ledger(name).pattern()) {
+        return Err(format!("must begin with one of the key patterns: {}.", patterns.join(", ")));
+    }
+    if !is_name(name) {
+        return Err(FORMS.to_owned());
     }
     Ok(())
 }
@@ -118,11 +133,11 @@ mod tests {
 
     #[test]
     fn only_names_under_which_something_can_be_cached_are_taken() {
-        let patterns = ["product", "order-list"];
+        let patterns = ["product", "product-list", "order-list"];
         let check =
             |names: &[&str]| check_names(&names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>(), &patterns);
         let longest = format!("product:{}", "9".repeat(MAX_NAME_BYTES));
-        assert!(check(&["product:42", "order-list:demo:749", "product:a%20b"]).is_ok());
+        assert!(check(&["product:42", "order-list:demo:749", "product-list:category:a%20b"]).is_ok());
         for wrong in [
             &[][..],
             &[""],

@@ -17,8 +17,10 @@ use crate::{
     readiness::{Phase, Readiness},
 };
 
-/// Pause between two exchanges, which may take as long.
+/// Pause between two exchanges.
 const PAUSE: Duration = Duration::from_secs(2);
+/// Longest time of an exchange: shorter than what counts as a slow statement.
+const LIMIT: Duration = Duration::from_millis(800);
 /// An instance that was not heard of for so many seconds is forgotten.
 const FORGOTTEN: f64 = 60.0;
 
@@ -37,7 +39,6 @@ struct InstanceState {
     l2_breaker: Option<BreakerState>,
     /// How full the fullest node of its L2 is; `None`: not known.
     l2_memory: Option<MemoryState>,
-    floors: usize,
     stale_served: u64,
     /// Reads since its start, and how many of them a tier answered.
     reads: u64,
@@ -71,7 +72,7 @@ pub struct Instances {
 
 impl Instances {
     /// This instance, alone until the first exchange.
-    pub fn new(cache: Cache, db: PgPool, readiness: Readiness, (name, region): (String, String)) -> Self {
+    pub fn new(cache: Cache, db: PgPool, readiness: Readiness, name: String, region: String) -> Self {
         let others = Arc::new(Mutex::new((Vec::new(), Instant::now())));
         Self { cache, db, readiness, id: Uuid::now_v7().to_string(), name, region, others }
     }
@@ -79,7 +80,7 @@ impl Instances {
     /// Exchanges states again and again.
     pub async fn follow(self) {
         loop {
-            match timeout(PAUSE, self.exchange()).await {
+            match timeout(LIMIT, self.exchange()).await {
                 Ok(Ok(others)) => *self.lock() = (others, Instant::now()),
                 Ok(Err(error)) => tracing::debug!(%error, "no word of the other instances"),
                 Err(_late) => tracing::debug!("no word of the other instances in time"),
@@ -108,13 +109,16 @@ impl Instances {
     async fn exchange(&self) -> Result<Vec<KnownInstance>, sqlx::Error> {
         let rows: Vec<(String, Json<Value>, i64)> = sqlx::query_as(
             "with forgotten as (
-                 delete from instances where seen_at < clock_timestamp() - $3 * interval '1 second'
+                 delete from instances where seen_at not between clock_timestamp() - $3 * interval '1 second'
+                                                             and clock_timestamp() + $3 * interval '1 second'
              ), own as (
                  insert into instances (id, state) values ($1, $2)
                  on conflict (id) do update set state = excluded.state, seen_at = clock_timestamp()
              )
              select id, state, (extract(epoch from clock_timestamp() - seen_at) * 1000)::bigint
-             from instances where id <> $1 order by id",
+             from instances
+             where id <> $1 and jsonb_typeof(state) = 'object' and pg_column_size(state) < 4096
+             order by id limit 100",
         )
         .bind(&self.id)
         .bind(Json(self.own()))
@@ -129,7 +133,7 @@ impl Instances {
     }
 
     fn own(&self) -> Value {
-        let CacheStats { trusted, trust_age_ms, floors, stale_served, l2_breaker, patterns, .. } = self.cache.stats();
+        let CacheStats { trusted, trust_age_ms, stale_served, l2_breaker, patterns, .. } = self.cache.stats();
         let sum = |of: fn(&PatternStats) -> u64| patterns.values().map(of).sum();
         let state = InstanceState {
             name: self.name.clone(),
@@ -140,7 +144,6 @@ impl Instances {
             trust_age_ms,
             l2_breaker,
             l2_memory: self.cache.l2_memory(),
-            floors,
             stale_served,
             reads: sum(|pattern| pattern.reads),
             hits: sum(|pattern| pattern.hits),

@@ -8,18 +8,23 @@ pub mod metrics;
 mod page;
 mod problem;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
     extract::DefaultBodyLimit,
+    http::StatusCode,
     middleware::from_fn_with_state,
     routing::{get, post},
 };
 use prometheus_client::registry::Registry;
+use tower_http::timeout::TimeoutLayer;
 
 use self::instances::Instances;
 use crate::{cache::Cache, domain::products::service::CachedProductService};
+
+/// Until a request has come whole and its answer has begun. The live page's stream then goes on.
+const TIME_LIMIT: Duration = Duration::from_secs(15);
 
 /// What the routes of this listener need.
 #[derive(Clone)]
@@ -52,6 +57,7 @@ pub fn router(state: Management) -> Router {
         .fallback(problem::no_such_route)
         .method_not_allowed_fallback(problem::no_such_method)
         .layer(DefaultBodyLimit::max(64 * 1024))
+        .layer(TimeoutLayer::with_status_code(StatusCode::REQUEST_TIMEOUT, TIME_LIMIT))
         .layer(from_fn_with_state(state.clone(), access::guard))
         .with_state(state)
 }

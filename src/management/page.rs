@@ -21,7 +21,7 @@ use tokio::{
 
 use super::{
     Management,
-    cache::check_names,
+    cache::check_name,
     instances::{Instances, KnownInstance},
     problem::problem,
 };
@@ -108,7 +108,10 @@ fn events(live: Live) -> impl Stream<Item = Result<Event, Infallible>> {
 }
 
 fn event(kind: &str, data: &impl Serialize) -> Event {
-    Event::default().event(kind).json_data(data).unwrap_or_default()
+    Event::default().event(kind).json_data(data).unwrap_or_else(|error| {
+        tracing::error!(%error, kind, "an event of the live page can't be written");
+        Event::default()
+    })
 }
 
 fn snapshot(cache: &Cache, instances: &Instances) -> Snapshot {
@@ -140,9 +143,9 @@ pub async fn look_up(State(state): State<Management>, wanted: Result<Query<Wante
         return problem(StatusCode::BAD_REQUEST, "Give one name and nothing else: /cache/entry?name=product:42.");
     };
     let patterns: Vec<&str> = state.cache.policies().iter().map(|policy| policy.pattern).collect();
-    match check_names(std::slice::from_ref(&name), &patterns) {
+    match check_name(&name, &patterns) {
         Ok(()) => Json(state.cache.look_up(&Name::from_ledger(&name))).into_response(),
-        Err(rule) => problem(StatusCode::UNPROCESSABLE_ENTITY, &rule),
+        Err(rule) => problem(StatusCode::UNPROCESSABLE_ENTITY, &format!("name {rule}")),
     }
 }
 

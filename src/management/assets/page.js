@@ -9,32 +9,39 @@ const snapshots = [];
 
 // ---- the stream
 
+const SILENCE = 4000; // without a snapshot for so long, what is shown may be true no longer
+
 async function follow() {
   for (;;) {
+    const line = new AbortController();
     try {
-      const response = await fetch("cache/live", { headers: headers(), cache: "no-store" });
+      const response = await fetch("cache/live", { headers: headers(), cache: "no-store", signal: line.signal });
       if (response.status === 401) return ask();
       if (!response.ok) throw new Error(`status ${response.status}`);
-      say("live", "good");
       if (!$("policies").childElementCount) await showPolicies();
-      await read(response.body);
+      await read(response.body, line);
     } catch (error) {
-      say(`not connected (${error.message}), trying again`, "bad");
+      say(`not connected (${line.signal.reason?.message ?? error.message}), trying again`, "bad");
     }
+    line.abort();
     await new Promise((later) => setTimeout(later, 1000));
   }
 }
 
-async function read(body) {
+async function read(body, line) {
   const reader = body.pipeThrough(new TextDecoderStream()).getReader();
   for (let text = ""; ; ) {
-    const { value, done } = await reader.read();
+    const silence = setTimeout(() => line.abort(new Error("it is silent")), SILENCE);
+    const { value, done } = await reader.read().finally(() => clearTimeout(silence));
     if (done) return;
     const events = (text + value).split("\n\n");
     text = events.pop();
     for (const event of events) {
       const field = (name) => event.split("\n").find((line) => line.startsWith(`${name}:`))?.slice(name.length + 1).trim();
-      if (field("event") === "snapshot") show(JSON.parse(field("data")));
+      if (field("event") === "snapshot") {
+        show(JSON.parse(field("data")));
+        say("live", "good");
+      }
       if (field("event") === "change") showChange(JSON.parse(field("data")));
     }
   }
@@ -60,6 +67,9 @@ function ask() {
 // ---- what it shows
 
 function show(snapshot) {
+  const [own] = snapshot.instances;
+  // Counts begin anew with a new instance.
+  if (snapshots.at(-1)?.instances[0].id !== own.id) snapshots.length = 0;
   snapshots.push({ at: performance.now() / 1000, ...snapshot });
   while (snapshots.length > KEPT + 1) snapshots.shift();
   const { stats } = snapshot;
@@ -174,13 +184,13 @@ const SILENT_MS = 10_000;
 function showInstances(instances) {
   $("instances").replaceChildren(...instances.map((one) => {
     const silent = one.heard_ms > SILENT_MS;
-    const state = silent ? [`silent for ${time(1000 * one.heard_ms)}`, "bad"] : [one.phase, one.phase === "ready" ? "good" : "warn"];
+    const state = silent ? [instances[0].trusted ? `silent for ${time(1000 * one.heard_ms)}` : "not known: no database", "bad"] : [one.phase, one.phase === "ready" ? "good" : "warn"];
     const tiers = one.trusted ? ["in use", "good"] : ["not trusted", "bad"];
     const memory = one.l2_memory ?? "unknown";
     const row = document.createElement("tr");
-    row.append(Object.assign(document.createElement("th"), { scope: "row", textContent: one.this ? `${one.name} (this one)` : one.name }));
-    const cells = [[one.region, ""], state, tiers, [one.trust_age_ms === null ? "never" : `${one.trust_age_ms} ms ago`, ""],
-      redis(one.l2_breaker, one.l2_memory !== null), [memory, { warning: "warn", critical: "bad" }[memory] ?? ""], [count(one.reads), ""], [one.reads ? percent(one.hits / one.reads) : "–", ""],
+    row.append(Object.assign(document.createElement("th"), { scope: "row", textContent: one.this ? `${one.name} (this one)` : one.name, title: `version ${one.version}` }));
+    const cells = [[one.region, ""], state, tiers, [one.trust_age_ms == null ? "never" : `${one.trust_age_ms} ms ago`, ""],
+      redis(one.l2_breaker ?? null, one.l2_memory != null), [memory, { warning: "warn", critical: "bad" }[memory] ?? ""], [count(one.reads), ""], [one.reads ? percent(one.hits / one.reads) : "–", ""],
       [count(one.stale_served), one.stale_served ? "bad" : ""]];
     for (const [text, look] of cells) Object.assign(row.insertCell(), { textContent: text, className: look });
     row.className = silent ? "silent" : "";
@@ -227,7 +237,8 @@ async function showPolicies() {
   $("policies").replaceChildren(...policies.map((policy) => row(names.map((name) => policy[name]), "td")));
 }
 
-const count = (n) => n.toLocaleString("en");
+// An instance of another version may not say all that is shown.
+const count = (n) => (n ?? "–").toLocaleString("en");
 const rate = (n) => (n >= 10 || n === 0 ? count(Math.round(n)) : n.toFixed(1));
 const three = (n) => Number(n.toPrecision(3));
 const time = (us) => (us >= 1e6 ? `${three(us / 1e6)} s` : us >= 1000 ? `${three(us / 1000)} ms` : `${us} µs`);
@@ -236,9 +247,17 @@ const bytes = (n) => (n >= 1 << 20 ? `${(n / (1 << 20)).toFixed(1)} MiB` : `${(n
 // ---- by hand
 
 async function order(question, path, body) {
-  if (!(await sure(question))) return;
-  const response = await fetch(path, { method: "POST", headers: { ...headers(), "content-type": "application/json" }, body: JSON.stringify(body) });
-  $("done").textContent = await response.text();
+  if (await sure(question)) await tell(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+}
+
+async function tell(path, request = {}) {
+  $("done").textContent = "…";
+  try {
+    const response = await fetch(path, { ...request, headers: { ...headers(), ...request.headers } });
+    $("done").textContent = await response.text();
+  } catch (error) {
+    $("done").textContent = `No answer (${error.message}): whether it was done isn’t known.`;
+  }
 }
 
 function sure(question) {
@@ -256,10 +275,9 @@ $("invalidate-form").onsubmit = (event) => {
   const pattern = $("pattern").value;
   order(`Invalidate everything under “${pattern}” on every instance? The next reads of it go to Postgres.`, "cache/invalidate", { pattern });
 };
-$("entry-form").onsubmit = async (event) => {
+$("entry-form").onsubmit = (event) => {
   event.preventDefault();
-  const response = await fetch(`cache/entry?name=${encodeURIComponent($("entry-name").value)}`, { headers: headers() });
-  $("done").textContent = await response.text();
+  tell(`cache/entry?name=${encodeURIComponent($("entry-name").value)}`);
 };
 
 follow();

@@ -1,0 +1,63 @@
+//! Which texts are names of something: keys that entries are cached under, and tags that lists depend on.
+
+/// What names look like, for who typed something else.
+pub const FORMS: &str = "must be a key or a tag: product:ID, product-top:LIMIT, product-list, product-list:category:NAME, \
+    product-list:department:NAME, order:TENANT:ID, order-list:TENANT:CUSTOMER, or the key of a page.";
+
+/// Whether something may be cached under this name, or depend on it. `text`: segments joined by colons, none of them empty.
+pub fn is_name(text: &str) -> bool {
+    let segments: Vec<&str> = text.split(':').collect();
+    match segments[..] {
+        ["product", id] | ["order", _, id] | ["order-list", _, id] => is_number(id),
+        ["product-top", limit] => is_number(limit),
+        ["product-list"] | ["product-list", "category" | "department", _] => true,
+        ["product-list", category, department, limit, after] => {
+            let any = |part: &str| part == "any" || part.starts_with("is.");
+            any(category) && any(department) && is_number(limit) && (after == "0" || is_number(after))
+        }
+        ["order-list", _, customer, _status, limit, after] => {
+            is_number(customer) && is_number(limit) && (after == "0" || is_number(after))
+        }
+        _ => false,
+    }
+}
+
+/// In the one spelling that keys have.
+fn is_number(text: &str) -> bool {
+    text.parse::<i64>().is_ok_and(|number| number > 0 && number.to_string() == text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        cache::Tenant,
+        domain::{
+            orders::{Order, OrderFilter, OrderPage},
+            page::PageRequest,
+            products::{Product, ProductFilter, TopProducts, names::category_tag},
+        },
+    };
+
+    #[test]
+    fn all_keys_and_tags_are_names_and_what_looks_like_one_is_none() {
+        let demo = Tenant::parse("demo").unwrap();
+        let page = PageRequest { limit: 20, after: Some(7) };
+        let products = ProductFilter { category: Some("A:B".into()), department: None };
+        for name in [
+            Product::name_of(42).to_string(),
+            TopProducts::key(20).as_str().to_owned(),
+            products.key(page).as_str().to_owned(),
+            category_tag("A:B").to_string(),
+            Order::key(&demo, 7).as_str().to_owned(),
+            OrderPage::tag(&demo, 749).to_string(),
+            OrderFilter { customer_id: 749, status: None }.key(&demo, page).as_str().to_owned(),
+        ] {
+            assert!(is_name(&name), "{name}");
+        }
+        for text in ["product", "order", "order:demo", "order:1", "product:00042", "product:%zz", "product-list:x"] {
+            assert!(!is_name(text), "{text}");
+        }
+        assert!(!is_name("product:99999999999999999999"));
+    }
+}
