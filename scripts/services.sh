@@ -212,7 +212,10 @@ services_start() {
     obtain postgres
     obtain redis
     # What stands in Redis is sealed for this run, so orders may stand there too.
-    if [ -z "${CACHE_KEYS:-}${CACHE_KEYS_FILE:-}" ]; then export CACHE_KEYS="run:$(random_hex)$(random_hex)"; fi
+    if [ -z "${CACHE_KEYS:-}${CACHE_KEYS_FILE:-}" ]; then
+        CACHE_KEYS="run:$(random_hex)$(random_hex)"
+        export CACHE_KEYS
+    fi
 }
 
 # What is started is noted before its start, so that an interruption at any moment leaves nothing behind.

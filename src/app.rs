@@ -6,7 +6,7 @@ pub mod database;
 mod keys;
 mod server;
 
-use std::{net::SocketAddr, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use axum::Router;
 use futures_util::FutureExt;
@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::{
+    audit::Audit,
     cache::{Cache, CacheConfig, L2, RedisL2, Reuse},
     config::Config,
     domain::{
@@ -60,6 +61,7 @@ pub struct App {
     management: (TcpListener, SocketAddr, Router),
     instances: Instances,
     verifier: Option<Verifier>,
+    audit: Option<Audit>,
 }
 
 /// Starts the cache and puts the services on top of it. Redis need not be there.
@@ -115,10 +117,15 @@ impl App {
         let services = start_services(&config, db.clone())?;
         let readiness = Readiness::default();
         let verifier = keys::verifier(&config)?;
-        let front = Arc::new(http::front(services.clone(), &http_config(&config, &readiness, verifier.clone())));
+        let audit = config.audit_log.as_deref().map(start_audit).transpose()?;
+        let http_config = http_config(&config, &readiness, verifier.clone(), audit.clone());
+        let front = Arc::new(http::front(services.clone(), &http_config));
         let mut registry = Registry::default();
         services.cache.register_metrics(&mut registry);
         front.register_metrics(&mut registry);
+        if let Some(audit) = &audit {
+            audit.register_metrics(&mut registry);
+        }
         management::metrics::register_process(&mut registry, db.clone());
 
         let public = with_addr(public, front)?;
@@ -140,6 +147,7 @@ impl App {
             readiness,
             instances,
             verifier,
+            audit,
         })
     }
 
@@ -166,12 +174,13 @@ impl App {
     /// 4. The cache finishes fills and deletes under way and stops following the ledger.
     /// 5. Views counted so far are written.
     /// 6. The other instances hear of it no more.
-    /// 7. The management listener, which has shown all this to who looked, closes.
-    /// 8. The pool closes, which waits for the connections of writes whose clients are gone: they commit or roll back.
+    /// 7. Records of accesses are brought to the disk.
+    /// 8. The management listener, which has shown all this to who looked, closes.
+    /// 9. The pool closes, which waits for the connections of writes whose clients are gone: they commit or roll back.
     ///
     /// A step that hangs is cut off and logged, and the next one begins: with Redis or Postgres frozen the end comes in time too.
     pub async fn run_until(self, shutdown: CancellationToken) -> Result<(), StartError> {
-        let Self { config, services, readiness, public, management, instances, verifier } = self;
+        let Self { config, services, readiness, public, management, instances, verifier, audit } = self;
         announce(&config, public.1, management.1);
         let (stop, stop_management, stop_views) = (Stop::default(), Stop::default(), CancellationToken::new());
         let answers = move |request| Arc::clone(&public.2).answer(request);
@@ -205,6 +214,10 @@ impl App {
         stop_views.cancel();
         countdown.step("views", 10, async { drop(views.await) }).await;
         countdown.step("instances", 7, instances.leave()).await;
+        if let Some(audit) = audit {
+            let flushed = tokio::task::spawn_blocking(move || audit.flush());
+            countdown.step("audit", 6, async { drop(flushed.await) }).await;
+        }
         stop_management.polite.cancel();
         countdown.step("management", 5, async { drop(management.await) }).await;
         stop_management.now.cancel();
@@ -222,7 +235,20 @@ fn with_addr<A>(listener: TcpListener, answers: A) -> Result<(TcpListener, Socke
     Ok((listener, addr, answers))
 }
 
-fn http_config(config: &Config, readiness: &Readiness, verifier: Option<Verifier>) -> http::HttpConfig {
+fn start_audit(path: &Path) -> Result<Audit, StartError> {
+    let started = Audit::start(path).map(|(audit, _thread)| audit);
+    started.map_err(|error| StartError {
+        what: format!("AUDIT_LOG can't be opened: {error}"),
+        advice: "Name a file in a folder that the service's user may write to.".into(),
+    })
+}
+
+fn http_config(
+    config: &Config,
+    readiness: &Readiness,
+    verifier: Option<Verifier>,
+    audit: Option<Audit>,
+) -> http::HttpConfig {
     http::HttpConfig {
         cors_origins: config.cors_origins.clone(),
         max_requests: config.max_requests,
@@ -230,6 +256,7 @@ fn http_config(config: &Config, readiness: &Readiness, verifier: Option<Verifier
         body_limit: config.body_limit,
         readiness: readiness.clone(),
         verifier,
+        audit,
     }
 }
 
@@ -241,6 +268,9 @@ fn announce(config: &Config, public: SocketAddr, management: SocketAddr) {
     }
     if config.redis_url.is_some() && config.cache_keys.is_none() && config.cache_keys_file.is_none() {
         tracing::warn!("CACHE_KEYS is not set: orders stay out of Redis, and the catalogue stands there unsealed");
+    }
+    if config.audit_log.is_none() {
+        tracing::warn!("AUDIT_LOG is not set: accesses to orders are not recorded");
     }
     if config.redis_url.is_none() {
         tracing::warn!("REDIS_URL is not set: no L2, every instance caches for itself");

@@ -1,7 +1,8 @@
 //! The command line: subcommands, and the settings as flags. Standard output holds the answer of a subcommand and nothing else.
 
 use std::{
-    io::{self, IsTerminal, Read, Write},
+    fs::File,
+    io::{self, BufReader, IsTerminal, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     path::PathBuf,
     time::Duration,
@@ -11,6 +12,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     app::{App, StartError, database, start_services},
+    audit::{self, Verified},
     cache::{Reuse, Tenant, WarmingResult},
     config::{Config, LogConfig, LogFormat, Settings, WrongSettings, env_example, unknown_names},
     http::{
@@ -62,11 +64,26 @@ enum Command {
         #[arg(long, default_value = "orders:read orders:write products:write")]
         scope: String,
     },
+    /// Work with the file of AUDIT_LOG
+    Audit {
+        #[command(subcommand)]
+        command: AuditCommand,
+    },
     /// Ask the running service whether it is ready: exit status 0 or 1
     Healthcheck,
     /// Print .env.example
     #[command(hide = true)]
     EnvExample,
+}
+
+#[derive(Subcommand)]
+enum AuditCommand {
+    /// Look whether files, oldest first, are what was written: exit status 0 or 1
+    Verify {
+        /// The files, in the order in which they were written
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
 }
 
 /// Why a subcommand ended badly.
@@ -80,6 +97,8 @@ pub enum Failure {
     Seed(#[from] SeedError),
     #[error("not ready: {0}")]
     NotReady(String),
+    #[error("{0}")]
+    Audit(String),
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -115,6 +134,7 @@ pub async fn run() -> Result<(), Failure> {
         Command::Migrate => with_telemetry(settings, async |config| Ok(database::migrate(&config).await?)).await,
         Command::Seed { full } => with_telemetry(settings, async |config| load_seed(config, full).await).await,
         Command::Warm => with_telemetry(settings, warm).await,
+        Command::Audit { command: AuditCommand::Verify { files } } => verify_audit(&files),
         Command::Token { tenant, subject, scope } => token(&settings.check()?.0, &tenant, &subject, &scope),
     }
 }
@@ -183,6 +203,26 @@ async fn warm(config: Config) -> Result<(), Failure> {
             Err(StartError { what: "not everything could be warmed".into(), advice: "The log says why.".into() }.into())
         }
     }
+}
+
+fn verify_audit(files: &[PathBuf]) -> Result<(), Failure> {
+    let mut before: Option<Verified> = None;
+    for path in files {
+        let broken = |why: String| Failure::Audit(format!("{}: {why}", path.display()));
+        let verified = audit::verify(BufReader::new(File::open(path)?)).map_err(|error| broken(error.to_string()))?;
+        let follows =
+            before.is_none_or(|before| verified.before == before.head.1 && verified.first == before.head.0 + 1);
+        if !follows {
+            return Err(broken("it doesn't go on where the file before ends".into()));
+        }
+        let Verified { records, first, lost, torn, head: (number, hash), .. } = &verified;
+        print(&format!(
+            "{}: {records} records from {first} on, {lost} lost, {torn} broken off; head {number} {hash}",
+            path.display()
+        ))?;
+        before = Some(verified);
+    }
+    Ok(())
 }
 
 fn token(config: &Config, tenant: &str, subject: &str, scope: &str) -> Result<(), Failure> {

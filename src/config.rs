@@ -30,6 +30,7 @@ pub struct Config {
     /// As given; the cache takes them apart.
     pub cache_keys: Option<String>,
     pub cache_keys_file: Option<PathBuf>,
+    pub audit_log: Option<PathBuf>,
     pub region: String,
     /// `None`: it is called by its address.
     pub instance_name: Option<String>,
@@ -82,6 +83,7 @@ impl fmt::Debug for Config {
             .field("cache_trust", &self.cache_trust)
             .field("cache_keys", &secret(self.cache_keys.is_some()))
             .field("cache_keys_file", &self.cache_keys_file)
+            .field("audit_log", &self.audit_log)
             .field("region", &self.region)
             .field("instance_name", &self.instance_name)
             .field("allow_insecure", &self.allow_insecure)

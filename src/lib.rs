@@ -29,10 +29,13 @@
 //! - [`http`]: every route and layer on one screen. [`management`]: the second listener, never public.
 //! - [`app`]: how the parts are put together, and the order in which they end. [`config`]: every setting.
 //!
-//! Arrows run one way, and a test checks them: `main → cli → app → http, management → domain → cache`; `config`, `telemetry`,
-//! `readiness` and `shutdown` are leaves.
+//! Arrows run one way, and a test checks them: `main → cli → app → http, management → domain → cache`; `audit`, `config`,
+//! `telemetry`, `readiness` and `shutdown` are leaves.
+
+#![forbid(unsafe_code)]
 
 pub mod app;
+pub mod audit;
 pub mod cache;
 pub mod cli;
 pub mod config;

@@ -304,6 +304,17 @@ impl Cache {
         self.inner.vault.change_keys(keys);
     }
 
+    /// Sees to it that a tenant is known, as reads of its data do. Takes a round trip to the database the first time.
+    pub async fn meet(&self, tenant: &Tenant) {
+        self.inner.vault.meet(Some(tenant)).await;
+    }
+
+    /// The name of something personal as those see it who have no secret: the last part of its key in L2. `None` while its tenant isn't
+    /// known.
+    pub fn hashed_name<T: Cacheable>(&self, key: &Key<T>) -> Option<String> {
+        self.inner.vault.hashed(key.tenant_of()?, T::POLICY.pattern, key.name())
+    }
+
     /// The ids of the keys that entries are sealed and opened with, the one that seals first. Empty: nothing is sealed.
     pub fn key_ids(&self) -> Vec<String> {
         let keys = self.inner.vault.keys();

@@ -154,6 +154,11 @@ impl Vault {
         self.shelf(policy, tenant.as_ref(), name, era)
     }
 
+    /// The name that L2 knows something personal by; `None` for a tenant that is not known.
+    pub(super) fn hashed(&self, tenant: &Tenant, pattern: &str, name: &Name) -> Option<String> {
+        Some(hashed(&self.home(tenant)?.secret, pattern, name))
+    }
+
     fn home(&self, tenant: &Tenant) -> Option<Arc<Home>> {
         self.met.read().unwrap_or_else(PoisonError::into_inner).get(tenant).cloned()
     }

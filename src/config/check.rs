@@ -41,6 +41,7 @@ impl Settings {
         let cache_trust = wrong.take("CACHE_TRUST_MS", self.cache_trust_ms);
         let cache_keys = wrong.take_secret("CACHE_KEYS", self.cache_keys);
         let cache_keys_file = wrong.take_optional("CACHE_KEYS_FILE", self.cache_keys_file);
+        let audit_log = wrong.take_optional("AUDIT_LOG", self.audit_log);
         let region = wrong.take("REGION", self.region);
         let instance_name = wrong.take_optional("INSTANCE_NAME", self.instance_name);
         let filter = wrong.take("RUST_LOG", self.rust_log);
@@ -101,6 +102,7 @@ impl Settings {
                 cache_trust: cache_trust?,
                 cache_keys: cache_keys?,
                 cache_keys_file: cache_keys_file?,
+                audit_log: audit_log?,
                 region: region?,
                 instance_name: instance_name?,
                 allow_insecure: allow_insecure?,

@@ -292,6 +292,16 @@ pub struct Settings {
     )]
     pub(super) cache_keys_file: Option<Given<PathBuf>>,
 
+    /// File in which accesses to orders are recorded, in a chain that shows what was removed or changed. Not set: they are not recorded.
+    #[arg(
+        long,
+        env = "AUDIT_LOG",
+        value_name = "PATH",
+        value_parser = path(),
+        help_heading = "Operation",
+    )]
+    pub(super) audit_log: Option<Given<PathBuf>>,
+
     /// The region in which this instance runs.
     #[arg(
         long,

@@ -46,6 +46,8 @@ pub struct Front {
     cors: Option<CorsLayer>,
     time_limit: Duration,
     max_requests: usize,
+    /// Whether accesses are recorded, and records must lead to their requests.
+    audited: bool,
     /// Reads of resources that are worked on.
     under_way: AtomicUsize,
 }
@@ -62,6 +64,7 @@ impl Front {
             cors: cors(&config.cors_origins),
             time_limit: config.request_timeout,
             max_requests: config.max_requests,
+            audited: config.audit.is_some(),
             under_way: AtomicUsize::new(0),
         }
     }
@@ -72,9 +75,12 @@ impl Front {
     }
 
     /// Answers a request.
-    pub async fn answer(self: Arc<Self>, request: Request) -> Response {
+    pub async fn answer(self: Arc<Self>, mut request: Request) -> Response {
         let route = self.routes.find(request.uri().path());
         let observation = Observation::begin(&self.metrics, self.routes.name(route), route, &request);
+        if self.audited {
+            request.extensions_mut().insert(observation.reference());
+        }
         let answer = async {
             match &self.cors {
                 None => self.bounded(route, request).await,
@@ -199,6 +205,7 @@ mod tests {
             body_limit: 16,
             readiness: Readiness::default(),
             verifier: None,
+            audit: None,
         };
         let router = Router::new()
             .route("/fine", get(|| async { "fine" }))

@@ -26,6 +26,7 @@ mod products;
 mod query;
 mod routes;
 mod text;
+mod trail;
 
 use std::{sync::Arc, time::Duration};
 
@@ -38,6 +39,7 @@ use identity::Verifier;
 use routes::Routes;
 
 use crate::{
+    audit::Audit,
     cache::{Cache, Tenant},
     domain::{orders::service::CachedOrderService, products::service::CachedProductService},
     readiness::Readiness,
@@ -67,6 +69,8 @@ pub struct HttpConfig {
     pub readiness: Readiness,
     /// Whose tokens to believe; `None`: nobody is asked who they are.
     pub verifier: Option<Verifier>,
+    /// Who records accesses to what is regulated; `None`: nobody does.
+    pub audit: Option<Audit>,
 }
 
 /// How many reads a second each instance sends past its tiers because clients ask for it.
@@ -80,6 +84,8 @@ struct Shared {
     readiness: Readiness,
     /// Whose tokens to believe.
     verifier: Option<Verifier>,
+    /// Who records accesses to orders.
+    audit: Option<Audit>,
     /// The tenant of all requests where there is no verifier.
     tenant: Tenant,
     reloads: directives::ReloadBudget,
@@ -99,6 +105,7 @@ pub fn front(services: Services, config: &HttpConfig) -> Front {
         services,
         readiness: config.readiness.clone(),
         verifier: config.verifier.clone(),
+        audit: config.audit.clone(),
         tenant: identity::nobody(),
         reloads: directives::ReloadBudget::new(FORCED_RELOADS_PER_SECOND),
         body_timeout: config.request_timeout / 2,

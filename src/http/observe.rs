@@ -37,6 +37,13 @@ pub fn note(response: &mut Response, outcome: Outcome) {
     }
 }
 
+/// What leads from elsewhere to the log line and the trace of a request.
+#[derive(Clone, Debug, Default)]
+pub struct Reference {
+    pub request_id: String,
+    pub trace_id: Option<String>,
+}
+
 /// A request under way. When it ends, also because the client went away, it is counted and leaves one log line.
 ///
 /// The line names the route's pattern and never the path, the query or a header's value: those name customers.
@@ -70,6 +77,12 @@ impl<'a> Observation<'a> {
             id: request_id(request.headers(), began),
             answer: None,
         }
+    }
+
+    /// What leads to this request.
+    pub fn reference(&self) -> Reference {
+        let request_id = self.id.to_str().unwrap_or_default().to_owned();
+        Reference { request_id, trace_id: telemetry::trace_id(&self.span) }
     }
 
     /// The answer with the id, and with what every answer must have; a problem with path and id of the request.

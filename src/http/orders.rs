@@ -19,6 +19,7 @@ use super::{
     openapi::{Cached, PlaceOrder, ReadHeaders, ReadOwn, ReadOwnList, UpdateOrder, WriteHeaders, Written},
     problem::Problem,
     query::{IdText, Query, WholeNumber, page},
+    trail::Trail,
 };
 use crate::{
     cache::Reuse,
@@ -35,15 +36,18 @@ use crate::{
 pub async fn get_order(
     State(state): State<WebState>,
     caller: Caller<OrdersRead>,
+    trail: Trail,
     Id(id): Id,
     mode: ReadMode,
     conditions: Conditions,
 ) -> Result<Response, Problem> {
     let orders = &state.services.orders;
+    let mut access = trail.begin(&state, &caller, "read").await.of(|| Order::key(&caller.tenant, id));
     let read = match mode {
         ReadMode::Load(reuse) => orders.get_order(&caller.tenant, id, reuse).await?,
         ReadMode::OnlyIfCached => ReadMode::cached(orders.peek_order(&caller.tenant, id).await?)?,
     };
+    access.ended(Some(read.outcome));
     Answer::of(&read, |order| Some(order.version))?.respond(&conditions, &PERSONAL, state.l2)
 }
 
@@ -69,6 +73,7 @@ pub struct ListOrders {
 pub async fn list_orders(
     State(state): State<WebState>,
     caller: Caller<OrdersRead>,
+    trail: Trail,
     Query(wanted): Query<ListOrders>,
     mode: ReadMode,
     conditions: Conditions,
@@ -76,10 +81,12 @@ pub async fn list_orders(
     let orders = &state.services.orders;
     let filter = OrderFilter { customer_id: wanted.customer_id.0, status: wanted.status };
     let page = page(ListKind::Orders, wanted.limit, wanted.cursor.as_deref())?;
+    let mut access = trail.begin(&state, &caller, "list").await.of(|| filter.key(&caller.tenant, page));
     let read = match mode {
         ReadMode::Load(reuse) => orders.list_orders(&caller.tenant, filter, page, reuse).await?,
         ReadMode::OnlyIfCached => ReadMode::cached(orders.peek_orders(&caller.tenant, filter, page).await)?,
     };
+    access.ended(Some(read.outcome));
     Answer::of(&read, |_: &OrderPage| None)?.respond(&conditions, &PERSONAL, state.l2)
 }
 
@@ -95,11 +102,15 @@ pub async fn list_orders(
 pub async fn create_order(
     State(state): State<WebState>,
     caller: Caller<OrdersWrite>,
+    trail: Trail,
     key: IdempotencyKey,
     Json(body): Json<NewOrder>,
 ) -> Result<Response, Problem> {
     let once = key.bind("POST /orders", &body)?;
+    let mut access = trail.begin(&state, &caller, "place").await;
     let placed = state.services.orders.place_order(&caller.tenant, body, once).await?;
+    access.is_of(|| Order::key(&caller.tenant, placed.id));
+    access.ended(None);
     let mut response = written(StatusCode::CREATED, &format!("/orders/{}", placed.id), placed.version, placed.body)?;
     if placed.replayed {
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
@@ -126,15 +137,18 @@ pub struct OrderPatch {
 pub async fn update_order(
     State(state): State<WebState>,
     caller: Caller<OrdersWrite>,
+    trail: Trail,
     Id(id): Id,
     conditions: Conditions,
     MergePatch(body): MergePatch<OrderPatch>,
 ) -> Result<Response, Problem> {
     let orders = &state.services.orders;
+    let mut access = trail.begin(&state, &caller, "change").await.of(|| Order::key(&caller.tenant, id));
     if conditions.forbids_versions() {
         let current = orders.get_order(&caller.tenant, id, Reuse::NoStore).await?;
         conditions.check_not(current.entry.value.as_ref().map_or(0, |order| order.version))?;
     }
     let order = orders.change_status(&caller.tenant, id, body.status, conditions.expected_versions()).await?;
+    access.ended(None);
     written(StatusCode::OK, &format!("/orders/{id}"), order.version, encode(&order)?)
 }

@@ -1,5 +1,6 @@
 //! The service as its HTTP clients see it. Every test has its own database and its own namespace in Redis.
 
+mod audit;
 mod bad_input;
 mod conditional;
 mod consistency;

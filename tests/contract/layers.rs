@@ -11,7 +11,7 @@ const ROWS: [&[&str]; 7] = [
     &["http", "management", "seed"],
     &["warming"],
     &["domain"],
-    &["cache", "config", "telemetry", "shutdown", "readiness"],
+    &["audit", "cache", "config", "telemetry", "shutdown", "readiness"],
 ];
 
 #[test]

@@ -28,6 +28,7 @@ pub fn config(database_url: String, redis_url: Option<String>, namespace: String
         cache_trust: Duration::from_secs(60),
         cache_keys: Some(KEYS.into()),
         cache_keys_file: None,
+        audit_log: None,
         region: "test".into(),
         instance_name: None,
         allow_insecure: false,

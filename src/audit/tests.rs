@@ -1,0 +1,165 @@
+//! What is written is what is read, and nothing can be changed or taken out of it unseen.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{BufReader, Write},
+    path::{Path, PathBuf},
+    sync::{Arc, atomic::Ordering},
+};
+
+use chrono::Utc;
+
+use super::{Audit, Broken, Counts, Record, Verified, sink::Sink, verify};
+
+struct Place(PathBuf);
+
+impl Place {
+    fn new() -> Self {
+        let folder = std::env::temp_dir().join(format!("aside-audit-{}", uuid::Uuid::now_v7()));
+        fs::create_dir(&folder).unwrap();
+        Self(folder)
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("audit.jsonl")
+    }
+
+    fn lines(&self) -> Vec<String> {
+        fs::read_to_string(self.file()).unwrap().lines().map(str::to_owned).collect()
+    }
+
+    fn with_lines(&self, lines: &[String]) -> Result<Verified, Broken> {
+        verify(BufReader::new(format!("{}\n", lines.join("\n")).as_bytes()))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn check(path: &Path) -> Result<Verified, Broken> {
+    verify(BufReader::new(File::open(path).unwrap()))
+}
+
+fn record(subject: &str) -> Record {
+    Record {
+        time: Utc::now(),
+        tenant: "acme".into(),
+        subject: subject.into(),
+        operation: "read",
+        key: "order:0123456789abcdef".into(),
+        outcome: "l1_hit",
+        request_id: "r-1".into(),
+        trace_id: None,
+    }
+}
+
+#[test]
+fn a_hundred_thousand_records_of_many_threads_are_all_there() {
+    let place = Place::new();
+    let (audit, thread) = Audit::start(&place.file()).unwrap();
+    std::thread::scope(|scope| {
+        for at in 0..8 {
+            let audit = audit.clone();
+            scope.spawn(move || {
+                for n in 0..12_500 {
+                    audit.record(record(&format!("client {at}")));
+                    // The queue is for bursts; nobody writes faster than a disk for ever.
+                    if n % 1000 == 0 {
+                        audit.flush();
+                    }
+                }
+            });
+        }
+    });
+    audit.flush();
+    let verified = check(&place.file()).unwrap();
+    assert_eq!((verified.records, verified.first, verified.lost, verified.torn), (100_000, 1, 0, 0));
+    drop(audit);
+    thread.join().unwrap();
+}
+
+#[test]
+fn what_was_changed_removed_or_put_in_is_found() {
+    let place = Place::new();
+    let (audit, _thread) = Audit::start(&place.file()).unwrap();
+    (0..100).for_each(|at| audit.record(record(&format!("subject {at}"))));
+    audit.flush();
+    let lines = place.lines();
+    let whole = place.with_lines(&lines).unwrap();
+
+    let altered = |change: &dyn Fn(&mut Vec<String>)| {
+        let mut lines = lines.clone();
+        change(&mut lines);
+        place.with_lines(&lines)
+    };
+    assert!(matches!(altered(&|lines| drop(lines.remove(50))), Err(Broken::Changed(50))));
+    assert!(altered(&|lines| drop(lines.drain(20..70))).is_err());
+    assert!(altered(&|lines| lines[50] = lines[50].replace("subject 50", "nobody")).is_err());
+    assert!(altered(&|lines| lines.insert(50, lines[50].clone())).is_err());
+    assert!(altered(&|lines| lines.swap(50, 51)).is_err());
+    assert!(altered(&|lines| lines[50] = "not a record".into()).is_err());
+    assert!(altered(&|lines| lines[0] = lines[0].replace("subject 0", "nobody")).is_err());
+    // What is cut off at an end leaves a chain; the numbers and the head say so.
+    assert_ne!(altered(&|lines| lines.truncate(90)).unwrap().head, whole.head);
+    assert_eq!(altered(&|lines| drop(lines.remove(0))).unwrap().first, 2);
+    assert!(matches!(place.with_lines(&[]), Err(Broken::Empty)));
+}
+
+#[test]
+fn a_file_is_continued_after_an_end_and_after_a_line_that_was_broken_off() {
+    let place = Place::new();
+    for torn in [false, true, false] {
+        if torn {
+            let length = fs::metadata(place.file()).unwrap().len();
+            OpenOptions::new().write(true).open(place.file()).unwrap().set_len(length - 20).unwrap();
+        }
+        let (audit, thread) = Audit::start(&place.file()).unwrap();
+        (0..3).for_each(|_| audit.record(record("somebody")));
+        drop(audit);
+        thread.join().unwrap();
+    }
+    let verified = check(&place.file()).unwrap();
+    assert_eq!((verified.records, verified.torn), (8, 1), "one of nine was broken off");
+    // The end of a file that is being written, or whose writer was killed.
+    OpenOptions::new().append(true).open(place.file()).unwrap().write_all(b"{\"number\":9,").unwrap();
+    assert_eq!(check(&place.file()).unwrap().torn, 2);
+}
+
+#[test]
+fn what_finds_no_room_on_the_disk_is_counted_and_told_by_the_next_record() {
+    let place = Place::new();
+    let counts = Arc::new(Counts::default());
+    let mut sink = Sink::open(&place.file(), Arc::clone(&counts)).unwrap();
+    sink.write(&record("first"));
+    let disk = sink.replace_file(OpenOptions::new().append(true).open("/dev/full").unwrap());
+    (0..5).for_each(|_| sink.write(&record("lost")));
+    assert_eq!((counts.written.load(Ordering::Relaxed), counts.lost.load(Ordering::Relaxed)), (1, 5));
+    sink.replace_file(disk);
+    sink.write(&record("second"));
+    let verified = check(&place.file()).unwrap();
+    assert_eq!((verified.records, verified.lost), (2, 5));
+}
+
+#[test]
+fn a_long_file_is_put_aside_and_the_next_one_goes_on_with_its_chain() {
+    let place = Place::new();
+    let mut sink = Sink::open(&place.file(), Arc::default()).unwrap();
+    sink.rotate_after(1000);
+    (0..10).for_each(|_| sink.write(&record("somebody")));
+    let mut files: Vec<(u64, PathBuf)> = fs::read_dir(&place.0)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .map(|path| (check(&path).unwrap().first, path))
+        .collect();
+    files.sort();
+    assert!(files.len() > 2, "{files:?}");
+    let verified: Vec<Verified> = files.iter().map(|(_, path)| check(path).unwrap()).collect();
+    for pair in verified.windows(2) {
+        assert_eq!(pair[1].before, pair[0].head.1);
+        assert_eq!(pair[1].first, pair[0].head.0 + 1);
+    }
+    assert_eq!(verified.last().unwrap().head.0, 10);
+}

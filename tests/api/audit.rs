@@ -1,0 +1,109 @@
+//! Accesses to orders leave records, which say who and whence and nothing of what.
+
+use std::{fs, path::PathBuf, process::Command};
+
+use serde_json::{Value, json};
+use sqlx::PgPool;
+
+use crate::support::{
+    TestApp, eventually, order, product,
+    tokens::{SECRET, token},
+};
+
+#[sqlx::test]
+async fn every_access_to_an_order_leaves_a_record(pool: PgPool) {
+    let file = std::env::temp_dir().join(format!("aside-audit-{}.jsonl", uuid::Uuid::now_v7()));
+    let path = file.clone();
+    let app = TestApp::builder(pool)
+        .config(move |config| {
+            config.jwt_secret = Some(SECRET.into());
+            config.audit_log = Some(path.clone());
+        })
+        .build()
+        .await;
+    let (acme, other) = (token("acme").signed(), token("other").signed());
+    let create = app.request(reqwest::Method::POST, "/products").json(&Value::from(product().name("Secret tea")));
+    let product = app.send(create.bearer_auth(&acme)).await.expect(201).int("/id");
+    let place = app.request(reqwest::Method::POST, "/orders").json(&Value::from(order(987_654).item(product, 1)));
+    let id = app.send(place.bearer_auth(&acme)).await.expect(201).int("/id");
+    let get = |path: String, token: &str, request: &str| {
+        app.send(app.request(reqwest::Method::GET, &path).bearer_auth(token).header("x-request-id", request))
+    };
+    get(format!("/orders/{id}"), &acme, "first").await.expect(200);
+    get(format!("/orders/{id}"), &acme, "second").await.expect(200);
+    let in_redis = eventually("it is in Redis", || async {
+        let entries = app.redis_keys().await.entries().await;
+        entries.into_keys().find(|key| key.contains(":order:"))
+    })
+    .await;
+    get("/orders?customer_id=987654".into(), &acme, "third").await.expect(200);
+    get(format!("/orders/{id}"), &other, "fourth").await.expect(404);
+    get(format!("/orders/{id}"), "rubbish", "fifth").await.expect(401);
+    get(format!("/products/{product}"), &acme, "sixth").await.expect(200);
+    let change = app.request(reqwest::Method::PATCH, &format!("/orders/{id}")).json(&json!({ "status": "confirmed" }));
+    app.send(change.bearer_auth(&acme)).await.expect(200);
+
+    let records = eventually("all is written", || async {
+        let records = records(&file);
+        (records.len() == 6).then_some(records)
+    })
+    .await;
+    let seen: Vec<_> = records
+        .iter()
+        .map(|record| {
+            let text = |name: &str| record[name].as_str().expect("a text").to_owned();
+            (text("tenant"), text("operation"), text("outcome"))
+        })
+        .collect();
+    let expected = [
+        ("acme", "place", "done"),
+        ("acme", "read", "loaded_cold"),
+        ("acme", "read", "l1_hit"),
+        ("acme", "list", "loaded_cold"),
+        ("other", "read", "failed"),
+        ("acme", "change", "done"),
+    ];
+    assert_eq!(seen, expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())));
+    assert_eq!(records[1]["request_id"], "first");
+    assert_eq!(records[1]["subject"], "somebody-of-acme");
+    assert_eq!(records[0]["key"], records[1]["key"]);
+    assert_ne!(records[1]["key"], records[4]["key"], "the same number of another tenant is another key");
+    let key = records[1]["key"].as_str().expect("a key").to_owned();
+    let text = fs::read_to_string(&file).expect("the file");
+    for clear in ["987654", "Secret tea", &id.to_string()] {
+        assert!(!text.contains(clear), "{clear} stands in {text}");
+    }
+    assert!(in_redis.ends_with(&key), "{key} leads to {in_redis}");
+
+    assert!(verify(&file), "it is what was written");
+    let lines: Vec<&str> = text.lines().collect();
+    fs::write(&file, [&lines[..2], &lines[3..]].concat().join("\n")).expect("without the third");
+    assert!(!verify(&file));
+    fs::remove_file(&file).expect("the file");
+}
+
+#[sqlx::test]
+async fn a_full_disk_loses_records_and_no_request(pool: PgPool) {
+    let app = TestApp::builder(pool).config(|config| config.audit_log = Some("/dev/full".into())).build().await;
+    let product = app.product(product()).await;
+    let id = app.order(order(749).item(product, 1)).await;
+    for _ in 0..50 {
+        app.get_order(id).await.expect(200);
+    }
+    eventually("all losses are counted", || async {
+        let metrics = app.metrics().await;
+        let counted = ["audit_records_written_total", "audit_records_lost_total"].map(|name| metrics.sum(name, &[]));
+        (counted == [0.0, 51.0]).then_some(())
+    })
+    .await;
+}
+
+fn records(file: &PathBuf) -> Vec<Value> {
+    let text = fs::read_to_string(file).unwrap_or_default();
+    text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+}
+
+fn verify(file: &PathBuf) -> bool {
+    let aside = env!("CARGO_BIN_EXE_aside");
+    Command::new(aside).args(["audit", "verify"]).arg(file).status().expect("aside runs").success()
+}
