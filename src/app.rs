@@ -6,7 +6,13 @@ pub mod database;
 mod keys;
 mod server;
 
-use std::{net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    net::SocketAddr,
+    num::NonZeroU32,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
 use axum::Router;
 use futures_util::FutureExt;
@@ -18,15 +24,15 @@ use tower::ServiceExt;
 
 use crate::{
     audit::Audit,
-    cache::{Cache, CacheConfig, L2, RedisL2, Reuse},
-    config::Config,
+    cache::{Cache, CacheConfig, L2, RedisL2, RedisTls, Reuse},
+    config::{Config, stays_here},
     domain::{
         self,
         orders::{idempotency::run_removal, service::CachedOrderService},
         products::service::CachedProductService,
     },
     http::{self, Front, Services, identity::Verifier},
-    management::{self, Management, instances::Instances},
+    management::{self, Management, compliance::Protection, instances::Instances},
     readiness::Readiness,
     shutdown::Countdown,
     warming,
@@ -73,7 +79,7 @@ pub fn start_services(config: &Config, db: PgPool) -> Result<Services, StartErro
             region: config.region.clone(),
             keys: keys::keyring(config)?,
             l1_bytes: config.cache_l1_bytes,
-            l2: config.redis_url.as_deref().map(redis).transpose()?,
+            l2: config.redis_url.as_deref().map(|url| redis(url, config)).transpose()?,
             l2_deadline: L2_DEADLINE,
             trust: config.cache_trust,
             poll: POLL.min(config.cache_trust / 5),
@@ -91,11 +97,20 @@ pub fn start_services(config: &Config, db: PgPool) -> Result<Services, StartErro
     })
 }
 
-fn redis(url: &str) -> Result<Arc<dyn L2>, StartError> {
-    let redis = RedisL2::new(url).map_err(|_| StartError {
+fn redis(url: &str, config: &Config) -> Result<Arc<dyn L2>, StartError> {
+    let file = |path: &Option<PathBuf>, setting: &str| {
+        let unreadable = |error| StartError {
+            what: format!("{setting} can't be read: {error}"),
+            advice: "Name a file that the service's user may read.".into(),
+        };
+        path.as_ref().map(|path| std::fs::read(path).map_err(unreadable)).transpose()
+    };
+    let client = file(&config.redis_cert_file, "REDIS_CERT_FILE")?.zip(file(&config.redis_key_file, "REDIS_KEY_FILE")?);
+    let tls = RedisTls { authority: file(&config.redis_ca_file, "REDIS_CA_FILE")?, client };
+    let redis = RedisL2::with_tls(url, tls).map_err(|_| StartError {
         // The client's own words may repeat the URL, and with it a password.
-        what: "REDIS_URL is not a URL that the Redis client understands".into(),
-        advice: "Write it as redis://[user:password@]host:port[/database].".into(),
+        what: "REDIS_URL is not a URL that the Redis client understands, or its certificates are none".into(),
+        advice: "Write it as redis[s]://[user:password@]host:port[/database], with certificates in PEM.".into(),
     })?;
     Ok(Arc::new(redis))
 }
@@ -138,6 +153,7 @@ impl App {
             token: config.management_token.as_deref().map(Arc::from),
             registry: Arc::new(registry),
             instances: instances.clone(),
+            protection: protection(&config),
         });
         Ok(Self {
             public,
@@ -256,7 +272,20 @@ fn http_config(
         body_limit: config.body_limit,
         readiness: readiness.clone(),
         verifier,
+        tenant_rate: NonZeroU32::new(config.tenant_requests_per_second),
         audit,
+    }
+}
+
+/// A line is safe when nobody can read it: by TLS with a certificate that is checked, or because it doesn't leave the machine.
+fn protection(config: &Config) -> Protection {
+    let by_tls = config.database_url.contains("sslmode=verify-full");
+    let redis = config.redis_url.as_deref();
+    Protection {
+        redis_line_safe: redis.map(|url| url.starts_with("rediss://") || stays_here(url)),
+        postgres_line_safe: by_tls || stays_here(&config.database_url),
+        callers_verified: config.jwt_secret.is_some() || config.jwt_jwks_file.is_some(),
+        audited: config.audit_log.is_some(),
     }
 }
 

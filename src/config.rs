@@ -9,6 +9,7 @@ mod settings;
 
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
+pub use check::stays_here;
 pub use example::{env_example, unknown_names};
 pub use given::{WrongSetting, WrongSettings};
 pub use settings::Settings;
@@ -23,6 +24,9 @@ pub struct Config {
     pub database_connections: u32,
     pub migrate: bool,
     pub redis_url: Option<String>,
+    pub redis_ca_file: Option<PathBuf>,
+    pub redis_cert_file: Option<PathBuf>,
+    pub redis_key_file: Option<PathBuf>,
     pub cache_namespace: String,
     pub cache_l1_bytes: u64,
     pub cache_warm_top: u32,
@@ -39,6 +43,7 @@ pub struct Config {
     pub jwt_jwks_file: Option<PathBuf>,
     pub jwt_audience: String,
     pub jwt_issuer: Option<String>,
+    pub tenant_requests_per_second: u32,
     pub cors_origins: Vec<String>,
     pub max_requests: usize,
     pub request_timeout: Duration,
@@ -77,6 +82,9 @@ impl fmt::Debug for Config {
             .field("database_connections", &self.database_connections)
             .field("migrate", &self.migrate)
             .field("redis_url", &secret(self.redis_url.is_some()))
+            .field("redis_ca_file", &self.redis_ca_file)
+            .field("redis_cert_file", &self.redis_cert_file)
+            .field("redis_key_file", &self.redis_key_file)
             .field("cache_namespace", &self.cache_namespace)
             .field("cache_l1_bytes", &self.cache_l1_bytes)
             .field("cache_warm_top", &self.cache_warm_top)
@@ -91,6 +99,7 @@ impl fmt::Debug for Config {
             .field("jwt_jwks_file", &self.jwt_jwks_file)
             .field("jwt_audience", &self.jwt_audience)
             .field("jwt_issuer", &self.jwt_issuer)
+            .field("tenant_requests_per_second", &self.tenant_requests_per_second)
             .field("cors_origins", &self.cors_origins)
             .field("max_requests", &self.max_requests)
             .field("request_timeout", &self.request_timeout)

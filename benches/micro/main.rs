@@ -57,6 +57,7 @@ impl Place {
             body_limit: 65_536,
             readiness: Readiness::default(),
             verifier: None,
+            tenant_rate: None,
             audit: None,
         };
         Self { front: Arc::new(http::front(services, &config)), cache }

@@ -145,7 +145,9 @@ async fn connect_patiently(options: &PgConnectOptions) -> Result<PgConnection, S
 /// Whether waiting may help: nobody listens yet, the server is starting, or has no free connection at the moment.
 fn may_pass(error: &sqlx::Error) -> bool {
     match error {
-        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::PoolTimedOut => true,
+        // A certificate that isn't right is not right a second later either.
+        sqlx::Error::Io(error) => error.kind() != std::io::ErrorKind::InvalidData,
+        sqlx::Error::Protocol(_) | sqlx::Error::PoolTimedOut => true,
         sqlx::Error::Database(error) => matches!(error.code().as_deref(), Some("57P03" | "53300")),
         _ => false,
     }
@@ -159,6 +161,9 @@ fn unreachable(options: &PgConnectOptions, error: &sqlx::Error) -> StartError {
         Some("28P01" | "28000") => "Check user and password in DATABASE_URL.".into(),
         Some("3D000") => {
             format!("Create the database (createdb -h {host} -p {port} {database}), or name another in DATABASE_URL.")
+        }
+        _ if matches!(error, sqlx::Error::Tls(_) | sqlx::Error::Io(_)) && !may_pass(error) => {
+            "Its certificate is not right for this name: check sslmode and sslrootcert in DATABASE_URL.".into()
         }
         _ => "Start Postgres, or set DATABASE_URL to one that runs.".into(),
     };

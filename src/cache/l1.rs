@@ -3,7 +3,7 @@
 
 use std::{
     any::Any,
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
@@ -14,7 +14,7 @@ use rapidhash::quality::RandomState;
 use super::{
     entry::{DbTime, Entry},
     fence::{Era, Fence, Verdict},
-    key::{Key, Name},
+    key::{Key, Name, Tenant},
     outcome::Outcome,
     policy::Cacheable,
 };
@@ -48,6 +48,7 @@ pub(super) type Missed = Outcome;
 #[derive(Clone)]
 struct Slot {
     pattern: &'static str,
+    owner: Owner,
     held: Arc<dyn Stored>,
     weight: u32,
     lifetime: Duration,
@@ -89,10 +90,31 @@ pub(super) struct Share {
     pub(super) evicted: u64,
 }
 
-type Shares = Arc<Mutex<BTreeMap<&'static str, Share>>>;
+/// Whose bytes in L1 are counted together.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+enum Owner {
+    /// A tenant's: at most an equal part with the other tenants and with what is shared.
+    Tenant(Tenant),
+    /// Absences of shared data: who asks for random ids must not push out what is there.
+    Absent,
+    /// Other shared data: as much as there is room for.
+    Shared,
+}
+
+/// The part of L1 that absences may take.
+const ABSENT: u64 = 16;
+
+#[derive(Default)]
+struct Counted {
+    patterns: BTreeMap<&'static str, Share>,
+    owners: HashMap<Owner, u64>,
+}
+
+type Shares = Arc<Mutex<Counted>>;
 
 /// The map.
 pub(super) struct L1 {
+    capacity: u64,
     map: Option<Moka<Name, Slot, RandomState>>,
     shares: Shares,
 }
@@ -108,11 +130,11 @@ impl L1 {
                 .weigher(|_, slot: &Slot| slot.weight)
                 .expire_after(SlotLifetime)
                 .eviction_listener(move |_, slot, cause| {
-                    change(&lessened, slot.pattern, -i64::from(slot.weight), cause == RemovalCause::Size);
+                    lessened.lock().unwrap_or_else(PoisonError::into_inner).gone(&slot, cause == RemovalCause::Size);
                 })
                 .build_with_hasher(RandomState::new())
         });
-        Self { map, shares }
+        Self { capacity, map, shares }
     }
 
     pub(super) fn get<T: Cacheable>(&self, key: &Key<T>) -> Option<Arc<Held<T>>> {
@@ -135,10 +157,18 @@ impl L1 {
     pub(super) fn put<T: Cacheable>(&self, key: &Key<T>, held: Held<T>, lifetime: Duration) {
         if let Some(map) = &self.map {
             let weight = u32::try_from(weigh(key, &held.entry)).unwrap_or(u32::MAX);
-            let held = Arc::new(held);
-            let pattern = T::POLICY.pattern;
-            change(&self.shares, pattern, i64::from(weight), false);
-            map.insert(key.name().clone(), Slot { pattern, held, weight, lifetime });
+            let owner = match key.tenant_of() {
+                Some(tenant) => Owner::Tenant(tenant.clone()),
+                None if held.entry.value.is_none() => Owner::Absent,
+                None => Owner::Shared,
+            };
+            let slot = Slot { pattern: T::POLICY.pattern, owner, held: Arc::new(held), weight, lifetime };
+            if self.shares.lock().unwrap_or_else(PoisonError::into_inner).taken_in(&slot, self.capacity) {
+                map.insert(key.name().clone(), slot);
+            } else {
+                // What it would have replaced is due, and would be refreshed again and again.
+                map.invalidate(key.name());
+            }
         }
     }
 
@@ -156,7 +186,7 @@ impl L1 {
 
     /// What each key pattern has.
     pub(super) fn shares(&self) -> BTreeMap<&'static str, Share> {
-        self.shares.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.shares.lock().unwrap_or_else(PoisonError::into_inner).patterns.clone()
     }
 
     /// Bytes held, as weighed, and entries.
@@ -168,11 +198,40 @@ impl L1 {
     }
 }
 
-fn change(shares: &Shares, pattern: &'static str, bytes: i64, evicted: bool) {
-    let mut shares = shares.lock().unwrap_or_else(PoisonError::into_inner);
-    let share = shares.entry(pattern).or_default();
-    share.bytes += bytes;
-    share.evicted += u64::from(evicted);
+impl Counted {
+    /// Counts a slot that comes, unless its owner has as much as it may.
+    fn taken_in(&mut self, slot: &Slot, capacity: u64) -> bool {
+        let has = self.owners.get(&slot.owner).copied().unwrap_or_default();
+        let may = match &slot.owner {
+            Owner::Shared => capacity,
+            Owner::Absent => capacity / ABSENT,
+            Owner::Tenant(_) => {
+                let tenants = self.owners.keys().filter(|owner| matches!(owner, Owner::Tenant(_))).count() as u64;
+                capacity / (1 + tenants + u64::from(has == 0))
+            }
+        };
+        let weight = u64::from(slot.weight);
+        if has + weight > may {
+            return false;
+        }
+        self.owners.insert(slot.owner.clone(), has + weight);
+        self.patterns.entry(slot.pattern).or_default().bytes += i64::from(slot.weight);
+        true
+    }
+
+    /// Counts a slot that went.
+    fn gone(&mut self, slot: &Slot, evicted: bool) {
+        let share = self.patterns.entry(slot.pattern).or_default();
+        share.bytes -= i64::from(slot.weight);
+        share.evicted += u64::from(evicted);
+        if let Some(has) = self.owners.get_mut(&slot.owner) {
+            *has = has.saturating_sub(u64::from(slot.weight));
+            // Tenants come and go.
+            if *has == 0 {
+                self.owners.remove(&slot.owner);
+            }
+        }
+    }
 }
 
 /// The bytes of an entry: its response once as text and about as much again as a decoded value.

@@ -83,7 +83,7 @@ pub use self::{
     outcome::Outcome,
     policy::{Abroad, Cacheable, Format, L1_LIFETIME_CAP, MAX_AGE_CAP, Policy, Residency, Sensitivity},
     pressure::{Memory, MemoryState, MemoryUse},
-    redis::RedisL2,
+    redis::{RedisL2, RedisTls},
     stats::{CacheStats, KnownEntry, KnownKey, L1Stats, PatternStats},
     token::ConsistencyToken,
     warmer::{CacheWarmer, WarmerReport, WarmingResult},

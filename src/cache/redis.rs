@@ -15,8 +15,8 @@ use bytes::Bytes;
 use deadpool_redis::{
     Manager, Pool, PoolConfig, Runtime, Timeouts,
     redis::{
-        self, AsyncConnectionConfig, Client, ErrorKind, FromRedisValue, InfoDict, Pipeline, Script, ServerErrorKind,
-        Value, aio::MultiplexedConnection,
+        self, AsyncConnectionConfig, Client, ClientTlsConfig, ErrorKind, FromRedisValue, InfoDict, Pipeline, Script,
+        ServerErrorKind, TlsCertificates, Value, aio::MultiplexedConnection,
     },
 };
 use futures_util::StreamExt;
@@ -47,15 +47,38 @@ struct Inner {
     invalidate: Script,
 }
 
+/// Whom to believe on a line by TLS (`rediss://`), and who to be. Everything in PEM.
+#[derive(Clone, Default)]
+pub struct RedisTls {
+    /// The authority that signs the server's certificate; `None`: those that the system knows.
+    pub authority: Option<Vec<u8>>,
+    /// Certificate and key to show the server, if it asks.
+    pub client: Option<(Vec<u8>, Vec<u8>)>,
+}
+
 impl RedisL2 {
     /// Prepares the connection without making it: a Redis that is away delays nobody's start.
     ///
     /// # Errors
     /// When the URL isn't one that Redis' client understands.
     pub fn new(url: &str) -> Result<Self, L2Error> {
+        Self::with_tls(url, RedisTls::default())
+    }
+
+    /// The same with certificates of one's own.
+    ///
+    /// # Errors
+    /// As [`RedisL2::new`], and when a certificate can't be understood.
+    pub fn with_tls(url: &str, RedisTls { authority, client }: RedisTls) -> Result<Self, L2Error> {
+        let client_tls = client.map(|(client_cert, client_key)| ClientTlsConfig { client_cert, client_key });
+        let certificates = TlsCertificates { client_tls, root_cert: authority };
+        let client = match url.starts_with("rediss:") {
+            true => Client::build_with_tls(url, certificates).map_err(failed)?,
+            false => Client::open(url).map_err(failed)?,
+        };
         let connection =
             AsyncConnectionConfig::new().set_connection_timeout(Some(CONNECT)).set_response_timeout(Some(RESPONSE));
-        let manager = Manager::new_with_config(url, connection).map_err(failed)?;
+        let manager = Manager::new_with_config(client.get_connection_info().clone(), connection).map_err(failed)?;
         let timeouts = Timeouts { wait: Some(CONNECT), create: Some(CONNECT), recycle: Some(RESPONSE) };
         let pool = Pool::builder(manager)
             .config(PoolConfig { max_size: 1, timeouts, ..PoolConfig::default() })
@@ -64,7 +87,7 @@ impl RedisL2 {
             .map_err(failed)?;
         Ok(Self(Arc::new(Inner {
             pool,
-            listener: Client::open(url).map_err(failed)?,
+            listener: client,
             shared: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
             attempts: AtomicU64::new(0),

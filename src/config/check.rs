@@ -23,6 +23,7 @@ impl Settings {
         let jwt_jwks_file = wrong.take_optional("JWT_JWKS_FILE", self.jwt_jwks_file);
         let jwt_audience = wrong.take("JWT_AUDIENCE", self.jwt_audience);
         let jwt_issuer = wrong.take_optional("JWT_ISSUER", self.jwt_issuer);
+        let tenant_requests = wrong.take("TENANT_REQUESTS_PER_SECOND", self.tenant_requests_per_second);
         let cors_origins = wrong.take_optional("CORS_ORIGINS", self.cors_origins);
         let max_requests = wrong.take("MAX_REQUESTS", self.max_requests);
         let request_timeout = wrong.take("REQUEST_TIMEOUT_MS", self.request_timeout_ms);
@@ -35,6 +36,9 @@ impl Settings {
         let database_connections = wrong.take("DATABASE_CONNECTIONS", self.database_connections);
         let migrate = wrong.take("DATABASE_MIGRATE", self.database_migrate);
         let redis_url = wrong.take_secret("REDIS_URL", self.redis_url);
+        let redis_ca_file = wrong.take_optional("REDIS_CA_FILE", self.redis_ca_file);
+        let redis_cert_file = wrong.take_optional("REDIS_CERT_FILE", self.redis_cert_file);
+        let redis_key_file = wrong.take_optional("REDIS_KEY_FILE", self.redis_key_file);
         let cache_namespace = wrong.take("CACHE_NAMESPACE", self.cache_namespace);
         let cache_l1_bytes = wrong.take("CACHE_L1_BYTES", self.cache_l1_bytes);
         let cache_warm_top = wrong.take("CACHE_WARM_TOP", self.cache_warm_top);
@@ -70,6 +74,11 @@ impl Settings {
             let rule = "must be set, for example postgres://aside@127.0.0.1:5432/aside";
             wrong.add("DATABASE_URL", rule, None);
         }
+        if let (Some(cert), Some(key)) = (&redis_cert_file, &redis_key_file)
+            && cert.is_some() != key.is_some()
+        {
+            wrong.add("REDIS_KEY_FILE", "must be set when REDIS_CERT_FILE is, and only then", None);
+        }
         if let (Some(Some(_)), Some(Some(_))) = (&cache_keys, &cache_keys_file) {
             wrong.add("CACHE_KEYS_FILE", "must not be set together with CACHE_KEYS", None);
         }
@@ -87,6 +96,17 @@ impl Settings {
             wrong.add("SHUTDOWN_DRAIN_MS", rule, Some(drain.as_millis().to_string()));
         }
 
+        let keyless = matches!((&cache_keys, &cache_keys_file), (Some(None), Some(None)));
+        if let (Some(Some(url)), Some(false)) = (&redis_url, allow_insecure)
+            && keyless
+            && !url.starts_with("rediss://")
+            && !stays_here(url)
+        {
+            let rule = "must begin with rediss:// when Redis is on another machine and CACHE_KEYS is not set: what stands there could be read \
+                        and changed on the way; on a network that you trust set ALLOW_INSECURE=true";
+            wrong.add("REDIS_URL", rule, None);
+        }
+
         let checked = || {
             let config = Config {
                 bind_addr: bind_addr?,
@@ -96,6 +116,9 @@ impl Settings {
                 database_connections: database_connections?,
                 migrate: migrate?,
                 redis_url: redis_url?,
+                redis_ca_file: redis_ca_file?,
+                redis_cert_file: redis_cert_file?,
+                redis_key_file: redis_key_file?,
                 cache_namespace: cache_namespace?,
                 cache_l1_bytes: cache_l1_bytes?,
                 cache_warm_top: cache_warm_top?,
@@ -110,6 +133,7 @@ impl Settings {
                 jwt_jwks_file: jwt_jwks_file?,
                 jwt_audience: jwt_audience?,
                 jwt_issuer: jwt_issuer?,
+                tenant_requests_per_second: tenant_requests?,
                 cors_origins: cors_origins?.unwrap_or_default(),
                 max_requests: max_requests?,
                 request_timeout: request_timeout?,
@@ -147,6 +171,14 @@ fn public_addr(wrong: &mut WrongSettings, addr: Option<Given<SocketAddr>>, port:
         Some(addr) => Some(addr),
         None => Some(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port?)),
     }
+}
+
+/// Whether the host that a URL names is this machine.
+pub fn stays_here(url: &str) -> bool {
+    let host = url.parse::<axum::http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
+    let address = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+    // Without a host it is a socket in the file system.
+    host.is_none_or(|host| host == "localhost" || address(&host).is_some_and(|address| address.is_loopback()))
 }
 
 fn is_loopback(addr: SocketAddr) -> bool {
@@ -201,7 +233,8 @@ pub fn redis_url() -> impl Parser<String> {
         let place = authority.rsplit('@').next()?;
         let database = uri.path().strip_prefix('/').is_some_and(|path| path.bytes().all(|byte| byte.is_ascii_digit()));
         let named = place == host || uri.port_u16().is_some_and(|port| place == format!("{host}:{port}"));
-        (uri.scheme_str() == Some("redis") && !host.is_empty() && named && database).then(|| text.to_owned())
+        (matches!(uri.scheme_str(), Some("redis" | "rediss")) && !host.is_empty() && named && database)
+            .then(|| text.to_owned())
     })
 }
 

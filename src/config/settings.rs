@@ -93,6 +93,17 @@ pub struct Settings {
     )]
     pub(super) jwt_issuer: Option<Given<String>>,
 
+    /// How many requests that ask for a token a tenant may send to an instance, a second and at once; more get a 429. 0: any number.
+    #[arg(
+        long,
+        env = "TENANT_REQUESTS_PER_SECOND",
+        value_name = "COUNT",
+        default_value = "1000",
+        value_parser = number::<u32>(0..=1_000_000),
+        help_heading = "Identity",
+    )]
+    pub(super) tenant_requests_per_second: Given<u32>,
+
     /// Origins whose pages may call the service from a browser, separated by commas. Not set: none (CORS is off).
     #[arg(
         long,
@@ -217,7 +228,7 @@ pub struct Settings {
     )]
     pub(super) database_migrate: Given<bool>,
 
-    /// The Redis that serves as L2. Not set or empty: no L2. It need not be there at start. Secret.
+    /// The Redis that serves as L2; rediss:// for TLS. Not set or empty: no L2. It need not be there at start. Secret.
     #[arg(
         long,
         env = "REDIS_URL",
@@ -226,6 +237,36 @@ pub struct Settings {
         help_heading = "Cache",
     )]
     pub(super) redis_url: Option<Given<String>>,
+
+    /// Certificate (PEM) of the authority that signs the certificate of Redis. Not set: the system's authorities.
+    #[arg(
+        long,
+        env = "REDIS_CA_FILE",
+        value_name = "PATH",
+        value_parser = path(),
+        help_heading = "Cache",
+    )]
+    pub(super) redis_ca_file: Option<Given<PathBuf>>,
+
+    /// Certificate (PEM) to show to a Redis that asks for one.
+    #[arg(
+        long,
+        env = "REDIS_CERT_FILE",
+        value_name = "PATH",
+        value_parser = path(),
+        help_heading = "Cache",
+    )]
+    pub(super) redis_cert_file: Option<Given<PathBuf>>,
+
+    /// Its key (PEM).
+    #[arg(
+        long,
+        env = "REDIS_KEY_FILE",
+        value_name = "PATH",
+        value_parser = path(),
+        help_heading = "Cache",
+    )]
+    pub(super) redis_key_file: Option<Given<PathBuf>>,
 
     /// First segment of every key in Redis; keeps services that share a Redis apart.
     #[arg(

@@ -127,7 +127,7 @@ fn origins_are_those_that_browsers_send() {
 
 #[test]
 fn the_url_of_redis_is_checked_before_it_is_used() {
-    let taken = |url: &str| wrong_names(&[("REDIS_URL", url)]).is_empty();
+    let taken = |url: &str| wrong_names(&[("REDIS_URL", url), ("ALLOW_INSECURE", "true")]).is_empty();
     for url in
         ["redis://h", "redis://h:6379", "redis://h/", "redis://h:1/3", "redis://u:p%40@h:6379/0", "redis://[::1]:6379"]
     {
@@ -136,6 +136,41 @@ fn the_url_of_redis_is_checked_before_it_is_used() {
     for url in ["h:6379", "http://h", "redis://", "redis://h:70000", "redis://h:x", "redis://h/name", "redis://h h"] {
         assert!(!taken(url), "{url}");
     }
+}
+
+#[test]
+fn what_can_be_read_on_the_way_to_redis_must_be_sealed() {
+    let key = format!("a:{}", "0".repeat(64));
+    let wrong = |pairs: &[(&'static str, &str)]| wrong_names(pairs);
+    assert_eq!(wrong(&[("REDIS_URL", "redis://cache.example")]), ["REDIS_URL"]);
+    for safe in [
+        &[("REDIS_URL", "redis://127.0.0.1:6379")][..],
+        &[("REDIS_URL", "redis://localhost")],
+        &[("REDIS_URL", "redis://[::1]:6379")],
+        &[("REDIS_URL", "rediss://cache.example")],
+        &[("REDIS_URL", "redis://cache.example"), ("CACHE_KEYS", &key)],
+        &[("REDIS_URL", "redis://cache.example"), ("ALLOW_INSECURE", "true")],
+    ] {
+        assert_eq!(wrong(safe), [""; 0], "{safe:?}");
+    }
+}
+
+#[test]
+fn keys_and_verifiers_are_named_once_and_in_their_form() {
+    let key = format!("a:{}", "0".repeat(64));
+    for (pairs, name) in [
+        (&[("CACHE_KEYS", "a:00")][..], "CACHE_KEYS"),
+        (&[("CACHE_KEYS", &key[1..])], "CACHE_KEYS"),
+        (&[("CACHE_KEYS", &key), ("CACHE_KEYS_FILE", "/keys")], "CACHE_KEYS_FILE"),
+        (&[("JWT_SECRET", "short")], "JWT_SECRET"),
+        (&[("JWT_SECRET", &key), ("JWT_JWKS_FILE", "/keys")], "JWT_JWKS_FILE"),
+        (&[("REDIS_CERT_FILE", "/cert")], "REDIS_KEY_FILE"),
+    ] {
+        assert_eq!(wrong_names(pairs), [name]);
+    }
+    let shown = format!("{:?}", config(&[("CACHE_KEYS", &key), ("JWT_SECRET", &key)]));
+    assert!(!shown.contains("0000"), "{shown}");
+    assert!(wrong_names(&[("BIND_ADDR", "0.0.0.0:3000"), ("JWT_SECRET", &key)]).is_empty());
 }
 
 #[test]

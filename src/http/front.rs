@@ -205,6 +205,7 @@ mod tests {
             body_limit: 16,
             readiness: Readiness::default(),
             verifier: None,
+            tenant_rate: None,
             audit: None,
         };
         let router = Router::new()

@@ -217,6 +217,9 @@ impl<S: Scope> FromRequestParts<WebState> for Caller<S> {
                     return Err(Problem::new(&Kind::FORBIDDEN, format!("The token lacks the scope {}.", S::NAME))
                         .with_header(header::WWW_AUTHENTICATE, S::MISSING));
                 }
+                if let Some(rates) = &state.rates {
+                    rates.admit(&tenant)?;
+                }
                 (tenant, subject)
             }
         };

@@ -24,11 +24,12 @@ mod orders;
 mod problem;
 mod products;
 mod query;
+mod rate;
 mod routes;
 mod text;
 mod trail;
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use axum::http::HeaderName;
 use utoipa::openapi::OpenApi;
@@ -69,6 +70,8 @@ pub struct HttpConfig {
     pub readiness: Readiness,
     /// Whose tokens to believe; `None`: nobody is asked who they are.
     pub verifier: Option<Verifier>,
+    /// How many requests a second each verified tenant may send; `None`: any number.
+    pub tenant_rate: Option<NonZeroU32>,
     /// Who records accesses to what is regulated; `None`: nobody does.
     pub audit: Option<Audit>,
 }
@@ -84,6 +87,8 @@ struct Shared {
     readiness: Readiness,
     /// Whose tokens to believe.
     verifier: Option<Verifier>,
+    /// How many requests tenants may send.
+    rates: Option<rate::Rates>,
     /// Who records accesses to orders.
     audit: Option<Audit>,
     /// The tenant of all requests where there is no verifier.
@@ -105,6 +110,7 @@ pub fn front(services: Services, config: &HttpConfig) -> Front {
         services,
         readiness: config.readiness.clone(),
         verifier: config.verifier.clone(),
+        rates: config.tenant_rate.map(rate::Rates::new),
         audit: config.audit.clone(),
         tenant: identity::nobody(),
         reloads: directives::ReloadBudget::new(FORCED_RELOADS_PER_SECOND),

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::{Management, problem::problem};
 use crate::{
-    cache::{Name, Reuse},
+    cache::{Name, Reuse, Tenant},
     domain::{
         names::{FORMS, is_name},
         products::names::rows_of,
@@ -36,7 +36,34 @@ pub async fn warm_cache(State(state): State<Management>) -> Response {
     Json(warming::warm(&state.products, state.warm_top, Reuse::Allowed).await).into_response()
 }
 
-/// What to invalidate: either names or a whole pattern.
+/// Whose data to erase.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Erasure {
+    tenant: String,
+}
+
+/// Makes all that was ever cached of a tenant unreadable, wherever copies of it are.
+pub async fn erase_tenant(State(state): State<Management>, body: Result<Json<Erasure>, JsonRejection>) -> Response {
+    let Ok(Json(Erasure { tenant })) = body else {
+        return problem(StatusCode::UNPROCESSABLE_ENTITY, r#"The body must be JSON such as {"tenant": "demo"}."#);
+    };
+    let Some(tenant) = Tenant::parse(&tenant) else {
+        return problem(StatusCode::UNPROCESSABLE_ENTITY, "tenant must be 1 to 64 of a-z, 0-9 and '-'.");
+    };
+    match state.cache.erase(&tenant).await {
+        Ok(()) => {
+            tracing::info!(%tenant, "what was cached of a tenant was erased");
+            Json(json!({ "erased": tenant.as_str() })).into_response()
+        }
+        Err(error) => {
+            tracing::error!(%error, "a tenant could not be erased");
+            problem(StatusCode::SERVICE_UNAVAILABLE, "The ledger can't be written at the moment; nothing was erased.")
+        }
+    }
+}
+
+/// What to invalidate: names, a whole pattern, or all of a tenant.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "lowercase")]
 pub enum Invalidation {
@@ -44,6 +71,8 @@ pub enum Invalidation {
     Names(Vec<String>),
     /// A key pattern (`product`): everything cached under it, and every list that shows something of it.
     Pattern(String),
+    /// A tenant: everything cached of it.
+    Tenant(String),
 }
 
 /// Raises numbers in the ledger: from the commit on, no instance serves what was cached under them.
@@ -93,6 +122,10 @@ fn check(invalidation: Invalidation, patterns: &[&str]) -> Result<Vec<Name>, Str
         Invalidation::Pattern(pattern) if patterns.contains(&pattern.as_str()) => {
             Ok(vec![Name::everything(&[&pattern])])
         }
+        Invalidation::Tenant(tenant) => match Tenant::parse(&tenant) {
+            Some(tenant) => Ok(vec![Name::everything_of(&tenant)]),
+            None => Err("tenant must be 1 to 64 of a-z, 0-9 and '-'.".to_owned()),
+        },
         Invalidation::Pattern(_) => Err(format!("pattern must be one of: {}.", patterns.join(", "))),
     }
 }

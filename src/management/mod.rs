@@ -3,6 +3,7 @@
 
 mod access;
 mod cache;
+pub mod compliance;
 pub mod instances;
 pub mod metrics;
 mod page;
@@ -20,7 +21,7 @@ use axum::{
 use prometheus_client::registry::Registry;
 use tower_http::timeout::TimeoutLayer;
 
-use self::instances::Instances;
+use self::{compliance::Protection, instances::Instances};
 use crate::{cache::Cache, domain::products::service::CachedProductService};
 
 /// Until a request has come whole and its answer has begun. The live page's stream then goes on.
@@ -39,6 +40,8 @@ pub struct Management {
     pub registry: Arc<Registry>,
     /// What is known of all instances.
     pub instances: Instances,
+    /// How this instance is protected.
+    pub protection: Protection,
 }
 
 /// All routes of the management listener.
@@ -52,6 +55,8 @@ pub fn router(state: Management) -> Router {
         .route("/metrics", get(metrics::show_metrics))
         .route("/cache/stats", get(cache::show_stats))
         .route("/cache/policies", get(cache::list_policies))
+        .route("/cache/compliance", get(compliance::show_compliance))
+        .route("/cache/erase", post(cache::erase_tenant))
         .route("/cache/invalidate", post(cache::invalidate_names))
         .route("/cache/warm", post(cache::warm_cache))
         .fallback(problem::no_such_route)

@@ -147,6 +147,28 @@ async fn public_keys_are_changed_without_a_restart(pool: PgPool) {
     assert_eq!(read(good.signed_by(&new)).await, 200);
 }
 
+#[sqlx::test]
+async fn a_tenant_that_sends_too_much_is_told_when_to_come_again(pool: PgPool) {
+    let app = TestApp::builder(pool)
+        .config(|config| {
+            config.jwt_secret = Some(SECRET.into());
+            config.tenant_requests_per_second = 5;
+        })
+        .build()
+        .await;
+    let (greedy, other) = (token("greedy").signed(), token("other").signed());
+    let read = async |token: &str| send(&app, Method::GET, "/orders?customer_id=1", Some(token), None).await;
+    let replies = join_all((0..50).map(|_| read(&greedy))).await;
+    let refused: Vec<_> = replies.iter().filter(|reply| reply.status == 429).collect();
+    assert!(refused.len() > 30 && refused.len() <= 45, "{} of fifty", refused.len());
+    refused[0].problem("rate-limited", 429);
+    assert!(refused[0].must_have("retry-after").parse::<u64>().is_ok_and(|seconds| seconds >= 1));
+    assert!(refused[0].must_have("ratelimit").starts_with(r#""tenant";r=0;t="#));
+    assert_eq!(refused[0].must_have("ratelimit-policy"), r#""tenant";q=5;w=1"#);
+    read(&other).await.expect(200);
+    app.get("/products").await.expect(200);
+}
+
 /// Ten thousand requests of two tenants who share customers' numbers, for orders of both, with tokens good and forged. What is
 /// answered is compared with what Postgres says whose it is.
 #[sqlx::test]

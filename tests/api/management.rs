@@ -3,7 +3,7 @@
 use serde_json::json;
 use sqlx::PgPool;
 
-use crate::support::{TestApp, database, eventually, product, together};
+use crate::support::{TestApp, database, eventually, order, product, together};
 
 #[sqlx::test]
 async fn every_read_counts_once_under_one_outcome(pool: PgPool) {
@@ -99,6 +99,45 @@ async fn statistics_and_policies_are_shown(pool: PgPool) {
     for pattern in ["product", "product-list", "product-top", "order", "order-list"] {
         assert!(shown.contains(&format!("\"{pattern}\"")), "no policy of {pattern}: {shown}");
     }
+}
+
+#[sqlx::test]
+async fn what_is_cached_of_a_tenant_is_invalidated_by_one_row_and_erased_with_its_secret(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let product = app.product(product()).await;
+    let id = app.order(order(749).item(product, 1)).await;
+    let rows = async || -> i64 {
+        let sql = "select count(*) from cache_ledger where name like '%*%'";
+        sqlx::query_scalar(sql).fetch_one(&app.pool).await.expect("a count")
+    };
+    for (route, body) in
+        [("/cache/invalidate", json!({ "tenant": "demo" })), ("/cache/erase", json!({ "tenant": "demo" }))]
+    {
+        app.get_order(id).await.expect(200);
+        app.orders_of(749).await.expect(200);
+        app.get_order(id).await.cache_status().expect_hit("l1");
+        app.order_management(route, body).await.expect(200);
+        app.get_order(id).await.cache_status().expect_load();
+        app.orders_of(749).await.cache_status().expect_load();
+        assert_eq!(rows().await, 1);
+    }
+    for wrong in [json!({ "tenant": "Demo" }), json!({ "tenant": "a:b" }), json!({}), json!({ "tenant": 7 })] {
+        app.order_management("/cache/erase", wrong).await.expect(422);
+    }
+}
+
+#[sqlx::test]
+async fn compliance_is_reported_as_json_and_as_markdown(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let report = app.manage("/cache/compliance").await.ok();
+    assert_eq!(report["satisfied"], false, "nobody is verified or recorded");
+    assert_eq!(report["keys"], json!(["test"]));
+    let order =
+        report["types"].as_array().expect("types").iter().find(|one| one["pattern"] == "order").expect("orders");
+    assert_eq!((&order["sensitivity"], &order["sealed_in_redis"]), (&json!("regulated"), &json!(true)));
+    let page = app.manage("/cache/compliance?format=markdown").await;
+    assert!(page.expect(200).text.contains("| order | Regulated |"), "{}", page.text);
+    app.manage("/cache/compliance?format=xml").await.expect(400);
 }
 
 #[sqlx::test]

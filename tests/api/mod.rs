@@ -26,4 +26,5 @@ mod rows;
 mod sealing;
 mod shutdown;
 mod stale;
+mod tls;
 mod traces;

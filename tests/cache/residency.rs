@@ -178,6 +178,54 @@ async fn what_was_cached_of_an_erased_tenant_is_never_found_again(pool: PgPool) 
     assert_ne!(secret(&bench, "gone").await, known, "with it, copies of what was cached could be opened");
 }
 
+#[sqlx::test]
+async fn a_tenant_that_reads_much_pushes_no_other_out_of_the_process(pool: PgPool) {
+    let bench = Bench::new(&pool, Backend::None).await;
+    let cache = bench.cache_with(|config| config.l1_bytes = 300_000).await;
+    let loaded_at = bench.load(1).await.loaded_at;
+    let read = async |who: &str, id: usize| {
+        let loaded = Loaded { value: Some(Diary(who.to_owned())), labels: Vec::new(), loaded_at };
+        let key = Key::<Diary<SHARED>>::tenant(&tenant(who), &[&id]);
+        let read = cache.get_or_load(&key, Reuse::Allowed, move || async move { Ok::<_, NoteError>(loaded) }).await;
+        read.expect("a diary").outcome
+    };
+    for id in 0..20 {
+        read("quiet", id).await;
+    }
+    for _ in 0..20 {
+        for id in 0..1000 {
+            read("greedy", id).await;
+        }
+    }
+    let mut kept = 0;
+    for id in 0..20 {
+        kept += usize::from(read("quiet", id).await == Outcome::L1Hit);
+    }
+    assert!(kept >= 18, "of twenty entries {kept} are left");
+    assert_eq!(read("greedy", 0).await, Outcome::L1Hit, "within its part it is served");
+}
+
+#[sqlx::test]
+async fn who_asks_for_what_does_not_exist_pushes_nothing_out_of_the_process(pool: PgPool) {
+    let bench = Bench::new(&pool, Backend::None).await;
+    let cache = bench.cache_with(|config| config.l1_bytes = 300_000).await;
+    let ids: Vec<i64> = (0..100).map(|_| bench.fresh_id()).collect();
+    for id in &ids {
+        bench.sabotage(*id, "there").await;
+        bench.read(&cache, *id).await;
+    }
+    for _ in 0..5 {
+        for id in 1_000_000..1_001_000 {
+            bench.read(&cache, id).await;
+        }
+    }
+    let mut kept = 0;
+    for id in &ids {
+        kept += usize::from(bench.read(&cache, *id).await.outcome == Outcome::L1Hit);
+    }
+    assert!(kept >= 90, "of a hundred entries {kept} are left");
+}
+
 async fn secret(bench: &Bench, who: &str) -> Vec<u8> {
     let sql = "select secret from cache_tenants where tenant = $1";
     sqlx::query_scalar(sql).bind(who).fetch_one(&bench.pool).await.expect("a secret")

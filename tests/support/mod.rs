@@ -22,6 +22,7 @@ pub mod redis_server;
 pub mod reply;
 pub mod seed;
 pub mod settings;
+pub mod tls;
 pub mod together;
 pub mod tokens;
 pub mod verbs;

@@ -21,6 +21,7 @@ const READ_ONE: &[&Kind] = &[&Kind::INVALID_PARAMETER, &Kind::NOT_FOUND, &Kind::
 const READ_OWN_LIST: &[&Kind] = &[
     &Kind::UNAUTHENTICATED,
     &Kind::FORBIDDEN,
+    &Kind::RATE_LIMITED,
     &Kind::OTHER_REGION,
     &Kind::INVALID_PARAMETER,
     &Kind::VERSION_CONFLICT,
@@ -29,17 +30,25 @@ const READ_OWN_LIST: &[&Kind] = &[
 const READ_OWN: &[&Kind] = &[
     &Kind::UNAUTHENTICATED,
     &Kind::FORBIDDEN,
+    &Kind::RATE_LIMITED,
     &Kind::OTHER_REGION,
     &Kind::INVALID_PARAMETER,
     &Kind::NOT_FOUND,
     &Kind::VERSION_CONFLICT,
     &Kind::NOT_CACHED,
 ];
-const DELETE: &[&Kind] =
-    &[&Kind::UNAUTHENTICATED, &Kind::FORBIDDEN, &Kind::INVALID_PARAMETER, &Kind::NOT_FOUND, &Kind::VERSION_CONFLICT];
+const DELETE: &[&Kind] = &[
+    &Kind::UNAUTHENTICATED,
+    &Kind::FORBIDDEN,
+    &Kind::RATE_LIMITED,
+    &Kind::INVALID_PARAMETER,
+    &Kind::NOT_FOUND,
+    &Kind::VERSION_CONFLICT,
+];
 const CREATE: &[&Kind] = &[
     &Kind::UNAUTHENTICATED,
     &Kind::FORBIDDEN,
+    &Kind::RATE_LIMITED,
     &Kind::INVALID_PARAMETER,
     &Kind::MALFORMED_BODY,
     &Kind::REQUEST_TIMEOUT,
@@ -50,6 +59,7 @@ const CREATE: &[&Kind] = &[
 const PLACE_ORDER: &[&Kind] = &[
     &Kind::UNAUTHENTICATED,
     &Kind::FORBIDDEN,
+    &Kind::RATE_LIMITED,
     &Kind::INVALID_PARAMETER,
     &Kind::MALFORMED_BODY,
     &Kind::REQUEST_TIMEOUT,
@@ -63,6 +73,7 @@ const PLACE_ORDER: &[&Kind] = &[
 const UPDATE: &[&Kind] = &[
     &Kind::UNAUTHENTICATED,
     &Kind::FORBIDDEN,
+    &Kind::RATE_LIMITED,
     &Kind::INVALID_PARAMETER,
     &Kind::MALFORMED_BODY,
     &Kind::NOT_FOUND,
@@ -75,6 +86,7 @@ const UPDATE: &[&Kind] = &[
 const UPDATE_ORDER: &[&Kind] = &[
     &Kind::UNAUTHENTICATED,
     &Kind::FORBIDDEN,
+    &Kind::RATE_LIMITED,
     &Kind::INVALID_PARAMETER,
     &Kind::MALFORMED_BODY,
     &Kind::NOT_FOUND,

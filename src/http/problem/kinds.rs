@@ -55,6 +55,12 @@ impl Kind {
         "You may not do this",
         "The token is valid and lacks the scope that the route asks for: orders:read, orders:write or products:write.",
     );
+    pub const RATE_LIMITED: Self = Self::new(
+        "rate-limited",
+        StatusCode::TOO_MANY_REQUESTS,
+        "Too many requests",
+        "Each tenant may send so many requests a second; `Retry-After` says when there is room again.",
+    );
     pub const NOT_FOUND: Self = Self::new(
         "not-found",
         StatusCode::NOT_FOUND,
@@ -172,11 +178,12 @@ impl Kind {
     );
 
     /// All types, as their pages list them.
-    pub const ALL: [&'static Self; 22] = [
+    pub const ALL: [&'static Self; 23] = [
         &Self::INVALID_PARAMETER,
         &Self::MALFORMED_BODY,
         &Self::UNAUTHENTICATED,
         &Self::FORBIDDEN,
+        &Self::RATE_LIMITED,
         &Self::NOT_FOUND,
         &Self::OTHER_REGION,
         &Self::NO_SUCH_ROUTE,

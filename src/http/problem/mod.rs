@@ -141,6 +141,12 @@ impl Problem {
     }
 
     /// Adds a header to the response.
+    pub fn with_value(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.0.headers.push((name, value));
+        self
+    }
+
+    /// Adds a header that is always the same.
     pub fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
         self.0.headers.push((name, HeaderValue::from_static(value)));
         self

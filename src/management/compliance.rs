@@ -1,0 +1,195 @@
+//! What regulated teams must show before they may cache: for each data type where its values may be kept, for how long, how they are
+//! protected there, and whether this instance as it is configured does what the policy says.
+
+use axum::{
+    Json,
+    extract::{Query, State, rejection::QueryRejection},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::{Deserialize, Serialize};
+
+use super::{Management, problem::problem};
+use crate::cache::{Abroad, Policy, Residency};
+
+/// What of the configuration the report is about.
+#[derive(Clone, Debug)]
+pub struct Protection {
+    /// Whether the line to Redis is by TLS or doesn't leave the machine; `None`: there is no Redis.
+    pub redis_line_safe: Option<bool>,
+    /// The same of Postgres.
+    pub postgres_line_safe: bool,
+    /// Whether callers are verified.
+    pub callers_verified: bool,
+    /// Whether accesses are recorded.
+    pub audited: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wanted {
+    format: Option<Format>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    #[default]
+    Json,
+    Markdown,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    satisfied: bool,
+    /// Ids of the keys that seal what stands in Redis, the one in use first.
+    keys: Vec<String>,
+    postgres_line_safe: bool,
+    /// `null`: there is no Redis.
+    redis_line_safe: Option<bool>,
+    callers_verified: bool,
+    types: Vec<TypeReport>,
+}
+
+#[derive(Debug, Serialize)]
+struct TypeReport {
+    #[serde(flatten)]
+    policy: Policy,
+    /// Where values are kept by this instance.
+    kept: &'static str,
+    sealed_in_redis: bool,
+    audited: bool,
+    /// What the policy asks for and this instance doesn't do.
+    missing: Vec<&'static str>,
+}
+
+pub async fn show_compliance(
+    State(state): State<Management>,
+    wanted: Result<Query<Wanted>, QueryRejection>,
+) -> Response {
+    let Ok(Query(Wanted { format })) = wanted else {
+        return problem(StatusCode::BAD_REQUEST, "format is json or markdown, and there is no other parameter.");
+    };
+    let report = report(state.cache.policies(), state.cache.key_ids(), &state.protection);
+    match format.unwrap_or_default() {
+        Format::Json => Json(report).into_response(),
+        Format::Markdown => {
+            ([(header::CONTENT_TYPE, "text/markdown; charset=utf-8")], markdown(&report)).into_response()
+        }
+    }
+}
+
+fn report(policies: &[Policy], keys: Vec<String>, protection: &Protection) -> Report {
+    let sealed = !keys.is_empty();
+    let types: Vec<TypeReport> = policies.iter().map(|policy| of_type(policy, sealed, protection)).collect();
+    Report {
+        satisfied: types.iter().all(|of_type| of_type.missing.is_empty()),
+        keys,
+        postgres_line_safe: protection.postgres_line_safe,
+        redis_line_safe: protection.redis_line_safe,
+        callers_verified: protection.callers_verified,
+        types,
+    }
+}
+
+fn of_type(policy: &Policy, sealed: bool, protection: &Protection) -> TypeReport {
+    let personal = policy.sensitivity.is_personal();
+    let regulated = policy.sensitivity == crate::cache::Sensitivity::Regulated;
+    let process_only = policy.residency == Residency::ProcessOnly;
+    let in_redis = protection.redis_line_safe.is_some() && !process_only && (sealed || !personal);
+    let mut missing = Vec::new();
+    let mut ask = |holds: bool, what| {
+        if !holds {
+            missing.push(what);
+        }
+    };
+    ask(!personal || protection.callers_verified, "callers are not verified: set JWT_SECRET or JWT_JWKS_FILE");
+    ask(!personal || protection.postgres_line_safe, "the line to Postgres can be read: use sslmode=verify-full");
+    ask(
+        !in_redis || protection.redis_line_safe != Some(false) || sealed,
+        "the line to Redis can be read and changed: use rediss:// or CACHE_KEYS",
+    );
+    ask(!regulated || protection.audited, "accesses are not recorded: set AUDIT_LOG");
+    TypeReport {
+        policy: *policy,
+        kept: match (in_redis, policy.residency) {
+            (false, _) => "process",
+            (true, Residency::Regional(_)) => "process and Redis, in the tenant's home region",
+            (true, _) => "process and Redis, in every region",
+        },
+        sealed_in_redis: in_redis && sealed,
+        audited: regulated && protection.audited,
+        missing,
+    }
+}
+
+fn markdown(report: &Report) -> String {
+    use std::fmt::Write;
+    let yes = |holds: bool| if holds { "yes" } else { "no" };
+    let mut text = String::from("# Compliance of the cache\n\n");
+    // Writing to a String does not fail.
+    let _ = writeln!(text, "Satisfied: **{}**.\n", yes(report.satisfied));
+    let redis = report.redis_line_safe.map_or("there is none", yes);
+    let _ = writeln!(
+        text,
+        "Keys that seal: {}. Line to Postgres safe: {}; to Redis: {redis}. Callers verified: {}.\n",
+        if report.keys.is_empty() { "none".to_owned() } else { report.keys.join(", ") },
+        yes(report.postgres_line_safe),
+        yes(report.callers_verified),
+    );
+    text.push_str("| data type | sensitivity | lifetime in process / Redis / at most | kept in | sealed in Redis | abroad | recorded | missing |\n");
+    text.push_str("|---|---|---|---|---|---|---|---|\n");
+    for TypeReport { policy, kept, sealed_in_redis, audited, missing } in &report.types {
+        let abroad = match policy.residency {
+            Residency::Shared => "kept",
+            Residency::Regional(Abroad::NotKept) => "answered, not kept",
+            Residency::Regional(Abroad::Refused) => "refused",
+            Residency::ProcessOnly => "kept in the process",
+        };
+        let [l1, l2, most] = [policy.l1, policy.l2, policy.max_age].map(|time| format!("{} s", time.as_secs()));
+        let missing = if missing.is_empty() { "nothing".to_owned() } else { missing.join("; ") };
+        let _ = writeln!(
+            text,
+            "| {} | {:?} | {l1} / {l2} / {most} | {kept} | {} | {abroad} | {} | {missing} |",
+            policy.pattern,
+            policy.sensitivity,
+            yes(*sealed_in_redis),
+            yes(*audited),
+        );
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::policies;
+
+    fn whole() -> Protection {
+        Protection { redis_line_safe: Some(true), postgres_line_safe: true, callers_verified: true, audited: true }
+    }
+
+    #[test]
+    fn each_protection_that_is_missing_is_named() {
+        let keys = || vec!["one".to_owned()];
+        assert!(report(&policies(), keys(), &whole()).satisfied);
+        let weak = [
+            Protection { callers_verified: false, ..whole() },
+            Protection { postgres_line_safe: false, ..whole() },
+            Protection { audited: false, ..whole() },
+        ];
+        for protection in weak {
+            let report = report(&policies(), keys(), &protection);
+            assert!(!report.satisfied && markdown(&report).contains("**no**"), "{protection:?}");
+            assert!(
+                report.types.iter().all(|one| one.missing.len() == usize::from(one.policy.sensitivity.is_personal()))
+            );
+        }
+        let open = Protection { redis_line_safe: Some(false), ..whole() };
+        assert!(report(&policies(), keys(), &open).satisfied, "what is sealed may go by any line");
+        let unsealed = report(&policies(), Vec::new(), &open);
+        assert!(!unsealed.satisfied);
+        let order = unsealed.types.iter().find(|one| one.policy.pattern == "order").unwrap();
+        assert_eq!((order.kept, order.missing.len()), ("process", 0), "without keys orders stay in the process");
+    }
+}
