@@ -1,6 +1,6 @@
 # Every task of the project has a name here; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test consistency model prove bench instructions costs chaos resilience soak demo browser check fmt openapi lint clean
+.PHONY: help run test consistency model prove bench instructions costs chaos resilience soak demo fuzz token browser check fmt openapi lint clean
 
 CARGO ?= cargo
 
@@ -21,11 +21,17 @@ consistency: ## three instances under faults, 300,000 requests, not one stale an
 demo: ## a tour that proves each step: L1, L2, a write on one instance seen by another, Redis killed
 	@scripts/demo.sh
 
+fuzz: ## ten minutes of bytes that nobody expects, for all that takes bytes from elsewhere; shorter: make fuzz SECONDS=60
+	@scripts/fuzz.sh $(SECONDS)
+
+token: ## a token of the demonstration's tenant for an hour; needs JWT_SECRET: make token ARGS="--tenant acme"
+	@$(CARGO) run --quiet --locked -- token $(ARGS)
+
 browser: ## the live page and the explorer in a real browser; pictures in target/browser/
 	@scripts/browser.sh
 
 # Cheap checks first; the tests last, so that a run ends with their summary. The checker's short form runs with what is built for them.
-check: ## what CI runs: format, lint, clippy, documentation, tour, browser, checker, soak, tests
+check: ## what CI runs: format, lint, clippy, documentation, tour, browser, checker, soak, fuzzing, tests
 	$(CARGO) fmt --check
 	@scripts/lint.sh
 	$(CARGO) clippy --locked --all-targets --test consistency -- -D warnings
@@ -34,6 +40,7 @@ check: ## what CI runs: format, lint, clippy, documentation, tour, browser, chec
 	@scripts/browser.sh
 	@scripts/consistency.sh -- --seconds 75
 	@scripts/chaos.sh --debug soak --seconds 40
+	@scripts/fuzz.sh 20
 	@scripts/test.sh
 
 model: ## the protocol's model in every order of its steps: ten minutes; docs/model.md

@@ -31,7 +31,7 @@ const MAX_ID: usize = 32;
 const REMEMBERED: usize = 4096;
 
 /// What belongs to one tenant alone; shared data has one too.
-pub(super) type Secret = [u8; 32];
+pub type Secret = [u8; 32];
 
 /// Why keys can't be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -101,7 +101,7 @@ impl Keyring {
     }
 
     /// Seals `plain` for a place; `None` after 2^64 times.
-    pub(super) fn seal(&self, secret: &Secret, place: &[u8], plain: &[u8]) -> Option<Vec<u8>> {
+    pub fn seal(&self, secret: &Secret, place: &[u8], plain: &[u8]) -> Option<Vec<u8>> {
         let count =
             self.sealed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_add(1)).ok()?;
         let id = self.masters[0].id.as_bytes();
@@ -127,7 +127,7 @@ impl Keyring {
     ///
     /// # Errors
     /// When it wasn't sealed by one of these keys, with this secret, for this place; or when a bit of it has changed.
-    pub(super) fn open(&self, secret: &Secret, place: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Unopened> {
+    pub fn open(&self, secret: &Secret, place: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Unopened> {
         let (&[version, length], rest) = sealed.split_first_chunk().ok_or(Unopened)?;
         let (id, rest) = rest.split_at_checked(length.into()).ok_or(Unopened)?;
         let (salt, rest) = rest.split_first_chunk::<SALT>().ok_or(Unopened)?;

@@ -75,7 +75,7 @@ pub use self::{
     counts::{Counts, Durations, PerThread},
     entry::{DbTime, Entry, Label, Loaded},
     key::{HotTag, Key, Name, Tenant},
-    keyring::{Keyring, WrongKeys},
+    keyring::{Keyring, Secret, Unopened, WrongKeys},
     l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, NodeMemory},
     load::{LoadError, NotLoaded},
     memory::MemoryL2,

@@ -105,6 +105,11 @@ impl Verifier {
         Ok(())
     }
 
+    /// Whether anybody can tell whom a token speaks for.
+    pub fn believes(&self, token: &str) -> bool {
+        self.verify(token).is_some()
+    }
+
     /// Whom a token speaks for; `None`: nobody can tell.
     fn verify(&self, token: &str) -> Option<Identity> {
         if token.len() > MAX_TOKEN {

@@ -1,7 +1,10 @@
 //! What somebody gets who can read Redis, or write it: nothing, and a miss.
 
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use aside::config::Config;
 use futures_util::future::join_all;
-use serde_json::Value;
+use serde_json::{Value, json};
 use sqlx::PgPool;
 
 use crate::support::{RedisServer, TestApp, eventually, order, product, redis_keys::RedisKeys};
@@ -92,6 +95,59 @@ async fn what_somebody_does_to_entries_gives_a_miss_and_the_right_answer(pool: P
     hit(&app, id, None).await;
     redis.plant(&own, &sealed).await;
     assert_eq!(app.get_order(id).await.at("/status"), Value::from("confirmed"), "an old entry was believed");
+}
+
+#[sqlx::test]
+async fn keys_are_changed_under_load_without_a_failure_and_the_old_ones_are_gone(pool: PgPool) {
+    let [old, new] = ["old:", "new:"].map(|id| format!("{id}{}", id.len().to_string().repeat(64)));
+    let file = std::env::temp_dir().join(format!("aside-keys-{}", uuid::Uuid::now_v7()));
+    std::fs::write(&file, &old).expect("the keys");
+    let path = file.clone();
+    let change = move |config: &mut Config| (config.cache_keys, config.cache_keys_file) = (None, Some(path.clone()));
+    let app = TestApp::builder(pool).l1_bytes(0).config(change).build().await;
+    let product = app.product(product()).await;
+    let mut orders = Vec::new();
+    for customer in 1..=20 {
+        orders.push(app.order(order(customer).item(product, 1)).await);
+    }
+    let (ended, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let clients = join_all((0..3).map(async |client| {
+        while !ended.load(Ordering::Relaxed) {
+            for id in orders.iter().skip(client).step_by(3) {
+                app.get_order(*id).await.expect(200);
+                answered.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+    }));
+    let rotation = async {
+        let steps = [
+            (old.clone(), json!(["old"])),
+            (format!("{old}\n{new}"), json!(["old", "new"])),
+            (format!("{new}\n{old}"), json!(["new", "old"])),
+            (new.clone(), json!(["new"])),
+        ];
+        for (keys, ids) in steps {
+            std::fs::write(&file, keys).expect("the keys");
+            eventually("they are known", || async {
+                (app.manage("/cache/compliance").await.at("/keys") == ids).then_some(())
+            })
+            .await;
+            let sealing = ids[0].as_str().expect("an id");
+            // What was sealed before stays until it is written anew.
+            eventually("all that is written is sealed with the first key", || async {
+                app.order_management("/cache/invalidate", json!({ "pattern": "order" })).await.expect(200);
+                let entries = app.redis_keys().await.entries().await;
+                let mut orders = entries.iter().filter(|(key, _)| key.contains(":order:")).peekable();
+                let all = orders.peek().is_some() && orders.all(|(_, sealed)| &sealed[2..5] == sealing.as_bytes());
+                all.then_some(())
+            })
+            .await;
+        }
+        ended.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(clients, rotation);
+    assert!(answered.into_inner() > 100);
+    std::fs::remove_file(&file).expect("the file");
 }
 
 /// Reads an order until Redis answers; then its entry, which isn't `known`.
