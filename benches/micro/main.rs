@@ -5,7 +5,7 @@ use std::sync::{Arc, LazyLock};
 
 use aside::{
     cache::{
-        Cache, CacheConfig, DbTime, Entry, Key, Label, Loaded, Reuse,
+        Cache, CacheConfig, DbTime, Entry, Key, Keyring, Label, Loaded, Reuse,
         codec::{decode, encode, entry},
     },
     domain::{
@@ -98,15 +98,35 @@ fn a_key() -> Key<Product> {
     Product::key(black_box(1_082_185))
 }
 
+/// Sealing and opening so many bytes.
+#[divan::bench(args = SIZES)]
+fn sealing(bencher: Bencher, size: usize) {
+    let (keys, plain) = (keys(), vec![7; size]);
+    bencher.bench(|| keys.seal(&[0; 32], b"place", black_box(&plain)));
+}
+
+#[divan::bench(args = SIZES)]
+fn opening(bencher: Bencher, size: usize) {
+    let keys = keys();
+    let sealed = keys.seal(&[0; 32], b"place", &vec![7; size]).expect("it is sealed");
+    bencher.bench(|| keys.open(&[0; 32], b"place", black_box(&sealed)));
+}
+
+const SIZES: [usize; 5] = [128, 512, 2_048, 8_192, 32_768];
+
+fn keys() -> Keyring {
+    Keyring::parse(&format!("bench:{}", "5a".repeat(32))).expect("keys")
+}
+
 /// Writing and reading an entry of L2.
 #[divan::bench]
-fn sealing(bencher: Bencher) {
+fn encoding(bencher: Bencher) {
     let (key, entry) = an_entry();
     bencher.bench(|| encode(black_box(&key), black_box(&entry)));
 }
 
 #[divan::bench]
-fn opening(bencher: Bencher) {
+fn decoding(bencher: Bencher) {
     let (key, entry) = an_entry();
     let sealed = encode(&key, &entry).expect("it is written");
     bencher.bench(|| decode(black_box(&key), black_box(&sealed)));

@@ -1,10 +1,10 @@
-//! What the forms of a value in L2 cost and save, by its size: pages of real products as JSON or MessagePack, plain or compressed.
+//! What the forms of a value in L2 cost and save, by its size: pages of real products as JSON or MessagePack, plain, compressed, sealed.
 
 use std::{hint::black_box, time::Instant};
 
 use aside::{
     cache::{
-        Cacheable, DbTime, Format, Key, Label, Policy,
+        Cacheable, DbTime, Format, Key, Keyring, Label, Policy,
         codec::{decode, encode, entry},
     },
     domain::products::{Product, ProductPage},
@@ -45,11 +45,13 @@ pub async fn measure(db: &PgPool, rounds: usize) -> Vec<Measured> {
         .fetch_all(db)
         .await
         .expect("the products");
-    let variants: [(&'static str, Once); 4] = [
-        ("JSON", once::<false, false>),
-        ("JSON, LZ4", once::<false, true>),
-        ("MessagePack", once::<true, false>),
-        ("MessagePack, LZ4", once::<true, true>),
+    let variants: [(&'static str, Once); 6] = [
+        ("JSON", once::<false, false, false>),
+        ("JSON, LZ4", once::<false, true, false>),
+        ("MessagePack", once::<true, false, false>),
+        ("MessagePack, LZ4", once::<true, true, false>),
+        ("JSON, sealed", once::<false, false, true>),
+        ("MessagePack, LZ4, sealed", once::<true, true, true>),
     ];
     let mut all = Vec::new();
     for count in PAGES {
@@ -76,17 +78,28 @@ pub async fn measure(db: &PgPool, rounds: usize) -> Vec<Measured> {
 /// Bytes in L2, and microseconds of writing and of reading them.
 type Once = fn(&[Product]) -> (usize, f64, f64);
 
-fn once<const PACKED: bool, const COMPRESSED: bool>(products: &[Product]) -> (usize, f64, f64) {
+fn once<const PACKED: bool, const COMPRESSED: bool, const SEALED: bool>(products: &[Product]) -> (usize, f64, f64) {
     let page = ProductPage { items: products.to_vec(), next_cursor: None };
     let key = Key::<Form<PACKED, COMPRESSED>>::shared(&[&products.len()]);
     let labels: Vec<Label> =
         products.iter().map(|product| Label { name: Product::name_of(product.id), version: product.version }).collect();
     let entry = entry(Some(Form(page)), labels.into(), (DbTime(1), DbTime(2))).expect("an entry");
-    let sealed = encode(&key, &entry).expect("it is written");
+    // As the cache does it: the form of the policy, then the seal.
+    let keys = Keyring::parse(&format!("bench:{}", "5a".repeat(32))).expect("keys");
+    let secret = [0; 32];
+    let write = || {
+        let plain = encode(&key, &entry).expect("it is written");
+        if SEALED { keys.seal(&secret, b"place", &plain).expect("it is sealed").into() } else { plain }
+    };
+    let read = |stored: &[u8]| match SEALED {
+        true => decode(&key, &keys.open(&secret, b"place", stored).expect("it opens")),
+        false => decode(&key, stored),
+    };
+    let stored = write();
     let times = 20_000 / products.len();
-    let sealing = timed(times, || drop(black_box(encode(&key, &entry))));
-    let opening = timed(times, || drop(black_box(decode(&key, black_box(&sealed)))));
-    (sealed.len(), sealing, opening)
+    let writing = timed(times, || drop(black_box(write())));
+    let reading = timed(times, || drop(black_box(read(black_box(&stored)))));
+    (stored.len(), writing, reading)
 }
 
 /// Microseconds of one call.

@@ -129,3 +129,22 @@ fn uses_are_found_in_every_form() {
         "use crate::cache::Cache;\nuse crate::{\n  config::{Config, A},\n  domain::x,\n};\nfn f() { crate::http::g() }";
     assert_eq!(uses(code), ["cache", "config", "domain", "http"]);
 }
+
+#[test]
+fn every_statement_about_orders_names_the_tenant() {
+    let mut seen = 0;
+    for source in files("src/domain/orders", ".rs") {
+        let code = source.code();
+        // Statements are string literals; those of tests stand elsewhere.
+        for statement in code.split('"').skip(1).step_by(2) {
+            let about = [" orders ", " orders\n", "into orders"].iter().any(|table| statement.contains(table));
+            let verb =
+                ["select", "update", "insert", "delete"].iter().any(|verb| statement.trim_start().starts_with(verb));
+            if about && verb {
+                seen += 1;
+                assert!(statement.contains("tenant"), "{}: {statement}", source.path);
+            }
+        }
+    }
+    assert!(seen >= 5, "only {seen} statements were found");
+}
