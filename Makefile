@@ -1,6 +1,6 @@
 # Every task of the project has a name here; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test consistency model prove bench instructions costs chaos resilience soak demo fuzz token browser check fmt openapi lint clean
+.PHONY: help run test consistency model prove bench instructions costs chaos resilience soak demo fuzz token supply browser check fmt openapi lint clean
 
 CARGO ?= cargo
 
@@ -23,6 +23,9 @@ demo: ## a tour that proves each step: L1, L2, a write on one instance seen by a
 
 fuzz: ## ten minutes of bytes that nobody expects, for all that takes bytes from elsewhere; shorter: make fuzz SECONDS=60
 	@scripts/fuzz.sh $(SECONDS)
+
+supply: ## licences, advisories and a bill of materials of all dependencies; needs cargo-deny and cargo-cyclonedx
+	@scripts/supply.sh
 
 token: ## a token of the demonstration's tenant for an hour; needs JWT_SECRET: make token ARGS="--tenant acme"
 	@$(CARGO) run --quiet --locked -- token $(ARGS)

@@ -154,6 +154,7 @@ impl App {
             registry: Arc::new(registry),
             instances: instances.clone(),
             protection: protection(&config),
+            audit: audit.clone(),
         });
         Ok(Self {
             public,

@@ -34,7 +34,7 @@ pub struct Record {
     pub time: DateTime<Utc>,
     pub tenant: String,
     pub subject: String,
-    /// `read`, `list`, `place`, `change`, `invalidate`.
+    /// `read`, `list`, `place`, `change`; by hand `invalidate`, `erase`.
     pub operation: &'static str,
     /// The hashed name of what was accessed, as it stands in Redis; empty when it isn't known.
     pub key: String,
@@ -84,6 +84,20 @@ impl Audit {
         if self.queue.try_send(Message::Record(Box::new(record))).is_err() {
             self.counts.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// What an operator did by hand, of a tenant or of all.
+    pub fn by_hand(&self, operation: &'static str, tenant: &str, done: bool) {
+        self.record(Record {
+            time: Utc::now(),
+            tenant: tenant.to_owned(),
+            subject: "operator".to_owned(),
+            operation,
+            key: String::new(),
+            outcome: if done { "done" } else { "failed" },
+            request_id: String::new(),
+            trace_id: None,
+        });
     }
 
     /// Returns when all that was handed in is written, or lost. Blocks.

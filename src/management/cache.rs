@@ -51,7 +51,11 @@ pub async fn erase_tenant(State(state): State<Management>, body: Result<Json<Era
     let Some(tenant) = Tenant::parse(&tenant) else {
         return problem(StatusCode::UNPROCESSABLE_ENTITY, "tenant must be 1 to 64 of a-z, 0-9 and '-'.");
     };
-    match state.cache.erase(&tenant).await {
+    let erased = state.cache.erase(&tenant).await;
+    if let Some(audit) = &state.audit {
+        audit.by_hand("erase", tenant.as_str(), erased.is_ok());
+    }
+    match erased {
         Ok(()) => {
             tracing::info!(%tenant, "what was cached of a tenant was erased");
             Json(json!({ "erased": tenant.as_str() })).into_response()
@@ -97,7 +101,11 @@ pub async fn invalidate_names(
         Err(rule) => return problem(StatusCode::UNPROCESSABLE_ENTITY, &rule),
     };
     let texts: Vec<String> = names.iter().map(Name::to_string).collect();
-    match state.cache.invalidate(names).await {
+    let invalidated = state.cache.invalidate(names).await;
+    if let Some(audit) = &state.audit {
+        audit.by_hand("invalidate", "", invalidated.is_ok());
+    }
+    match invalidated {
         Ok(()) => {
             // Names may hold the ids of persons, so only their number is logged.
             tracing::info!(count = texts.len(), "names invalidated by hand");

@@ -22,7 +22,7 @@ use prometheus_client::registry::Registry;
 use tower_http::timeout::TimeoutLayer;
 
 use self::{compliance::Protection, instances::Instances};
-use crate::{cache::Cache, domain::products::service::CachedProductService};
+use crate::{audit::Audit, cache::Cache, domain::products::service::CachedProductService};
 
 /// Until a request has come whole and its answer has begun. The live page's stream then goes on.
 const TIME_LIMIT: Duration = Duration::from_secs(15);
@@ -42,6 +42,8 @@ pub struct Management {
     pub instances: Instances,
     /// How this instance is protected.
     pub protection: Protection,
+    /// Who records what operators do; `None`: nobody does.
+    pub audit: Option<Audit>,
 }
 
 /// All routes of the management listener.
