@@ -22,7 +22,9 @@ async fn a_request_that_takes_too_long_ends_with_a_problem(pool: PgPool) {
     let id = app.product(product()).await;
     let gate = Gate::table(&app.pool, "products").await;
     let reply = app.get_product(id).await;
-    reply.problem("timeout", 503);
+    // Postgres ends the statement when the service ends the request: on a busy machine either may be first.
+    let kind = reply.expect(503).at("/type");
+    assert!(kind == "/problems/timeout" || kind == "/problems/overloaded", "{kind}");
     gate.open().await;
     eventually("reads work again", || async { (app.get_product(id).await.status == 200).then_some(()) }).await;
 }

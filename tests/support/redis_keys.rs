@@ -34,6 +34,9 @@ impl RedisKeys {
     /// All entries: full name and sealed value.
     pub async fn entries(&mut self) -> BTreeMap<String, Vec<u8>> {
         let all: Vec<String> = self.connection.keys(format!("{}:*", self.namespace)).await.expect("KEYS");
+        if all.is_empty() {
+            return BTreeMap::new();
+        }
         let mut asked = deadpool_redis::redis::pipe();
         for key in &all {
             asked.hget(key, PAYLOAD);
