@@ -280,11 +280,10 @@ fn http_config(
 
 /// A line is safe when nobody can read it: by TLS with a certificate that is checked, or because it doesn't leave the machine.
 fn protection(config: &Config) -> Protection {
-    let by_tls = config.database_url.contains("sslmode=verify-full");
     let redis = config.redis_url.as_deref();
     Protection {
         redis_line_safe: redis.map(|url| url.starts_with("rediss://") || stays_here(url)),
-        postgres_line_safe: by_tls || stays_here(&config.database_url),
+        postgres_line_safe: database::line_is_safe(config),
         callers_verified: config.jwt_secret.is_some() || config.jwt_jwks_file.is_some(),
         audited: config.audit_log.is_some(),
     }

@@ -1,11 +1,14 @@
 //! Reaching Postgres: the pool, waiting for a server that is still starting, migrations. Errors come with advice and never
 //! with the URL, which holds a password.
 
-use std::time::{Duration, Instant};
+use std::{
+    net::IpAddr,
+    time::{Duration, Instant},
+};
 
 use sqlx::{
     ConnectOptions, Connection, PgConnection, PgPool,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 
 use super::StartError;
@@ -78,6 +81,14 @@ pub async fn expect_migrated(db: &PgPool) -> Result<(), StartError> {
             advice: "Run `aside migrate`, or set DATABASE_MIGRATE=true.".into(),
         }),
     }
+}
+
+/// Whether nobody can read the line: it is by TLS with a certificate that is checked, or doesn't leave the machine.
+pub fn line_is_safe(config: &Config) -> bool {
+    let Ok(options) = options(config) else { return false };
+    let host = options.get_host();
+    let local = host == "localhost" || host.starts_with('/') || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
+    local || options.get_socket().is_some() || matches!(options.get_ssl_mode(), PgSslMode::VerifyFull)
 }
 
 async fn pool(config: &Config, options: PgConnectOptions, acquire: Duration) -> Result<PgPool, StartError> {

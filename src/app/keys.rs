@@ -69,15 +69,15 @@ async fn watch(path: &Path, setting: &'static str, take: impl Fn(&str) -> Result
     loop {
         let path = path.to_owned();
         // Reading a file blocks.
-        if let Ok(Ok(text)) = tokio::task::spawn_blocking(move || load(&path, setting)).await
-            && known.as_ref() != Some(&text)
-        {
-            match take(&text) {
-                Ok(()) if known.is_some() => tracing::info!(setting, "other keys are in use"),
-                Ok(()) => {}
-                Err(error) => tracing::error!(setting, error, "the keys of before stay in use"),
+        let text = tokio::task::spawn_blocking(move || load(&path, setting).ok()).await.ok().flatten();
+        if text != known {
+            match text.as_deref().map(|text| take(text)) {
+                Some(Ok(())) if known.is_some() => tracing::info!(setting, "other keys are in use"),
+                Some(Ok(())) => {}
+                Some(Err(error)) => tracing::error!(setting, error, "the keys of before stay in use"),
+                None => tracing::error!(setting, "the file can't be read: the keys of before stay in use"),
             }
-            known = Some(text);
+            known = text;
         }
         tokio::time::sleep(PAUSE).await;
     }

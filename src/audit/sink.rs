@@ -1,7 +1,7 @@
 //! The thread that writes: record by record, each in one call, and to the disk itself once a second.
 
 use std::{
-    fs::{File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io::{self, Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::{
@@ -31,8 +31,10 @@ pub(super) struct Sink {
     longest: u64,
     /// Number and hash of the last line.
     head: (u64, String),
-    /// Whether the last line was broken off.
+    /// Whether the last line was broken off, by a crash.
     torn: bool,
+    /// Whether part of a line that failed may stand at the end.
+    unsure: bool,
     /// Losses that a record has told of.
     told: u64,
     counts: Arc<Counts>,
@@ -43,8 +45,17 @@ impl Sink {
     pub(super) fn open(path: &Path, counts: Arc<Counts>) -> io::Result<Self> {
         let mut file = append(path)?;
         let length = file.metadata()?.len();
-        let (head, torn) = ending(&mut file, length)?;
-        Ok(Self { path: path.to_owned(), file, length, longest: LONGEST, head, torn, told: 0, counts })
+        let (head, torn) = match (length, put_aside(path)) {
+            (0, Some(mut before)) => {
+                let length = before.metadata()?.len();
+                ending(&mut before, length)?
+            }
+            _ => ending(&mut file, length)?,
+        };
+        // Ended, if it was broken off.
+        let length = file.metadata()?.len();
+        let (path, unsure) = (path.to_owned(), false);
+        Ok(Self { path, file, length, longest: LONGEST, head, torn, unsure, told: 0, counts })
     }
 
     /// Writes until the last handle is gone.
@@ -78,6 +89,14 @@ impl Sink {
             let (number, hash) = &self.head;
             tracing::info!(number, hash, "audit head");
         }
+        if !self.is_in_place() {
+            tracing::error!("the audit file was taken away: another one goes on with its chain");
+            if let Ok(file) = append(&self.path) {
+                (self.file, self.length, self.unsure) = (file, 0, true);
+                self.length = self.file.metadata().map_or(0, |known| known.len());
+                self.unsure = false;
+            }
+        }
     }
 
     pub(super) fn write(&mut self, record: &Record) {
@@ -91,8 +110,12 @@ impl Sink {
     }
 
     fn try_write(&mut self, record: &Record) -> io::Result<()> {
-        if self.length >= self.longest && !self.torn {
-            self.rotate()?;
+        if self.length >= self.longest
+            && !self.torn
+            && let Err(error) = self.rotate()
+        {
+            tracing::error!(%error, "the audit file can't be put aside and goes on");
+            self.longest = self.length + LONGEST / 16;
         }
         let lost = self.counts.lost.load(Ordering::Relaxed);
         let (number, previous) = (self.head.0 + 1, &self.head.1);
@@ -100,54 +123,81 @@ impl Sink {
         let mut line = serde_json::to_vec(&link)?;
         let hash = hash(&line);
         line.push(b'\n');
-        match self.append(&line) {
-            Ok(()) => {
-                (self.head, self.torn, self.told) = ((number, hash), false, lost);
-                Ok(())
-            }
-            Err(error) => {
-                self.mend();
-                Err(error)
-            }
-        }
-    }
-
-    fn append(&mut self, line: &[u8]) -> io::Result<()> {
-        self.file.write_all(line)?;
-        self.length += line.len() as u64;
+        self.append(&line)?;
+        (self.head, self.torn, self.told) = ((number, hash), false, lost);
         Ok(())
     }
 
-    /// After a line that may have been written in part: ends it, as far as there is room, and takes it as the last one.
-    fn mend(&mut self) {
-        let ended = self.file.metadata().and_then(|known| {
-            let length = known.len();
-            if length == self.length {
-                return Ok(None);
-            }
-            self.file.write_all(b"\n")?;
-            self.length = length + 1;
-            ending(&mut OpenOptions::new().read(true).open(&self.path)?, self.length).map(Some)
-        });
-        if let Ok(Some(((_, hash), _))) = ended {
-            (self.head.1, self.torn) = (hash, true);
+    /// Writes a whole line or nothing: what a full disk took of one is cut off again.
+    fn append(&mut self, line: &[u8]) -> io::Result<()> {
+        if self.unsure {
+            self.file.set_len(self.length)?;
         }
+        self.unsure = true;
+        let written = self.file.write_all(line);
+        match written {
+            Ok(()) => self.length += line.len() as u64,
+            Err(_) => self.file.set_len(self.length)?,
+        }
+        self.unsure = false;
+        written
     }
 
+    /// Whether the path still leads to the file that is written.
+    fn is_in_place(&self) -> bool {
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::MetadataExt;
+            let identity = |known: std::fs::Metadata| (known.dev(), known.ino());
+            let (own, there) = (self.file.metadata().map(identity), std::fs::metadata(&self.path).map(identity));
+            own.is_err() || own.ok() == there.ok()
+        }
+        #[cfg(not(unix))]
+        true
+    }
+
+    /// Puts the file aside. One that can't be put aside stays as it is.
     fn rotate(&mut self) -> io::Result<()> {
         self.file.sync_all()?;
-        let mut aside = self.path.clone().into_os_string();
-        aside.push(format!(".{}", self.head.0));
+        let next = beside(&self.path, "next");
+        let file = append(&next)?;
+        let aside = beside(&self.path, &self.head.0.to_string());
+        if aside.exists() {
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, "a file of that name is there already"));
+        }
         std::fs::rename(&self.path, aside)?;
-        (self.file, self.length) = (append(&self.path)?, 0);
+        std::fs::rename(next, &self.path)?;
+        (self.file, self.length) = (file, 0);
         Ok(())
     }
+}
+
+/// The path with something behind it.
+fn beside(path: &Path, what: &str) -> PathBuf {
+    let mut beside = path.to_owned().into_os_string();
+    beside.push(format!(".{what}"));
+    beside.into()
+}
+
+/// The last file that was put aside.
+fn put_aside(path: &Path) -> Option<File> {
+    let (folder, name) = (path.parent()?, path.file_name()?.to_str()?);
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    let number = |entry: std::fs::DirEntry| {
+        entry.file_name().to_str()?.strip_prefix(name)?.strip_prefix('.')?.parse::<u64>().ok()
+    };
+    let last = std::fs::read_dir(folder).ok()?.filter_map(|entry| number(entry.ok()?)).max()?;
+    OpenOptions::new().read(true).append(true).open(beside(path, &last.to_string())).ok()
 }
 
 #[cfg(test)]
 impl Sink {
     pub(super) fn replace_file(&mut self, file: File) -> File {
         std::mem::replace(&mut self.file, file)
+    }
+
+    pub(super) fn is_unsure(&mut self) {
+        self.unsure = true;
     }
 
     pub(super) fn rotate_after(&mut self, length: u64) {
@@ -160,7 +210,13 @@ fn append(path: &Path) -> io::Result<File> {
     options.read(true).append(true).create(true);
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    let file = options.open(path)?;
+    // Two writers would break each other's chain.
+    match file.try_lock() {
+        Err(TryLockError::WouldBlock) => Err(io::Error::new(io::ErrorKind::WouldBlock, "another process writes it")),
+        // Not every file can be locked.
+        Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
+    }
 }
 
 /// Number and hash of the last line of a file, and whether it was broken off. One that was is ended.
@@ -178,7 +234,7 @@ fn ending(file: &mut File, length: u64) -> io::Result<((u64, String), bool)> {
         file.write_all(b"\n")?;
     }
     let mut lines = tail.rsplit(|byte| *byte == b'\n');
-    let last = lines.next().filter(|last| !last.is_empty());
+    let last = lines.next();
     let number = |line: &[u8]| serde_json::from_slice::<Place>(line).ok().map(|place| place.number);
     let Some(last) = last else { return Ok(((0, NOTHING.to_owned()), false)) };
     match number(last) {

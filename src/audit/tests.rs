@@ -144,6 +144,68 @@ fn what_finds_no_room_on_the_disk_is_counted_and_told_by_the_next_record() {
 }
 
 #[test]
+fn what_a_disk_took_of_a_line_is_cut_off_again() {
+    let place = Place::new();
+    let mut sink = Sink::open(&place.file(), Arc::default()).unwrap();
+    sink.write(&record("first"));
+    OpenOptions::new().append(true).open(place.file()).unwrap().write_all(b"{\"number\":2,\"pre").unwrap();
+    sink.is_unsure();
+    sink.write(&record("second"));
+    let verified = check(&place.file()).unwrap();
+    assert_eq!((verified.records, verified.torn), (2, 0));
+}
+
+#[test]
+fn a_file_has_one_writer_and_one_that_is_taken_away_is_missed() {
+    let place = Place::new();
+    let (audit, thread) = Audit::start(&place.file()).unwrap();
+    assert!(Audit::start(&place.file()).is_err(), "two writers would break the chain");
+    audit.record(record("first"));
+    audit.flush();
+    fs::rename(place.file(), place.0.join("taken")).unwrap();
+    audit.record(record("second"));
+    audit.flush();
+    audit.record(record("third"));
+    drop(audit);
+    thread.join().unwrap();
+    let (taken, next) = (check(&place.0.join("taken")).unwrap(), check(&place.file()).unwrap());
+    assert_eq!((next.first, &next.before), (taken.head.0 + 1, &taken.head.1), "another one goes on");
+}
+
+#[test]
+fn blank_lines_at_the_end_begin_no_chain_anew() {
+    let place = Place::new();
+    for _ in 0..2 {
+        let (audit, thread) = Audit::start(&place.file()).unwrap();
+        audit.record(record("somebody"));
+        drop(audit);
+        thread.join().unwrap();
+        OpenOptions::new().append(true).open(place.file()).unwrap().write_all(b"\n").unwrap();
+    }
+    assert_eq!(check(&place.file()).unwrap().head.0, 2);
+}
+
+#[test]
+fn a_file_that_can_not_be_put_aside_goes_on_and_an_empty_one_goes_on_with_the_one_before() {
+    let place = Place::new();
+    let mut sink = Sink::open(&place.file(), Arc::default()).unwrap();
+    (0..5).for_each(|_| sink.write(&record("somebody")));
+    fs::create_dir(place.0.join("audit.jsonl.5")).unwrap();
+    sink.rotate_after(1);
+    sink.write(&record("somebody"));
+    assert_eq!(check(&place.file()).unwrap().head.0, 6);
+    sink.rotate_after(1);
+    sink.write(&record("somebody"));
+    assert_eq!(check(&place.file()).unwrap().first, 7);
+    drop(sink);
+    fs::remove_dir(place.0.join("audit.jsonl.5")).unwrap();
+    fs::write(place.file(), "").unwrap();
+    let mut sink = Sink::open(&place.file(), Arc::default()).unwrap();
+    sink.write(&record("somebody"));
+    assert_eq!(check(&place.file()).unwrap().first, 7, "after the file that was put aside");
+}
+
+#[test]
 fn a_long_file_is_put_aside_and_the_next_one_goes_on_with_its_chain() {
     let place = Place::new();
     let mut sink = Sink::open(&place.file(), Arc::default()).unwrap();

@@ -151,6 +151,11 @@ impl Keyring {
         Ok(body)
     }
 
+    /// Forgets what was derived from a secret.
+    pub(super) fn forget(&self, secret: &Secret) {
+        self.derived.write().unwrap_or_else(PoisonError::into_inner).retain(|(_, _, from), _| from != secret);
+    }
+
     fn derive(&self, master: usize, salt: [u8; SALT], secret: &Secret) -> Arc<LessSafeKey> {
         let from = (master, salt, *secret);
         self.remembered(&from).unwrap_or_else(|| {

@@ -82,11 +82,11 @@ pub(super) async fn homes(db: &PgPool, tenants: &[Tenant]) -> Result<Vec<(Tenant
     rows.iter().map(known).collect()
 }
 
-/// Gives a tenant another secret, in the transaction of `db`: nothing that was cached of it can be opened again.
-pub(super) async fn forget_secret(db: &mut PgConnection, tenant: &Tenant) -> Result<(), sqlx::Error> {
+/// Gives a tenant another secret, in the transaction of `db`: nothing that was cached of it can be opened again. Whether there is such a
+/// tenant.
+pub(super) async fn forget_secret(db: &mut PgConnection, tenant: &Tenant) -> Result<bool, sqlx::Error> {
     let sql = "update cache_tenants set secret = default where tenant = $1";
-    sqlx::query(sql).bind(tenant.as_str()).execute(db).await?;
-    Ok(())
+    Ok(sqlx::query(sql).bind(tenant.as_str()).execute(db).await?.rows_affected() > 0)
 }
 
 fn home(row: &PgRow) -> Result<Home, sqlx::Error> {

@@ -294,8 +294,10 @@ impl Cache {
 
     /// Follows where tenants are at home.
     fn follow_tenants(&self) {
-        let (vault, stop) = (Arc::clone(&self.inner.vault), self.inner.stop.clone());
-        self.inner.tasks.spawn(async move { stop.run_until_cancelled(vault.follow()).await });
+        let (vault, l1, stop) = (Arc::clone(&self.inner.vault), Arc::clone(&self.inner.l1), self.inner.stop.clone());
+        // What was kept here may have to be elsewhere now.
+        let following = async move { vault.follow(|| l1.clear()).await };
+        self.inner.tasks.spawn(async move { stop.run_until_cancelled(following).await });
     }
 
     /// Seals with other keys from now on. To change keys without losing an entry: first let all instances know the new one, behind the

@@ -29,6 +29,7 @@ const SHARED: Secret = [0; 32];
 const HASHED: usize = 16;
 
 /// What is known of a tenant.
+#[derive(PartialEq, Eq)]
 pub(super) struct Home {
     /// The only region in which its regulated data may be cached; `None`: any.
     pub(super) region: Option<String>,
@@ -93,18 +94,32 @@ impl Vault {
 
     /// Forgets a tenant, to meet it anew.
     pub(super) fn forget(&self, tenant: &Tenant) {
-        self.met.write().unwrap_or_else(PoisonError::into_inner).remove(tenant);
+        let forgotten = self.met.write().unwrap_or_else(PoisonError::into_inner).remove(tenant);
+        if let (Some(home), Some(keys)) = (forgotten, self.keys()) {
+            keys.forget(&home.secret);
+        }
     }
 
-    /// Looks again and again whether tenants that were met have moved, or have been given another secret.
-    pub(super) async fn follow(&self) {
+    /// Looks again and again whether tenants that were met have moved, or have been given another secret; tells of each time.
+    pub(super) async fn follow(&self, changed: impl Fn()) {
         loop {
             tokio::time::sleep(PAUSE).await;
             let met: Vec<Tenant> = self.met.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect();
             // While the database is away nothing is loaded that could be put to a wrong place.
-            if let Ok(homes) = ledger::homes(&self.db, &met).await {
-                let homes = homes.into_iter().map(|(tenant, home)| (tenant, Arc::new(home)));
-                self.met.write().unwrap_or_else(PoisonError::into_inner).extend(homes);
+            let homes = match ledger::homes(&self.db, &met).await {
+                Ok(homes) => homes,
+                Err(error) => {
+                    tracing::debug!(%error, "no word of the tenants");
+                    continue;
+                }
+            };
+            let moved: Vec<_> =
+                homes.into_iter().filter(|(tenant, home)| self.home(tenant).as_deref() != Some(home)).collect();
+            if !moved.is_empty() {
+                moved.iter().for_each(|(tenant, _)| self.forget(tenant));
+                let moved = moved.into_iter().map(|(tenant, home)| (tenant, Arc::new(home)));
+                self.met.write().unwrap_or_else(PoisonError::into_inner).extend(moved);
+                changed();
             }
         }
     }

@@ -54,17 +54,19 @@ impl Cache {
     }
 
     /// Makes all that was ever cached of a tenant unreadable, in every tier, every copy and every backup of L2: its secret is replaced. One
-    /// row in the ledger keeps the instances from serving what they hold.
+    /// row in the ledger keeps the instances from serving what they hold. `false`: no such tenant was ever met, and nothing is done.
     ///
     /// # Errors
     /// As [`Cache::invalidate`].
-    pub async fn erase(&self, tenant: &Tenant) -> Result<(), sqlx::Error> {
+    pub async fn erase(&self, tenant: &Tenant) -> Result<bool, sqlx::Error> {
         let mut write = self.begin().await?;
-        ledger::forget_secret(write.db(), tenant).await?;
+        if !ledger::forget_secret(write.db(), tenant).await? {
+            return Ok(false);
+        }
         write.touch(Name::everything_of(tenant));
         write.commit().await?;
         self.inner.vault.forget(tenant);
-        Ok(())
+        Ok(true)
     }
 
     /// Removes one value from every tier of every instance: the invalidation of its name.

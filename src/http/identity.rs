@@ -14,7 +14,7 @@ use axum::{
 };
 use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode, get_current_timestamp,
-    jwk::{AlgorithmParameters, EllipticCurve, JwkSet},
+    jwk::{AlgorithmParameters, EllipticCurve, JwkSet, PublicKeyUse},
 };
 use serde::Deserialize;
 
@@ -29,6 +29,8 @@ const MAX_TOKEN: usize = 8 * 1024;
 /// How far clocks of whoever signs may differ, in seconds.
 const LEEWAY: u64 = 30;
 const MAX_SUBJECT: usize = 128;
+/// Characters of a modulus of 2048 bits in base64: shorter ones are not believed.
+const MODULUS: usize = 342;
 /// Tenant and subject of all requests where nobody is asked who they are.
 const NOBODY: (&str, &str) = ("demo", "anonymous");
 
@@ -145,11 +147,18 @@ impl std::fmt::Debug for Verifier {
 fn public_keys(text: &str) -> Result<Vec<PublicKey>, WrongKeys> {
     let set: JwkSet = serde_json::from_str(text).map_err(|_| WrongKeys::Form)?;
     let known = set.keys.iter().filter_map(|key| {
+        if matches!(key.common.public_key_use, Some(PublicKeyUse::Encryption)) {
+            return None;
+        }
         let algorithm = match &key.algorithm {
-            AlgorithmParameters::RSA(_) => Algorithm::RS256,
+            AlgorithmParameters::RSA(rsa) if rsa.n.len() >= MODULUS => Algorithm::RS256,
             AlgorithmParameters::EllipticCurve(curve) if curve.curve == EllipticCurve::P256 => Algorithm::ES256,
             _ => return None,
         };
+        let named = key.common.key_algorithm;
+        if named.is_some_and(|named| named.to_string() != format!("{algorithm:?}")) {
+            return None;
+        }
         Some(PublicKey { id: Some(key.common.key_id.clone()?), algorithm, key: DecodingKey::from_jwk(key).ok()? })
     });
     let known: Vec<PublicKey> = known.collect();

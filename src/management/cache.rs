@@ -53,10 +53,11 @@ pub async fn erase_tenant(State(state): State<Management>, body: Result<Json<Era
     };
     let erased = state.cache.erase(&tenant).await;
     if let Some(audit) = &state.audit {
-        audit.by_hand("erase", tenant.as_str(), erased.is_ok());
+        audit.by_hand("erase", tenant.as_str(), matches!(erased, Ok(true)));
     }
     match erased {
-        Ok(()) => {
+        Ok(false) => problem(StatusCode::NOT_FOUND, "No such tenant was ever met here; nothing was erased."),
+        Ok(true) => {
             tracing::info!(%tenant, "what was cached of a tenant was erased");
             Json(json!({ "erased": tenant.as_str() })).into_response()
         }

@@ -124,6 +124,7 @@ async fn what_is_cached_of_a_tenant_is_invalidated_by_one_row_and_erased_with_it
     for wrong in [json!({ "tenant": "Demo" }), json!({ "tenant": "a:b" }), json!({}), json!({ "tenant": 7 })] {
         app.order_management("/cache/erase", wrong).await.expect(422);
     }
+    app.order_management("/cache/erase", json!({ "tenant": "never-met" })).await.expect(404);
 }
 
 #[sqlx::test]

@@ -145,6 +145,23 @@ async fn data_of_another_region_are_kept_in_no_tier_of_this_one(pool: PgPool) {
 }
 
 #[sqlx::test]
+async fn a_tenant_that_moves_away_is_kept_here_no_more(pool: PgPool) {
+    let bench = Bench::new(&pool, Backend::Memory).await;
+    settle(&bench, "mover", "here").await;
+    let cache = cache_in(&bench, "here", keys()).await;
+    read::<AT_HOME>(&bench, &cache, "mover").await.expect("a diary");
+    assert_eq!(read::<AT_HOME>(&bench, &cache, "mover").await, Ok(Outcome::L1Hit));
+    let sql = "update cache_tenants set home_region = 'there' where tenant = 'mover'";
+    sqlx::query(sql).execute(&bench.pool).await.expect("a move");
+    eventually("it is kept in no tier", || async {
+        let read = read::<AT_HOME>(&bench, &cache, "mover").await.expect("a diary");
+        (!read.is_hit() && cache.stats().l1.entries == 0).then_some(())
+    })
+    .await;
+    assert!(!read::<AT_HOME>(&bench, &cache, "mover").await.expect("a diary").is_hit());
+}
+
+#[sqlx::test]
 async fn without_keys_what_is_personal_stays_out_of_the_shared_tier(pool: PgPool) {
     let l2 = Spied::default();
     let bench = Bench::with_l2(&pool, l2.clone()).await;
@@ -170,9 +187,10 @@ async fn what_was_cached_of_an_erased_tenant_is_never_found_again(pool: PgPool) 
     .await;
 
     let known = secret(&bench, "gone").await;
-    first.erase(&tenant("gone")).await.expect("erased");
+    assert!(first.erase(&tenant("gone")).await.expect("erased"));
+    assert!(!first.erase(&tenant("never-met")).await.expect("nothing to erase"));
     assert_eq!(read::<SHARED>(&bench, &first, "stays").await, Ok(Outcome::L1Hit));
-    assert_ne!(read::<SHARED>(&bench, &first, "gone").await, Ok(Outcome::L1Hit));
+    assert!(!read::<SHARED>(&bench, &first, "gone").await.expect("a diary").is_hit());
     let third = cache_in(&bench, "here", keys()).await;
     assert_eq!(read::<SHARED>(&bench, &third, "stays").await, Ok(Outcome::L2Hit));
     assert_ne!(secret(&bench, "gone").await, known, "with it, copies of what was cached could be opened");
