@@ -35,6 +35,8 @@ pub(super) struct Sink {
     torn: bool,
     /// Whether part of a line that failed may stand at the end.
     unsure: bool,
+    /// Whether the last record was lost.
+    failing: bool,
     /// Losses that a record has told of.
     told: u64,
     counts: Arc<Counts>,
@@ -54,8 +56,8 @@ impl Sink {
         };
         // Ended, if it was broken off.
         let length = file.metadata()?.len();
-        let (path, unsure) = (path.to_owned(), false);
-        Ok(Self { path, file, length, longest: LONGEST, head, torn, unsure, told: 0, counts })
+        let (path, unsure, failing) = (path.to_owned(), false, false);
+        Ok(Self { path, file, length, longest: LONGEST, head, torn, unsure, failing, told: 0, counts })
     }
 
     /// Writes until the last handle is gone.
@@ -89,22 +91,23 @@ impl Sink {
             let (number, hash) = &self.head;
             tracing::info!(number, hash, "audit head");
         }
-        if !self.is_in_place() {
+        if !self.is_in_place()
+            && let Ok(file) = append(&self.path)
+        {
             tracing::error!("the audit file was taken away: another one goes on with its chain");
-            if let Ok(file) = append(&self.path) {
-                (self.file, self.length, self.unsure) = (file, 0, true);
-                self.length = self.file.metadata().map_or(0, |known| known.len());
-                self.unsure = false;
-            }
+            self.length = file.metadata().map_or(0, |known| known.len());
+            (self.file, self.unsure) = (file, false);
         }
     }
 
     pub(super) fn write(&mut self, record: &Record) {
         if let Err(error) = self.try_write(record) {
-            if self.counts.lost.fetch_add(1, Ordering::Relaxed) == self.told {
+            self.counts.lost.fetch_add(1, Ordering::Relaxed);
+            if !std::mem::replace(&mut self.failing, true) {
                 tracing::error!(%error, "audit records are lost");
             }
         } else {
+            self.failing = false;
             self.counts.written.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -211,6 +214,9 @@ fn append(path: &Path) -> io::Result<File> {
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     let file = options.open(path)?;
+    if !file.metadata()?.is_file() {
+        return Ok(file);
+    }
     // Two writers would break each other's chain.
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => Err(io::Error::new(io::ErrorKind::WouldBlock, "another process writes it")),
