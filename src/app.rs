@@ -284,14 +284,14 @@ fn protection(config: &Config) -> Protection {
     Protection {
         redis_line_safe: redis.map(|url| url.starts_with("rediss://") || stays_here(url)),
         postgres_line_safe: database::line_is_safe(config),
-        callers_verified: config.jwt_secret.is_some() || config.jwt_jwks_file.is_some(),
+        callers_verified: config.verifies_callers(),
         audited: config.audit_log.is_some(),
     }
 }
 
 fn announce(config: &Config, public: SocketAddr, management: SocketAddr) {
     tracing::info!(%public, %management, region = config.region, "listening; explorer at http://{public}/docs");
-    let verified = config.jwt_secret.is_some() || config.jwt_jwks_file.is_some();
+    let verified = config.verifies_callers();
     if !verified {
         tracing::warn!("no verifier of identities is configured: every request belongs to tenant demo");
     }

@@ -70,6 +70,13 @@ pub enum LogFormat {
     Json,
 }
 
+impl Config {
+    /// Whether callers are asked who they are.
+    pub fn verifies_callers(&self) -> bool {
+        self.jwt_secret.is_some() || self.jwt_jwks_file.is_some()
+    }
+}
+
 impl fmt::Debug for Config {
     /// Secrets show only whether they are set.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -91,7 +91,7 @@ pub(super) struct Share {
 }
 
 /// Whose bytes in L1 are counted together.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone)]
 enum Owner {
     /// A tenant's: at most an equal part with the other tenants and with what is shared.
     Tenant(Tenant),
@@ -107,7 +107,8 @@ const ABSENT: u64 = 16;
 #[derive(Default)]
 struct Counted {
     patterns: BTreeMap<&'static str, Share>,
-    owners: HashMap<Owner, u64>,
+    tenants: HashMap<Tenant, u64>,
+    absent: u64,
 }
 
 type Shares = Arc<Mutex<Counted>>;
@@ -201,20 +202,23 @@ impl L1 {
 impl Counted {
     /// Counts a slot that comes, unless its owner has as much as it may.
     fn taken_in(&mut self, slot: &Slot, capacity: u64) -> bool {
-        let has = self.owners.get(&slot.owner).copied().unwrap_or_default();
-        let may = match &slot.owner {
-            Owner::Shared => capacity,
-            Owner::Absent => capacity / ABSENT,
-            Owner::Tenant(_) => {
-                let tenants = self.owners.keys().filter(|owner| matches!(owner, Owner::Tenant(_))).count() as u64;
-                capacity / (1 + tenants + u64::from(has == 0))
-            }
-        };
         let weight = u64::from(slot.weight);
-        if has + weight > may {
-            return false;
+        match &slot.owner {
+            Owner::Shared => {}
+            Owner::Absent if self.absent + weight > capacity / ABSENT => return false,
+            Owner::Absent => self.absent += weight,
+            Owner::Tenant(tenant) => {
+                let (has, others) = match self.tenants.get(tenant) {
+                    Some(has) => (*has, self.tenants.len() - 1),
+                    None => (0, self.tenants.len()),
+                };
+                // A part for each tenant, and one for what is shared.
+                if has + weight > capacity / (2 + others as u64) {
+                    return false;
+                }
+                self.tenants.insert(tenant.clone(), has + weight);
+            }
         }
-        self.owners.insert(slot.owner.clone(), has + weight);
         self.patterns.entry(slot.pattern).or_default().bytes += i64::from(slot.weight);
         true
     }
@@ -224,11 +228,18 @@ impl Counted {
         let share = self.patterns.entry(slot.pattern).or_default();
         share.bytes -= i64::from(slot.weight);
         share.evicted += u64::from(evicted);
-        if let Some(has) = self.owners.get_mut(&slot.owner) {
-            *has = has.saturating_sub(u64::from(slot.weight));
-            // Tenants come and go.
-            if *has == 0 {
-                self.owners.remove(&slot.owner);
+        let weight = u64::from(slot.weight);
+        match &slot.owner {
+            Owner::Shared => {}
+            Owner::Absent => self.absent = self.absent.saturating_sub(weight),
+            Owner::Tenant(tenant) => {
+                if let Some(has) = self.tenants.get_mut(tenant) {
+                    *has = has.saturating_sub(weight);
+                    // Tenants come and go.
+                    if *has == 0 {
+                        self.tenants.remove(tenant);
+                    }
+                }
             }
         }
     }

@@ -1,6 +1,6 @@
 //! A cache of several tiers in which Redis is never believed. This folder can be copied into another service as it is: it uses
 //! nothing else of this crate. SQL is only in `ledger.rs`, Redis only in `redis.rs`, moka only in `l1.rs`. With it go the tables of
-//! `migrations/0001_cache_ledger.sql`, and triggers like those of `0005_writers_outside.sql` for the service's own tables.
+//! `migrations/0001_cache_ledger.sql` and `0007_tenants.sql`, and triggers like those of `0005_writers_outside.sql` for the service's own tables.
 //!
 //! The idea: Postgres numbers every change (the *ledger*), every cached answer carries the numbers it was read at (its
 //! *labels*), and every instance knows the lowest number it may still serve (its *floors*). Redis, its messages and its old

@@ -4,6 +4,7 @@
 //! Keys are either one secret (HS256) or a set of public keys (RS256, ES256), never both: a public key can't be taken for a secret.
 
 use std::{
+    borrow::Cow,
     marker::PhantomData,
     sync::{Arc, PoisonError, RwLock},
 };
@@ -55,14 +56,16 @@ pub enum WrongKeys {
 #[derive(Clone)]
 pub struct Verifier {
     expected: Expected,
-    keys: Arc<RwLock<Vec<PublicKey>>>,
+    keys: Arc<RwLock<Arc<[KnownKey]>>>,
 }
 
-struct PublicKey {
+/// A key, and what tokens signed with it must say.
+struct KnownKey {
     /// `None` for the secret.
     id: Option<String>,
     algorithm: Algorithm,
     key: DecodingKey,
+    rules: Validation,
 }
 
 #[derive(Deserialize)]
@@ -85,8 +88,9 @@ impl Verifier {
     /// Believes who knows the secret (HS256).
     pub fn with_secret(secret: &str, expected: Expected) -> Self {
         let key = DecodingKey::from_secret(secret.as_bytes());
-        let secret = PublicKey { id: None, algorithm: Algorithm::HS256, key };
-        Self { expected, keys: Arc::new(RwLock::new(vec![secret])) }
+        let algorithm = Algorithm::HS256;
+        let secret = KnownKey { id: None, algorithm, key, rules: rules(algorithm, &expected) };
+        Self { expected, keys: Arc::new(RwLock::new(Arc::new([secret]))) }
     }
 
     /// Believes whose public keys are in a JSON Web Key Set (RS256 and ES256).
@@ -94,7 +98,7 @@ impl Verifier {
     /// # Errors
     /// When it is none, or has no key of use.
     pub fn with_key_set(text: &str, expected: Expected) -> Result<Self, WrongKeys> {
-        Ok(Self { expected, keys: Arc::new(RwLock::new(public_keys(text)?)) })
+        Ok(Self { keys: Arc::new(RwLock::new(public_keys(text, &expected)?)), expected })
     }
 
     /// Believes other keys from now on, and those of before no more.
@@ -102,7 +106,7 @@ impl Verifier {
     /// # Errors
     /// As [`Self::with_key_set`]; then nothing changes.
     pub fn change_key_set(&self, text: &str) -> Result<(), WrongKeys> {
-        let keys = public_keys(text)?;
+        let keys = public_keys(text, &self.expected)?;
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
         Ok(())
     }
@@ -118,20 +122,11 @@ impl Verifier {
             return None;
         }
         let head = decode_header(token).ok()?;
-        let keys = self.keys.read().unwrap_or_else(PoisonError::into_inner);
-        let fits = |key: &&PublicKey| key.algorithm == head.alg && (key.id.is_none() || key.id == head.kid);
-        let PublicKey { algorithm, key, .. } = keys.iter().find(fits)?;
+        let keys = Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner));
         // The algorithm is the key's, whatever the token says of itself.
-        let mut rules = Validation::new(*algorithm);
-        rules.leeway = LEEWAY;
-        rules.validate_nbf = true;
-        rules.set_audience(&[&self.expected.audience]);
-        rules.set_required_spec_claims(&["exp", "aud", "sub"]);
-        if let Some(issuer) = &self.expected.issuer {
-            rules.set_issuer(&[issuer]);
-            rules.required_spec_claims.insert("iss".to_owned());
-        }
-        let Claims { tenant, sub, scope } = decode::<Claims>(token, key, &rules).ok()?.claims;
+        let fits = |key: &&KnownKey| key.algorithm == head.alg && (key.id.is_none() || key.id == head.kid);
+        let believed = |known: &KnownKey| decode::<Claims>(token, &known.key, &known.rules).ok();
+        let Claims { tenant, sub, scope } = keys.iter().filter(fits).find_map(believed)?.claims;
         let plain = (1..=MAX_SUBJECT).contains(&sub.len()) && !sub.chars().any(char::is_control);
         plain.then_some(Identity { tenant: Tenant::parse(&tenant)?, subject: sub, scopes: scope })
     }
@@ -144,7 +139,20 @@ impl std::fmt::Debug for Verifier {
     }
 }
 
-fn public_keys(text: &str) -> Result<Vec<PublicKey>, WrongKeys> {
+fn rules(algorithm: Algorithm, expected: &Expected) -> Validation {
+    let mut rules = Validation::new(algorithm);
+    rules.leeway = LEEWAY;
+    rules.validate_nbf = true;
+    rules.set_audience(&[&expected.audience]);
+    rules.set_required_spec_claims(&["exp", "aud", "sub"]);
+    if let Some(issuer) = &expected.issuer {
+        rules.set_issuer(&[issuer]);
+        rules.required_spec_claims.insert("iss".to_owned());
+    }
+    rules
+}
+
+fn public_keys(text: &str, expected: &Expected) -> Result<Arc<[KnownKey]>, WrongKeys> {
     let set: JwkSet = serde_json::from_str(text).map_err(|_| WrongKeys::Form)?;
     let known = set.keys.iter().filter_map(|key| {
         if matches!(key.common.public_key_use, Some(PublicKeyUse::Encryption)) {
@@ -159,9 +167,10 @@ fn public_keys(text: &str) -> Result<Vec<PublicKey>, WrongKeys> {
         if named.is_some_and(|named| named.to_string() != format!("{algorithm:?}")) {
             return None;
         }
-        Some(PublicKey { id: Some(key.common.key_id.clone()?), algorithm, key: DecodingKey::from_jwk(key).ok()? })
+        let (id, rules) = (Some(key.common.key_id.clone()?), rules(algorithm, expected));
+        Some(KnownKey { id, algorithm, key: DecodingKey::from_jwk(key).ok()?, rules })
     });
-    let known: Vec<PublicKey> = known.collect();
+    let known: Arc<[KnownKey]> = known.collect();
     if known.is_empty() { Err(WrongKeys::NoKey) } else { Ok(known) }
 }
 
@@ -214,7 +223,7 @@ pub fn sign(
 #[derive(Debug)]
 pub struct Caller<S> {
     pub tenant: Tenant,
-    pub subject: String,
+    pub subject: Cow<'static, str>,
     scope: PhantomData<fn() -> S>,
 }
 
@@ -223,7 +232,7 @@ impl<S: Scope> FromRequestParts<WebState> for Caller<S> {
 
     async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Problem> {
         let (tenant, subject) = match &state.verifier {
-            None => (state.tenant.clone(), NOBODY.1.to_owned()),
+            None => (state.tenant.clone(), Cow::Borrowed(NOBODY.1)),
             Some(verifier) => {
                 let token = bearer(&parts.headers)?;
                 let Identity { tenant, subject, scopes } = verifier.verify(token).ok_or_else(invalid_token)?;
@@ -234,7 +243,7 @@ impl<S: Scope> FromRequestParts<WebState> for Caller<S> {
                 if let Some(rates) = &state.rates {
                     rates.admit(&tenant)?;
                 }
-                (tenant, subject)
+                (tenant, Cow::Owned(subject))
             }
         };
         Ok(Self { tenant, subject, scope: PhantomData })
@@ -264,4 +273,23 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
 fn invalid_token() -> Problem {
     Problem::new(&Kind::UNAUTHENTICATED, "The token is not valid here, or not valid any more.")
         .with_header(header::WWW_AUTHENTICATE, r#"Bearer realm="aside", error="invalid_token""#)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weak_keys_and_keys_for_other_uses_are_not_believed() {
+        let expected = || Expected { audience: "aside".into(), issuer: None };
+        let taken = |more: &str, characters: usize| {
+            let key =
+                format!(r#"{{"keys":[{{"kty":"RSA","kid":"a","e":"AQAB","n":"{}"{more}}}]}}"#, "w".repeat(characters));
+            Verifier::with_key_set(&key, expected()).is_ok()
+        };
+        assert!(taken("", MODULUS) && taken(r#","use":"sig","alg":"RS256""#, MODULUS));
+        assert!(!taken("", MODULUS - 1), "below 2048 bits");
+        assert!(!taken(r#","use":"enc""#, MODULUS));
+        assert!(!taken(r#","alg":"RS512""#, MODULUS) && !taken(r#","alg":"RSA-OAEP""#, MODULUS));
+    }
 }

@@ -21,38 +21,28 @@ impl FromRequestParts<WebState> for Trail {
 }
 
 impl Trail {
-    /// Opens the record of an access by `caller`.
+    /// Opens the record of an access by `caller`; where nobody records, an empty one.
     pub async fn begin<S>(self, state: &WebState, caller: &Caller<S>, operation: &'static str) -> Access {
-        if state.audit.is_some() {
-            state.services.cache.meet(&caller.tenant).await;
-        }
-        let access = state.audit.clone().map(|audit| {
-            let Reference { request_id, trace_id } = self.0.unwrap_or_default();
-            let record = Record {
-                time: Utc::now(),
-                tenant: caller.tenant.to_string(),
-                subject: caller.subject.clone(),
-                operation,
-                key: String::new(),
-                outcome: "failed",
-                request_id,
-                trace_id,
-            };
-            (audit, Box::new(record))
-        });
-        Access { access, cache: state.services.cache.clone(), key: None }
+        let Some(audit) = &state.audit else { return Access(None) };
+        let cache = &state.services.cache;
+        cache.meet(&caller.tenant).await;
+        let Reference { request_id, trace_id } = self.0.unwrap_or_default();
+        let record = Record {
+            time: Utc::now(),
+            tenant: caller.tenant.to_string(),
+            subject: caller.subject.to_string(),
+            operation,
+            key: String::new(),
+            outcome: "failed",
+            request_id,
+            trace_id,
+        };
+        Access(Some((audit.clone(), cache.clone(), Box::new(record))))
     }
 }
 
-type HashedName = Box<dyn FnOnce(&Cache) -> Option<String> + Send>;
-
 /// A record that is written when it is dropped: as `failed`, unless it is said how the work ended.
-pub struct Access {
-    access: Option<(Audit, Box<Record>)>,
-    cache: Cache,
-    /// What is accessed.
-    key: Option<HashedName>,
-}
+pub struct Access(Option<(Audit, Cache, Box<Record>)>);
 
 impl Access {
     /// Says what is accessed.
@@ -63,15 +53,14 @@ impl Access {
 
     /// Says what was accessed, where that is known later.
     pub fn is_of<T: Cacheable>(&mut self, key: impl FnOnce() -> Key<T>) {
-        if self.access.is_some() {
-            let key = key();
-            self.key = Some(Box::new(move |cache| cache.hashed_name(&key)));
+        if let Some((_, cache, record)) = &mut self.0 {
+            record.key = cache.hashed_name(&key()).unwrap_or_default();
         }
     }
 
     /// The work brought an answer, from there; `None`: from no tier.
     pub fn ended(&mut self, outcome: Option<Outcome>) {
-        if let Some((_, record)) = &mut self.access {
+        if let Some((.., record)) = &mut self.0 {
             record.outcome = outcome.map_or("done", Outcome::as_str);
         }
     }
@@ -79,8 +68,7 @@ impl Access {
 
 impl Drop for Access {
     fn drop(&mut self) {
-        if let Some((audit, mut record)) = self.access.take() {
-            record.key = self.key.take().and_then(|key| key(&self.cache)).unwrap_or_default();
+        if let Some((audit, _, record)) = self.0.take() {
             audit.record(*record);
         }
     }

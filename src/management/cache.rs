@@ -86,8 +86,14 @@ pub async fn invalidate_names(
     body: Result<Json<Invalidation>, JsonRejection>,
 ) -> Response {
     let patterns: Vec<&str> = state.cache.policies().iter().map(|policy| policy.pattern).collect();
+    let mut tenant = String::new();
     let names = match body {
-        Ok(Json(invalidation)) => check(invalidation, &patterns),
+        Ok(Json(invalidation)) => {
+            if let Invalidation::Tenant(named) = &invalidation {
+                tenant.clone_from(named);
+            }
+            check(invalidation, &patterns)
+        }
         Err(rejection) => {
             let form = match rejection.status() {
                 StatusCode::PAYLOAD_TOO_LARGE => "The body is longer than any list of names.",
@@ -104,7 +110,7 @@ pub async fn invalidate_names(
     let texts: Vec<String> = names.iter().map(Name::to_string).collect();
     let invalidated = state.cache.invalidate(names).await;
     if let Some(audit) = &state.audit {
-        audit.by_hand("invalidate", "", invalidated.is_ok());
+        audit.by_hand("invalidate", &tenant, invalidated.is_ok());
     }
     match invalidated {
         Ok(()) => {

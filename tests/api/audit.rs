@@ -43,11 +43,12 @@ async fn every_access_to_an_order_leaves_a_record(pool: PgPool) {
     let change = app.request(reqwest::Method::PATCH, &format!("/orders/{id}")).json(&json!({ "status": "confirmed" }));
     app.send(change.bearer_auth(&acme)).await.expect(200);
     app.order_management("/cache/invalidate", json!({ "pattern": "order" })).await.expect(200);
+    app.order_management("/cache/invalidate", json!({ "tenant": "acme" })).await.expect(200);
     app.order_management("/cache/erase", json!({ "tenant": "other" })).await.expect(200);
 
     let records = eventually("all is written", || async {
         let records = records(&file);
-        (records.len() == 8).then_some(records)
+        (records.len() == 9).then_some(records)
     })
     .await;
     let seen: Vec<_> = records
@@ -65,6 +66,7 @@ async fn every_access_to_an_order_leaves_a_record(pool: PgPool) {
         ("other", "read", "failed"),
         ("acme", "change", "done"),
         ("", "invalidate", "done"),
+        ("acme", "invalidate", "done"),
         ("other", "erase", "done"),
     ];
     assert_eq!(seen, expected.map(|(a, b, c)| (a.to_owned(), b.to_owned(), c.to_owned())));
