@@ -1,6 +1,6 @@
 # Every task of the project has a name here; `make` lists them.
 .DEFAULT_GOAL := help
-.PHONY: help run test consistency model prove bench instructions costs chaos resilience soak demo fuzz token supply browser check fmt openapi lint clean
+.PHONY: $(shell sed -n 's/^\([a-z-]*\):.*## .*/\1/p' Makefile)
 
 CARGO ?= cargo
 
@@ -21,6 +21,9 @@ consistency: ## three instances under faults, 300,000 requests, not one stale an
 demo: ## a tour that proves each step: L1, L2, a write on one instance seen by another, Redis killed
 	@scripts/demo.sh
 
+memcached: ## the cache's tests over a real Memcached too
+	@scripts/memcached.sh
+
 fuzz: ## ten minutes of bytes that nobody expects, for all that takes bytes from elsewhere; shorter: make fuzz SECONDS=60
 	@scripts/fuzz.sh $(SECONDS)
 
@@ -33,17 +36,35 @@ token: ## a token of the demonstration's tenant for an hour; needs JWT_SECRET: m
 browser: ## the live page and the explorer in a real browser; pictures in target/browser/
 	@scripts/browser.sh
 
+api-check: ## two minutes of requests that the API's document allows, and of others, with every check that Schemathesis has
+	@scripts/api-check.sh
+
+client: ## the TypeScript client, generated from the OpenAPI document and run against two instances
+	@scripts/client.sh
+
+load: ## reads and changes of products by k6 for twenty seconds, against a seeded service; another: make load SECONDS=60
+	@scripts/load.sh $(SECONDS)
+
+adopt: ## a new crate that caches by the pattern, with its tests: make adopt DIR=../invoices
+	@scripts/adopt.sh $(if $(DIR),"$(DIR)")
+
+varnish: ## the service behind a real Varnish: purges, stale answers, hit ratio, checked; three minutes; docs/l3.md
+	@scripts/varnish.sh
+
 # Cheap checks first; the tests last, so that a run ends with their summary. The checker's short form runs with what is built for them.
-check: ## what CI runs: format, lint, clippy, documentation, tour, browser, checker, soak, fuzzing, tests
+check: ## what CI runs: format, lint, clippy, documentation, tour, browser, client, a copy, checker, soak, fuzzing, tests
 	$(CARGO) fmt --check
 	@scripts/lint.sh
 	$(CARGO) clippy --locked --all-targets --test consistency -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 	@scripts/demo.sh --debug
 	@scripts/browser.sh
+	@scripts/client.sh
+	@rm -rf .run/adopt && scripts/adopt.sh --test .run/adopt
 	@scripts/consistency.sh -- --seconds 75
 	@scripts/chaos.sh --debug soak --seconds 40
 	@scripts/fuzz.sh 20
+	@scripts/memcached.sh --if-possible
 	@scripts/test.sh
 
 model: ## the protocol's model in every order of its steps: ten minutes; docs/model.md
@@ -67,6 +88,24 @@ chaos: ## a minute under load while Redis and Postgres are frozen and killed: ta
 
 resilience: ## that minute and the figures of stampedes, stalls and overload: four minutes; docs/resilience.md
 	@scripts/chaos.sh all
+
+redis-sentinel: ## a throw-away Redis primary with two replicas and three Sentinels, to try things out; Ctrl-C ends them
+	@scripts/consistency.sh -- --redis sentinel --serve
+
+redis-cluster: ## a throw-away Redis Cluster of six nodes, to try things out; Ctrl-C ends it
+	@scripts/consistency.sh -- --redis cluster --serve
+
+fleet: ## three instances behind a balancer on 127.0.0.1:3000; Ctrl-C ends them
+	@scripts/fleet.sh
+
+rolling: ## three instances behind a balancer are restarted one after the other under load: no request fails; docs/rolling.md
+	@scripts/fleet.sh roll $(ARGS)
+
+failover: ## two minutes under load while primaries of Redis fall, behind Sentinels and in a Cluster; docs/failover.md
+	@scripts/chaos.sh failover
+
+regions: ## two regions in small: how long the far one goes on with what is old, at 0, 50 and 150 ms between them; docs/windows.md
+	@scripts/chaos.sh regions
 
 soak: ## twenty minutes of random faults, then a look for leaks; shorter: make soak ARGS="--seconds 60"
 	@scripts/chaos.sh soak $(ARGS)

@@ -6,6 +6,8 @@ set -euo pipefail
 . "$(dirname "$0")/services.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/node.sh
 . "$(dirname "$0")/lib/node.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/instances.sh
+. "$(dirname "$0")/lib/instances.sh"
 cd "$ROOT"
 need_build_tools
 
@@ -30,13 +32,8 @@ run_to_end "$aside" seed
 pictures="${CARGO_TARGET_DIR:-$ROOT/target}/browser"
 mkdir -p "$pictures"
 public=127.0.0.1:$(free_port) management=127.0.0.1:$(free_port)
-start() { # start NAME PUBLIC MANAGEMENT
-    INSTANCE_NAME=$1 BIND_ADDR=$2 MANAGEMENT_ADDR=$3 "$aside" serve >"$pictures/$1.log" 2>&1 &
-    BACKGROUND="$BACKGROUND $!"
-    BIND_ADDR=$2 poll 30 "$aside" healthcheck 2>/dev/null || { show_log "The instance didn't become ready" "$pictures/$1.log"; exit 1; }
-}
-start first "$public" "$management"
-start second "127.0.0.1:$(free_port)" "127.0.0.1:$(free_port)"
+start_instance first "$public" "$management" "$pictures"
+start_instance second "127.0.0.1:$(free_port)" "127.0.0.1:$(free_port)" "$pictures"
 export PUBLIC="http://$public" MANAGEMENT="http://$management" PICTURES="$pictures" BROWSER PLAYWRIGHT="$PACKAGES/playwright-core/index.mjs"
 run_to_end run_node scripts/browser/pages.mjs
 say "Pictures to look at: $pictures"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Lints what the Rust tools don't see: scripts, Dockerfile, compose file, workflow, alert rules, OpenAPI document. The linters are installed
-# once into .run/ from pinned, hashed files, and only python3 is needed; but promtool is the installed one, else that of Debian's package.
+# Lints what the Rust tools don't see: lock files, scripts, Dockerfile, compose file, workflow, manifests of Kubernetes, alert rules, OpenAPI document.
+# The linters are installed once into .run/ from pinned, hashed files, and only python3 is needed; but promtool is the installed one, else
+# that of Debian's package.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=lib/common.sh
 . "$(dirname "$0")/lib/common.sh"
@@ -14,8 +15,14 @@ has python3 || die "The linters need python3"
 make_run_folder
 # The folders that pip and npm fill are named after their requirements' checksum, so they are installed once.
 requirements=scripts/requirements-lint.txt
-[ -d "$(python_env_folder lint $requirements)" ] || say "Installing shellcheck, hadolint and check-jsonschema into .run/ (once)"
+[ -d "$(python_env_folder lint $requirements)" ] || say "Installing shellcheck, hadolint, check-jsonschema and kubernetes-validate into .run/ (once)"
 tools=$(python_env lint $requirements) || die "The linters couldn't be installed (python3 3.11 or newer with venv or pip is needed)"
+
+say "lock files"
+# Before anything is built for minutes with one that is behind.
+for manifest in Cargo.toml fuzz/Cargo.toml; do
+    cargo metadata --locked --quiet --format-version 1 --manifest-path "$manifest" >/dev/null
+done
 
 say "shellcheck"
 "$tools/bin/shellcheck" --external-sources scripts/*.sh scripts/lib/*.sh .ci/run
@@ -23,10 +30,19 @@ say "shellcheck"
 say "hadolint"
 "$tools/bin/hadolint" --failure-threshold style Dockerfile
 
-say "compose file and workflow against their schemas"
+say "compose file, workflow and issue forms against their schemas"
 schema() { "$tools/bin/python" -m check_jsonschema --builtin-schema "$@"; }
 schema vendor.compose-spec docker-compose.yml
 schema vendor.github-workflows .github/workflows/*.yml
+schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/adoption.yml .github/ISSUE_TEMPLATE/bug.yml
+schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+
+# The file of kustomize has no schema there; a test looks at what it names.
+say "manifests of Kubernetes against the schemas of its oldest version meant and of the newest known"
+for manifest in ops/kubernetes/*.yaml; do
+    [ "$manifest" != ops/kubernetes/kustomization.yaml ] || continue
+    "$tools/bin/python" -m kubernetes_validate --strict --quiet -k 1.30 -k 1.37 "$manifest"
+done
 
 say "alert rules"
 promtool check rules --lint=all --lint-fatal ops/prometheus/alerts.yml

@@ -24,10 +24,11 @@ use tower::ServiceExt;
 
 use crate::{
     audit::Audit,
-    cache::{Cache, CacheConfig, L2, RedisL2, RedisTls, Reuse},
-    config::{Config, stays_here},
+    cache::{Cache, CacheConfig, L2, MemcachedL2, RedisL2, RedisPlace, RedisTls, Reuse},
+    cdn::{Endpoint, Marker, PurgeMetrics, Purger},
+    config::{Config, RedisConfig, RedisMode},
     domain::{
-        self,
+        self, Databases,
         orders::{idempotency::run_removal, service::CachedOrderService},
         products::service::CachedProductService,
     },
@@ -68,6 +69,7 @@ pub struct App {
     instances: Instances,
     verifier: Option<Verifier>,
     audit: Option<Audit>,
+    purger: Option<Purger>,
 }
 
 /// Starts the cache and puts the services on top of it. Redis need not be there.
@@ -79,7 +81,7 @@ pub fn start_services(config: &Config, db: PgPool) -> Result<Services, StartErro
             region: config.region.clone(),
             keys: keys::keyring(config)?,
             l1_bytes: config.cache_l1_bytes,
-            l2: config.redis_url.as_deref().map(|url| redis(url, config)).transpose()?,
+            l2: l2(config)?,
             l2_deadline: L2_DEADLINE,
             trust: config.cache_trust,
             poll: POLL.min(config.cache_trust / 5),
@@ -89,15 +91,26 @@ pub fn start_services(config: &Config, db: PgPool) -> Result<Services, StartErro
         },
         db.clone(),
     );
+    let replica = config.database_read_url.as_deref().map(|url| database::replica_pool(config, url)).transpose()?;
+    let databases = Databases::new(db.clone(), replica);
     Ok(Services {
-        products: CachedProductService::new(cache.clone(), db.clone()),
-        orders: CachedOrderService::new(cache.clone(), db.clone()),
+        products: CachedProductService::new(cache.clone(), &databases),
+        orders: CachedOrderService::new(cache.clone(), &databases),
         cache,
+        databases,
         db,
     })
 }
 
-fn redis(url: &str, config: &Config) -> Result<Arc<dyn L2>, StartError> {
+/// The tier that instances share, if there is one.
+fn l2(config: &Config) -> Result<Option<Arc<dyn L2>>, StartError> {
+    match &config.memcached {
+        Some(memcached) => Ok(Some(Arc::new(MemcachedL2::new(memcached.address.clone())))),
+        None => config.redis.as_ref().map(redis).transpose(),
+    }
+}
+
+fn redis(config: &RedisConfig) -> Result<Arc<dyn L2>, StartError> {
     let file = |path: &Option<PathBuf>, setting: &str| {
         let unreadable = |error| StartError {
             what: format!("{setting} can't be read: {error}"),
@@ -105,12 +118,24 @@ fn redis(url: &str, config: &Config) -> Result<Arc<dyn L2>, StartError> {
         };
         path.as_ref().map(|path| std::fs::read(path).map_err(unreadable)).transpose()
     };
-    let client = file(&config.redis_cert_file, "REDIS_CERT_FILE")?.zip(file(&config.redis_key_file, "REDIS_KEY_FILE")?);
-    let tls = RedisTls { authority: file(&config.redis_ca_file, "REDIS_CA_FILE")?, client };
-    let redis = RedisL2::with_tls(url, tls).map_err(|_| StartError {
-        // The client's own words may repeat the URL, and with it a password.
-        what: "REDIS_URL is not a URL that the Redis client understands, or its certificates are none".into(),
-        advice: "Write it as redis[s]://[user:password@]host:port[/database], with certificates in PEM.".into(),
+    let client = file(&config.cert_file, "REDIS_CERT_FILE")?.zip(file(&config.key_file, "REDIS_KEY_FILE")?);
+    let tls = RedisTls { authority: file(&config.ca_file, "REDIS_CA_FILE")?, client };
+    let urls = config.urls.clone();
+    let place = match config.mode {
+        RedisMode::Standalone => RedisPlace::Standalone(urls.concat()),
+        RedisMode::Sentinel => RedisPlace::Sentinel {
+            sentinels: urls,
+            primary: config.master_name.clone(),
+            password: config.sentinel_password.clone(),
+        },
+        RedisMode::Cluster => RedisPlace::Cluster(urls),
+    };
+    let redis = RedisL2::new(place, &tls).map_err(|_| StartError {
+        // The client's own words may repeat a URL, and with it a password.
+        what: "REDIS_URL is not what the Redis client understands, or its certificates are none".into(),
+        advice: "Write each URL as redis[s]://[user:password@]host:port[/database], all with the same user, password and database; \
+                 certificates in PEM."
+            .into(),
     })?;
     Ok(Arc::new(redis))
 }
@@ -137,10 +162,12 @@ impl App {
         let front = Arc::new(http::front(services.clone(), &http_config));
         let mut registry = Registry::default();
         services.cache.register_metrics(&mut registry);
+        services.databases.register_metrics(&mut registry);
         front.register_metrics(&mut registry);
         if let Some(audit) = &audit {
             audit.register_metrics(&mut registry);
         }
+        let purger = purger(&config, &services, &mut registry)?;
         management::metrics::register_process(&mut registry, db.clone());
 
         let public = with_addr(public, front)?;
@@ -165,6 +192,7 @@ impl App {
             instances,
             verifier,
             audit,
+            purger,
         })
     }
 
@@ -197,12 +225,12 @@ impl App {
     ///
     /// A step that hangs is cut off and logged, and the next one begins: with Redis or Postgres frozen the end comes in time too.
     pub async fn run_until(self, shutdown: CancellationToken) -> Result<(), StartError> {
-        let Self { config, services, readiness, public, management, instances, verifier, audit } = self;
+        let Self { config, services, readiness, public, management, instances, verifier, audit, purger } = self;
         announce(&config, public.1, management.1);
         let (stop, stop_management, stop_views) = (Stop::default(), Stop::default(), CancellationToken::new());
-        let answers = move |request| Arc::clone(&public.2).answer(request);
+        let answers = move |peer, request| Arc::clone(&public.2).answer(peer, request);
         let public = tokio::spawn(serve(public.0, MOST_CONNECTIONS, answers, stop.clone()));
-        let answers = move |request| management.2.clone().oneshot(request).map(|Ok(answer)| answer);
+        let answers = move |_peer, request| management.2.clone().oneshot(request).map(|Ok(answer)| answer);
         let management = tokio::spawn(serve(management.0, MOST_OPERATORS, answers, stop_management.clone()));
         tokio::spawn(run_removal(services.db.clone(), stop.polite.clone()));
         let again = warming::warm_again(services.products.clone(), config.cache_warm_top);
@@ -210,6 +238,9 @@ impl App {
         let keys = keys::follow(config.clone(), services.cache.clone(), verifier);
         tokio::spawn(stop.polite.clone().run_until_cancelled_owned(keys));
         tokio::spawn(stop.polite.clone().run_until_cancelled_owned(instances.clone().follow()));
+        if let Some(purger) = purger {
+            tokio::spawn(stop.polite.clone().run_until_cancelled_owned(purger.run()));
+        }
         let views = tokio::spawn(services.products.views.clone().run(stop_views.clone()));
 
         tokio::select! {
@@ -252,6 +283,19 @@ fn with_addr<A>(listener: TcpListener, answers: A) -> Result<(TcpListener, Socke
     Ok((listener, addr, answers))
 }
 
+/// Who tells the shared cache what to forget, if there is one to be told.
+fn purger(config: &Config, services: &Services, registry: &mut Registry) -> Result<Option<Purger>, StartError> {
+    let Some(purge) = config.cdn.as_ref().and_then(|cdn| cdn.purge.as_ref()) else { return Ok(None) };
+    let endpoint = Endpoint::new(purge).map_err(|error| StartError {
+        what: format!("CDN_PURGE_URL can't be used: {error}"),
+        advice: "Write it as http://host:port/, and CDN_PURGE_TOKEN in visible ASCII characters.".into(),
+    })?;
+    let metrics = PurgeMetrics::default();
+    metrics.register(registry);
+    let times = (config.cache_trust, config.request_timeout);
+    Ok(Some(Purger::new(services.cache.clone(), services.db.clone(), endpoint, metrics, times)))
+}
+
 fn start_audit(path: &Path) -> Result<Audit, StartError> {
     let started = Audit::start(path).map(|(audit, _thread)| audit);
     started.map_err(|error| StartError {
@@ -275,15 +319,18 @@ fn http_config(
         verifier,
         tenant_rate: NonZeroU32::new(config.tenant_requests_per_second),
         audit,
+        cdn: config.cdn.as_ref().map(Marker::new),
     }
 }
 
-/// A line is safe when nobody can read it: by TLS with a certificate that is checked, or because it doesn't leave the machine.
+/// What is done to protect what is cached.
 fn protection(config: &Config) -> Protection {
-    let redis = config.redis_url.as_deref();
     Protection {
-        redis_line_safe: redis.map(|url| url.starts_with("rediss://") || stays_here(url)),
-        postgres_line_safe: database::line_is_safe(config),
+        l2: match (&config.memcached, &config.redis) {
+            (Some(memcached), _) => Some(("Memcached", memcached.line_is_safe())),
+            (None, redis) => redis.as_ref().map(|redis| ("Redis", redis.lines_are_safe())),
+        },
+        postgres_line_safe: database::lines_are_safe(config),
         callers_verified: config.verifies_callers(),
         audited: config.audit_log.is_some(),
     }
@@ -295,14 +342,15 @@ fn announce(config: &Config, public: SocketAddr, management: SocketAddr) {
     if !verified {
         tracing::warn!("no verifier of identities is configured: every request belongs to tenant demo");
     }
-    if config.redis_url.is_some() && config.cache_keys.is_none() && config.cache_keys_file.is_none() {
-        tracing::warn!("CACHE_KEYS is not set: orders stay out of Redis, and the catalogue stands there unsealed");
+    let without_l2 = config.redis.is_none() && config.memcached.is_none();
+    if !without_l2 && config.cache_keys.is_none() && config.cache_keys_file.is_none() {
+        tracing::warn!("CACHE_KEYS is not set: orders stay out of L2, and the catalogue stands there unsealed");
     }
     if config.audit_log.is_none() {
         tracing::warn!("AUDIT_LOG is not set: accesses to orders are not recorded");
     }
-    if config.redis_url.is_none() {
-        tracing::warn!("REDIS_URL is not set: no L2, every instance caches for itself");
+    if without_l2 {
+        tracing::warn!("Neither REDIS_URL nor MEMCACHED_URL is set: no L2, every instance caches for itself");
     }
     if !verified && !public.ip().to_canonical().is_loopback() {
         tracing::warn!(

@@ -1,8 +1,7 @@
 //! The command line: subcommands, and the settings as flags. Standard output holds the answer of a subcommand and nothing else.
 
 use std::{
-    fs::File,
-    io::{self, BufReader, IsTerminal, Read, Write},
+    io::{self, IsTerminal, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     path::PathBuf,
     time::Duration,
@@ -12,7 +11,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     app::{App, StartError, database, start_services},
-    audit::{self, Verified},
+    audit::{self, Head, Misfit, Span, Verified},
     cache::{Reuse, Tenant, WarmingResult},
     config::{Config, LogConfig, LogFormat, Settings, WrongSettings, env_example, unknown_names},
     http::{
@@ -48,7 +47,7 @@ enum Command {
         #[arg(long, value_name = "DIR")]
         full: Option<PathBuf>,
     },
-    /// Load the most viewed products into Redis, for all instances
+    /// Load the most viewed products into Redis or Memcached, for all instances
     Warm,
     /// Print the OpenAPI document
     Openapi,
@@ -78,8 +77,17 @@ enum Command {
 
 #[derive(Subcommand)]
 enum AuditCommand {
-    /// Look whether files, oldest first, are what was written: exit status 0 or 1
+    /// Look whether files, oldest first, are what was written, and print the head of each: exit status 0 or 1
+    ///
+    /// Keep the last head where who may change the files may not write, and give it as --head the next time: an end that was cut off, and
+    /// a chain that was made anew, are found by nothing else.
     Verify {
+        /// A head that must be in the files, as it was printed or logged before
+        #[arg(long, value_name = "NUMBER:HASH")]
+        head: Option<Head>,
+        /// The head that the files before these ended with, when these don't begin with record 1
+        #[arg(long, value_name = "NUMBER:HASH")]
+        after: Option<Head>,
         /// The files, in the order in which they were written
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
@@ -98,7 +106,7 @@ pub enum Failure {
     #[error("not ready: {0}")]
     NotReady(String),
     #[error("{0}")]
-    Audit(String),
+    Audit(#[from] Misfit),
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -127,14 +135,16 @@ pub async fn run() -> Result<(), Failure> {
     let matches = command().get_matches();
     let Cli { command, settings } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match command.unwrap_or(Command::Serve) {
-        Command::Openapi => print(&http::openapi().to_pretty_json().map_err(io::Error::other)?),
+        Command::Openapi => print(http::document().trim_end()),
         Command::EnvExample => print(env_example().trim_end()),
         Command::Healthcheck => healthcheck(settings.public_addr()?),
         Command::Serve => with_telemetry(settings, serve).await,
         Command::Migrate => with_telemetry(settings, async |config| Ok(database::migrate(&config).await?)).await,
         Command::Seed { full } => with_telemetry(settings, async |config| load_seed(config, full).await).await,
         Command::Warm => with_telemetry(settings, warm).await,
-        Command::Audit { command: AuditCommand::Verify { files } } => verify_audit(&files),
+        Command::Audit { command: AuditCommand::Verify { head, after, files } } => {
+            verify_audit(&files, &Span { after, known: head })
+        }
         Command::Token { tenant, subject, scope } => token(&settings.check()?.0, &tenant, &subject, &scope),
     }
 }
@@ -181,10 +191,10 @@ async fn load_seed(config: Config, full: Option<PathBuf>) -> Result<(), Failure>
     print(&format!("added {products} products and {orders} orders with {lines} lines in {seconds:.1} s"))
 }
 
-/// Fills Redis from a process of its own, for instances that are about to start.
+/// Fills L2 from a process of its own, for instances that are about to start.
 async fn warm(config: Config) -> Result<(), Failure> {
-    if config.redis_url.is_none() {
-        let what = "warm fills Redis, and REDIS_URL is not set".to_owned();
+    if config.redis.is_none() && config.memcached.is_none() {
+        let what = "warm fills Redis or Memcached, and neither REDIS_URL nor MEMCACHED_URL is set".to_owned();
         return Err(
             StartError { what, advice: "Set REDIS_URL; L1 is warmed by each instance when it starts.".into() }.into()
         );
@@ -205,24 +215,19 @@ async fn warm(config: Config) -> Result<(), Failure> {
     }
 }
 
-fn verify_audit(files: &[PathBuf]) -> Result<(), Failure> {
-    let mut before: Option<Verified> = None;
-    for path in files {
-        let broken = |why: String| Failure::Audit(format!("{}: {why}", path.display()));
-        let verified = audit::verify(BufReader::new(File::open(path)?)).map_err(|error| broken(error.to_string()))?;
-        let follows =
-            before.is_none_or(|before| verified.before == before.head.1 && verified.first == before.head.0 + 1);
-        if !follows {
-            return Err(broken("it doesn't go on where the file before ends".into()));
-        }
-        let Verified { records, first, lost, torn, head: (number, hash), .. } = &verified;
-        print(&format!(
-            "{}: {records} records from {first} on, {lost} lost, {torn} broken off; head {number} {hash}",
+fn verify_audit(files: &[PathBuf], span: &Span) -> Result<(), Failure> {
+    let mut told = Ok(());
+    audit::verify_files(files, span, |path, Verified { records, before, lost, torn, head, .. }| {
+        let first = before.number + 1;
+        let line = format!(
+            "{}: {records} records from {first} on, {lost} lost, {torn} broken off; head {head}",
             path.display()
-        ))?;
-        before = Some(verified);
-    }
-    Ok(())
+        );
+        if told.is_ok() {
+            told = print(&line);
+        }
+    })?;
+    told
 }
 
 fn token(config: &Config, tenant: &str, subject: &str, scope: &str) -> Result<(), Failure> {

@@ -2,16 +2,21 @@
 //! `--help` and `.env.example` are rendered from here. All wrong settings are reported together; secrets are never printed,
 //! neither in reports nor by `Debug`. Imports nothing else of this crate.
 
+mod cdn;
 mod check;
 mod example;
 mod given;
+mod memcached;
+mod redis_settings;
 mod settings;
 
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
-pub use check::stays_here;
+pub use cdn::{CdnConfig, CdnTags, PurgeConfig};
 pub use example::{env_example, unknown_names};
 pub use given::{WrongSetting, WrongSettings};
+pub use memcached::MemcachedConfig;
+pub use redis_settings::{RedisConfig, RedisMode};
 pub use settings::Settings;
 
 /// Everything the service can be told, checked.
@@ -21,12 +26,14 @@ pub struct Config {
     pub management_addr: SocketAddr,
     pub management_token: Option<String>,
     pub database_url: String,
+    pub database_read_url: Option<String>,
     pub database_connections: u32,
     pub migrate: bool,
-    pub redis_url: Option<String>,
-    pub redis_ca_file: Option<PathBuf>,
-    pub redis_cert_file: Option<PathBuf>,
-    pub redis_key_file: Option<PathBuf>,
+    /// The L2: one of them, or none.
+    pub redis: Option<RedisConfig>,
+    /// `None`: there is no shared cache in front of the service.
+    pub cdn: Option<CdnConfig>,
+    pub memcached: Option<MemcachedConfig>,
     pub cache_namespace: String,
     pub cache_l1_bytes: u64,
     pub cache_warm_top: u32,
@@ -86,12 +93,12 @@ impl fmt::Debug for Config {
             .field("management_addr", &self.management_addr)
             .field("management_token", &secret(self.management_token.is_some()))
             .field("database_url", &secret(!self.database_url.is_empty()))
+            .field("database_read_url", &secret(self.database_read_url.is_some()))
             .field("database_connections", &self.database_connections)
             .field("migrate", &self.migrate)
-            .field("redis_url", &secret(self.redis_url.is_some()))
-            .field("redis_ca_file", &self.redis_ca_file)
-            .field("redis_cert_file", &self.redis_cert_file)
-            .field("redis_key_file", &self.redis_key_file)
+            .field("redis", &self.redis)
+            .field("cdn", &self.cdn)
+            .field("memcached", &self.memcached)
             .field("cache_namespace", &self.cache_namespace)
             .field("cache_l1_bytes", &self.cache_l1_bytes)
             .field("cache_warm_top", &self.cache_warm_top)

@@ -26,10 +26,11 @@
 //! Where to start reading:
 //! - [`domain::products::service`] and [`domain::orders::service`]: the pattern itself, in the one kind of file that has it.
 //! - [`cache`]: the tiers, the ledger and the serve rule; imports nothing else of this crate and can be copied as it is.
+//! - [`cdn`]: a shared HTTP cache in front of the service, told of every change by the ledger.
 //! - [`http`]: every route and layer on one screen. [`management`]: the second listener, never public.
 //! - [`app`]: how the parts are put together, and the order in which they end. [`config`]: every setting.
 //!
-//! Arrows run one way, and a test checks them: `main → cli → app → http, management → domain → cache`; `audit`, `config`,
+//! Arrows run one way, and a test checks them: `main → cli → app → http, management → domain, cdn → cache`; `audit`, `config`,
 //! `telemetry`, `readiness` and `shutdown` are leaves.
 
 #![forbid(unsafe_code)]
@@ -37,6 +38,7 @@
 pub mod app;
 pub mod audit;
 pub mod cache;
+pub mod cdn;
 pub mod cli;
 pub mod config;
 pub mod domain;

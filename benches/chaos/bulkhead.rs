@@ -46,6 +46,7 @@ const WITH: Policy = Policy {
     loads: ROOM,
     jitter_percent: 10,
     format: Format::Json,
+    shape: "1",
     compress_above: 1_024,
     sensitivity: Sensitivity::Public,
     residency: Residency::Shared,
@@ -163,7 +164,7 @@ pub async fn measure(scene: &mut Scene) -> Section {
 async fn run<T: Cacheable>(scene: &mut Scene, make: fn(i64) -> T) -> Seen {
     let options = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(Duration::from_secs(30));
     let db = options.connect(&scene.postgres.url(scene.postgres.port)).await.expect("a pool");
-    let redis = RedisL2::new(&format!("redis://127.0.0.1:{}/", scene.redis.port)).expect("the URL of Redis");
+    let redis = RedisL2::standalone(&format!("redis://127.0.0.1:{}/", scene.redis.port)).expect("the URL of Redis");
     let config = CacheConfig {
         namespace: "chaos-bulkhead".into(),
         l1_bytes: 0,

@@ -5,6 +5,8 @@
 
 mod bulkhead;
 mod chart;
+mod failover;
+mod film;
 mod goods;
 mod load;
 #[allow(dead_code)]
@@ -15,7 +17,9 @@ mod numbers;
 mod overload;
 #[allow(dead_code)]
 mod pace;
+mod regions;
 mod report;
+mod rolling;
 mod scene;
 #[allow(dead_code)]
 #[path = "../../tests/consistency/servers.rs"]
@@ -32,6 +36,7 @@ use std::{error::Error, path::Path, process::ExitCode, time::Instant};
 use clap::{Parser, ValueEnum};
 
 use scene::Scene;
+use support::redis_nodes::Kind;
 
 #[derive(Parser)]
 struct Arguments {
@@ -49,6 +54,12 @@ struct Arguments {
 enum Run {
     /// A minute of faults
     Chaos,
+    /// A primary of Redis falls, behind Sentinels and in a Cluster
+    Failover,
+    /// Three instances behind a balancer are restarted one after the other
+    Rolling,
+    /// Two regions with a long line between them
+    Regions,
     /// All figures
     All,
     /// Random faults for long, and afterwards a look for leaks
@@ -65,6 +76,14 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let sections = match run {
         Run::Soak => vec![soak::measure(&mut scene, seconds).await],
         Run::Chaos => vec![timeline::measure(&mut scene).await],
+        Run::Failover => {
+            stage("Sentinels");
+            let sentinel = failover::measure(&scene, Kind::Sentinel).await;
+            stage("a Cluster");
+            vec![sentinel, failover::measure(&scene, Kind::Cluster).await]
+        }
+        Run::Regions => vec![regions::measure(&mut scene).await],
+        Run::Rolling => vec![rolling::measure(&scene).await],
         Run::All => {
             stage("a minute of faults");
             let timeline = timeline::measure(&mut scene).await;
@@ -81,18 +100,22 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     scene.end().await;
     stage("done");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let (folder, pictures) = match run {
-        Run::All => (root.join("docs"), "resilience/"),
-        Run::Chaos | Run::Soak => (root.join("target/chaos"), ""),
+    let (file, pictures, head) = match run {
+        Run::All => ("docs/resilience.md", "resilience", head("When things break", "make resilience")),
+        Run::Failover => ("docs/failover.md", "failover", head("When a primary of Redis falls", "make failover")),
+        Run::Regions => ("docs/windows.md", "windows", head("Two regions, measured", "make regions")),
+        Run::Rolling => ("docs/rolling.md", "rolling", head("When instances are replaced", "make rolling")),
+        Run::Chaos => ("target/chaos/chaos.md", "pictures", head("A minute of faults", "make chaos")),
+        Run::Soak => ("target/chaos/soak.md", "pictures", head("A soak", "make soak")),
     };
-    let holds = report::write(&folder, pictures, &head(), &sections)?;
+    let holds = report::write(&root.join(file), pictures, &head, &sections)?;
     Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn head() -> String {
+fn head(title: &str, command: &str) -> String {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     format!(
-        "# When things break\n\nWritten by `make resilience`, all in one run, on {cores} cores shared by clients, instances, Postgres and \
+        "# {title}\n\nWritten by `{command}`, all in one run, on {cores} cores shared by clients, instances, Postgres and \
          Redis. Read the ratios and what holds: times belong to the machine.\n"
     )
 }

@@ -36,20 +36,22 @@ impl Section {
         let picture = self
             .picture
             .as_ref()
-            .map_or(String::new(), |picture| format!("![{}]({folder}{})\n\n", self.title, picture.file));
+            .map_or(String::new(), |picture| format!("![{}]({folder}/{})\n\n", self.title, picture.file));
         format!("## {}\n\n{}\n\n{picture}{}{rule}{rows}\n{checks}", self.title, self.method, line(&self.columns))
     }
 }
 
-/// Writes the document into `folder`, the pictures into `pictures` below it, and prints the document. Whether everything holds.
-pub fn write(folder: &Path, pictures: &str, head: &str, sections: &[Section]) -> io::Result<bool> {
-    fs::create_dir_all(folder.join(pictures))?;
+/// Writes the document, the pictures into a folder beside it, and prints the document. Whether everything holds.
+pub fn write(file: &Path, pictures: &str, head: &str, sections: &[Section]) -> io::Result<bool> {
+    let (folder, with_pictures) =
+        (file.with_file_name(pictures), sections.iter().any(|section| section.picture.is_some()));
+    fs::create_dir_all(if with_pictures { &folder } else { file.parent().unwrap_or(&folder) })?;
     for picture in sections.iter().filter_map(|section| section.picture.as_ref()) {
-        fs::write(folder.join(pictures).join(picture.file), &picture.svg)?;
+        fs::write(folder.join(picture.file), &picture.svg)?;
     }
     let sections_text: Vec<String> = sections.iter().map(|section| section.markdown(pictures)).collect();
     let text = format!("{head}\n{}", sections_text.join("\n"));
-    fs::write(folder.join("resilience.md"), &text)?;
-    println!("{text}\nwritten to {}", folder.display());
+    fs::write(file, &text)?;
+    println!("{text}\nwritten to {}", file.display());
     Ok(sections.iter().flat_map(|section| &section.checks).all(|(_, holds)| *holds))
 }

@@ -13,8 +13,9 @@ use sqlx::{PgPool, postgres::PgPoolOptions};
 use crate::{
     goods::Goods,
     metrics::Metrics,
-    servers::{Postgres, Redis},
+    servers::Redis,
     support::{
+        postgres_server::Postgres,
         process::{Process, free_port},
         proxy::Proxy,
         within,
@@ -32,13 +33,13 @@ pub struct Scene {
     /// Straight to Postgres, past the proxy.
     pub db: PgPool,
     pub http: reqwest::Client,
-    folder: PathBuf,
+    pub folder: PathBuf,
 }
 
 /// A running instance, and where it listens.
 pub struct Instance {
     pub port: u16,
-    management: u16,
+    pub management: u16,
     process: Process,
     http: reqwest::Client,
 }
@@ -68,7 +69,17 @@ impl Scene {
 
     /// Starts an instance and waits until it is ready. `settings` come on top of those that every run needs.
     pub async fn instance(&self, name: &str, shared: Shared, settings: &[(&'static str, &str)]) -> Instance {
-        let (port, management) = (free_port(), free_port());
+        self.instance_on((free_port(), free_port()), name, shared, settings).await
+    }
+
+    /// The same on these ports.
+    pub async fn instance_on(
+        &self,
+        (port, management): (u16, u16),
+        name: &str,
+        shared: Shared,
+        settings: &[(&'static str, &str)],
+    ) -> Instance {
         let redis = match shared {
             Shared::Redis => format!("redis://127.0.0.1:{}/", self.redis.port),
             Shared::Nothing => String::new(),

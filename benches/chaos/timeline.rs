@@ -8,18 +8,15 @@ use std::{
 };
 
 use crate::{
-    chart::{Band, Chart, Form, Series, svg},
-    load::{Asked, End, by_the_clock, count, milliseconds},
-    numbers::{grouped, quantile, short},
+    film::{Gauge, columns, picture, row, until, watch},
+    load::{Asked, End, by_the_clock, count},
     report::{Picture, Section},
-    scene::{Instance, Scene, Shared},
+    scene::{Scene, Shared},
 };
 
 /// Requests a second.
 const RATE: f64 = 800.0;
 const SECONDS: u64 = 60;
-/// Width of the steps in the picture.
-const STEP: f64 = 0.5;
 /// How long after its return everything may take until it is well again.
 const RECOVERY: f64 = 4.0;
 
@@ -72,16 +69,6 @@ impl Fault {
     }
 }
 
-/// What the instances said of themselves at a moment, together.
-#[derive(Clone, Copy)]
-struct Gauge {
-    at: f64,
-    loads: f64,
-    connections: f64,
-    /// Answers that were held against the database, and those of them that were older than promised.
-    checked: (f64, f64),
-}
-
 pub async fn measure(scene: &mut Scene) -> Section {
     // So small that Redis matters.
     let settings = [("CACHE_L1_BYTES", "1000000"), ("CACHE_WARM_TOP", "200")];
@@ -116,26 +103,6 @@ pub async fn measure(scene: &mut Scene) -> Section {
     section(&asked, &gauges)
 }
 
-async fn until(begun: Instant, second: f64) {
-    tokio::time::sleep_until((begun + Duration::from_secs_f64(second)).into()).await;
-}
-
-async fn watch(fleet: Arc<[Instance; 2]>, begun: Instant, gauges: Arc<Mutex<Vec<Gauge>>>) {
-    for step in 0.. {
-        until(begun, f64::from(step) * STEP).await;
-        let (first, second) = tokio::join!(fleet[0].metrics(), fleet[1].metrics());
-        let Some((first, second)) = first.zip(second) else { continue };
-        let sum = |name: &str| first.sum(name, &[]) + second.sum(name, &[]);
-        let gauge = Gauge {
-            at: begun.elapsed().as_secs_f64(),
-            loads: sum("cache_loads_total"),
-            connections: sum("database_connections_in_use"),
-            checked: (sum("cache_served_checked_total"), sum("cache_stale_served_total")),
-        };
-        gauges.lock().expect("nobody panicked").push(gauge);
-    }
-}
-
 /// The fault that a request met: it was under way while the fault was, or until all was well again.
 fn met(one: &Asked) -> Option<Fault> {
     let (from, to) = (one.at.as_secs_f64(), (one.at + one.took).as_secs_f64());
@@ -153,13 +120,6 @@ fn section(asked: &[Asked], gauges: &[Gauge]) -> Section {
         groups.entry(at.map_or(0, |at| at + 1)).or_default().push(*one);
     }
     let name = |at: usize| if at == 0 { "all is well" } else { FAULTS[at - 1].2.name() };
-    let row = |(at, asked): (&usize, &Vec<Asked>)| {
-        let mut row = vec![name(*at).to_owned(), grouped(asked.len() as i64)];
-        row.extend(End::ALL.map(|end| grouped(count(asked, end) as i64)));
-        let mut took = milliseconds(asked);
-        row.extend([0.5, 0.99, 1.0].map(|part| short(quantile(&mut took, part))));
-        row
-    };
     let mut section = Section {
         title: "A minute of faults",
         method: format!(
@@ -168,14 +128,12 @@ fn section(asked: &[Asked], gauges: &[Gauge]) -> Section {
              that were under way during a fault, or, for Postgres, within {RECOVERY} s of its return; times in ms, from when a request \
              was due to the end of its answer."
         ),
-        columns: ["", "requests"]
-            .into_iter()
-            .chain(End::ALL.map(End::name))
-            .chain(["median", "99 %", "longest"])
-            .map(str::to_owned)
-            .collect(),
-        rows: groups.iter().map(row).collect(),
-        picture: Some(Picture { file: "timeline.svg", svg: picture(asked, gauges) }),
+        columns: columns(),
+        rows: groups.iter().map(|(at, asked)| row(name(*at), asked)).collect(),
+        picture: Some(Picture {
+            file: "timeline.svg",
+            svg: picture(asked, gauges, &FAULTS.map(|(from, to, fault)| (from, to, fault.name())), SECONDS),
+        }),
         checks: Vec::new(),
     };
     let of = |at: usize, end: End| groups.get(&at).map_or(0, |asked| count(asked, end));
@@ -197,61 +155,4 @@ fn section(asked: &[Asked], gauges: &[Gauge]) -> Section {
         [End::L1, End::L2, End::Loaded, End::Written].iter().all(|end| of(0, *end) > 0),
     );
     section
-}
-
-fn picture(asked: &[Asked], gauges: &[Gauge]) -> String {
-    let steps = (SECONDS as f64 / STEP) as usize;
-    let mut by_step: Vec<Vec<Asked>> = vec![Vec::new(); steps];
-    for one in asked {
-        let at = (one.at.as_secs_f64() / STEP) as usize;
-        by_step[at.min(steps - 1)].push(*one);
-    }
-    let moment = |step: usize| (step as f64 + 0.5) * STEP;
-    let colours = ["#2e7d4f", "#7fb98f", "#3b6ea5", "#e0a526", "#8e6bb0", "#999999", "#b3261e"];
-    let layer = |(end, colour): (End, &'static str)| Series {
-        name: end.name().to_owned(),
-        colour,
-        points: by_step.iter().enumerate().map(|(at, step)| (moment(at), count(step, end) as f64 / STEP)).collect(),
-    };
-    let line = |name: &str, colour, part: f64| Series {
-        name: name.to_owned(),
-        colour,
-        points: by_step
-            .iter()
-            .enumerate()
-            .filter(|(_, step)| !step.is_empty())
-            .map(|(at, step)| (moment(at), quantile(&mut milliseconds(step), part)))
-            .collect(),
-    };
-    let rate = |pair: &[Gauge]| (pair[1].at, (pair[1].loads - pair[0].loads).max(0.0) / (pair[1].at - pair[0].at));
-    let charts = [
-        Chart {
-            title: "Requests a second by their end",
-            form: Form::Stacked,
-            series: End::ALL.into_iter().zip(colours).map(layer).collect(),
-        },
-        Chart {
-            title: "Time to the end of the answer, ms",
-            form: Form::Powers,
-            series: vec![
-                line("median", "#2e7d4f", 0.5),
-                line("99 %", "#3b6ea5", 0.99),
-                line("longest", "#b3261e", 1.0),
-            ],
-        },
-        Chart {
-            title: "Loads from Postgres a second, and its connections in use",
-            form: Form::Lines,
-            series: vec![
-                Series { name: "loads".into(), colour: "#3b6ea5", points: gauges.windows(2).map(rate).collect() },
-                Series {
-                    name: "connections".into(),
-                    colour: "#b3261e",
-                    points: gauges.iter().map(|gauge| (gauge.at, gauge.connections)).collect(),
-                },
-            ],
-        },
-    ];
-    let bands = FAULTS.map(|(from, to, fault)| -> Band { (from, to, fault.name()) });
-    svg(&charts, &bands, SECONDS as f64)
 }

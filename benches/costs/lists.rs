@@ -35,6 +35,7 @@ impl Cacheable for Page {
         loads: 64,
         jitter_percent: 0,
         format: Format::Json,
+        shape: "1",
         compress_above: usize::MAX,
         sensitivity: Sensitivity::Public,
         residency: Residency::Shared,

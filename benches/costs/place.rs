@@ -71,7 +71,7 @@ impl Place {
 
     /// The shared tier.
     pub fn l2(&self) -> Arc<dyn L2> {
-        Arc::new(RedisL2::new(&self.redis_url).expect("the URL of Redis"))
+        Arc::new(RedisL2::standalone(&self.redis_url).expect("the URL of Redis"))
     }
 
     pub async fn redis(&self) -> redis::aio::MultiplexedConnection {

@@ -9,7 +9,8 @@ use aside::{
         codec::{decode, encode, entry},
     },
     domain::{
-        DomainError, orders::service::CachedOrderService, products::Product, products::service::CachedProductService,
+        Databases, DomainError, orders::service::CachedOrderService, products::Product,
+        products::service::CachedProductService,
     },
     http::{self, Front, HttpConfig, Services},
     readiness::Readiness,
@@ -44,10 +45,12 @@ impl Place {
         while !cache.trusted() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
+        let databases = Databases::from(db.clone());
         let services = Services {
-            products: CachedProductService::new(cache.clone(), db.clone()),
-            orders: CachedOrderService::new(cache.clone(), db.clone()),
+            products: CachedProductService::new(cache.clone(), &databases),
+            orders: CachedOrderService::new(cache.clone(), &databases),
             cache: cache.clone(),
+            databases,
             db,
         };
         let config = HttpConfig {
@@ -59,6 +62,7 @@ impl Place {
             verifier: None,
             tenant_rate: None,
             audit: None,
+            cdn: None,
         };
         Self { front: Arc::new(http::front(services, &config)), cache }
     }
@@ -154,7 +158,10 @@ fn a_request(bencher: Bencher) {
     PLACE.holds(1_000);
     bencher.with_inputs(|| Request::get("/products/7").body(Body::empty()).expect("a request")).bench_values(
         |request| -> Response {
-            let answer = Arc::clone(&PLACE.front).answer(request).now_or_never().expect("it doesn't wait");
+            let answer = Arc::clone(&PLACE.front)
+                .answer([127, 0, 0, 1].into(), request)
+                .now_or_never()
+                .expect("it doesn't wait");
             assert_eq!(answer.status(), 200);
             answer
         },

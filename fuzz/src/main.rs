@@ -67,6 +67,6 @@ fuzz_target!(|data: &[u8]| {
         // A set of public keys.
         6 => drop(Verifier::with_key_set(&text, expected())),
         // A file of the audit.
-        _ => drop(audit::verify(data)),
+        _ => drop(audit::verify(data, None)),
     }
 });

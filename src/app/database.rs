@@ -24,6 +24,8 @@ const IDLE: Duration = Duration::from_secs(1);
 const RELEASE_LIMIT: Duration = Duration::from_secs(2);
 /// The longest life of a connection.
 const LIFETIME: Duration = Duration::from_secs(60);
+/// Longest wait for a connection to the replica, which may be gone.
+const REPLICA_LIMIT: Duration = Duration::from_millis(200);
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// A pool for serving: statements end before the request that waits for them does, and a transaction whose client hangs is
@@ -38,6 +40,16 @@ pub async fn serving_pool(config: &Config) -> Result<PgPool, StartError> {
         NAMES_CHANGES,
     ]);
     pool(config, options, (limit / 4).clamp(Duration::from_millis(100), Duration::from_secs(3))).await
+}
+
+/// A pool of a replica for loads. It need not be there: what it doesn't answer is asked of the primary.
+pub fn replica_pool(config: &Config, url: &str) -> Result<PgPool, StartError> {
+    let options: PgConnectOptions = url.parse().map_err(|_| StartError {
+        what: "DATABASE_READ_URL is not a URL of a Postgres database".into(),
+        advice: "Give one such as postgres://user:password@host:5432/database.".into(),
+    })?;
+    let options = options.application_name("aside").options([("aside.replica", "on"), ("statement_timeout", "1000")]);
+    Ok(lazy_pool(config, options, REPLICA_LIMIT))
 }
 
 /// The service's own statements name what they change; the triggers of migration 0005 do it for everybody else's.
@@ -83,9 +95,13 @@ pub async fn expect_migrated(db: &PgPool) -> Result<(), StartError> {
     }
 }
 
-/// Whether nobody can read the line: it is by TLS with a certificate that is checked, or doesn't leave the machine.
-pub fn line_is_safe(config: &Config) -> bool {
-    let Ok(options) = options(config) else { return false };
+/// Whether nobody can read the lines: each is by TLS with a certificate that is checked, or doesn't leave the machine.
+pub fn lines_are_safe(config: &Config) -> bool {
+    let urls = std::iter::once(config.database_url.as_str()).chain(config.database_read_url.as_deref());
+    urls.map(str::parse::<PgConnectOptions>).all(|options| options.is_ok_and(|options| is_safe(&options)))
+}
+
+fn is_safe(options: &PgConnectOptions) -> bool {
     let host = options.get_host();
     let local = host == "localhost" || host.starts_with('/') || host.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback());
     local || options.get_socket().is_some() || matches!(options.get_ssl_mode(), PgSslMode::VerifyFull)
@@ -93,7 +109,11 @@ pub fn line_is_safe(config: &Config) -> bool {
 
 async fn pool(config: &Config, options: PgConnectOptions, acquire: Duration) -> Result<PgPool, StartError> {
     close(connect_patiently(&options).await?).await;
-    Ok(PgPoolOptions::new()
+    Ok(lazy_pool(config, options, acquire))
+}
+
+fn lazy_pool(config: &Config, options: PgConnectOptions, acquire: Duration) -> PgPool {
+    PgPoolOptions::new()
         .max_connections(config.database_connections)
         .acquire_timeout(acquire)
         // Whether a connection still lives is asked only of one that was idle for a while: asking costs every load a round trip.
@@ -115,7 +135,7 @@ async fn pool(config: &Config, options: PgConnectOptions, acquire: Duration) -> 
         })
         // What a session was told when it began may have changed: an address, or that nobody may write.
         .max_lifetime(LIFETIME)
-        .connect_lazy_with(options))
+        .connect_lazy_with(options)
 }
 
 fn options(config: &Config) -> Result<PgConnectOptions, StartError> {

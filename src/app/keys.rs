@@ -1,7 +1,12 @@
 //! Keys from the configuration: those that seal what stands in Redis, and those of whoever signs tokens. Those in files may change
 //! while the service runs.
 
-use std::{path::Path, time::Duration};
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::Path,
+    time::Duration,
+};
 
 use zeroize::Zeroizing;
 
@@ -14,6 +19,9 @@ use crate::{
 
 /// Pause between two looks at a file.
 const PAUSE: Duration = Duration::from_secs(2);
+
+/// Longest file that is read: one that is longer holds something else.
+const LONGEST: u64 = 64 << 10;
 
 const CACHE_KEYS_FILE: &str = "CACHE_KEYS_FILE";
 const JWT_JWKS_FILE: &str = "JWT_JWKS_FILE";
@@ -69,23 +77,55 @@ async fn watch(path: &Path, setting: &'static str, take: impl Fn(&str) -> Result
     loop {
         let path = path.to_owned();
         // Reading a file blocks.
-        let text = tokio::task::spawn_blocking(move || load(&path, setting).ok()).await.ok().flatten();
-        if text != known {
-            match text.as_deref().map(|text| take(text)) {
-                Some(Ok(())) if known.is_some() => tracing::info!(setting, "other keys are in use"),
-                Some(Ok(())) => {}
-                Some(Err(error)) => tracing::error!(setting, error, "the keys of before stay in use"),
-                None => tracing::error!(setting, "the file can't be read: the keys of before stay in use"),
+        let text = tokio::task::spawn_blocking(move || load(&path, setting).map_err(|wrong| wrong.what)).await;
+        let text = text.unwrap_or_else(|_| Err("the file can't be read".into()));
+        if known.as_ref() != Some(&text) {
+            match text.as_deref().map_err(String::clone).and_then(|text| take(text)) {
+                Ok(()) if known.is_some() => tracing::info!(setting, "other keys are in use"),
+                Ok(()) => {}
+                Err(error) => tracing::error!(setting, error, "the keys of before stay in use"),
             }
-            known = text;
+            known = Some(text);
         }
         tokio::time::sleep(PAUSE).await;
     }
 }
 
 fn load(path: &Path, setting: &str) -> Result<Zeroizing<String>, StartError> {
-    std::fs::read_to_string(path).map(Zeroizing::new).map_err(|error| StartError {
-        what: format!("{setting} can't be read: {error}"),
-        advice: "Name a file that the service's user may read.".into(),
-    })
+    let wrong = |what: String, advice: &str| StartError { what: format!("{setting} {what}"), advice: advice.into() };
+    let read = || {
+        // Its room is made at once: what a growing one leaves behind isn't wiped.
+        let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));
+        File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
+        Ok::<_, io::Error>(bytes)
+    };
+    let readable = "Name a file that the service's user may read.";
+    let bytes = read().map_err(|error| wrong(format!("can't be read: {error}"), readable))?;
+    if bytes.len() as u64 > LONGEST {
+        return Err(wrong(format!("has more than {LONGEST} bytes"), "Name the file that holds keys and nothing else."));
+    }
+    let text = std::str::from_utf8(&bytes).map_err(|_| wrong("is not text".into(), readable))?;
+    Ok(Zeroizing::new(text.to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_is_too_long_for_keys_is_not_read_to_its_end() {
+        let path = std::env::temp_dir().join(format!("aside-keys-{}", uuid::Uuid::now_v7()));
+        let longest = "x".repeat(LONGEST as usize);
+        std::fs::write(&path, &longest).unwrap();
+        assert_eq!(load(&path, CACHE_KEYS_FILE).unwrap().len(), longest.len());
+        std::fs::write(&path, longest + "ü").unwrap();
+        for path in [path.as_path(), Path::new("/dev/zero")] {
+            let wrong = load(path, CACHE_KEYS_FILE).unwrap_err().to_string();
+            assert!(
+                wrong.contains("CACHE_KEYS_FILE has more than 65536 bytes") && wrong.contains("Name the file"),
+                "{wrong}"
+            );
+        }
+        std::fs::remove_file(&path).unwrap();
+    }
 }

@@ -4,7 +4,7 @@
 use std::{
     convert::Infallible,
     io,
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     pin::pin,
     sync::{
         Arc,
@@ -64,11 +64,11 @@ pub async fn bind(addr: SocketAddr, setting: &str) -> Result<TcpListener, StartE
     })
 }
 
-/// Serves what `answer` answers, on at most `most` connections at a time, until `stop`; returns when the last one has ended. Who comes
+/// Serves what `answer` answers to a peer, on at most `most` connections at a time, until `stop`; returns when the last one has ended. Who comes
 /// when there is no room waits until one ends.
 pub async fn serve<A, F>(listener: TcpListener, most: usize, answer: A, stop: Stop)
 where
-    A: Fn(Request<Body>) -> F + Clone + Send + 'static,
+    A: Fn(IpAddr, Request<Body>) -> F + Clone + Send + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
     let (connections, room) = (TaskTracker::new(), Arc::new(Semaphore::new(most)));
@@ -82,9 +82,10 @@ where
             biased;
             () = stop.polite.cancelled() => break,
             (accepted, place) = accept() => match accepted {
-                Ok((stream, _)) => {
+                Ok((stream, peer)) => {
                     complained = false;
-                    let connection = serve_connection(stream, answer.clone(), stop.clone());
+                    let (answer, peer) = (answer.clone(), peer.ip());
+                    let connection = serve_connection(stream, move |request| answer(peer, request), stop.clone());
                     connections.spawn(async move {
                         connection.await;
                         drop(place);
@@ -232,7 +233,7 @@ mod tests {
         let router = Router::new().route("/gate", get(gate)).route("/quick", get(|| async { "quick" }));
         let listener = bind(([127, 0, 0, 1], 0).into(), "BIND_ADDR").await.unwrap();
         let (addr, stop) = (listener.local_addr().unwrap(), Stop::default());
-        let answer = move |request| router.clone().oneshot(request).map(|Ok(answer)| answer);
+        let answer = move |_peer, request| router.clone().oneshot(request).map(|Ok(answer)| answer);
         (addr, stop.clone(), tokio::spawn(serve(listener, 64, answer, stop)))
     }
 

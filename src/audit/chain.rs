@@ -1,7 +1,11 @@
 //! The form of the file: one JSON object a line, each with its number and the SHA-256 of the line before it. Who changes or removes a
-//! line must change all that follow; who cuts the end off is found by the head (number and hash of the last line) that the service logs.
+//! line must change all that follow; who cuts the end off is found by a [`Head`] that was kept elsewhere: the service logs its own.
 
-use std::io::{self, BufRead};
+use std::{
+    fmt,
+    io::{self, BufRead},
+    str::FromStr,
+};
 
 use ring::digest::{SHA256, digest};
 use serde::{Deserialize, Serialize};
@@ -53,21 +57,54 @@ pub(super) fn hash(line: &[u8]) -> String {
     text
 }
 
+/// A place in a chain: number and hash of a line, as `NUMBER:HASH`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Head {
+    pub number: u64,
+    pub hash: String,
+}
+
+impl Head {
+    /// The place before the first record of all.
+    pub fn start() -> Self {
+        Self { number: 0, hash: NOTHING.to_owned() }
+    }
+}
+
+impl fmt::Display for Head {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.number, self.hash)
+    }
+}
+
+impl FromStr for Head {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let read = |text: &str| {
+            let (number, hash) = text.split_once(':')?;
+            let digits = hash.len() == NOTHING.len() && hash.bytes().all(|byte| byte.is_ascii_hexdigit());
+            digits.then_some(Self { number: number.parse().ok()?, hash: hash.to_ascii_lowercase() })
+        };
+        read(text).ok_or("must be the number of a record and its hash of 64 digits, as 7:0f3a…")
+    }
+}
+
 /// A file in which nothing was changed or removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
     /// Records in it.
     pub records: u64,
-    /// Number of the first one; a file that was rotated goes on where the one before ended.
-    pub first: u64,
-    /// Hash before the first one: the head of the file before.
-    pub before: String,
+    /// What the first one was written after: the head of the file before.
+    pub before: Head,
     /// Records that were lost, by its own words.
     pub lost: u64,
     /// Lines that were broken off.
     pub torn: u64,
-    /// Number and hash of the last line, to be compared with what the service has logged.
-    pub head: (u64, String),
+    /// The last one.
+    pub head: Head,
+    /// Whether the place that was asked for is in it, or just before it.
+    pub holds: bool,
 }
 
 /// Why a file is not what was written.
@@ -83,11 +120,11 @@ pub enum Broken {
     Io(#[from] io::Error),
 }
 
-/// Reads a file to its end.
+/// Reads a file to its end, and looks whether `known` is in it.
 ///
 /// # Errors
 /// At the first line that isn't what was written.
-pub fn verify(mut file: impl BufRead) -> Result<Verified, Broken> {
+pub fn verify(mut file: impl BufRead, known: Option<&Head>) -> Result<Verified, Broken> {
     let mut verified: Option<Verified> = None;
     let (mut line, mut at, mut torn) = (Vec::new(), 0, false);
     let mut last = None;
@@ -107,23 +144,21 @@ pub fn verify(mut file: impl BufRead) -> Result<Verified, Broken> {
         torn = place.is_none();
         let before = last.replace(hash(&line));
         let Some(Place { number, previous, lost, after_torn }) = place else { continue };
-        let known = verified.get_or_insert_with(|| Verified {
-            records: 0,
-            first: number,
-            before: previous.clone(),
-            lost: 0,
-            torn: 0,
-            head: (number.wrapping_sub(1), String::new()),
+        let so_far = verified.get_or_insert_with(|| {
+            let before = Head { number: number.wrapping_sub(1), hash: previous.clone() };
+            let holds = known == Some(&before);
+            Verified { records: 0, head: before.clone(), before, lost: 0, torn: 0, holds }
         });
         let first = before.is_none() && number == 1;
         let before = before.or(first.then(|| NOTHING.to_owned()));
-        if before.is_some_and(|before| before != previous) || number != known.head.0.wrapping_add(1) {
+        if before.is_some_and(|before| before != previous) || number != so_far.head.number.wrapping_add(1) {
             return Err(Broken::Changed(at - 1));
         }
-        known.records += 1;
-        known.lost += lost;
-        known.torn += u64::from(after_torn);
-        known.head = (number, hash(&line));
+        so_far.records += 1;
+        so_far.lost += lost;
+        so_far.torn += u64::from(after_torn);
+        so_far.head = Head { number, hash: hash(&line) };
+        so_far.holds |= known == Some(&so_far.head);
     }
     let mut verified = verified.ok_or(Broken::Empty)?;
     // The last line may be broken off: the service was killed there.

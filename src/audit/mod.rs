@@ -3,6 +3,7 @@
 //! no room, or no disk, is counted, shown as a metric, and told by the next record that is written. Imports nothing else of this crate.
 
 mod chain;
+mod files;
 mod sink;
 #[cfg(test)]
 mod tests;
@@ -12,7 +13,7 @@ use std::{
     path::Path,
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicU64, AtomicUsize, Ordering},
         mpsc::{SyncSender, sync_channel},
     },
     thread::JoinHandle,
@@ -22,23 +23,29 @@ use chrono::{DateTime, Utc};
 use prometheus_client::{metrics::counter::ConstCounter, registry::Registry};
 use serde::Serialize;
 
-pub use chain::{Broken, Verified, verify};
+pub use chain::{Broken, Head, Verified, verify};
+pub use files::{Misfit, Span, verify_files};
 use sink::Sink;
 
 /// Records that may wait to be written.
 const QUEUE: usize = 16 * 1024;
+/// How many of them may be of refused callers: who is let in nowhere must not push out what is recorded of the others.
+const REFUSALS: usize = QUEUE / 4;
+/// The outcome of who was refused.
+const REFUSED: &str = "refused";
 
 /// One access. Says nothing of values, and names keys only to those who have the tenant's secret.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
     pub time: DateTime<Utc>,
+    /// Empty, as the subject, when nobody knows who it was.
     pub tenant: String,
     pub subject: String,
     /// `read`, `list`, `place`, `change`; by hand `invalidate`, `erase`.
     pub operation: &'static str,
     /// The hashed name of what was accessed, as it stands in Redis; empty when it isn't known.
     pub key: String,
-    /// Where the answer came from, or `failed`.
+    /// Where the answer came from, `done`, `absent` (there is no such thing), `refused` (the caller was not let in), or `failed`.
     pub outcome: &'static str,
     pub request_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -64,6 +71,8 @@ enum Message {
 struct Counts {
     written: AtomicU64,
     lost: AtomicU64,
+    /// Records of refused callers that wait.
+    refusals: AtomicUsize,
 }
 
 impl Audit {
@@ -81,9 +90,17 @@ impl Audit {
 
     /// Hands a record in. Returns at once; one that finds no room is lost and counted.
     pub fn record(&self, record: Record) {
-        if self.queue.try_send(Message::Record(Box::new(record))).is_err() {
+        let refused = record.outcome == REFUSED;
+        let room = !refused || self.counts.refusals.fetch_add(1, Ordering::Relaxed) < REFUSALS;
+        if !room || self.queue.try_send(Message::Record(Box::new(record))).is_err() {
+            self.counts.refusals.fetch_sub(usize::from(refused), Ordering::Relaxed);
             self.counts.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+
+    /// A caller who was not let in; `record` says who, if that is known.
+    pub fn refused(&self, record: Record) {
+        self.record(Record { outcome: REFUSED, ..record });
     }
 
     /// What an operator did by hand, of a tenant or of all.

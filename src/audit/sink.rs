@@ -13,7 +13,7 @@ use std::{
 };
 
 use super::{
-    Counts, Message, Record,
+    Counts, Message, REFUSED, Record,
     chain::{Link, NOTHING, Place, hash},
 };
 
@@ -66,6 +66,8 @@ impl Sink {
         loop {
             match records.recv_timeout(SYNC) {
                 Ok(Message::Record(record)) => {
+                    let refused = record.outcome == REFUSED;
+                    self.counts.refusals.fetch_sub(usize::from(refused), Ordering::Relaxed);
                     self.write(&record);
                     dirty = true;
                 }

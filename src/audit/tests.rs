@@ -9,7 +9,9 @@ use std::{
 
 use chrono::Utc;
 
-use super::{Audit, Broken, Counts, Record, Verified, sink::Sink, verify};
+use super::{
+    Audit, Broken, Counts, Head, Misfit, QUEUE, REFUSALS, Record, Span, Verified, sink::Sink, verify, verify_files,
+};
 
 struct Place(PathBuf);
 
@@ -29,7 +31,7 @@ impl Place {
     }
 
     fn with_lines(&self, lines: &[String]) -> Result<Verified, Broken> {
-        verify(BufReader::new(format!("{}\n", lines.join("\n")).as_bytes()))
+        verify(BufReader::new(format!("{}\n", lines.join("\n")).as_bytes()), None)
     }
 }
 
@@ -40,7 +42,7 @@ impl Drop for Place {
 }
 
 fn check(path: &Path) -> Result<Verified, Broken> {
-    verify(BufReader::new(File::open(path).unwrap()))
+    verify(BufReader::new(File::open(path).unwrap()), None)
 }
 
 fn record(subject: &str) -> Record {
@@ -76,7 +78,7 @@ fn a_hundred_thousand_records_of_many_threads_are_all_there() {
     });
     audit.flush();
     let verified = check(&place.file()).unwrap();
-    assert_eq!((verified.records, verified.first, verified.lost, verified.torn), (100_000, 1, 0, 0));
+    assert_eq!((verified.records, verified.before.number, verified.lost, verified.torn), (100_000, 0, 0, 0));
     drop(audit);
     thread.join().unwrap();
 }
@@ -104,7 +106,7 @@ fn what_was_changed_removed_or_put_in_is_found() {
     assert!(altered(&|lines| lines[0] = lines[0].replace("subject 0", "nobody")).is_err());
     // What is cut off at an end leaves a chain; the numbers and the head say so.
     assert_ne!(altered(&|lines| lines.truncate(90)).unwrap().head, whole.head);
-    assert_eq!(altered(&|lines| drop(lines.remove(0))).unwrap().first, 2);
+    assert_eq!(altered(&|lines| drop(lines.remove(0))).unwrap().before.number, 1);
     assert!(matches!(place.with_lines(&[]), Err(Broken::Empty)));
 }
 
@@ -169,7 +171,7 @@ fn a_file_has_one_writer_and_one_that_is_taken_away_is_missed() {
     drop(audit);
     thread.join().unwrap();
     let (taken, next) = (check(&place.0.join("taken")).unwrap(), check(&place.file()).unwrap());
-    assert_eq!((next.first, &next.before), (taken.head.0 + 1, &taken.head.1), "another one goes on");
+    assert_eq!(next.before, taken.head, "another one goes on");
 }
 
 #[test]
@@ -182,7 +184,7 @@ fn blank_lines_at_the_end_begin_no_chain_anew() {
         thread.join().unwrap();
         OpenOptions::new().append(true).open(place.file()).unwrap().write_all(b"\n").unwrap();
     }
-    assert_eq!(check(&place.file()).unwrap().head.0, 2);
+    assert_eq!(check(&place.file()).unwrap().head.number, 2);
 }
 
 #[test]
@@ -193,16 +195,16 @@ fn a_file_that_can_not_be_put_aside_goes_on_and_an_empty_one_goes_on_with_the_on
     fs::create_dir(place.0.join("audit.jsonl.5")).unwrap();
     sink.rotate_after(1);
     sink.write(&record("somebody"));
-    assert_eq!(check(&place.file()).unwrap().head.0, 6);
+    assert_eq!(check(&place.file()).unwrap().head.number, 6);
     sink.rotate_after(1);
     sink.write(&record("somebody"));
-    assert_eq!(check(&place.file()).unwrap().first, 7);
+    assert_eq!(check(&place.file()).unwrap().before.number, 6);
     drop(sink);
     fs::remove_dir(place.0.join("audit.jsonl.5")).unwrap();
     fs::write(place.file(), "").unwrap();
     let mut sink = Sink::open(&place.file(), Arc::default()).unwrap();
     sink.write(&record("somebody"));
-    assert_eq!(check(&place.file()).unwrap().first, 7, "after the file that was put aside");
+    assert_eq!(check(&place.file()).unwrap().before.number, 6, "after the file that was put aside");
 }
 
 #[test]
@@ -214,14 +216,83 @@ fn a_long_file_is_put_aside_and_the_next_one_goes_on_with_its_chain() {
     let mut files: Vec<(u64, PathBuf)> = fs::read_dir(&place.0)
         .unwrap()
         .map(|entry| entry.unwrap().path())
-        .map(|path| (check(&path).unwrap().first, path))
+        .map(|path| (check(&path).unwrap().before.number, path))
         .collect();
     files.sort();
     assert!(files.len() > 2, "{files:?}");
     let verified: Vec<Verified> = files.iter().map(|(_, path)| check(path).unwrap()).collect();
     for pair in verified.windows(2) {
-        assert_eq!(pair[1].before, pair[0].head.1);
-        assert_eq!(pair[1].first, pair[0].head.0 + 1);
+        assert_eq!(pair[1].before, pair[0].head);
     }
-    assert_eq!(verified.last().unwrap().head.0, 10);
+    assert_eq!(verified.last().unwrap().head.number, 10);
+}
+
+#[test]
+fn an_end_that_was_cut_off_a_chain_made_anew_and_a_beginning_that_is_missing_are_found() {
+    let place = Place::new();
+    let written = |name: &str, subject: &str| {
+        let path = place.0.join(name);
+        let mut sink = Sink::open(&path, Arc::default()).unwrap();
+        (0..10).for_each(|_| sink.write(&record(subject)));
+        path
+    };
+    let file = written("audit.jsonl", "somebody");
+    let lines = place.lines();
+    let part = |name: &str, lines: &[String]| {
+        let path = place.0.join(name);
+        fs::write(&path, format!("{}\n", lines.join("\n"))).unwrap();
+        path
+    };
+    let heads: Vec<Head> = (1..=10).map(|end| place.with_lines(&lines[..end]).unwrap().head).collect();
+    let look = |files: &[&PathBuf], after: Option<&Head>, known: Option<&Head>| {
+        let files: Vec<PathBuf> = files.iter().map(|&file| file.clone()).collect();
+        verify_files(&files, &Span { after: after.cloned(), known: known.cloned() }, |_, _| {})
+    };
+
+    assert!(look(&[&file], None, Some(&heads[9])).is_ok() && look(&[&file], None, Some(&heads[4])).is_ok());
+    let cut = part("cut", &lines[..9]);
+    assert!(look(&[&cut], None, None).is_ok(), "which nobody sees who kept no head");
+    assert!(matches!(look(&[&cut], None, Some(&heads[9])), Err(Misfit::NotHeld { last: 9, .. })));
+    let anew = written("anew", "somebody else");
+    assert!(matches!(look(&[&anew], None, Some(&heads[9])), Err(Misfit::NotHeld { last: 10, .. })));
+
+    let (first, second) = (part("first", &lines[..6]), part("second", &lines[6..]));
+    assert!(look(&[&first, &second], None, Some(&heads[2])).is_ok());
+    assert!(matches!(look(&[&second], None, None), Err(Misfit::NoBeginning(_, 7))));
+    assert!(look(&[&second], Some(&heads[5]), Some(&heads[5])).is_ok());
+    assert!(matches!(look(&[&second], Some(&heads[4]), None), Err(Misfit::NoContinuation(_))));
+    assert!(matches!(look(&[&second], Some(&heads[5]), Some(&heads[2])), Err(Misfit::NotHeld { .. })));
+    assert!(matches!(look(&[&second, &first], Some(&heads[5]), None), Err(Misfit::NoContinuation(_))));
+}
+
+#[test]
+fn a_head_is_read_as_it_is_printed() {
+    let head = Head { number: 7, hash: "0a".repeat(32) };
+    assert_eq!(head.to_string().parse(), Ok(head));
+    for wrong in ["", "7", "7:", ":0a", "7:0a0a", &format!("x:{}", "0a".repeat(32)), &format!("7:{}", "0g".repeat(32))]
+    {
+        assert!(wrong.parse::<Head>().is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn callers_who_are_refused_push_out_no_record_of_others() {
+    let (queue, records) = std::sync::mpsc::sync_channel(QUEUE);
+    let audit = Audit { queue, counts: Arc::default() };
+    (0..2 * QUEUE).for_each(|_| audit.refused(record("nobody")));
+    let lost = || audit.counts.lost.load(Ordering::Relaxed);
+    assert_eq!(lost(), (2 * QUEUE - REFUSALS) as u64);
+    (0..QUEUE - REFUSALS).for_each(|_| audit.record(record("somebody")));
+    assert_eq!(lost(), (2 * QUEUE - REFUSALS) as u64, "there is room for who is let in");
+
+    let place = Place::new();
+    let mut sink = Sink::open(&place.file(), Arc::clone(&audit.counts)).unwrap();
+    let counts = Arc::clone(&audit.counts);
+    let kept = audit.clone();
+    let thread = std::thread::spawn(move || sink.run(&records));
+    kept.flush();
+    assert_eq!(counts.refusals.load(Ordering::Relaxed), 0, "what was written gives its room back");
+    drop((audit, kept));
+    thread.join().unwrap();
+    assert_eq!(check(&place.file()).unwrap().records, QUEUE as u64);
 }

@@ -37,17 +37,18 @@ impl Cache {
         Fut: Future<Output = Result<HashMap<I, Loaded<T>>, E>> + Send + 'static,
     {
         let (begun, count) = (self.inner.clock.now(), keys.len());
-        let kept = keys.clone();
+        let asked = keys.clone();
         let read = self.read_many(keys, reuse, load);
         let found = match reuse {
             _ if T::POLICY.stale_on_outage.is_zero() => read.await,
-            Reuse::Allowed => self.or_stale(read, || self.stale_many(&kept)).await,
+            Reuse::Allowed => self.or_stale(read, || self.stale_many(&asked)).await,
             Reuse::Refresh | Reuse::NoStore => read.await,
         };
         if found.is_err() {
             (0..count).for_each(|_| self.count::<T>(Outcome::Failed, begun));
         }
-        Ok(found?.into_iter().map(|(id, found)| (id, self.answer(found, begun))).collect())
+        let answer = |((id, found), (_, key)): (_, &(I, Key<T>))| (id, self.answer(found, self.keeps(key), begun));
+        Ok(found?.into_iter().zip(&asked).map(answer).collect())
     }
 
     /// The same without an answer: sees to it that the tiers hold the values of `keys`, and says how many. These are not reads that

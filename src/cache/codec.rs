@@ -12,7 +12,8 @@ use super::{
     policy::{Cacheable, Format},
 };
 
-/// Revision of this format; part of every key in L2, so two builds never read each other's entries.
+/// Revision of this form of entries; with a policy's format and shape part of every key in L2, so that two releases side by side don't
+/// read what they would misread.
 pub(super) const REVISION: &str = "1";
 
 /// An entry larger than this is not written to L2, and not read. The scripts know that none is twice as large.
@@ -181,6 +182,7 @@ mod tests {
         loads: 1,
         jitter_percent: 0,
         format: Format::Json,
+        shape: "1",
         compress_above: 64,
         sensitivity: Sensitivity::Public,
         residency: Residency::Shared,

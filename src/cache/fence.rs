@@ -21,6 +21,8 @@ use super::{
 
 /// How long floors outlive the oldest entry that may be served: covers the database's clock stepping back.
 const MARGIN: Duration = Duration::from_secs(30);
+/// How far a replica of the database may be behind; less than what covers entries of that age.
+const MOST_LAG: Duration = Duration::from_secs(20);
 /// Floors held before they become one common floor.
 const MAX_FLOORS: usize = 1_000_000;
 
@@ -100,6 +102,14 @@ impl Fence {
         } else {
             Verdict::Serve
         }
+    }
+
+    /// Whether what a replica says may be served as if the primary said it.
+    pub(super) fn vouches_for(&self, key: &Name, labels: &[Label], loaded_at: DbTime, max_age: Duration) -> bool {
+        let now = self.clock.now();
+        self.trusted_at(now)
+            && self.floors.permit(key, labels, loaded_at)
+            && self.age(loaded_at, now) < MOST_LAG.min(max_age)
     }
 
     /// Whether an answer that can't be proved fresh is at least above every floor that is known, of this era, and not too old.

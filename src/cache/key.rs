@@ -94,6 +94,11 @@ impl Name {
         &self.0
     }
 
+    /// The tag that a row of a hot tag stands for; any other name is its own.
+    pub fn tag(&self) -> &str {
+        self.0.split('#').next().unwrap_or_default()
+    }
+
     /// The key pattern that the name begins with: `product` of `product:42`, `product-list` of `product-list#7`.
     pub fn pattern(&self) -> &str {
         self.0.split([':', '#']).next().unwrap_or_default()

@@ -42,6 +42,9 @@ pub enum WrongKeys {
     /// Two keys have one id.
     #[error("each key must have an id of its own")]
     Twice,
+    /// Two ids name one key.
+    #[error("two keys are the same: taking one of them away would change nothing")]
+    Same,
     /// The system gives no random numbers.
     #[error("the system gives no random numbers")]
     NoRandomness,
@@ -85,7 +88,11 @@ impl Keyring {
             if masters.iter().any(|known| known.id == id) {
                 return Err(WrongKeys::Twice);
             }
-            masters.push(Master { id: id.to_owned(), key: from_hex(digits).ok_or(WrongKeys::Form)? });
+            let key = from_hex(digits).ok_or(WrongKeys::Form)?;
+            if masters.iter().any(|known| known.key == key) {
+                return Err(WrongKeys::Same);
+            }
+            masters.push(Master { id: id.to_owned(), key });
         }
         if masters.is_empty() {
             return Err(WrongKeys::Form);
@@ -277,6 +284,10 @@ mod tests {
             assert_eq!(Keyring::parse(wrong).err(), Some(WrongKeys::Form), "{wrong}");
         }
         assert_eq!(Keyring::parse(&format!("{OLD},{OLD}")).err(), Some(WrongKeys::Twice));
+        let same = format!("{OLD},{}", OLD.replace("old", "new"));
+        assert_eq!(Keyring::parse(&same).err(), Some(WrongKeys::Same));
+        let [lower, upper] = [("a", "ab"), ("b", "AB")].map(|(id, digits)| format!("{id}:{}", digits.repeat(32)));
+        assert_eq!(Keyring::parse(&format!("{lower}\n{upper}")).err(), Some(WrongKeys::Same));
         let shown = format!("{:?}", keyring(&[NEW, OLD]));
         assert_eq!(shown, r#"Keyring(["new", "old"])"#);
     }

@@ -60,9 +60,9 @@ pub(super) async fn numbers_now(
 
 /// What is known of a tenant; makes its secret when there is none yet.
 pub(super) async fn meet(db: &PgPool, tenant: &Tenant) -> Result<Home, sqlx::Error> {
-    let met = homes(db, std::slice::from_ref(tenant)).await?.pop();
-    if let Some((_, home)) = met {
-        return Ok(home);
+    let sql = "select home_region, secret from cache_tenants where tenant = $1";
+    if let Some(row) = sqlx::query(sql).bind(tenant.as_str()).fetch_optional(db).await? {
+        return home(&row);
     }
     // An update that changes nothing, so that who loses the race is told too.
     let sql = "insert into cache_tenants (tenant) values ($1)
@@ -70,14 +70,15 @@ pub(super) async fn meet(db: &PgPool, tenant: &Tenant) -> Result<Home, sqlx::Err
     home(&sqlx::query(sql).bind(tenant.as_str()).fetch_one(db).await?)
 }
 
-/// What is known of tenants.
-pub(super) async fn homes(db: &PgPool, tenants: &[Tenant]) -> Result<Vec<(Tenant, Home)>, sqlx::Error> {
+/// What is known of tenants; `None` where a row can't be read, which says nothing of the others.
+pub(super) async fn homes(db: &PgPool, tenants: &[Tenant]) -> Result<Vec<(Tenant, Option<Home>)>, sqlx::Error> {
     let names: Vec<&str> = tenants.iter().map(Tenant::as_str).collect();
     let sql = "select tenant, home_region, secret from cache_tenants where tenant = any($1)";
     let rows = sqlx::query(sql).bind(names).fetch_all(db).await?;
     let known = |row: &PgRow| {
         let tenant = Tenant::parse(row.try_get("tenant")?).ok_or(sqlx::Error::RowNotFound)?;
-        Ok((tenant, home(row)?))
+        let home = home(row).inspect_err(|_| tracing::error!(%tenant, "the row of a tenant can't be read")).ok();
+        Ok((tenant, home))
     };
     rows.iter().map(known).collect()
 }
@@ -94,6 +95,9 @@ fn home(row: &PgRow) -> Result<Home, sqlx::Error> {
     let secret = secret.try_into().map_err(|_| sqlx::Error::Decode("a secret has 32 bytes".into()))?;
     Ok(Home { region: row.try_get("home_region")?, secret })
 }
+
+/// A snapshot in which everything is visible.
+pub(super) const FAR_FUTURE: &str = "9000000000000000000:9000000000000000000:";
 
 /// What one look at the ledger brought.
 pub(super) struct Look {
@@ -122,6 +126,11 @@ impl Looker {
         let settings = [("statement_timeout", milliseconds.as_str()), ("enable_seqscan", "off"), ("jit", "off")];
         let connection = options.options(settings).connect().await?;
         Ok(Self(connection))
+    }
+
+    /// The connection, for who keeps something of its own beside what it hears.
+    pub(super) fn db(&mut self) -> &mut PgConnection {
+        &mut self.0
     }
 
     /// Everything committed that was not visible in the snapshot `since`. `xid >= xmax or xid in xip` is exactly that, so every

@@ -1,6 +1,7 @@
 //! A cache of several tiers in which Redis is never believed. This folder can be copied into another service as it is: it uses
-//! nothing else of this crate. SQL is only in `ledger.rs`, Redis only in `redis.rs`, moka only in `l1.rs`. With it go the tables of
-//! `migrations/0001_cache_ledger.sql` and `0007_tenants.sql`, and triggers like those of `0005_writers_outside.sql` for the service's own tables.
+//! nothing else of this crate; `README.md` beside this file is the guide. SQL is only in `ledger.rs`, Redis only in `redis/`,
+//! Memcached only in `memcached/`, moka only in `l1.rs`. With it go the tables of `migrations/0001_cache_ledger.sql` and `0007_tenants.sql`, and triggers like those of
+//! `0005_writers_outside.sql` for the service's own tables.
 //!
 //! The idea: Postgres numbers every change (the *ledger*), every cached answer carries the numbers it was read at (its
 //! *labels*), and every instance knows the lowest number it may still serve (its *floors*). Redis, its messages and its old
@@ -8,7 +9,7 @@
 //!
 //! | word | meaning |
 //! |---|---|
-//! | L1, L2 | the tier in this process (moka), the tier that instances share (Redis) |
+//! | L1, L2 | the tier in this process (moka), the tier that instances share (Redis, or Memcached) |
 //! | load | reading from the database, with labels, in one statement |
 //! | fill | leaving what was loaded in the tiers |
 //! | fresh | may still be served: young enough, and no label below its floor |
@@ -29,6 +30,7 @@ mod clock;
 pub mod codec;
 mod counts;
 mod entry;
+mod feed;
 mod fence;
 mod flight;
 mod floors;
@@ -40,6 +42,7 @@ mod l1;
 mod l2;
 mod ledger;
 mod load;
+mod memcached;
 mod memory;
 mod meter;
 mod metrics;
@@ -51,6 +54,7 @@ mod redis;
 mod shared;
 mod spans;
 mod stale;
+mod state;
 mod stats;
 mod tail;
 mod token;
@@ -74,16 +78,18 @@ pub use self::{
     codec::digest,
     counts::{Counts, Durations, PerThread},
     entry::{DbTime, Entry, Label, Loaded},
+    feed::{Feed, Heard, Point},
     key::{HotTag, Key, Name, Tenant},
     keyring::{Keyring, Secret, Unopened, WrongKeys},
     l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, NodeMemory},
     load::{LoadError, NotLoaded},
+    memcached::MemcachedL2,
     memory::MemoryL2,
     metrics::CacheMetrics,
     outcome::Outcome,
     policy::{Abroad, Cacheable, Format, L1_LIFETIME_CAP, MAX_AGE_CAP, Policy, Residency, Sensitivity},
     pressure::{Memory, MemoryState, MemoryUse},
-    redis::{RedisL2, RedisTls},
+    redis::{RedisL2, RedisPlace, RedisTls},
     stats::{CacheStats, KnownEntry, KnownKey, L1Stats, PatternStats},
     token::ConsistencyToken,
     warmer::{CacheWarmer, WarmerReport, WarmingResult},
@@ -195,6 +201,8 @@ pub struct Read<T> {
     pub age: Duration,
     /// For how long L1 may go on serving this entry.
     pub fresh_for: Duration,
+    /// Whether L1 may hold such answers: there is one, and the tenant is at home here.
+    pub kept: bool,
     /// Stands for this answer: a read that brings it is never answered older, on whatever instance.
     pub token: Option<ConsistencyToken>,
 }
@@ -219,9 +227,8 @@ impl Cache {
         let l1 = Arc::new(L1::new(l1_bytes));
         let fence = Arc::new(Fence::new(clock.clone(), trust));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let (flights, metrics) = (Flights::default(), CacheMetrics::new());
+        let (flights, metrics, (news, _)) = (Flights::default(), CacheMetrics::new(), broadcast::channel(NEWS));
         metrics.prepare(&policies);
-        let (news, _) = broadcast::channel(NEWS);
         let tail = Tail {
             db: db.clone(),
             fence: Arc::clone(&fence),
@@ -236,7 +243,7 @@ impl Cache {
         tasks.spawn(tail.run(stop.clone()));
         let l2 = l2.map(|backend| Arc::new(GuardedL2::new(backend, l2_deadline, clock.clone(), &namespace)));
         let hints = format!("{namespace}:hints");
-        let vault = Arc::new(Vault::new((namespace, region), keys, db.clone()));
+        let vault = Arc::new(Vault::new((namespace, region), keys, (clock.clone(), db.clone())));
         let inner = Inner {
             vault,
             hints,
@@ -328,43 +335,11 @@ impl Cache {
         self.inner.news.subscribe()
     }
 
-    /// How full the fullest node of L2 is, as of the last look; `None`: there is none, or it doesn't say.
-    pub fn l2_memory(&self) -> Option<MemoryState> {
-        self.inner.pressure.l2()
-    }
-
-    /// The same, as of a look that is made now.
-    pub async fn l2_memory_now(&self) -> Option<MemoryState> {
-        if let Some(l2) = &self.inner.l2 {
-            self.inner.pressure.look(l2).await;
-        }
-        self.l2_memory()
-    }
-
-    /// Whether the tiers may be used at the moment.
-    pub fn trusted(&self) -> bool {
-        self.inner.fence.trusted()
-    }
-
-    /// Whether there is an L2, and if so the state of its breaker.
-    pub fn l2_breaker(&self) -> Option<BreakerState> {
-        self.inner.l2.as_ref().map(|l2| l2.breaker())
-    }
-
-    /// Returns when L2 is well again after the breaker found it ill; never without an L2. For one task that waits for it.
-    pub async fn l2_recovered(&self) {
-        match &self.inner.l2 {
-            Some(l2) => l2.recovered().await,
-            None => std::future::pending().await,
-        }
-    }
-
-    /// Whether L2 answers now; `None` without one.
-    pub async fn ping_l2(&self) -> Option<bool> {
-        match &self.inner.l2 {
-            Some(l2) => Some(l2.ping().await.is_ok()),
-            None => None,
-        }
+    /// Whether a value that a replica of the database brought may be served as if the primary had brought it: the floors are trusted, it is
+    /// not below any of them, and the replica isn't far behind.
+    pub fn vouches_for<T: Cacheable>(&self, key: &Key<T>, loaded: &Loaded<T>) -> bool {
+        let max_age = T::POLICY.max_age(loaded.value.is_none());
+        self.inner.fence.vouches_for(key.name(), &loaded.labels, loaded.loaded_at, max_age)
     }
 
     /// How long a load may take, and how long a write that nobody waits for should be allowed to.

@@ -43,6 +43,9 @@ pub struct Policy {
     pub jitter_percent: u8,
     /// Form of the payload in L2.
     pub format: Format,
+    /// Names the form of the values, as part of their keys in L2: another one after a change that other releases would misread. Two
+    /// releases side by side then share what they both understand and nothing else.
+    pub shape: &'static str,
     /// Payloads of at least this many bytes are compressed (LZ4) in L2.
     pub compress_above: usize,
     /// Whose business the values are.
@@ -135,6 +138,16 @@ pub enum Format {
     Json,
     /// MessagePack with field names: smaller, and the response is encoded again at an L2 hit.
     MessagePack,
+}
+
+impl Format {
+    /// Its part of a key in L2.
+    pub(super) fn letter(self) -> &'static str {
+        match self {
+            Self::Json => "j",
+            Self::MessagePack => "m",
+        }
+    }
 }
 
 fn seconds<S: serde::Serializer>(duration: &Duration, serializer: S) -> Result<S::Ok, S::Error> {

@@ -63,7 +63,7 @@ impl Cache {
                             self.board(key, load, Outcome::LoadedExpired);
                         }
                         spans::ended(&span, Outcome::L1Hit);
-                        return Ok(self.answer((held, Outcome::L1Hit), begun));
+                        return Ok(self.answer((held, Outcome::L1Hit), true, begun));
                     }
                     Err(missed) => missed,
                 }
@@ -76,7 +76,7 @@ impl Cache {
         if found.is_err() {
             self.count::<T>(Outcome::Failed, begun);
         }
-        found.map(|found| self.answer(found, begun))
+        found.map(|found| self.answer(found, self.keeps(key), begun))
     }
 
     async fn beyond_l1<T, E, F, Fut>(&self, key: &Key<T>, reuse: Reuse, load: F, missed: Missed) -> Result<Found<T>, E>
@@ -258,8 +258,9 @@ impl Cache {
     /// An entry of a loaded value.
     pub(super) fn held<T: Cacheable>(&self, (loaded, asked): Asked<T>, era: &Era) -> Result<Held<T>, NotLoaded> {
         let Loaded { value, labels, loaded_at } = loaded;
-        // The snapshot was taken before the answer arrived, and the statement reached the database after it was sent.
-        let read_by = loaded_at.after(self.inner.clock.now().saturating_sub(asked));
+        // The snapshot was taken before the answer arrived, and the statement reached the database after it was sent. A replica names a
+        // moment that is long before its snapshot, so the database's time now counts as well.
+        let read_by = loaded_at.after(self.inner.clock.now().saturating_sub(asked)).max(self.inner.fence.db_now());
         let entry = codec::entry(value, labels.into(), (loaded_at, read_by)).map_err(|error| {
             tracing::error!(%error, pattern = T::POLICY.pattern, "a value can't be encoded");
             NotLoaded::Aborted
@@ -276,8 +277,14 @@ impl Cache {
         Held { entry, era: era.clone(), fresh_until: self.inner.clock.now() + lifetime, cost }
     }
 
+    /// Whether L1 may hold the value of a key.
+    pub(super) fn keeps<T: Cacheable>(&self, key: &Key<T>) -> bool {
+        let stay = || self.inner.vault.stay(&T::POLICY, key.tenant_of());
+        self.inner.l1_bytes > 0 && matches!(stay(), Stay::Process | Stay::Anywhere)
+    }
+
     pub(super) fn put_l1<T: Cacheable>(&self, key: &Key<T>, held: &Held<T>) {
-        if matches!(self.inner.vault.stay(&T::POLICY, key.tenant_of()), Stay::Process | Stay::Anywhere) {
+        if self.keeps(key) {
             self.inner.l1.put(key, held.clone(), T::POLICY.kept(held.entry.value.is_none()));
         }
     }
@@ -294,8 +301,8 @@ impl Cache {
         self.inner.metrics.read(T::POLICY.pattern, outcome, took);
     }
 
-    /// The answer to a request that began at `begun`; counted.
-    pub(super) fn answer<T: Cacheable>(&self, (held, outcome): Found<T>, begun: Duration) -> Read<T> {
+    /// The answer to a request that began at `begun`; counted. `kept`: whether L1 may hold it.
+    pub(super) fn answer<T: Cacheable>(&self, (held, outcome): Found<T>, kept: bool, begun: Duration) -> Read<T> {
         let Held { entry, era, fresh_until, .. } = held;
         let now = self.inner.clock.now();
         self.inner.metrics.read(T::POLICY.pattern, outcome, now.saturating_sub(begun));
@@ -304,7 +311,7 @@ impl Cache {
             self.inner.meter.sample(&Served { labels: &entry.labels, era: era.number, age, begun });
         }
         let token = ConsistencyToken::new(era, entry.read_by);
-        Read { entry, outcome, age, fresh_for: fresh_until.saturating_sub(now), token }
+        Read { entry, outcome, age, fresh_for: fresh_until.saturating_sub(now), kept, token }
     }
 
     /// What a look into the tiers found, or that it found nothing; counted.
@@ -312,7 +319,7 @@ impl Cache {
         if found.is_none() {
             self.count::<T>(Outcome::NotCached, begun);
         }
-        found.map(|found| self.answer(found, begun))
+        found.map(|found| self.answer(found, true, begun))
     }
 }
 

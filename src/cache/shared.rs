@@ -48,7 +48,7 @@ impl Cache {
         era: &Era,
         mut missed: Missed,
     ) -> Result<Found<T>, (Missed, Filling)> {
-        let Some(shelf) = self.shelf(key, era).filter(|_| self.may_use_l2(era)) else {
+        let Some(shelf) = self.may_use_l2(era).then(|| self.shelf(key, era)).flatten() else {
             return Err((missed, Filling::L1));
         };
         let mut lease = Lease::new(&self.inner);
@@ -82,10 +82,11 @@ impl Cache {
         era: &Era,
     ) -> (Vec<Result<Found<T>, Missed>>, Filling) {
         let missed = || keys.iter().map(|(_, missed)| Err(*missed)).collect();
-        let shelves: Option<Vec<Shelf>> = keys.iter().map(|(key, _)| self.shelf(key, era)).collect();
-        let Some(shelves) = shelves.filter(|shelves| !shelves.is_empty() && self.may_use_l2(era)) else {
+        if keys.is_empty() || !self.may_use_l2(era) {
             return (missed(), Filling::L1);
-        };
+        }
+        let shelves: Option<Vec<Shelf>> = keys.iter().map(|(key, _)| self.shelf(key, era)).collect();
+        let Some(shelves) = shelves else { return (missed(), Filling::L1) };
         let mut lease = Lease::new(&self.inner);
         let fetches: Vec<Fetch> = shelves.iter().map(|shelf| Fetch { key: shelf.key.clone(), min_order: 0 }).collect();
         let answers = match lease.fetch(&fetches).await {

@@ -14,7 +14,7 @@ use super::{
     fence::Fence,
     key::Name,
     l1::L1,
-    ledger::{Look, Looker},
+    ledger::{FAR_FUTURE, Look, Looker},
 };
 
 /// Pause before the connection is tried again.
@@ -23,8 +23,6 @@ const RECONNECT: Duration = Duration::from_millis(100);
 const HOUSEKEEPING: Duration = Duration::from_secs(5);
 /// Longest time for a look that has much to catch up with.
 const MOST_PATIENCE: Duration = Duration::from_secs(10);
-/// A snapshot in which everything is visible.
-const FAR_FUTURE: &str = "9000000000000000000:9000000000000000000:";
 
 pub(super) struct Tail {
     pub(super) db: PgPool,

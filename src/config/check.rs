@@ -33,12 +33,12 @@ impl Settings {
         let management_addr = wrong.take("MANAGEMENT_ADDR", self.management_addr);
         let management_token = wrong.take_secret("MANAGEMENT_TOKEN", self.management_token);
         let database_url = wrong.take_secret("DATABASE_URL", self.database_url);
+        let database_read_url = wrong.take_secret("DATABASE_READ_URL", self.database_read_url);
         let database_connections = wrong.take("DATABASE_CONNECTIONS", self.database_connections);
         let migrate = wrong.take("DATABASE_MIGRATE", self.database_migrate);
-        let redis_url = wrong.take_secret("REDIS_URL", self.redis_url);
-        let redis_ca_file = wrong.take_optional("REDIS_CA_FILE", self.redis_ca_file);
-        let redis_cert_file = wrong.take_optional("REDIS_CERT_FILE", self.redis_cert_file);
-        let redis_key_file = wrong.take_optional("REDIS_KEY_FILE", self.redis_key_file);
+        let redis = self.redis.check(&mut wrong);
+        let cdn = self.cdn.check(&mut wrong);
+        let memcached = self.memcached.check(&mut wrong);
         let cache_namespace = wrong.take("CACHE_NAMESPACE", self.cache_namespace);
         let cache_l1_bytes = wrong.take("CACHE_L1_BYTES", self.cache_l1_bytes);
         let cache_warm_top = wrong.take("CACHE_WARM_TOP", self.cache_warm_top);
@@ -74,11 +74,6 @@ impl Settings {
             let rule = "must be set, for example postgres://aside@127.0.0.1:5432/aside";
             wrong.add("DATABASE_URL", rule, None);
         }
-        if let (Some(cert), Some(key)) = (&redis_cert_file, &redis_key_file)
-            && cert.is_some() != key.is_some()
-        {
-            wrong.add("REDIS_KEY_FILE", "must be set when REDIS_CERT_FILE is, and only then", None);
-        }
         if let (Some(Some(_)), Some(Some(_))) = (&cache_keys, &cache_keys_file) {
             wrong.add("CACHE_KEYS_FILE", "must not be set together with CACHE_KEYS", None);
         }
@@ -97,14 +92,25 @@ impl Settings {
         }
 
         let keyless = matches!((&cache_keys, &cache_keys_file), (Some(None), Some(None)));
-        if let (Some(Some(url)), Some(false)) = (&redis_url, allow_insecure)
+        if let (Some(Some(redis)), Some(false)) = (&redis, allow_insecure)
             && keyless
-            && !url.starts_with("rediss://")
-            && !stays_here(url)
+            && !redis.lines_are_safe()
         {
-            let rule = "must begin with rediss:// when Redis is on another machine and CACHE_KEYS is not set: what stands there could be read \
+            let rule = "must begin with rediss:// when Redis is on another machine (as nodes of a Cluster and what Sentinels name may be) and CACHE_KEYS is \
+                        not set: what stands there could be read \
                         and changed on the way; on a network that you trust set ALLOW_INSECURE=true";
             wrong.add("REDIS_URL", rule, None);
+        }
+        if let (Some(Some(memcached)), Some(false)) = (&memcached, allow_insecure)
+            && keyless
+            && !memcached.line_is_safe()
+        {
+            let rule = "must name this machine when CACHE_KEYS is not set, for Memcached's line is plain: what stands there could be read and \
+                        changed on the way; on a network that you trust set ALLOW_INSECURE=true";
+            wrong.add("MEMCACHED_URL", rule, Some(memcached.address.clone()));
+        }
+        if let (Some(Some(_)), Some(Some(_))) = (&redis, &memcached) {
+            wrong.add("MEMCACHED_URL", "must not be set together with REDIS_URL", None);
         }
 
         let checked = || {
@@ -113,12 +119,12 @@ impl Settings {
                 management_addr: management_addr?,
                 management_token: management_token?,
                 database_url: database_url??,
+                database_read_url: database_read_url?,
                 database_connections: database_connections?,
                 migrate: migrate?,
-                redis_url: redis_url?,
-                redis_ca_file: redis_ca_file?,
-                redis_cert_file: redis_cert_file?,
-                redis_key_file: redis_key_file?,
+                redis: redis?,
+                cdn: cdn?,
+                memcached: memcached?,
                 cache_namespace: cache_namespace?,
                 cache_l1_bytes: cache_l1_bytes?,
                 cache_warm_top: cache_warm_top?,
@@ -174,7 +180,7 @@ fn public_addr(wrong: &mut WrongSettings, addr: Option<Given<SocketAddr>>, port:
 }
 
 /// Whether the host that a URL names is this machine.
-pub fn stays_here(url: &str) -> bool {
+pub(super) fn stays_here(url: &str) -> bool {
     let host = url.parse::<axum::http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
     let address = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
     // Without a host it is a socket in the file system.
@@ -226,16 +232,21 @@ pub fn database_url() -> impl Parser<String> {
 }
 
 /// The form only: what the client makes of it shows at start, so that the driver stays inside of the cache.
-pub fn redis_url() -> impl Parser<String> {
-    rule("must be a URL such as redis://:password@host:6379/0", |text| {
-        let uri = text.parse::<axum::http::Uri>().ok()?;
-        let (host, authority) = (uri.host()?, uri.authority()?.as_str());
-        let place = authority.rsplit('@').next()?;
-        let database = uri.path().strip_prefix('/').is_some_and(|path| path.bytes().all(|byte| byte.is_ascii_digit()));
-        let named = place == host || uri.port_u16().is_some_and(|port| place == format!("{host}:{port}"));
-        (matches!(uri.scheme_str(), Some("redis" | "rediss")) && !host.is_empty() && named && database)
-            .then(|| text.to_owned())
+pub fn redis_urls() -> impl Parser<Vec<String>> {
+    rule("must be a URL such as redis://:password@host:6379/0, or several separated by commas", |text| {
+        let urls: Vec<String> = text.split(',').map(|url| url.trim().to_owned()).collect();
+        urls.iter().all(|url| is_redis_url(url)).then_some(urls)
     })
+}
+
+fn is_redis_url(text: &str) -> bool {
+    let Ok(uri) = text.parse::<axum::http::Uri>() else { return false };
+    let (Some(host), Some(authority)) = (uri.host(), uri.authority()) else { return false };
+    let place = authority.as_str().rsplit('@').next();
+    let database = uri.path().strip_prefix('/').is_some_and(|path| path.bytes().all(|byte| byte.is_ascii_digit()));
+    let with_port = uri.port_u16().map(|port| format!("{host}:{port}"));
+    let named = place == Some(host) || (place.is_some() && place == with_port.as_deref());
+    matches!(uri.scheme_str(), Some("redis" | "rediss")) && !host.is_empty() && named && database
 }
 
 pub fn namespace() -> impl Parser<String> {

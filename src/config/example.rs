@@ -44,7 +44,7 @@ pub fn env_example() -> String {
 pub fn unknown_names(names: impl Iterator<Item = String>) -> Vec<String> {
     let command = definitions();
     let known = |name: &str| command.get_arguments().any(|arg| arg.get_env().is_some_and(|env| env == name));
-    let ours = |name: &str| name.starts_with("CACHE_") || name.starts_with("MANAGEMENT_");
+    let ours = |name: &str| ["CACHE_", "CDN_", "MANAGEMENT_"].iter().any(|begin| name.starts_with(begin));
     names.filter(|name| ours(name) && !known(name)).collect()
 }
 

@@ -4,11 +4,14 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use super::{
     LogFormat,
+    cdn::CdnSettings,
     check::{
         address, cache_keys, collector, cors_origins, database_url, jwt_secret, log_filter, log_format, name,
-        namespace, path, redis_url, region, token,
+        namespace, path, region, token,
     },
     given::{Given, milliseconds, number, switch},
+    memcached::MemcachedSettings,
+    redis_settings::RedisSettings,
 };
 
 /// The definitions, as given and not yet checked.
@@ -37,7 +40,8 @@ pub struct Settings {
     pub(super) bind_addr: Option<Given<SocketAddr>>,
 
     /// Whether the public listener may be reachable from other machines although no identity is verified: every caller
-    /// belongs to tenant `demo`. Only behind something that authenticates.
+    /// belongs to tenant `demo`. Only behind something that authenticates. Also allows a Redis elsewhere, Sentinels and a
+    /// Cluster without TLS and CACHE_KEYS.
     #[arg(
         long,
         env = "ALLOW_INSECURE",
@@ -203,7 +207,18 @@ pub struct Settings {
     )]
     pub(super) database_url: Option<Given<String>>,
 
-    /// Connections to Postgres at most.
+    /// A streaming replica of that database, for loads. What it is behind with is loaded from DATABASE_URL, so it changes no promise. Not
+    /// set: all loads go to DATABASE_URL. Secret.
+    #[arg(
+        long,
+        env = "DATABASE_READ_URL",
+        value_name = "postgres://aside@127.0.0.1:5433/aside",
+        value_parser = database_url(),
+        help_heading = "Postgres",
+    )]
+    pub(super) database_read_url: Option<Given<String>>,
+
+    /// Connections to Postgres at most, to each server.
     #[arg(
         long,
         env = "DATABASE_CONNECTIONS",
@@ -228,45 +243,11 @@ pub struct Settings {
     )]
     pub(super) database_migrate: Given<bool>,
 
-    /// The Redis that serves as L2; rediss:// for TLS. Not set or empty: no L2. It need not be there at start. Secret.
-    #[arg(
-        long,
-        env = "REDIS_URL",
-        value_name = "redis://127.0.0.1:6379",
-        value_parser = redis_url(),
-        help_heading = "Cache",
-    )]
-    pub(super) redis_url: Option<Given<String>>,
+    #[command(flatten)]
+    pub(super) redis: RedisSettings,
 
-    /// Certificate (PEM) of the authority that signs the certificate of Redis. Not set: the system's authorities.
-    #[arg(
-        long,
-        env = "REDIS_CA_FILE",
-        value_name = "PATH",
-        value_parser = path(),
-        help_heading = "Cache",
-    )]
-    pub(super) redis_ca_file: Option<Given<PathBuf>>,
-
-    /// Certificate (PEM) to show to a Redis that asks for one.
-    #[arg(
-        long,
-        env = "REDIS_CERT_FILE",
-        value_name = "PATH",
-        value_parser = path(),
-        help_heading = "Cache",
-    )]
-    pub(super) redis_cert_file: Option<Given<PathBuf>>,
-
-    /// Its key (PEM).
-    #[arg(
-        long,
-        env = "REDIS_KEY_FILE",
-        value_name = "PATH",
-        value_parser = path(),
-        help_heading = "Cache",
-    )]
-    pub(super) redis_key_file: Option<Given<PathBuf>>,
+    #[command(flatten)]
+    pub(super) memcached: MemcachedSettings,
 
     /// First segment of every key in Redis; keeps services that share a Redis apart.
     #[arg(
@@ -332,6 +313,9 @@ pub struct Settings {
         help_heading = "Cache",
     )]
     pub(super) cache_keys_file: Option<Given<PathBuf>>,
+
+    #[command(flatten)]
+    pub(super) cdn: CdnSettings,
 
     /// File in which accesses to orders are recorded, in a chain that shows what was removed or changed. Not set: they are not recorded.
     #[arg(

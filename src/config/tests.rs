@@ -2,6 +2,7 @@
 
 use super::*;
 
+const PURGE_URL: &str = "http://127.0.0.1:6081/";
 const URL: (&str, &str) = ("DATABASE_URL", "postgres://aside:hunter2-db@127.0.0.1:5432/aside");
 
 fn check(pairs: &[(&str, &str)]) -> Result<(Config, LogConfig), WrongSettings> {
@@ -26,7 +27,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!((config.cache_l1_bytes, config.cache_warm_top), (64 * 1024 * 1024, 100));
     assert_eq!((config.database_connections, config.migrate), (10, true));
     assert_eq!(config.cache_trust, Duration::from_millis(500));
-    assert_eq!((config.redis_url, config.management_token, config.cors_origins), (None, None, vec![]));
+    assert_eq!((config.redis.is_none(), config.management_token, config.cors_origins), (true, None, vec![]));
     assert_eq!((config.body_limit, config.allow_insecure), (64 * 1024, false));
     assert_eq!((config.request_timeout, config.shutdown_timeout), (Duration::from_secs(10), Duration::from_secs(10)));
     assert_eq!(log, LogConfig { filter: "info,sqlx=warn".into(), format: None, collector: None });
@@ -43,7 +44,7 @@ fn port_alone_moves_the_public_listener_and_bind_addr_wins_over_it() {
 fn what_need_not_be_set_may_be_empty() {
     let empty = ["BIND_ADDR", "CORS_ORIGINS", "MANAGEMENT_TOKEN", "REDIS_URL", "LOG_FORMAT"].map(|name| (name, ""));
     let config = config(&empty);
-    assert_eq!((config.redis_url, config.management_token), (None, None));
+    assert_eq!((config.redis.is_none(), config.management_token), (true, None));
     assert_eq!(config.bind_addr.port(), 3000);
 }
 
@@ -133,6 +134,13 @@ fn the_url_of_redis_is_checked_before_it_is_used() {
     {
         assert!(taken(url), "{url}");
     }
+    let mode = |mode, url: &str| wrong_names(&[("REDIS_MODE", mode), ("REDIS_URL", url), ("ALLOW_INSECURE", "true")]);
+    assert_eq!(mode("cluster", "redis://a,redis://b:1"), [""; 0]);
+    assert_eq!(mode("sentinel", "redis://a:26379, redis://b:26379"), [""; 0]);
+    assert_eq!(mode("standalone", "redis://a,redis://b"), ["REDIS_URL"]);
+    assert_eq!(mode("cluster", "redis://a,rediss://b"), ["REDIS_URL"]);
+    assert_eq!(mode("cluster", "redis://a,,redis://b"), ["REDIS_URL"]);
+    assert_eq!(mode("sharded", "redis://a"), ["REDIS_MODE"]);
     for url in ["h:6379", "http://h", "redis://", "redis://h:70000", "redis://h:x", "redis://h/name", "redis://h h"] {
         assert!(!taken(url), "{url}");
     }
@@ -143,6 +151,8 @@ fn what_can_be_read_on_the_way_to_redis_must_be_sealed() {
     let key = format!("a:{}", "0".repeat(64));
     let wrong = |pairs: &[(&'static str, &str)]| wrong_names(pairs);
     assert_eq!(wrong(&[("REDIS_URL", "redis://cache.example")]), ["REDIS_URL"]);
+    // Where its other nodes are is not known.
+    assert_eq!(wrong(&[("REDIS_URL", "redis://127.0.0.1:7000"), ("REDIS_MODE", "cluster")]), ["REDIS_URL"]);
     for safe in [
         &[("REDIS_URL", "redis://127.0.0.1:6379")][..],
         &[("REDIS_URL", "redis://localhost")],
@@ -153,6 +163,33 @@ fn what_can_be_read_on_the_way_to_redis_must_be_sealed() {
     ] {
         assert_eq!(wrong(safe), [""; 0], "{safe:?}");
     }
+}
+
+#[test]
+fn memcached_takes_the_place_of_redis_under_the_same_rules() {
+    let address = |url: &str| {
+        let checked = check(&[URL, ("MEMCACHED_URL", url), ("ALLOW_INSECURE", "true")]);
+        checked.ok().map(|(config, _)| config.memcached.unwrap().address)
+    };
+    assert_eq!(address("memcached://h").as_deref(), Some("h:11211"));
+    assert_eq!(address("memcached://[::1]:7/").as_deref(), Some("[::1]:7"));
+    for url in [
+        "h:11211",
+        "redis://h",
+        "memcached://",
+        "memcached://u:p@h",
+        "memcached://h:x",
+        "memcached://h/1",
+        "memcached://h?a",
+    ] {
+        assert_eq!(address(url), None, "{url}");
+    }
+    let key = format!("a:{}", "0".repeat(64));
+    assert_eq!(wrong_names(&[("MEMCACHED_URL", "memcached://cache.example")]), ["MEMCACHED_URL"]);
+    assert_eq!(wrong_names(&[("MEMCACHED_URL", "memcached://cache.example"), ("CACHE_KEYS", &key)]), [""; 0]);
+    assert_eq!(wrong_names(&[("MEMCACHED_URL", "memcached://127.0.0.1")]), [""; 0]);
+    let both = [("MEMCACHED_URL", "memcached://127.0.0.1"), ("REDIS_URL", "redis://127.0.0.1")];
+    assert_eq!(wrong_names(&both), ["MEMCACHED_URL"]);
 }
 
 #[test]
@@ -180,6 +217,22 @@ fn the_drain_leaves_time_for_the_rest_of_the_shutdown() {
 }
 
 #[test]
+fn a_shared_cache_is_named_by_its_tags_and_told_where_purges_go() {
+    assert!(config(&[]).cdn.is_none());
+    let cdn = config(&[("CDN_TAGS", "surrogate-key")]).cdn.unwrap();
+    assert_eq!((cdn.tags, cdn.max_age.as_secs(), cdn.purge.is_none()), (CdnTags::SurrogateKey, 300, true));
+    let xkey = ("CDN_TAGS", "xkey");
+    assert_eq!(config(&[xkey, ("CDN_PURGE_URL", PURGE_URL)]).cdn.unwrap().purge.unwrap().url, PURGE_URL);
+    assert_eq!(wrong_names(&[("CDN_TAGS", "varnish")]), ["CDN_TAGS"]);
+    assert_eq!(wrong_names(&[("CDN_PURGE_URL", PURGE_URL)]), ["CDN_TAGS"]);
+    assert_eq!(wrong_names(&[xkey, ("CDN_PURGE_TOKEN", "0123456789abcdef")]), ["CDN_PURGE_TOKEN"]);
+    assert_eq!(wrong_names(&[xkey, ("CDN_MAX_AGE_SECONDS", "0")]), ["CDN_MAX_AGE_SECONDS"]);
+    for url in ["127.0.0.1:6081", "https://cdn.example/", "http://", "http://u:p@h/", "http://h/?a"] {
+        assert_eq!(wrong_names(&[xkey, ("CDN_PURGE_URL", url)]), ["CDN_PURGE_URL"], "{url}");
+    }
+}
+
+#[test]
 fn the_database_must_be_named() {
     assert!(check(&[]).err().unwrap().to_string().contains("DATABASE_URL must be set"));
 }
@@ -188,9 +241,10 @@ fn the_database_must_be_named() {
 fn debug_shows_no_secret() {
     let token = ("MANAGEMENT_TOKEN", "hunter2-hunter2-hunter2");
     let redis = ("REDIS_URL", "redis://:hunter2@127.0.0.1:6379");
-    let text = format!("{:?}", config(&[token, redis]));
+    let purges = [("CDN_TAGS", "xkey"), ("CDN_PURGE_URL", PURGE_URL), ("CDN_PURGE_TOKEN", "hunter2-hunter2-hunter2")];
+    let text = format!("{:?}", config(&[&[token, redis][..], &purges].concat()));
     assert!(!text.contains("hunter2"), "{text}");
-    assert!(text.contains(r#"redis_url: "(set)""#), "{text}");
+    assert!(text.contains("redis: Some(RedisConfig { mode: Standalone, urls: 1,"), "{text}");
 }
 
 #[test]
@@ -200,6 +254,7 @@ fn the_example_file_says_what_the_definitions_say() {
 
 #[test]
 fn names_that_look_like_settings_and_are_none_are_found() {
-    let names = ["CACHE_L1_BYTES", "CACHE_L1_BITES", "MANAGEMENT_TOKEN", "MANAGEMENT_TOKENS", "PATH"].map(String::from);
-    assert_eq!(unknown_names(names.into_iter()), ["CACHE_L1_BITES", "MANAGEMENT_TOKENS"]);
+    let names = ["CACHE_L1_BYTES", "CACHE_L1_BITES", "MANAGEMENT_TOKEN", "MANAGEMENT_TOKENS", "CDN_TAG", "PATH"]
+        .map(String::from);
+    assert_eq!(unknown_names(names.into_iter()), ["CACHE_L1_BITES", "MANAGEMENT_TOKENS", "CDN_TAG"]);
 }

@@ -9,11 +9,13 @@ pub mod names;
 pub mod orders;
 pub mod page;
 pub mod products;
+pub mod reads;
 pub mod violation;
 
 pub use detached::{detached, retried};
 pub use error::DomainError;
 pub use page::{Cursor, ListKind, PageRequest};
+pub use reads::{Databases, Reads};
 pub use violation::Violation;
 
 use crate::cache::{Cacheable, Policy};

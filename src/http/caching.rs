@@ -4,7 +4,10 @@
 //! Promises: an answer from L1 is neither decoded nor encoded; the tag is computed from the same entry as the body; a 304 has
 //! the headers of the 200. `Age` counts from the moment Postgres was read, so the lifetimes of the tiers don't add to `max-age`.
 
-use std::{sync::LazyLock, time::Duration};
+use std::{
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
 
 use axum::{
     body::{Body, Bytes},
@@ -20,7 +23,10 @@ use super::{
     problem::{Kind, Problem},
     text::Text,
 };
-use crate::cache::{self, ConsistencyToken, Outcome, Read};
+use crate::{
+    cache::{self, Cacheable, ConsistencyToken, Label, Outcome, Policy, Read},
+    cdn::{Answered, Marker},
+};
 
 /// What caches between here and the user may do with a kind of answer: the headers of all such answers. First the names of those
 /// that every answer has a value of its own for, in the order of [`Answer::respond`].
@@ -30,7 +36,7 @@ pub struct Sharing(LazyLock<HeaderMap>);
 /// Catalogue data: for everybody, and short, because nobody can take an answer back from a browser. Five seconds, counted from
 /// the read of Postgres, keep a page's repeated requests away; a price shown late does no harm, as orders take theirs from
 /// the database. The two windows are those of RFC 5861.
-pub static CATALOGUE: Sharing = Sharing(LazyLock::new(|| {
+static CATALOGUE: Sharing = Sharing(LazyLock::new(|| {
     prepared([(header::CACHE_CONTROL, "public, max-age=5, stale-while-revalidate=10, stale-if-error=60")])
 }));
 
@@ -63,12 +69,17 @@ pub struct Answer {
     pub age: Duration,
     pub fresh_for: Duration,
     pub outcome: Outcome,
+    /// Whether L1 may hold it.
+    pub kept: bool,
     pub token: Option<ConsistencyToken>,
+    /// The names that it depends on.
+    pub labels: Arc<[Label]>,
+    pub policy: Policy,
 }
 
 impl Answer {
     /// The answer of a read; `version` names the version of a single thing and gives `None` for a list.
-    pub fn of<T>(read: &Read<T>, version: impl FnOnce(&T) -> Option<i64>) -> Result<Self, Problem> {
+    pub fn of<T: Cacheable>(read: &Read<T>, version: impl FnOnce(&T) -> Option<i64>) -> Result<Self, Problem> {
         let entry = &read.entry;
         let Some(value) = &entry.value else {
             return Err(Problem::new(&Kind::NOT_FOUND, "There is no such thing."));
@@ -79,8 +90,24 @@ impl Answer {
             age: read.age,
             fresh_for: read.fresh_for,
             outcome: read.outcome,
+            kept: read.kept,
             token: read.token.clone(),
+            labels: Arc::clone(&entry.labels),
+            policy: T::POLICY,
         })
+    }
+
+    /// The response to a GET or HEAD of the catalogue, marked for the shared cache in front of the service if there is one. A flagged answer is
+    /// nobody's to keep.
+    pub fn publish(self, conditions: &Conditions, cdn: Option<&Marker>, l2: bool) -> Result<Response, Problem> {
+        let cdn = cdn.filter(|_| self.outcome != Outcome::Stale);
+        let marked = cdn.map(|marker| (marker, Arc::clone(&self.labels), self.policy, self.age));
+        let mut response = self.respond(conditions, &CATALOGUE, l2)?;
+        if let Some((marker, labels, policy, age)) = marked {
+            let answered = Answered { pattern: policy.pattern, labels: &labels, age, max_age: policy.max_age };
+            marker.mark(response.headers_mut(), &answered);
+        }
+        Ok(response)
     }
 
     /// The response to a GET or HEAD: 200, 304, or 412. `l2`: whether there is a second tier to speak of.
@@ -99,7 +126,7 @@ impl Answer {
             length.map(HeaderValue::from),
             Some(self.tag.header()),
             Some(self.age.as_secs().into()),
-            cache_status(self.outcome, self.fresh_for, l2),
+            cache_status(self.outcome, self.fresh_for, (self.kept, l2)),
             self.token.as_ref().map(consistency::header_of),
         ];
         let left_out = own.each_ref().map(Option::is_none);
@@ -145,23 +172,24 @@ pub fn encode(value: &impl Serialize) -> Result<Bytes, Problem> {
 
 /// `Cache-Status` (RFC 9211): the tiers' names and what each did, the one nearest to the database first. Keys are never named.
 /// The RFC speaks of HTTP caches; the mapping of the outcomes is this service's own.
-fn cache_status(outcome: Outcome, fresh_for: Duration, l2: bool) -> Option<HeaderValue> {
+fn cache_status(outcome: Outcome, fresh_for: Duration, (kept, l2): (bool, bool)) -> Option<HeaderValue> {
     let ttl = fresh_for.as_secs() as i64;
-    // What L2 did (left out when there is none), and what L1 did.
-    let (second, first) = match outcome {
+    let stored = if kept { "; stored" } else { "" };
+    // What L2 did (left out when there is none), and what L1 did, before and behind `stored`.
+    let (second, first, detail) = match outcome {
         Outcome::L1Hit => return Some(Text::default().put("aside-l1; hit; ttl=").number(ttl).value()),
         Outcome::L2Hit => {
             let mut text = Text::default();
-            return Some(text.put("aside-l2; hit; ttl=").number(ttl).put(", aside-l1; fwd=miss; stored").value());
+            return Some(text.put("aside-l2; hit; ttl=").number(ttl).put(", aside-l1; fwd=miss").put(stored).value());
         }
         // Which tier held what was refused is not said, and whether L2 is filled is not known yet: `miss` and no `stored`.
-        Outcome::LoadedCold => ("fwd=miss", "fwd=miss; stored"),
-        Outcome::LoadedExpired => ("fwd=miss; detail=expired", "fwd=miss; stored; detail=expired"),
-        Outcome::LoadedFenced => ("fwd=miss; detail=fenced", "fwd=miss; stored; detail=fenced"),
-        Outcome::LoadedUntrusted => ("fwd=bypass; detail=untrusted", "fwd=bypass; stored; detail=untrusted"),
-        Outcome::LoadedUnreadable => ("fwd=miss; detail=unreadable", "fwd=miss; stored"),
-        Outcome::L2Error => ("fwd=bypass; detail=error", "fwd=miss; stored"),
-        Outcome::L2Skipped => ("fwd=bypass; detail=breaker-open", "fwd=miss; stored"),
+        Outcome::LoadedCold => ("fwd=miss", "fwd=miss", ""),
+        Outcome::LoadedExpired => ("fwd=miss; detail=expired", "fwd=miss", "; detail=expired"),
+        Outcome::LoadedFenced => ("fwd=miss; detail=fenced", "fwd=miss", "; detail=fenced"),
+        Outcome::LoadedUntrusted => ("fwd=bypass; detail=untrusted", "fwd=bypass", "; detail=untrusted"),
+        Outcome::LoadedUnreadable => ("fwd=miss; detail=unreadable", "fwd=miss", ""),
+        Outcome::L2Error => ("fwd=bypass; detail=error", "fwd=miss", ""),
+        Outcome::L2Skipped => ("fwd=bypass; detail=breaker-open", "fwd=miss", ""),
         Outcome::Collapsed => {
             return Some(HeaderValue::from_static("aside-l1; fwd=miss; collapsed"));
         }
@@ -175,12 +203,13 @@ fn cache_status(outcome: Outcome, fresh_for: Duration, l2: bool) -> Option<Heade
     if l2 {
         text.put("aside-l2; ").put(second).put(", ");
     }
-    Some(text.put("aside-l1; ").put(first).value())
+    Some(text.put("aside-l1; ").put(first).put(stored).put(detail).value())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::products::Product;
 
     #[test]
     fn every_outcome_has_its_cache_status() {
@@ -203,7 +232,7 @@ mod tests {
             (Outcome::Bypass, Some("aside-l1; fwd=request"), Some("aside-l1; fwd=request")),
         ];
         let text = |outcome, l2| {
-            let status = cache_status(outcome, Duration::from_millis(12_900), l2);
+            let status = cache_status(outcome, Duration::from_millis(12_900), (true, l2));
             status.map(|status| status.to_str().unwrap().to_owned())
         };
         for (outcome, with_l2, without) in cases {
@@ -213,6 +242,8 @@ mod tests {
             }
         }
         for outcome in Outcome::ALL {
+            let unkept = cache_status(outcome, Duration::ZERO, (false, true));
+            assert!(unkept.is_none_or(|status| !status.to_str().unwrap().contains("stored")), "{outcome:?}");
             let status = text(outcome, true);
             let silent = matches!(outcome, Outcome::NotCached | Outcome::Failed);
             assert_eq!(status.is_none(), silent, "{outcome:?}");
@@ -230,7 +261,10 @@ mod tests {
             age: Duration::from_millis(1_999),
             fresh_for: Duration::from_secs(9),
             outcome: Outcome::L1Hit,
+            kept: true,
             token: "0a1b2c-17".parse().ok(),
+            labels: Arc::new([]),
+            policy: Product::POLICY,
         };
         let names = |response: &Response| {
             let mut names: Vec<_> = response.headers().keys().map(|name| name.as_str().to_owned()).collect();

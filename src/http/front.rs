@@ -4,6 +4,7 @@
 
 use std::{
     convert::Infallible,
+    net::IpAddr,
     panic::AssertUnwindSafe,
     pin::pin,
     sync::{
@@ -33,6 +34,7 @@ use super::{
     metrics::{HttpMetrics, Shown},
     observe::{Observation, REQUEST_ID},
     problem::{Kind, Problem},
+    rate::Peer,
     routes::{Route, Routes},
 };
 use crate::cache::Cache;
@@ -46,6 +48,8 @@ pub struct Front {
     cors: Option<CorsLayer>,
     time_limit: Duration,
     max_requests: usize,
+    /// Whether callers are verified, and peers whose tokens are not valid are counted.
+    verified: bool,
     /// Whether accesses are recorded, and records must lead to their requests.
     audited: bool,
     /// Reads of resources that are worked on.
@@ -64,6 +68,7 @@ impl Front {
             cors: cors(&config.cors_origins),
             time_limit: config.request_timeout,
             max_requests: config.max_requests,
+            verified: config.verifier.is_some(),
             audited: config.audit.is_some(),
             under_way: AtomicUsize::new(0),
         }
@@ -74,10 +79,13 @@ impl Front {
         registry.register_collector(Box::new(Shown(Arc::clone(&self.metrics))));
     }
 
-    /// Answers a request.
-    pub async fn answer(self: Arc<Self>, mut request: Request) -> Response {
+    /// Answers a request of a peer.
+    pub async fn answer(self: Arc<Self>, peer: IpAddr, mut request: Request) -> Response {
         let route = self.routes.find(request.uri().path());
         let observation = Observation::begin(&self.metrics, self.routes.name(route), route, &request);
+        if self.verified {
+            request.extensions_mut().insert(Peer(peer));
+        }
         if self.audited {
             request.extensions_mut().insert(observation.reference());
         }
@@ -207,6 +215,7 @@ mod tests {
             verifier: None,
             tenant_rate: None,
             audit: None,
+            cdn: None,
         };
         let router = Router::new()
             .route("/fine", get(|| async { "fine" }))
@@ -229,7 +238,7 @@ mod tests {
     }
 
     async fn send(front: Arc<Front>, request: Request) -> (StatusCode, HeaderMap, Value) {
-        let response = front.answer(request).await;
+        let response = front.answer([127, 0, 0, 1].into(), request).await;
         let (parts, body) = response.into_parts();
         let body = to_bytes(body, usize::MAX).await.unwrap();
         (parts.status, parts.headers, serde_json::from_slice(&body).unwrap_or_default())

@@ -30,16 +30,16 @@ pub struct Alive {
 /// Whether the instance should get requests, and what it stands on.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ReadyReport {
-    /// `ready`, `degraded` (ready, but Redis is ill), `starting`, `draining` or `unavailable` (Postgres is away).
+    /// `ready`, `degraded` (ready, but L2 is ill), `starting`, `draining` or `unavailable` (Postgres is away).
     #[schema(example = "ready")]
     status: &'static str,
     /// `up` or `down`.
     #[schema(example = "up")]
     postgres: &'static str,
-    /// `up`, `down`, or `off` when the instance has no second tier.
+    /// L2, be it Redis or Memcached: `up`, `down`, or `off` when the instance has none.
     #[schema(example = "up")]
     redis: &'static str,
-    /// How full the fullest node of Redis is: `normal`, `warning` (from 70 %), `critical` (from 85 %) or `unknown`.
+    /// How full the fullest node of L2 is: `normal`, `warning` (from 70 %), `critical` (from 85 %) or `unknown`.
     #[schema(example = "normal")]
     redis_memory: &'static str,
 }
@@ -79,7 +79,7 @@ pub async fn livez() -> Response {
 ///
 /// Needs Postgres only. The answer has this form in both cases, because orchestrators show the body as it is.
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses(
-    (status = 200, description = "Ready; `degraded` while Redis is ill.", body = ReadyReport),
+    (status = 200, description = "Ready; `degraded` while L2 is ill.", body = ReadyReport),
     (status = 503, description = "Starting, draining, or Postgres is away.", body = ReadyReport),
 ))]
 pub async fn readyz(State(state): State<WebState>) -> Response {

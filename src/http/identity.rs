@@ -22,6 +22,8 @@ use serde::Deserialize;
 use super::{
     WebState,
     problem::{Kind, Problem},
+    rate::Peer,
+    trail,
 };
 use crate::cache::Tenant;
 
@@ -29,7 +31,7 @@ use crate::cache::Tenant;
 const MAX_TOKEN: usize = 8 * 1024;
 /// How far clocks of whoever signs may differ, in seconds.
 const LEEWAY: u64 = 30;
-const MAX_SUBJECT: usize = 128;
+const MAX_SUBJECT: usize = 256;
 /// Characters of a modulus of 2048 bits in base64: shorter ones are not believed.
 const MODULUS: usize = 342;
 /// Tenant and subject of all requests where nobody is asked who they are.
@@ -121,14 +123,14 @@ impl Verifier {
         if token.len() > MAX_TOKEN {
             return None;
         }
-        let head = decode_header(token).ok()?;
+        let head = decode_header(token).ok().filter(is_plain)?;
         let keys = Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner));
         // The algorithm is the key's, whatever the token says of itself.
         let fits = |key: &&KnownKey| key.algorithm == head.alg && (key.id.is_none() || key.id == head.kid);
         let believed = |known: &KnownKey| decode::<Claims>(token, &known.key, &known.rules).ok();
         let Claims { tenant, sub, scope } = keys.iter().filter(fits).find_map(believed)?.claims;
-        let plain = (1..=MAX_SUBJECT).contains(&sub.len()) && !sub.chars().any(char::is_control);
-        plain.then_some(Identity { tenant: Tenant::parse(&tenant)?, subject: sub, scopes: scope })
+        let readable = (1..=MAX_SUBJECT).contains(&sub.len()) && !sub.chars().any(is_unseen);
+        readable.then_some(Identity { tenant: Tenant::parse(&tenant)?, subject: sub, scopes: scope })
     }
 }
 
@@ -137,6 +139,22 @@ impl std::fmt::Debug for Verifier {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Verifier").field(&self.expected).finish()
     }
+}
+
+/// Whether a token is a JWT without extensions: what somebody finds critical must be understood or refused (RFC 7515, 4.1.11), and with
+/// `b64` other bytes would be signed (RFC 7797).
+fn is_plain(head: &Header) -> bool {
+    let extended = head.crit.is_some() || !matches!(head.extras.get::<serde_json::Value>("b64"), Ok(None));
+    let typ = head.typ.as_deref().map(str::to_ascii_lowercase);
+    let named = typ.as_deref().map(|typ| typ.strip_prefix("application/").unwrap_or(typ));
+    !extended && matches!(named, None | Some("jwt" | "at+jwt"))
+}
+
+/// Characters that somebody who reads a log or the audit doesn't see, or that change how the rest is seen.
+fn is_unseen(c: char) -> bool {
+    let marks = matches!(c, '\u{AD}' | '\u{61C}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}'
+        | '\u{2060}'..='\u{2069}' | '\u{FEFF}' | '\u{E0000}'..='\u{E007F}');
+    c.is_control() || marks
 }
 
 fn rules(algorithm: Algorithm, expected: &Expected) -> Validation {
@@ -180,10 +198,12 @@ pub trait Scope: Send {
     const NAME: &'static str;
     /// What a caller hears who isn't allowed it (RFC 6750).
     const MISSING: &'static str;
+    /// Whether it is asked for where data are regulated, so that who is refused is recorded.
+    const REGULATED: bool;
 }
 
 macro_rules! scope {
-    ($name:ident, $text:literal, $what:literal) => {
+    ($name:ident, $text:literal, $what:literal, $regulated:literal) => {
         #[doc = concat!("May ", $what, ".")]
         #[derive(Debug)]
         pub struct $name;
@@ -191,13 +211,14 @@ macro_rules! scope {
             const NAME: &'static str = $text;
             const MISSING: &'static str =
                 concat!("Bearer realm=\"aside\", error=\"insufficient_scope\", scope=\"", $text, "\"");
+            const REGULATED: bool = $regulated;
         }
     };
 }
 
-scope!(OrdersRead, "orders:read", "read orders");
-scope!(OrdersWrite, "orders:write", "place and change orders");
-scope!(ProductsWrite, "products:write", "change the catalogue");
+scope!(OrdersRead, "orders:read", "read orders", true);
+scope!(OrdersWrite, "orders:write", "place and change orders", true);
+scope!(ProductsWrite, "products:write", "change the catalogue", false);
 
 /// A token for the demonstration, signed with the secret: of `tenant`, for an hour, with these scopes.
 ///
@@ -234,19 +255,39 @@ impl<S: Scope> FromRequestParts<WebState> for Caller<S> {
         let (tenant, subject) = match &state.verifier {
             None => (state.tenant.clone(), Cow::Borrowed(NOBODY.1)),
             Some(verifier) => {
-                let token = bearer(&parts.headers)?;
-                let Identity { tenant, subject, scopes } = verifier.verify(token).ok_or_else(invalid_token)?;
-                if !scopes.split(' ').any(|scope| scope == S::NAME) {
-                    return Err(Problem::new(&Kind::FORBIDDEN, format!("The token lacks the scope {}.", S::NAME))
-                        .with_header(header::WWW_AUTHENTICATE, S::MISSING));
-                }
-                if let Some(rates) = &state.rates {
-                    rates.admit(&tenant)?;
-                }
-                (tenant, Cow::Owned(subject))
+                let identity = bearer(&parts.headers)
+                    .and_then(|token| verifier.verify(token).ok_or_else(invalid_token))
+                    .or_else(|problem| unknown::<S>(parts, state, problem))?;
+                admit::<S>(&identity, state).inspect_err(|_| refused::<S>(parts, state, Some(&identity)))?;
+                (identity.tenant, Cow::Owned(identity.subject))
             }
         };
         Ok(Self { tenant, subject, scope: PhantomData })
+    }
+}
+
+/// Whether somebody who is known may do what `S` says, and has not done too much.
+fn admit<S: Scope>(identity: &Identity, state: &WebState) -> Result<(), Problem> {
+    state.rates.as_ref().map_or(Ok(()), |rates| rates.admit(&identity.tenant))?;
+    if !identity.scopes.split(' ').any(|scope| scope == S::NAME) {
+        return Err(Problem::new(&Kind::FORBIDDEN, format!("The token lacks the scope {}.", S::NAME))
+            .with_header(header::WWW_AUTHENTICATE, S::MISSING));
+    }
+    Ok(())
+}
+
+/// Somebody without a valid token. Who comes so too often is told to wait, and recorded no more: that would fill the disk.
+fn unknown<S: Scope>(parts: &Parts, state: &WebState, problem: Problem) -> Result<Identity, Problem> {
+    if let Some(Peer(peer)) = parts.extensions.get() {
+        state.failures.admit(*peer)?;
+    }
+    refused::<S>(parts, state, None);
+    Err(problem)
+}
+
+fn refused<S: Scope>(parts: &Parts, state: &WebState, who: Option<&Identity>) {
+    if S::REGULATED {
+        trail::refused(parts, state, who.map(|known| (&known.tenant, known.subject.as_str())));
     }
 }
 
@@ -288,7 +329,8 @@ mod tests {
             Verifier::with_key_set(&key, expected()).is_ok()
         };
         assert!(taken("", MODULUS) && taken(r#","use":"sig","alg":"RS256""#, MODULUS));
-        assert!(!taken("", MODULUS - 1), "below 2048 bits");
+        // Two characters less: one less would be no number at all.
+        assert!(!taken("", MODULUS - 2), "below 2048 bits");
         assert!(!taken(r#","use":"enc""#, MODULUS));
         assert!(!taken(r#","alg":"RS512""#, MODULUS) && !taken(r#","alg":"RSA-OAEP""#, MODULUS));
     }

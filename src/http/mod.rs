@@ -32,7 +32,6 @@ mod trail;
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use axum::http::HeaderName;
-use utoipa::openapi::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use front::Front;
@@ -42,7 +41,8 @@ use routes::Routes;
 use crate::{
     audit::Audit,
     cache::{Cache, Tenant},
-    domain::{orders::service::CachedOrderService, products::service::CachedProductService},
+    cdn::Marker,
+    domain::{Databases, orders::service::CachedOrderService, products::service::CachedProductService},
     readiness::Readiness,
 };
 
@@ -52,6 +52,7 @@ pub struct Services {
     pub products: CachedProductService,
     pub orders: CachedOrderService,
     pub cache: Cache,
+    pub databases: Databases,
     pub db: sqlx::PgPool,
 }
 
@@ -74,6 +75,8 @@ pub struct HttpConfig {
     pub tenant_rate: Option<NonZeroU32>,
     /// Who records accesses to what is regulated; `None`: nobody does.
     pub audit: Option<Audit>,
+    /// Marks catalogue answers for a shared cache in front of the service; `None`: there is none.
+    pub cdn: Option<Marker>,
 }
 
 /// How many reads a second each instance sends past its tiers because clients ask for it.
@@ -87,10 +90,14 @@ struct Shared {
     readiness: Readiness,
     /// Whose tokens to believe.
     verifier: Option<Verifier>,
+    /// How often peers may come with no valid token.
+    failures: rate::Failures,
     /// How many requests tenants may send.
     rates: Option<rate::Rates>,
     /// Who records accesses to orders.
     audit: Option<Audit>,
+    /// Marks catalogue answers for a shared cache.
+    cdn: Option<Marker>,
     /// The tenant of all requests where there is no verifier.
     tenant: Tenant,
     reloads: directives::ReloadBudget,
@@ -110,8 +117,10 @@ pub fn front(services: Services, config: &HttpConfig) -> Front {
         services,
         readiness: config.readiness.clone(),
         verifier: config.verifier.clone(),
+        failures: rate::Failures::default(),
         rates: config.tenant_rate.map(rate::Rates::new),
         audit: config.audit.clone(),
+        cdn: config.cdn.clone(),
         tenant: identity::nobody(),
         reloads: directives::ReloadBudget::new(FORCED_RELOADS_PER_SECOND),
         body_timeout: config.request_timeout / 2,
@@ -127,9 +136,9 @@ pub fn front(services: Services, config: &HttpConfig) -> Front {
     Front::new(router, routes, cache, config)
 }
 
-/// The document alone: needs neither a database nor a configuration.
-pub fn openapi() -> OpenApi {
-    resources().merge(probes()).into_openapi()
+/// The API document alone: needs neither a database nor a configuration.
+pub fn document() -> String {
+    openapi::json(&resources().merge(probes()).into_openapi())
 }
 
 /// The resources, of which no more requests are worked on at a time than there is room for.

@@ -16,7 +16,10 @@ use super::{
     extract::{Id, Json, MergePatch},
     idempotency::{IDEMPOTENCY_REPLAYED, IdempotencyKey},
     identity::{Caller, OrdersRead, OrdersWrite},
-    openapi::{Cached, PlaceOrder, ReadHeaders, ReadOwn, ReadOwnList, UpdateOrder, WriteHeaders, Written},
+    openapi::{
+        Cached, CreateHeaders, PlaceOrder, Placed, ReadHeaders, ReadOwn, ReadOwnList, UpdateOrder, WriteHeaders,
+        Written,
+    },
     problem::Problem,
     query::{IdText, Query, WholeNumber, page},
     trail::Trail,
@@ -42,10 +45,10 @@ pub async fn get_order(
     conditions: Conditions,
 ) -> Result<Response, Problem> {
     let orders = &state.services.orders;
-    let mut access = trail.begin(&state, &caller, "read").await.of(|| Order::key(&caller.tenant, id));
+    let mut access = trail.begin(&state, &caller).await.of(|| Order::key(&caller.tenant, id));
     let read = match mode {
-        ReadMode::Load(reuse) => orders.get_order(&caller.tenant, id, reuse).await?,
-        ReadMode::OnlyIfCached => ReadMode::cached(orders.peek_order(&caller.tenant, id).await?)?,
+        ReadMode::Load(reuse) => access.seen(orders.get_order(&caller.tenant, id, reuse).await)?,
+        ReadMode::OnlyIfCached => ReadMode::cached(access.seen(orders.peek_order(&caller.tenant, id).await)?)?,
     };
     access.ended(Some(read.outcome));
     Answer::of(&read, |order| Some(order.version))?.respond(&conditions, &PERSONAL, state.l2)
@@ -81,7 +84,7 @@ pub async fn list_orders(
     let orders = &state.services.orders;
     let filter = OrderFilter { customer_id: wanted.customer_id.0, status: wanted.status };
     let page = page(ListKind::Orders, wanted.limit, wanted.cursor.as_deref())?;
-    let mut access = trail.begin(&state, &caller, "list").await.of(|| filter.key(&caller.tenant, page));
+    let mut access = trail.begin(&state, &caller).await.of(|| filter.key(&caller.tenant, page));
     let read = match mode {
         ReadMode::Load(reuse) => orders.list_orders(&caller.tenant, filter, page, reuse).await?,
         ReadMode::OnlyIfCached => ReadMode::cached(orders.peek_orders(&caller.tenant, filter, page).await)?,
@@ -97,8 +100,8 @@ pub async fn list_orders(
 #[utoipa::path(post, path = "/orders", tag = "orders", security((), ("bearer" = ["orders:write"])), params(
     ("Idempotency-Key" = Option<String>, Header, min_length = 1, max_length = 257,
         description = "1 to 255 visible ASCII characters, as a structured string (in quotes) or bare. Belongs to the first \
-            request that carries it.")),
-    request_body = NewOrder, responses(Written<Order, 201>, PlaceOrder))]
+            request that carries it."), CreateHeaders),
+    request_body = NewOrder, responses(Placed, PlaceOrder))]
 pub async fn create_order(
     State(state): State<WebState>,
     caller: Caller<OrdersWrite>,
@@ -107,7 +110,7 @@ pub async fn create_order(
     Json(body): Json<NewOrder>,
 ) -> Result<Response, Problem> {
     let once = key.bind("POST /orders", &body)?;
-    let mut access = trail.begin(&state, &caller, "place").await;
+    let mut access = trail.begin(&state, &caller).await;
     let placed = state.services.orders.place_order(&caller.tenant, body, once).await?;
     access.is_of(|| Order::key(&caller.tenant, placed.id));
     access.ended(None);
@@ -143,12 +146,13 @@ pub async fn update_order(
     MergePatch(body): MergePatch<OrderPatch>,
 ) -> Result<Response, Problem> {
     let orders = &state.services.orders;
-    let mut access = trail.begin(&state, &caller, "change").await.of(|| Order::key(&caller.tenant, id));
+    let mut access = trail.begin(&state, &caller).await.of(|| Order::key(&caller.tenant, id));
     if conditions.forbids_versions() {
-        let current = orders.get_order(&caller.tenant, id, Reuse::NoStore).await?;
+        let current = access.seen(orders.get_order(&caller.tenant, id, Reuse::NoStore).await)?;
         conditions.check_not(current.entry.value.as_ref().map_or(0, |order| order.version))?;
     }
-    let order = orders.change_status(&caller.tenant, id, body.status, conditions.expected_versions()).await?;
+    let changed = orders.change_status(&caller.tenant, id, body.status, conditions.expected_versions()).await;
+    let order = access.seen(changed)?;
     access.ended(None);
     written(StatusCode::OK, &format!("/orders/{id}"), order.version, encode(&order)?)
 }

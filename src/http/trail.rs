@@ -1,42 +1,60 @@
 //! What the audit learns of a request: a record is opened before the work and written when it ends, however it ends.
 
-use axum::{extract::FromRequestParts, http::request::Parts};
+use axum::{
+    extract::FromRequestParts,
+    http::{Method, request::Parts},
+};
 use chrono::Utc;
 
 use super::{WebState, identity::Caller, observe::Reference};
 use crate::{
     audit::{Audit, Record},
-    cache::{Cache, Cacheable, Key, Outcome},
+    cache::{Cache, Cacheable, Key, Outcome, Tenant},
+    domain::DomainError,
 };
 
-/// Leads to the request in logs and traces; taken out of it by the handlers whose work is recorded.
-pub struct Trail(Option<Reference>);
+/// Leads to the request in logs and traces, and says what it wants to do; taken out of it by the handlers whose work is recorded.
+pub struct Trail(Reference, &'static str);
 
 impl FromRequestParts<WebState> for Trail {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &WebState) -> Result<Self, Self::Rejection> {
-        Ok(Self(parts.extensions.remove()))
+        Ok(Self(parts.extensions.remove().unwrap_or_default(), operation(parts)))
     }
+}
+
+/// What a request wants to do with orders.
+fn operation(parts: &Parts) -> &'static str {
+    match (&parts.method, parts.uri.path()) {
+        (&Method::POST, _) => "place",
+        (&Method::PATCH, _) => "change",
+        (_, "/orders") => "list",
+        _ => "read",
+    }
+}
+
+/// Records a caller of a regulated route who was not let in: by name only where the name was verified.
+pub fn refused(parts: &Parts, state: &WebState, who: Option<(&Tenant, &str)>) {
+    let Some(audit) = &state.audit else { return };
+    let (tenant, subject) = who.map(|(tenant, subject)| (tenant.to_string(), subject.to_owned())).unwrap_or_default();
+    let reference = parts.extensions.get().cloned().unwrap_or_default();
+    audit.refused(record((tenant, subject), operation(parts), reference));
+}
+
+fn record((tenant, subject): (String, String), operation: &'static str, reference: Reference) -> Record {
+    let Reference { request_id, trace_id } = reference;
+    let (time, key) = (Utc::now(), String::new());
+    Record { time, tenant, subject, operation, key, outcome: "failed", request_id, trace_id }
 }
 
 impl Trail {
     /// Opens the record of an access by `caller`; where nobody records, an empty one.
-    pub async fn begin<S>(self, state: &WebState, caller: &Caller<S>, operation: &'static str) -> Access {
+    pub async fn begin<S>(self, state: &WebState, caller: &Caller<S>) -> Access {
         let Some(audit) = &state.audit else { return Access(None) };
         let cache = &state.services.cache;
         cache.meet(&caller.tenant).await;
-        let Reference { request_id, trace_id } = self.0.unwrap_or_default();
-        let record = Record {
-            time: Utc::now(),
-            tenant: caller.tenant.to_string(),
-            subject: caller.subject.to_string(),
-            operation,
-            key: String::new(),
-            outcome: "failed",
-            request_id,
-            trace_id,
-        };
+        let record = record((caller.tenant.to_string(), caller.subject.to_string()), self.1, self.0);
         Access(Some((audit.clone(), cache.clone(), Box::new(record))))
     }
 }
@@ -56,6 +74,14 @@ impl Access {
         if let Some((_, cache, record)) = &mut self.0 {
             record.key = cache.hashed_name(&key()).unwrap_or_default();
         }
+    }
+
+    /// Notes that there is no such thing, where that is how the work ended.
+    pub fn seen<T>(&mut self, ended: Result<T, DomainError>) -> Result<T, DomainError> {
+        if let (Some((.., record)), Err(DomainError::NotFound { .. })) = (&mut self.0, &ended) {
+            record.outcome = "absent";
+        }
+        ended
     }
 
     /// The work brought an answer, from there; `None`: from no tier.

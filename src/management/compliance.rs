@@ -15,8 +15,8 @@ use crate::cache::{Abroad, Policy, Residency};
 /// What of the configuration the report is about.
 #[derive(Clone, Debug)]
 pub struct Protection {
-    /// Whether the line to Redis is by TLS or doesn't leave the machine; `None`: there is no Redis.
-    pub redis_line_safe: Option<bool>,
+    /// What L2 is, and whether the line to it is by TLS or doesn't leave the machine; `None`: there is no L2.
+    pub l2: Option<(&'static str, bool)>,
     /// The same of Postgres.
     pub postgres_line_safe: bool,
     /// Whether callers are verified.
@@ -42,11 +42,12 @@ pub enum Format {
 #[derive(Debug, Serialize)]
 struct Report {
     satisfied: bool,
-    /// Ids of the keys that seal what stands in Redis, the one in use first.
+    /// Ids of the keys that seal what stands in L2, the one in use first.
     keys: Vec<String>,
     postgres_line_safe: bool,
-    /// `null`: there is no Redis.
-    redis_line_safe: Option<bool>,
+    /// `Redis`, `Memcached`, or `null`: there is none.
+    l2: Option<&'static str>,
+    l2_line_safe: Option<bool>,
     callers_verified: bool,
     types: Vec<TypeReport>,
 }
@@ -56,8 +57,8 @@ struct TypeReport {
     #[serde(flatten)]
     policy: Policy,
     /// Where values are kept by this instance.
-    kept: &'static str,
-    sealed_in_redis: bool,
+    kept: String,
+    sealed_in_l2: bool,
     audited: bool,
     /// What the policy asks for and this instance doesn't do.
     missing: Vec<&'static str>,
@@ -86,7 +87,8 @@ fn report(policies: &[Policy], keys: Vec<String>, protection: &Protection) -> Re
         satisfied: types.iter().all(|of_type| of_type.missing.is_empty()),
         keys,
         postgres_line_safe: protection.postgres_line_safe,
-        redis_line_safe: protection.redis_line_safe,
+        l2: protection.l2.map(|(name, _)| name),
+        l2_line_safe: protection.l2.map(|(_, safe)| safe),
         callers_verified: protection.callers_verified,
         types,
     }
@@ -96,7 +98,7 @@ fn of_type(policy: &Policy, sealed: bool, protection: &Protection) -> TypeReport
     let personal = policy.sensitivity.is_personal();
     let regulated = policy.sensitivity == crate::cache::Sensitivity::Regulated;
     let process_only = policy.residency == Residency::ProcessOnly;
-    let in_redis = protection.redis_line_safe.is_some() && !process_only && (sealed || !personal);
+    let in_l2 = protection.l2.filter(|_| !process_only && (sealed || !personal));
     let mut missing = Vec::new();
     let mut ask = |holds: bool, what| {
         if !holds {
@@ -106,18 +108,18 @@ fn of_type(policy: &Policy, sealed: bool, protection: &Protection) -> TypeReport
     ask(!personal || protection.callers_verified, "callers are not verified: set JWT_SECRET or JWT_JWKS_FILE");
     ask(!personal || protection.postgres_line_safe, "the line to Postgres can be read: use sslmode=verify-full");
     ask(
-        !in_redis || protection.redis_line_safe != Some(false) || sealed,
-        "the line to Redis can be read and changed: use rediss:// or CACHE_KEYS",
+        in_l2.is_none_or(|(_, safe)| safe) || sealed,
+        "the line to L2 can be read and changed: use CACHE_KEYS, or rediss:// with Redis",
     );
     ask(!regulated || protection.audited, "accesses are not recorded: set AUDIT_LOG");
     TypeReport {
         policy: *policy,
-        kept: match (in_redis, policy.residency) {
-            (false, _) => "process",
-            (true, Residency::Regional(_)) => "process and Redis, in the tenant's home region",
-            (true, _) => "process and Redis, in every region",
+        kept: match (in_l2, policy.residency) {
+            (None, _) => "process".to_owned(),
+            (Some((l2, _)), Residency::Regional(_)) => format!("process and {l2}, in the tenant's home region"),
+            (Some((l2, _)), _) => format!("process and {l2}, in every region"),
         },
-        sealed_in_redis: in_redis && sealed,
+        sealed_in_l2: in_l2.is_some() && sealed,
         audited: regulated && protection.audited,
         missing,
     }
@@ -129,17 +131,17 @@ fn markdown(report: &Report) -> String {
     let mut text = String::from("# Compliance of the cache\n\n");
     // Writing to a String does not fail.
     let _ = writeln!(text, "Satisfied: **{}**.\n", yes(report.satisfied));
-    let redis = report.redis_line_safe.map_or("there is none", yes);
+    let (l2, line) = (report.l2.unwrap_or("L2"), report.l2_line_safe.map_or("there is none", yes));
     let _ = writeln!(
         text,
-        "Keys that seal: {}. Line to Postgres safe: {}; to Redis: {redis}. Callers verified: {}.\n",
+        "Keys that seal: {}. Line to Postgres safe: {}; to {l2}: {line}. Callers verified: {}.\n",
         if report.keys.is_empty() { "none".to_owned() } else { report.keys.join(", ") },
         yes(report.postgres_line_safe),
         yes(report.callers_verified),
     );
-    text.push_str("| data type | sensitivity | lifetime in process / Redis / at most | kept in | sealed in Redis | abroad | recorded | missing |\n");
+    text.push_str("| data type | sensitivity | lifetime in process / L2 / at most | kept in | sealed in L2 | abroad | recorded | missing |\n");
     text.push_str("|---|---|---|---|---|---|---|---|\n");
-    for TypeReport { policy, kept, sealed_in_redis, audited, missing } in &report.types {
+    for TypeReport { policy, kept, sealed_in_l2, audited, missing } in &report.types {
         let abroad = match policy.residency {
             Residency::Shared => "kept",
             Residency::Regional(Abroad::NotKept) => "answered, not kept",
@@ -153,7 +155,7 @@ fn markdown(report: &Report) -> String {
             "| {} | {:?} | {l1} / {l2} / {most} | {kept} | {} | {abroad} | {} | {missing} |",
             policy.pattern,
             policy.sensitivity,
-            yes(*sealed_in_redis),
+            yes(*sealed_in_l2),
             yes(*audited),
         );
     }
@@ -166,7 +168,7 @@ mod tests {
     use crate::domain::policies;
 
     fn whole() -> Protection {
-        Protection { redis_line_safe: Some(true), postgres_line_safe: true, callers_verified: true, audited: true }
+        Protection { l2: Some(("Redis", true)), postgres_line_safe: true, callers_verified: true, audited: true }
     }
 
     #[test]
@@ -185,11 +187,17 @@ mod tests {
                 report.types.iter().all(|one| one.missing.len() == usize::from(one.policy.sensitivity.is_personal()))
             );
         }
-        let open = Protection { redis_line_safe: Some(false), ..whole() };
-        assert!(report(&policies(), keys(), &open).satisfied, "what is sealed may go by any line");
+        let open = Protection { l2: Some(("Memcached", false)), ..whole() };
+        let sealed = report(&policies(), keys(), &open);
+        assert!(sealed.satisfied, "what is sealed may go by any line");
+        assert!(sealed.types.iter().any(|one| one.kept == "process and Memcached, in every region"), "{sealed:?}");
         let unsealed = report(&policies(), Vec::new(), &open);
         assert!(!unsealed.satisfied);
         let order = unsealed.types.iter().find(|one| one.policy.pattern == "order").unwrap();
-        assert_eq!((order.kept, order.missing.len()), ("process", 0), "without keys orders stay in the process");
+        assert_eq!(
+            (order.kept.as_str(), order.missing.len()),
+            ("process", 0),
+            "without keys orders stay in the process"
+        );
     }
 }

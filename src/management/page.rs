@@ -25,7 +25,7 @@ use super::{
     instances::{Instances, KnownInstance},
     problem::problem,
 };
-use crate::cache::{Cache, CacheStats, Durations, Name};
+use crate::cache::{Cache, CacheStats, Durations, Name, Policy};
 
 /// Pause between two snapshots.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -97,7 +97,7 @@ fn events(live: Live) -> impl Stream<Item = Result<Event, Infallible>> {
         let event = tokio::select! {
             _ = live.tick.tick() => event("snapshot", &snapshot(&live.cache, &live.instances)),
             change = live.changes.recv() => match change {
-                Ok(name) => event("change", &Change { name: Some(shown(&name)), missed: 0 }),
+                Ok(name) => event("change", &Change { name: Some(shown(&name, live.cache.policies())), missed: 0 }),
                 Err(RecvError::Lagged(missed)) => event("change", &Change { name: None, missed }),
                 // The cache has ended.
                 Err(RecvError::Closed) => return None,
@@ -123,11 +123,13 @@ fn snapshot(cache: &Cache, instances: &Instances) -> Snapshot {
     }
 }
 
-/// A name as the page shows it: who somebody is, is nobody's business here, so of a tenant's names only the pattern.
-fn shown(name: &Name) -> String {
-    match name.pattern() {
-        pattern if pattern.starts_with("order") => format!("{pattern}:…"),
-        _ => name.to_string(),
+/// A name as the page shows it: who somebody is, is nobody's business here, so whole only what is known to be public.
+fn shown(name: &Name, policies: &[Policy]) -> String {
+    let pattern = name.pattern();
+    let policy = policies.iter().find(|policy| policy.pattern == pattern);
+    match policy.is_some_and(|policy| !policy.sensitivity.is_personal()) {
+        true => name.to_string(),
+        false => format!("{pattern}:…"),
     }
 }
 
@@ -155,10 +157,13 @@ mod tests {
 
     #[test]
     fn what_belongs_to_a_tenant_is_not_named() {
-        for (name, expected) in
-            [("product:42", "product:42"), ("order:demo:7", "order:…"), ("order-list:demo:749", "order-list:…")]
-        {
-            assert_eq!(shown(&Name::from_ledger(name)), expected);
+        for (name, expected) in [
+            ("product:42", "product:42"),
+            ("order:demo:7", "order:…"),
+            ("order-list:demo:749", "order-list:…"),
+            ("*:demo:*", "*:…"),
+        ] {
+            assert_eq!(shown(&Name::from_ledger(name), &crate::domain::policies()), expected);
         }
     }
 }

@@ -39,6 +39,12 @@ async fn every_access_to_an_order_leaves_a_record(pool: PgPool) {
     get("/orders?customer_id=987654".into(), &acme, "third").await.expect(200);
     get(format!("/orders/{id}"), &other, "fourth").await.expect(404);
     get(format!("/orders/{id}"), "rubbish", "fifth").await.expect(401);
+    let weak = token("acme").with("scope", "orders:write products:write").signed();
+    get("/orders?customer_id=987654".into(), &weak, "weak").await.expect(403);
+    let change = app.request(reqwest::Method::PATCH, "/orders/1").json(&json!({ "status": "confirmed" }));
+    app.send(change.bearer_auth(&acme)).await.expect(404);
+    let unsaid = app.request(reqwest::Method::DELETE, &format!("/products/{product}"));
+    app.send(unsaid).await.expect(401);
     get(format!("/products/{product}"), &acme, "sixth").await.expect(200);
     let change = app.request(reqwest::Method::PATCH, &format!("/orders/{id}")).json(&json!({ "status": "confirmed" }));
     app.send(change.bearer_auth(&acme)).await.expect(200);
@@ -48,7 +54,7 @@ async fn every_access_to_an_order_leaves_a_record(pool: PgPool) {
 
     let records = eventually("all is written", || async {
         let records = records(&file);
-        (records.len() == 9).then_some(records)
+        (records.len() == 12).then_some(records)
     })
     .await;
     let seen: Vec<_> = records
@@ -63,7 +69,10 @@ async fn every_access_to_an_order_leaves_a_record(pool: PgPool) {
         ("acme", "read", "loaded_cold"),
         ("acme", "read", "l1_hit"),
         ("acme", "list", "loaded_cold"),
-        ("other", "read", "failed"),
+        ("other", "read", "absent"),
+        ("", "read", "refused"),
+        ("acme", "list", "refused"),
+        ("acme", "change", "absent"),
         ("acme", "change", "done"),
         ("", "invalidate", "done"),
         ("acme", "invalidate", "done"),
@@ -74,6 +83,9 @@ async fn every_access_to_an_order_leaves_a_record(pool: PgPool) {
     assert_eq!(records[1]["subject"], "somebody-of-acme");
     assert_eq!(records[0]["key"], records[1]["key"]);
     assert_ne!(records[1]["key"], records[4]["key"], "the same number of another tenant is another key");
+    let refused = [&records[5], &records[6]].map(|record| (record["subject"].as_str(), record["request_id"].as_str()));
+    let known = [(Some(""), Some("fifth")), (Some("somebody-of-acme"), Some("weak"))];
+    assert_eq!(refused, known, "nobody is named who was not verified");
     let key = records[1]["key"].as_str().expect("a key").to_owned();
     let text = fs::read_to_string(&file).expect("the file");
     for clear in ["987654", "Secret tea", &id.to_string()] {
@@ -81,10 +93,48 @@ async fn every_access_to_an_order_leaves_a_record(pool: PgPool) {
     }
     assert!(in_redis.ends_with(&key), "{key} leads to {in_redis}");
 
-    assert!(verify(&file), "it is what was written");
+    let (whole, said) = verify(&file, &[]);
+    assert!(whole, "it is what was written: {said}");
+    let head = said.split_whitespace().last().expect("the head").to_owned();
+    assert!(verify(&file, &["--head", &head]).0, "{head}");
     let lines: Vec<&str> = text.lines().collect();
+    fs::write(&file, lines[..11].join("\n")).expect("without the last");
+    assert!(
+        verify(&file, &[]).0 && !verify(&file, &["--head", &head]).0,
+        "only the head tells that the end was cut off"
+    );
     fs::write(&file, [&lines[..2], &lines[3..]].concat().join("\n")).expect("without the third");
-    assert!(!verify(&file));
+    assert!(!verify(&file, &[]).0);
+    fs::write(&file, lines[2..].join("\n")).expect("without the first two");
+    assert!(!verify(&file, &[]).0);
+    let before = format!("2:{}", records[2]["previous"].as_str().expect("a hash"));
+    assert!(verify(&file, &["--after", &before, "--head", &head]).0);
+    fs::remove_file(&file).expect("the file");
+}
+
+#[sqlx::test]
+async fn a_tenant_that_is_told_to_wait_is_recorded(pool: PgPool) {
+    let file = std::env::temp_dir().join(format!("aside-audit-{}.jsonl", uuid::Uuid::now_v7()));
+    let path = file.clone();
+    let app = TestApp::builder(pool)
+        .config(move |config| {
+            config.jwt_secret = Some(SECRET.into());
+            config.audit_log = Some(path.clone());
+            config.tenant_requests_per_second = 1;
+        })
+        .build()
+        .await;
+    let acme = token("acme").signed();
+    let mut waits = 0;
+    while waits < 3 {
+        let read = app.request(reqwest::Method::GET, "/orders?customer_id=1").bearer_auth(&acme);
+        waits += usize::from(app.send(read).await.status == 429);
+    }
+    let refused = |record: &Value| record["outcome"] == "refused" && record["subject"] == "somebody-of-acme";
+    eventually("all three are written", || async {
+        (records(&file).iter().filter(|r| refused(r)).count() == 3).then_some(())
+    })
+    .await;
     fs::remove_file(&file).expect("the file");
 }
 
@@ -109,7 +159,9 @@ fn records(file: &PathBuf) -> Vec<Value> {
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-fn verify(file: &PathBuf) -> bool {
+/// Whether the program finds nothing wrong, and what it says.
+fn verify(file: &PathBuf, more: &[&str]) -> (bool, String) {
     let aside = env!("CARGO_BIN_EXE_aside");
-    Command::new(aside).args(["audit", "verify"]).arg(file).status().expect("aside runs").success()
+    let ran = Command::new(aside).args(["audit", "verify"]).args(more).arg(file).output().expect("aside runs");
+    (ran.status.success(), String::from_utf8(ran.stdout).expect("text"))
 }

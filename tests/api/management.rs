@@ -135,7 +135,7 @@ async fn compliance_is_reported_as_json_and_as_markdown(pool: PgPool) {
     assert_eq!(report["keys"], json!(["test"]));
     let order =
         report["types"].as_array().expect("types").iter().find(|one| one["pattern"] == "order").expect("orders");
-    assert_eq!((&order["sensitivity"], &order["sealed_in_redis"]), (&json!("regulated"), &json!(true)));
+    assert_eq!((&order["sensitivity"], &order["sealed_in_l2"]), (&json!("regulated"), &json!(true)));
     let page = app.manage("/cache/compliance?format=markdown").await;
     assert!(page.expect(200).text.contains("| order | Regulated |"), "{}", page.text);
     app.manage("/cache/compliance?format=xml").await.expect(400);

@@ -136,3 +136,20 @@ async fn an_unknown_order_is_not_found(pool: PgPool) {
     app.get_order(1).await.problem("not-found", 404);
     app.move_order(1, "confirmed").await.problem("not-found", 404);
 }
+
+#[sqlx::test]
+async fn an_order_that_may_be_kept_elsewhere_only_is_not_said_to_be_stored(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let id = app.product(product()).await;
+    let (own, listed) = (app.order(order(749).item(id, 1)).await, 749);
+    sqlx::query("insert into cache_tenants (tenant, home_region) values ('demo', 'elsewhere')")
+        .execute(&app.pool)
+        .await
+        .expect("a home elsewhere");
+    for reply in [app.get_order(own).await, app.orders_of(listed).await, app.get_order(own).await] {
+        let status = reply.expect(200).must_have("cache-status");
+        assert!(status.contains("aside-l1; fwd=miss") && !status.contains("stored"), "{status}");
+    }
+    let status = app.get_product(id).await.must_have("cache-status");
+    assert!(status.contains("aside-l1; fwd=miss; stored"), "{status}");
+}

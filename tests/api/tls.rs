@@ -2,7 +2,10 @@
 
 use std::path::PathBuf;
 
-use aside::{app::App, config::Config};
+use aside::{
+    app::App,
+    config::{Config, RedisConfig},
+};
 use sqlx::PgPool;
 
 use crate::support::{
@@ -19,9 +22,9 @@ struct Told {
 
 async fn app(pool: PgPool, told: Told) -> TestApp {
     let change = move |config: &mut Config| {
-        config.redis_url = Some(told.url.clone());
-        config.redis_ca_file = told.authority.clone();
-        (config.redis_cert_file, config.redis_key_file) = told.client.clone().unzip();
+        let (cert_file, key_file) = told.client.clone().unzip();
+        let standalone = RedisConfig::standalone(told.url.clone());
+        config.redis = Some(RedisConfig { ca_file: told.authority.clone(), cert_file, key_file, ..standalone });
         config.cache_l1_bytes = 0;
     };
     TestApp::builder(pool).config(change).build().await

@@ -10,14 +10,14 @@ use std::{
 };
 
 use aside::cache::{
-    Cache, CacheConfig, Cacheable, Clock, DbTime, Format, Key, L2, Label, LoadError, Loaded, MemoryL2, Name, NotLoaded,
-    Outcome, Policy, Read, RedisL2, Residency, Reuse, Sensitivity,
+    Cache, CacheConfig, Cacheable, Clock, DbTime, Format, Key, L2, Label, LoadError, Loaded, MemcachedL2, MemoryL2,
+    Name, NotLoaded, Outcome, Policy, Read, RedisL2, Residency, Reuse, Sensitivity,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, Row};
 use tokio::sync::Semaphore;
 
-use crate::support::{RedisServer, eventually, redis_server::fresh_namespace};
+use crate::support::{MemcachedServer, RedisServer, eventually, memcached_server, redis_server::fresh_namespace};
 
 /// What is cached.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -37,6 +37,7 @@ impl Cacheable for Note {
         loads: 64,
         jitter_percent: 10,
         format: Format::Json,
+        shape: "1",
         compress_above: 1_024,
         sensitivity: Sensitivity::Public,
         residency: Residency::Shared,
@@ -77,6 +78,18 @@ pub enum Backend {
     None,
     Memory,
     Redis,
+    Memcached,
+}
+
+/// All of them.
+pub fn backends() -> Vec<Backend> {
+    [vec![Backend::None], shared_backends()].concat()
+}
+
+/// Those that several caches share. Memcached is one of them when its binary is named.
+fn shared_backends() -> Vec<Backend> {
+    let memcached = memcached_server::binary().map(|_| Backend::Memcached);
+    [Backend::Memory, Backend::Redis].into_iter().chain(memcached).collect()
 }
 
 /// One database, one L2, and as many caches over them as a test starts.
@@ -95,7 +108,7 @@ pub struct Bench {
 
 /// Runs a scenario over every backend, each on a bench of its own.
 pub async fn over_every_backend(pool: PgPool, scenario: impl AsyncFn(Bench)) {
-    for backend in [Backend::None, Backend::Memory, Backend::Redis] {
+    for backend in backends() {
         eprintln!("over {backend:?}");
         scenario(Bench::new(&pool, backend).await).await;
     }
@@ -103,7 +116,7 @@ pub async fn over_every_backend(pool: PgPool, scenario: impl AsyncFn(Bench)) {
 
 /// Runs a scenario over every backend that several caches share.
 pub async fn over_every_l2(pool: PgPool, scenario: impl AsyncFn(Bench)) {
-    for backend in [Backend::Memory, Backend::Redis] {
+    for backend in shared_backends() {
         eprintln!("over {backend:?}");
         scenario(Bench::new(&pool, backend).await).await;
     }
@@ -116,7 +129,10 @@ impl Bench {
         let l2: Option<Arc<dyn L2>> = match backend {
             Backend::None => None,
             Backend::Memory => Some(Arc::new(MemoryL2::new(clock.clone()))),
-            Backend::Redis => Some(Arc::new(RedisL2::new(&RedisServer::shared().url()).expect("the URL of Redis"))),
+            Backend::Redis => {
+                Some(Arc::new(RedisL2::standalone(&RedisServer::shared().url()).expect("the URL of Redis")))
+            }
+            Backend::Memcached => Some(Arc::new(MemcachedL2::new(MemcachedServer::shared().address()))),
         };
         Self::over(pool, backend, l2, clock).await
     }

@@ -3,7 +3,7 @@
 use aside::cache::{Cache, Loaded, Outcome, Reuse};
 use sqlx::PgPool;
 
-use super::bench::{Backend, Bench, Door, Note, NoteError, key, over_every_backend, over_every_l2, text};
+use super::bench::{Bench, Door, Note, NoteError, backends, key, over_every_backend, over_every_l2, text};
 use crate::support::eventually;
 
 /// The writes that overtake a fill, with what must be read afterwards.
@@ -168,7 +168,7 @@ async fn a_list_fill_never_undoes_an_insert(pool: PgPool) {
 
 #[sqlx::test]
 async fn an_absence_that_arrives_late_never_hides_an_insert(pool: PgPool) {
-    for backend in [Backend::None, Backend::Memory, Backend::Redis] {
+    for backend in backends() {
         let bench = Bench::new(&pool, backend).await;
         let (cache, id, door) = (bench.cache().await, bench.fresh_id(), Door::closed());
         let fill = late_fill(&bench, &cache, id, &door, Reuse::Allowed);

@@ -1,14 +1,16 @@
 //! L2's three verbs and what they are for: one load in the fleet, no fill without a lease, none older than a known change. The
-//! double and Redis' scripts are one contract: random sequences must bring the same answers from both.
+//! double and the real stores are one contract: random sequences must bring the same answers from all.
 
 use std::{sync::Arc, time::Duration};
 
-use aside::cache::{Fetch, Fetched, Fill, Filled, Invalidation, L2, MemoryL2, Outcome, RedisL2, Reuse};
+use aside::cache::{Fetch, Fetched, Fill, Filled, Invalidation, L2, MemcachedL2, MemoryL2, Outcome, RedisL2, Reuse};
 use bytes::Bytes;
 use sqlx::PgPool;
 
 use super::bench::{Bench, Door, NoteError, key, over_every_l2, text};
-use crate::support::{RedisServer, eventually, redis_server::fresh_namespace, together};
+use crate::support::{
+    MemcachedServer, RedisServer, eventually, memcached_server, redis_server::fresh_namespace, together,
+};
 
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -25,10 +27,19 @@ async fn one<R: Clone>(answers: impl Future<Output = Result<Vec<R>, aside::cache
     answers.await.expect("L2 answers")[0].clone()
 }
 
-/// The double and a real Redis, each with a key of its own.
-fn both() -> [(Arc<dyn L2>, String); 2] {
-    let redis = RedisL2::new(&RedisServer::shared().url()).expect("the URL of Redis");
-    [(Arc::new(MemoryL2::default()) as _, fresh_namespace()), (Arc::new(redis) as _, fresh_namespace())]
+fn redis() -> Arc<dyn L2> {
+    Arc::new(RedisL2::standalone(&RedisServer::shared().url()).expect("the URL of Redis"))
+}
+
+/// Memcached, if its binary is named.
+fn memcached() -> Option<Arc<dyn L2>> {
+    memcached_server::binary().map(|_| Arc::new(MemcachedL2::new(MemcachedServer::shared().address())) as _)
+}
+
+/// The double and the real stores, each with a key of its own.
+fn every() -> Vec<(Arc<dyn L2>, String)> {
+    let double: Arc<dyn L2> = Arc::new(MemoryL2::default());
+    [double, redis()].into_iter().chain(memcached()).map(|l2| (l2, fresh_namespace())).collect()
 }
 
 #[sqlx::test]
@@ -127,7 +138,7 @@ async fn a_batch_does_not_wait_for_a_lease(pool: PgPool) {
 
 #[tokio::test]
 async fn a_lease_is_given_to_one_and_again_to_its_holder() {
-    for (l2, key) in both() {
+    for (l2, key) in every() {
         assert_eq!(one(l2.fetch(&[fetch(&key)], "a", LEASE)).await, Fetched::Leased);
         assert!(matches!(one(l2.fetch(&[fetch(&key)], "b", LEASE)).await, Fetched::Busy(left) if left <= LEASE));
         assert_eq!(one(l2.fetch(&[fetch(&key)], "a", LEASE)).await, Fetched::Leased);
@@ -148,8 +159,20 @@ async fn a_lease_is_given_to_one_and_again_to_its_holder() {
 }
 
 #[tokio::test]
+async fn of_many_who_ask_at_once_one_is_leased() {
+    for (l2, key) in every() {
+        for round in 0..20 {
+            let (keys, tokens) = ([fetch(&format!("{key}:{round}"))], ["a", "b", "c", "d", "e", "f"]);
+            let answers = together(tokens.iter().map(|token| one(l2.fetch(&keys, token, LEASE)))).await;
+            let leased = answers.iter().filter(|answer| **answer == Fetched::Leased).count();
+            assert_eq!(leased, 1, "{answers:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn a_fill_that_a_change_has_overtaken_is_refused() {
-    for (l2, key) in both() {
+    for (l2, key) in every() {
         assert_eq!(one(l2.fetch(&[fetch(&key)], "a", LEASE)).await, Fetched::Leased);
         l2.invalidate(&[Invalidation { key: key.clone(), order: 9 }]).await.expect("L2 answers");
         assert_eq!(one(l2.fill(&[fill(&key, 8)], "a")).await, Filled::Older);
@@ -162,7 +185,7 @@ async fn a_fill_that_a_change_has_overtaken_is_refused() {
 
 #[tokio::test]
 async fn a_lease_ends() {
-    for (l2, key) in both() {
+    for (l2, key) in every() {
         let short = Duration::from_millis(50);
         assert_eq!(one(l2.fetch(&[fetch(&key)], "a", short)).await, Fetched::Leased);
         eventually("the lease ends", || async {
@@ -175,7 +198,7 @@ async fn a_lease_ends() {
 
 #[tokio::test]
 async fn a_value_lives_as_long_as_it_is_told_and_an_unused_lease_leaves_nothing() {
-    let (l2, key) = both().into_iter().next_back().expect("Redis");
+    let (l2, key) = (redis(), fresh_namespace());
     let mut redis = RedisServer::shared().connect().await;
     let short = Duration::from_millis(80);
     one(l2.fetch(&[fetch(&key)], "a", short)).await;
@@ -203,10 +226,10 @@ enum Step {
 }
 
 #[tokio::test]
-async fn redis_and_the_double_give_the_same_answers() {
+async fn every_store_and_the_double_give_the_same_answers() {
     let seed = fastrand::u64(..);
     let mut random = fastrand::Rng::with_seed(seed);
-    let [(memory, namespace), (redis, _)] = both();
+    let [(memory, namespace), real @ ..] = &every()[..] else { panic!("there is the double") };
     let mut tokens = ["a", "b", "c"].into_iter().cycle();
     for number in 0..4_000 {
         let (at, order) = (random.usize(0..3), random.i64(1..12));
@@ -218,8 +241,11 @@ async fn redis_and_the_double_give_the_same_answers() {
         };
         // Keys change now and then, so that every sequence begins with nothing many times.
         let key = |at: usize| format!("{namespace}:{}:{at}", number / 40);
-        let (one, two) = (carry_out(&*memory, &step, key).await, carry_out(&*redis, &step, key).await);
-        assert_eq!(one, two, "step {number}, {step:?}, seed {seed}");
+        let expected = carry_out(&**memory, &step, key).await;
+        for (number_of_store, (store, _)) in real.iter().enumerate() {
+            let answer = carry_out(&**store, &step, key).await;
+            assert_eq!(answer, expected, "store {number_of_store}, step {number}, {step:?}, seed {seed}");
+        }
     }
 }
 

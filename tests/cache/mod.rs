@@ -1,4 +1,5 @@
-//! The contract of the cache itself, on a real Postgres and over every backend of L2: none, the in-memory double, a real Redis.
+//! The contract of the cache itself, on a real Postgres and over every backend of L2: none, the in-memory double, a real Redis, and a real Memcached where
+//! `MEMCACHED_BIN` names one.
 //! Uses nothing of the service, so a team that copies `src/cache` copies this folder too.
 
 mod batches;
@@ -11,6 +12,7 @@ mod hints;
 mod interleavings;
 mod leases;
 mod lifetimes;
+mod memcached;
 mod meter;
 mod residency;
 mod tiers;

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 
 use super::bench::{Backend, Bench, Note, NoteError};
-use crate::support::{eventually, settings::KEYS};
+use crate::support::{Gate, eventually, settings::KEYS};
 
 /// What a tenant noted, in the ways in which it may be kept.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -100,6 +100,8 @@ async fn read<const KIND: u8>(bench: &Bench, cache: &Cache, who: &str) -> Result
     let key = Key::<Diary<KIND>>::tenant(&tenant(who), &[&1]);
     let read = cache.get_or_load(&key, Reuse::Allowed, load).await?;
     assert_eq!(read.entry.value, Some(Diary(format!("what {who} noted"))));
+    assert!(read.kept || KIND != SHARED);
+    assert!(!read.kept || KIND != AT_HOME || who != "from-there", "it is not kept");
     Ok(read.outcome)
 }
 
@@ -151,14 +153,56 @@ async fn a_tenant_that_moves_away_is_kept_here_no_more(pool: PgPool) {
     let cache = cache_in(&bench, "here", keys()).await;
     read::<AT_HOME>(&bench, &cache, "mover").await.expect("a diary");
     assert_eq!(read::<AT_HOME>(&bench, &cache, "mover").await, Ok(Outcome::L1Hit));
-    let sql = "update cache_tenants set home_region = 'there' where tenant = 'mover'";
-    sqlx::query(sql).execute(&bench.pool).await.expect("a move");
+    read::<AT_HOME>(&bench, &cache, "damaged").await.expect("a diary");
+    for sql in [
+        "alter table cache_tenants drop constraint cache_tenants_secret_check",
+        "update cache_tenants set secret = 'short' where tenant = 'damaged'",
+        "update cache_tenants set home_region = 'there' where tenant = 'mover'",
+    ] {
+        sqlx::query(sql).execute(&bench.pool).await.expect("a move, and a row that can't be read");
+    }
     eventually("it is kept in no tier", || async {
         let read = read::<AT_HOME>(&bench, &cache, "mover").await.expect("a diary");
         (!read.is_hit() && cache.stats().l1.entries == 0).then_some(())
     })
     .await;
     assert!(!read::<AT_HOME>(&bench, &cache, "mover").await.expect("a diary").is_hit());
+    assert!(
+        !read::<AT_HOME>(&bench, &cache, "damaged").await.expect("a diary").is_hit(),
+        "nobody knows where it is at home"
+    );
+}
+
+/// The row is read, and the answer held back, while the tenant is erased.
+#[sqlx::test]
+async fn who_asks_for_a_tenant_while_it_is_erased_does_not_bring_its_secret_back(pool: PgPool) {
+    let bench = Bench::new(&pool, Backend::Memory).await;
+    settle(&bench, "gone", "here").await;
+    let name = async |cache: &Cache| {
+        cache.meet(&tenant("gone")).await;
+        cache.hashed_name(&Key::<Diary<SHARED>>::tenant(&tenant("gone"), &[&1])).expect("it is known")
+    };
+    let known = name(&cache_in(&bench, "here", keys()).await).await;
+    // Changing the secret asks for no home, so only reads are held.
+    for sql in [
+        "alter table cache_tenants rename to tenants_held",
+        "create function held(region text) returns text language plpgsql as
+             $$ begin perform pg_advisory_xact_lock_shared(7); return region; end $$",
+        "create view cache_tenants as select tenant, held(home_region) as home_region, secret from tenants_held",
+        "alter view cache_tenants alter column secret set default sha256(random()::text::bytea)",
+    ] {
+        sqlx::query(sql).execute(&pool).await.expect("a view that can be held");
+    }
+    let cache = cache_in(&bench, "here", keys()).await;
+    let gate = Gate::advisory(&pool, 7).await;
+    let (asks, seen) = (name(&cache), async {
+        gate.until_waiting(1).await;
+        assert!(cache.erase(&tenant("gone")).await.expect("erased"));
+        gate.open().await;
+    });
+    let (learnt, ()) = tokio::join!(asks, seen);
+    assert_ne!(learnt, known, "names that were cached could be told again");
+    assert_eq!(learnt, name(&cache_in(&bench, "here", keys()).await).await);
 }
 
 #[sqlx::test]

@@ -1,9 +1,11 @@
 //! One key through the tiers: loaded once, then served from the nearest tier, with the same bytes everywhere.
 
-use aside::cache::{Key, Outcome, Reuse, Tenant};
+use aside::cache::{Cacheable, Key, Loaded, Outcome, Policy, Reuse, Tenant};
+use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 
-use super::bench::{Backend, Bench, Note, counted, key, over_every_backend, over_every_l2, text};
+use super::bench::{Backend, Bench, Note, NoteError, counted, key, over_every_backend, over_every_l2, text};
+use crate::support::eventually;
 
 #[sqlx::test]
 async fn a_value_is_loaded_once_and_then_served_from_l1(pool: PgPool) {
@@ -172,4 +174,48 @@ async fn l1_stays_within_its_bytes(pool: PgPool) {
     }
     let l1 = cache.stats().l1;
     assert!(l1.bytes <= l1.capacity_bytes && l1.entries > 0, "{l1:?}");
+}
+
+/// A note as the next release has it, with a field that this one doesn't know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct NextNote {
+    id: i64,
+    text: String,
+    words: usize,
+}
+
+impl Cacheable for NextNote {
+    const POLICY: Policy = Policy { shape: "2", ..Note::POLICY };
+}
+
+#[sqlx::test]
+async fn two_releases_side_by_side_read_what_they_understand(pool: PgPool) {
+    over_every_l2(pool, async |bench: Bench| {
+        let (this, next) = (bench.cache().await, bench.cache().await);
+        let id = bench.fresh_id();
+        let read_next = async || {
+            let loader = bench.clone();
+            let load = move || async move {
+                let Loaded { value, labels, loaded_at } = loader.load(id).await;
+                let value = value.map(|Note { id, text }| NextNote { id, words: text.split(' ').count(), text });
+                Ok::<_, NoteError>(Loaded { value, labels, loaded_at })
+            };
+            let read = next.get_or_load(&Key::<NextNote>::shared(&[&id]), Reuse::Allowed, load).await;
+            read.expect("the loader does not fail").entry.value.clone().expect("a note")
+        };
+        for text_now in ["one", "one more"] {
+            // Whichever comes first fills L2, and the other one finds it there.
+            bench.write(&this, id, text_now).await;
+            bench.read(&this, id).await;
+            eventually("the next release has heard of it", || async {
+                (read_next().await.text == text_now).then_some(())
+            })
+            .await;
+            assert_eq!(read_next().await.words, text_now.split(' ').count());
+            bench.in_l2(&[id]).await;
+            assert_eq!(text(&bench.read(&this, id).await), Some(text_now));
+        }
+        assert_eq!(counted(&this, Outcome::LoadedUnreadable) + counted(&next, Outcome::LoadedUnreadable), 0);
+    })
+    .await;
 }

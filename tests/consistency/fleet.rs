@@ -11,8 +11,9 @@ use tokio::sync::Mutex;
 use crate::{
     check::history::Micros,
     pace::millis,
-    servers::{Postgres, Redis},
+    store::Store,
     support::{
+        postgres_server::Postgres,
         process::{Process, free_port},
         proxy::{Fault, Proxy},
         within,
@@ -37,21 +38,25 @@ pub struct Instance {
     /// Until when clients keep away, because somebody got no answer.
     avoided_until: AtomicU64,
     database_url: String,
+    redis: Vec<(&'static str, String)>,
     log: PathBuf,
     program: PathBuf,
 }
 
 /// Prepares the instances; none runs yet.
-pub async fn prepare(program: &Path, postgres: &Postgres, redis: &Redis, logs: &Path) -> Vec<Instance> {
+pub async fn prepare(program: &Path, postgres: &Postgres, redis: &Store, logs: &Path) -> Vec<Instance> {
     let mut fleet = Vec::new();
     for (at, l1_bytes) in L1_BYTES.into_iter().enumerate() {
         let to_postgres = Proxy::before(format!("127.0.0.1:{}", postgres.port)).await;
-        let to_redis = Proxy::before(format!("127.0.0.1:{}", redis.port)).await;
+        // Of several servers nobody goes through it.
+        let port = if let Store::One(redis) = redis { redis.port } else { free_port() };
+        let to_redis = Proxy::before(format!("127.0.0.1:{port}")).await;
         fleet.push(Instance {
             port: free_port(),
             management: free_port(),
             database_url: postgres.url(to_postgres.address().port()),
             to_postgres,
+            redis: redis.settings(),
             to_redis,
             l1_bytes,
             process: Mutex::default(),
@@ -67,7 +72,7 @@ pub async fn prepare(program: &Path, postgres: &Postgres, redis: &Redis, logs: &
 impl Instance {
     /// The settings of this instance's process.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
-        vec![
+        let mut settings = vec![
             ("DATABASE_URL", self.database_url.clone()),
             ("REDIS_URL", format!("redis://{}/", self.to_redis.address())),
             ("BIND_ADDR", format!("127.0.0.1:{}", self.port)),
@@ -78,7 +83,10 @@ impl Instance {
             ("TOKIO_WORKER_THREADS", "2".to_owned()),
             ("RUST_LOG", "warn".to_owned()),
             ("LOG_FORMAT", "text".to_owned()),
-        ]
+        ];
+        settings.retain(|(name, _)| self.redis.iter().all(|(other, _)| other != name));
+        settings.extend(self.redis.clone());
+        settings
     }
 
     /// Starts a life, unless one goes on; does not wait until it is ready.

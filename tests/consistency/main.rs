@@ -25,6 +25,7 @@ mod report;
 mod seen;
 mod servers;
 mod sql_writers;
+mod store;
 mod support;
 
 use std::{
@@ -46,7 +47,8 @@ use nemesis::Arena;
 use notes::Notes;
 use pace::{Clock, millis, pause};
 use report::{Phases, Report};
-use servers::{Postgres, Redis};
+use store::{Mode, Store};
+use support::postgres_server::Postgres;
 
 /// D, as the service has it by default.
 const TRUST: Micros = 500_000;
@@ -75,6 +77,12 @@ struct Args {
     /// Replays a run's choices (not its timing). Not given: another one each time.
     #[arg(long)]
     seed: Option<u64>,
+    /// How many servers Redis is.
+    #[arg(long, value_enum, default_value = "standalone")]
+    redis: Mode,
+    /// Only starts those servers, says where they are, and ends them on Ctrl-C.
+    #[arg(long)]
+    serve: bool,
     #[arg(long, default_value_t = 10)]
     clients: u16,
     /// The service's program; the one of this build when not given.
@@ -88,6 +96,9 @@ struct Args {
 #[tokio::main]
 async fn main() -> ExitCode {
     let args = Args::parse();
+    if args.serve {
+        return serve(args.redis).await;
+    }
     let seed = args.seed.unwrap_or_else(|| fastrand::u64(..1_000_000));
     let target = args.program.ancestors().nth(2).unwrap_or(Path::new("target")).to_owned();
     let out = args.out.clone().unwrap_or_else(|| target.join("consistency").join(seed.to_string()));
@@ -102,18 +113,35 @@ async fn main() -> ExitCode {
     }
 }
 
+/// `make redis-sentinel`, `make redis-cluster`.
+async fn serve(mode: Mode) -> ExitCode {
+    let folder = std::env::temp_dir().join(format!("aside-redis-{}", std::process::id()));
+    let store = Store::start(mode, &folder).await;
+    for line in store.told() {
+        println!("{line}");
+    }
+    println!("\nA service on it, in another terminal:\n");
+    let settings = store.settings().into_iter().filter(|(name, _)| name.starts_with("REDIS"));
+    let settings: Vec<String> = settings.map(|(name, value)| format!("{name}={value}")).collect();
+    println!("    {} make run\n\nCtrl-C ends the servers.", settings.join(" "));
+    let ended = tokio::signal::ctrl_c().await;
+    drop(store);
+    let _ = fs::remove_dir_all(&folder);
+    if ended.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
 async fn run(args: &Args, seed: u64, out: &Path) -> Result<bool, Box<dyn Error>> {
     fs::create_dir_all(out)?;
     let servers = std::env::temp_dir().join(format!("aside-consistency-{}", std::process::id()));
     fs::create_dir_all(&servers)?;
-    let (postgres, redis) = (Postgres::start(&servers).await, Redis::start(&servers).await);
+    let (postgres, redis) = (Postgres::start(&servers).await, Store::start(args.redis, &servers).await);
     let fleet = Arc::new(fleet::prepare(&args.program, &postgres, &redis, out).await);
     seed_database(&args.program, &fleet[0])?;
     let db = PgPoolOptions::new().max_connections(8).connect(&postgres.url(postgres.port)).await?;
     let hot = ground::prepare(&db).await?;
     println!("{} products in {} categories, {} instances", hot.products.len(), hot.categories.len(), fleet.len());
 
-    let (clock, notes, http) = (Clock::start(), Arc::new(Notes::default()), client()?);
+    let (clock, notes, http) = (Clock::start(), Arc::new(Notes::new(args.redis)), client()?);
     for instance in fleet.iter() {
         instance.start().await;
     }

@@ -19,14 +19,14 @@ use crate::{
     notes::{Begun, Notes},
     pace::{Clock, millis, pause},
     redis_faults,
-    servers::{Postgres, Redis},
-    support::proxy::Fault,
+    store::{Mode, Store},
+    support::{postgres_server::Postgres, proxy::Fault},
 };
 
 /// Everything that can be broken.
 pub struct Arena {
     pub postgres: Mutex<Postgres>,
-    pub redis: Mutex<Redis>,
+    pub redis: Mutex<Store>,
     pub fleet: Arc<Vec<Instance>>,
     pub db: PgPool,
     pub notes: Arc<Notes>,
@@ -37,7 +37,7 @@ pub struct Arena {
     pub http: reqwest::Client,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 enum Line {
     Redis,
     Postgres,
@@ -70,11 +70,16 @@ const MISHAPS: [(&str, Mishap); 4] = [
 ];
 
 /// The kinds of faults of all decks.
-pub fn kinds() -> Vec<&'static str> {
-    let lines = LINE_FAULTS.iter().map(|(kind, ..)| *kind);
+pub fn kinds(mode: Mode) -> Vec<&'static str> {
+    let lines = line_faults(mode).map(|(kind, ..)| kind);
     let mishaps = MISHAPS.iter().map(|(kind, _)| *kind);
-    let redis = redis_faults::KINDS.into_iter();
-    redis.chain(lines).chain(mishaps).chain(database_faults::KINDS).collect()
+    let redis = redis_faults::kinds(mode);
+    redis.into_iter().chain(lines).chain(mishaps).chain(database_faults::KINDS).collect()
+}
+
+/// Several servers are not spoken to by lines that could be broken one by one.
+fn line_faults(mode: Mode) -> impl Iterator<Item = (&'static str, Line, Fault)> {
+    LINE_FAULTS.into_iter().filter(move |(_, line, _)| mode == Mode::Standalone || *line == Line::Postgres)
 }
 
 /// Plays all lanes until the arena says stop; every fault that has begun is ended.
@@ -120,7 +125,7 @@ impl<C: Copy> Deck<C> {
 }
 
 async fn redis_lane(arena: &Arena, mut rng: fastrand::Rng) {
-    let mut deck = Deck::new(redis_faults::KINDS);
+    let mut deck = Deck::new(redis_faults::kinds(arena.notes.mode));
     let mut liar = Liar::default();
     while arena.goes_on() {
         liar.listen(arena).await;
@@ -133,7 +138,7 @@ async fn redis_lane(arena: &Arena, mut rng: fastrand::Rng) {
 }
 
 async fn line_lane(arena: &Arena, mut rng: fastrand::Rng) {
-    let mut deck = Deck::new(LINE_FAULTS);
+    let mut deck = Deck::new(line_faults(arena.notes.mode));
     while arena.goes_on() {
         let (kind, line, fault) = deck.draw(&mut rng);
         let at = rng.usize(..INSTANCES);

@@ -12,6 +12,7 @@ use crate::{
     fleet::Instance,
     pace::{Clock, millis, pause, seconds},
     seen,
+    store::Mode,
 };
 
 /// One fault, from its beginning to its end.
@@ -33,14 +34,19 @@ impl std::fmt::Display for FaultNote {
     }
 }
 
-#[derive(Default)]
 pub struct Notes {
+    /// What the run is played on.
+    pub mode: Mode,
     records: Mutex<Vec<Record>>,
     faults: Mutex<Vec<FaultNote>>,
     counters: Mutex<BTreeMap<String, u64>>,
 }
 
 impl Notes {
+    pub fn new(mode: Mode) -> Self {
+        Self { mode, records: Mutex::default(), faults: Mutex::default(), counters: Mutex::default() }
+    }
+
     /// Takes a record; returns its number.
     pub fn record(&self, record: Record) -> usize {
         let mut records = held(&self.records);
@@ -55,7 +61,7 @@ impl Notes {
     /// Whether enough of everything has been seen.
     pub fn enough(&self) -> bool {
         let (faults, counters) = (self.faults(), self.counters());
-        seen::all(&held(&self.records), &faults, &counters).iter().all(seen::Seen::enough)
+        seen::all(self.mode, &held(&self.records), &faults, &counters).iter().all(seen::Seen::enough)
     }
 
     pub fn fault(&self, fault: FaultNote) {

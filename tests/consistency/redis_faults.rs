@@ -6,33 +6,40 @@ use crate::{
     liar::Liar,
     nemesis::Arena,
     pace::{millis, pause},
+    store::{Mode, Store},
+    support::redis_nodes::Kind,
 };
 
 pub const KILLED: &str = "Redis killed";
 pub const FROZEN: &str = "Redis frozen";
 pub const OLD_DUMP: &str = "Redis back from an old dump";
+pub const PROMOTED: &str = "an ignorant replica promoted";
+pub const MOVED: &str = "slots moved";
 pub const FLUSHED: &str = "Redis flushed";
 pub const TINY: &str = "Redis with almost no memory";
 pub const HINTS_LOST: &str = "hints lost";
 pub const SCRIPTS_LOST: &str = "scripts lost";
 pub const LIES: &str = "lies in Redis";
 
-pub const KINDS: [&str; 8] = [KILLED, FROZEN, OLD_DUMP, FLUSHED, TINY, HINTS_LOST, SCRIPTS_LOST, LIES];
+/// How long the others take to find out that a primary is gone, and to choose another, at most.
+const FAILOVER_MS: u64 = 4_000;
+
+/// The faults of one server, or those of several.
+pub fn kinds(mode: Mode) -> Vec<&'static str> {
+    let mut kinds = vec![KILLED, FROZEN, FLUSHED, TINY, HINTS_LOST, SCRIPTS_LOST, LIES];
+    kinds.push(if mode == Mode::Standalone { OLD_DUMP } else { PROMOTED });
+    kinds.extend((mode == Mode::Cluster).then_some(MOVED));
+    kinds
+}
 
 /// Plays one fault to its end; returns what there is to say.
 pub async fn play(arena: &Arena, kind: &str, liar: &mut Liar, rng: &mut fastrand::Rng) -> String {
     match kind {
-        KILLED => {
-            arena.redis.lock().await.restart(false).await;
-            String::new()
-        }
-        FROZEN => {
-            arena.redis.lock().await.signal("STOP");
-            pause(arena.between(rng, 200, 2500)).await;
-            arena.redis.lock().await.signal("CONT");
-            String::new()
-        }
+        KILLED => killed(arena).await,
+        FROZEN => frozen(arena, rng).await,
         OLD_DUMP => old_dump(arena, rng).await,
+        PROMOTED => promoted(arena, rng).await,
+        MOVED => moved(arena, rng).await,
         LIES => liar.lie(arena, arena.between(rng, 1500, 3000), rng).await,
         FLUSHED => told(arena, &[&["FLUSHALL"]]).await,
         HINTS_LOST => told(arena, &[&["CLIENT", "KILL", "TYPE", "pubsub"]]).await,
@@ -46,29 +53,122 @@ pub async fn play(arena: &Arena, kind: &str, liar: &mut Liar, rng: &mut fastrand
     }
 }
 
+/// One server comes back at once and empty. A primary of several comes back when another has taken its place.
+async fn killed(arena: &Arena) -> String {
+    match &mut *arena.redis.lock().await {
+        Store::One(redis) => {
+            redis.restart(false).await;
+            String::new()
+        }
+        Store::Many(nodes) => {
+            let Some(primary) = nodes.primary_of(&any()).await else { return "not done".into() };
+            nodes.kill_9(primary).await;
+            pause(millis(FAILOVER_MS)).await;
+            nodes.launch(primary).await;
+            nodes.settled().await;
+            format!("node {primary}")
+        }
+    }
+}
+
+/// For a moment, or for so long that another primary is chosen and the old one comes back believing that it is one.
+async fn frozen(arena: &Arena, rng: &mut fastrand::Rng) -> String {
+    let time = arena.between(rng, 200, 2500);
+    match &*arena.redis.lock().await {
+        Store::One(redis) => {
+            redis.signal("STOP");
+            pause(time).await;
+            redis.signal("CONT");
+            String::new()
+        }
+        Store::Many(nodes) => {
+            let key = any();
+            let Some(primary) = nodes.primary_of(&key).await else { return "not done".into() };
+            nodes.signal(primary, "STOP");
+            pause(if rng.bool() { time } else { millis(FAILOVER_MS) }).await;
+            let another = nodes.primary_of(&key).await != Some(primary);
+            nodes.signal(primary, "CONT");
+            nodes.settled().await;
+            format!("node {primary}{}", if another { ", others went on without it" } else { "" })
+        }
+    }
+}
+
 /// Keeps a dump, goes on for a while, dies, and comes back with what was true then.
 async fn old_dump(arena: &Arena, rng: &mut fastrand::Rng) -> String {
     told(arena, &[&["SAVE"]]).await;
     pause(arena.between(rng, 2000, 6000)).await;
-    let mut server = arena.redis.lock().await;
+    let Store::One(server) = &mut *arena.redis.lock().await else { return "not done".into() };
     server.restart(true).await;
     let restored: redis::RedisResult<i64> =
         async { redis::cmd("DBSIZE").query_async(&mut server.connect().await?).await }.await;
     restored.map_or_else(|error| error.to_string(), |keys| format!("{keys} keys of old"))
 }
 
+/// A primary acknowledges for a while what its replicas don't hear of, and dies; one of them takes its place.
+async fn promoted(arena: &Arena, rng: &mut fastrand::Rng) -> String {
+    let Store::Many(nodes) = &mut *arena.redis.lock().await else { return "not done".into() };
+    let key = any();
+    let Some(primary) = nodes.primary_of(&key).await else { return "not done".into() };
+    let replicas = nodes.replicas_of(primary).await;
+    replicas.iter().for_each(|replica| nodes.signal(*replica, "STOP"));
+    let parted = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("replica").to_owned();
+    let _ = nodes.ask::<i64>(primary, &parted).await;
+    // Shorter than it takes the others to give a silent replica up.
+    pause(arena.between(rng, 300, 900)).await;
+    // What the primary told nobody that it has no more.
+    let all = redis::cmd("KEYS").arg("*").to_owned();
+    let latest: Vec<String> = nodes.ask(primary, &all).await.unwrap_or_default();
+    nodes.kill_9(primary).await;
+    replicas.iter().for_each(|replica| nodes.signal(*replica, "CONT"));
+    let known: Vec<String> = match replicas.first() {
+        Some(replica) => nodes.ask(*replica, &all).await.unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let keys = known.iter().filter(|key| !latest.contains(key)).count();
+    pause(millis(FAILOVER_MS)).await;
+    nodes.launch(primary).await;
+    nodes.settled().await;
+    format!("{keys} keys of old")
+}
+
+/// Slots with their keys go from one primary to the next.
+async fn moved(arena: &Arena, rng: &mut fastrand::Rng) -> String {
+    let Store::Many(nodes) = &*arena.redis.lock().await else { return "not done".into() };
+    if nodes.kind != Kind::Cluster {
+        return "not done".into();
+    }
+    let mut count = 0;
+    for _ in 0..20 {
+        let (key, other) = (any(), any());
+        let (Some(from), Some(to)) = (nodes.primary_of(&key).await, nodes.primary_of(&other).await) else { continue };
+        if from != to {
+            nodes.move_slot(&key, from, to).await;
+            count += 1;
+        }
+        pause(arena.between(rng, 10, 50)).await;
+    }
+    format!("{count} slots")
+}
+
+fn any() -> String {
+    fastrand::u64(..).to_string()
+}
+
+/// Tells all servers.
 async fn told(arena: &Arena, commands: &[&[&str]]) -> String {
-    let connected = arena.redis.lock().await.connect().await;
-    let Ok(mut connection): redis::RedisResult<MultiplexedConnection> = connected else { return "not done".into() };
+    let mut connections: Vec<MultiplexedConnection> = arena.redis.lock().await.connect_all().await;
     let mut note = String::new();
     for words in commands {
-        let mut command = redis::cmd(words[0]);
-        command.arg(&words[1..]);
-        let answer = command.query_async::<redis::Value>(&mut connection);
-        match tokio::time::timeout(millis(2000), answer).await {
-            Ok(Ok(redis::Value::Int(count))) => note = format!("{count} of them"),
-            Ok(Ok(_)) => {}
-            other => note = format!("{}: {other:?}", words[0]),
+        for connection in &mut connections {
+            let mut command = redis::cmd(words[0]);
+            command.arg(&words[1..]);
+            let answer = command.query_async::<redis::Value>(connection);
+            match tokio::time::timeout(millis(2000), answer).await {
+                Ok(Ok(redis::Value::Int(count))) => note = format!("{count} of them"),
+                Ok(Ok(_)) => {}
+                other => note = format!("{}: {other:?}", words[0]),
+            }
         }
     }
     note

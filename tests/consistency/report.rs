@@ -53,7 +53,7 @@ impl Report {
             seed,
             findings,
             faults: notes.faults(),
-            seen: seen::all(&history.records, &notes.faults(), &notes.counters()),
+            seen: seen::all(notes.mode, &history.records, &notes.faults(), &notes.counters()),
             complaints: Vec::new(),
             hits: (
                 hit_rate(&history, phases.baseline, phases.faults_from),

@@ -7,6 +7,7 @@ use crate::{
     nemesis,
     notes::FaultNote,
     redis_faults,
+    store::Mode,
 };
 
 /// Something that must have happened so often at least.
@@ -22,7 +23,7 @@ impl Seen {
     }
 }
 
-pub fn all(records: &[Record], faults: &[FaultNote], counters: &BTreeMap<String, u64>) -> Vec<Seen> {
+pub fn all(mode: Mode, records: &[Record], faults: &[FaultNote], counters: &BTreeMap<String, u64>) -> Vec<Seen> {
     let sum = |mark: &str, of: &str| {
         let series = counters.iter().filter(|(series, _)| series.contains(mark) && series.starts_with(of));
         series.map(|(_, count)| count).sum::<u64>()
@@ -30,9 +31,9 @@ pub fn all(records: &[Record], faults: &[FaultNote], counters: &BTreeMap<String,
     let outcome = |outcome: &str, of: &str| sum(&format!("outcome=\"{outcome}\""), of);
     let fills = |result: &str| sum(&format!("cache_l2_fills_total{{result=\"{result}\"}}"), "");
     let told = |wanted: fn(&Record) -> bool| records.iter().filter(|record| wanted(record)).count() as u64;
-    let restored = faults.iter().filter(|fault| fault.kind == redis_faults::OLD_DUMP);
+    let restored = faults.iter().filter(|fault| [redis_faults::OLD_DUMP, redis_faults::PROMOTED].contains(&fault.kind));
     let restored = restored.filter_map(|fault| fault.note.split(' ').next()?.parse::<u64>().ok()).sum();
-    let kinds = nemesis::kinds();
+    let kinds = nemesis::kinds(mode);
     let played = kinds.iter().filter(|kind| faults.iter().any(|fault| fault.kind == **kind)).count() as u64;
     let absent =
         |r: &Record| matches!(&r.told, Told::Values(values) if values.iter().any(|(_, sight)| sight.is_none()));
@@ -49,7 +50,7 @@ pub fn all(records: &[Record], faults: &[FaultNote], counters: &BTreeMap<String,
         ("reads past the tiers for want of trust", outcome("loaded_untrusted", ""), 5),
         ("fills refused because the lease was lost", fills("lease_lost"), 1),
         ("fills refused because they were older", fills("older"), 1),
-        ("keys back from an old dump", restored, 10),
+        ("keys back from an old dump or an ignorant replica", restored, 10),
         ("absences answered", told(absent), 50),
         ("orders placed twice under one key", told(again), 5),
         ("requests with a token", told(|r| r.token_of.is_some()), 50),

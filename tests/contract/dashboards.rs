@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sqlx::PgPool;
 
 use super::sources::read;
-use crate::support::{RedisServer, TestApp, eventually, order, product};
+use crate::support::{Cdn, RedisServer, TestApp, eventually, order, product};
 
 /// Metrics of Prometheus itself.
 const ITS_OWN: [&str; 1] = ["up"];
@@ -18,8 +18,13 @@ const RARE: [&str; 3] = ["refused", "stale", "5xx"];
 #[sqlx::test]
 async fn every_metric_that_a_dashboard_or_an_alert_asks_for_is_exported(pool: PgPool) {
     let redis = RedisServer::start();
-    let app =
-        TestApp::builder(pool).redis(&redis).config(|config| config.audit_log = Some("/dev/null".into())).build().await;
+    let cdn = Cdn::start().await;
+    let app = TestApp::builder(pool)
+        .redis(&redis)
+        .config(cdn.configure())
+        .config(|config| config.audit_log = Some("/dev/null".into()))
+        .build()
+        .await;
     let id = app.product(product()).await;
     for path in [format!("/products/{id}"), format!("/products/{id}"), "/products".into(), "/no-such-route".into()] {
         app.get(&path).await;
@@ -52,7 +57,9 @@ async fn every_metric_that_a_dashboard_or_an_alert_asks_for_is_exported(pool: Pg
 
 #[sqlx::test]
 async fn every_metric_is_described_and_no_other(pool: PgPool) {
+    let cdn = Cdn::start().await;
     let app = TestApp::builder(pool)
+        .config(cdn.configure())
         .config(|config| (config.cache_warm_top, config.audit_log) = (1, Some("/dev/null".into())))
         .build()
         .await;
@@ -102,7 +109,7 @@ fn expressions() -> Vec<(String, String)> {
 /// The metrics that an expression names, with the values that labels must have (`=` and `=~`).
 fn selectors(expression: &str) -> Vec<(String, Vec<(String, String)>)> {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
-    let known: BTreeSet<&str> = ["cache_", "http_", "database_", "tokio_", "up"].into();
+    let known: BTreeSet<&str> = ["cache_", "cdn_", "http_", "database_", "tokio_", "up"].into();
     let mut found = Vec::new();
     let mut rest = expression;
     while let Some(start) = rest.find(word) {
@@ -123,4 +130,17 @@ fn selectors(expression: &str) -> Vec<(String, Vec<(String, String)>)> {
 fn pair(text: &str) -> Option<(String, String)> {
     let (label, value) = text.split_once("=~").or_else(|| text.split_once('='))?;
     (!label.ends_with('!')).then(|| (label.trim().to_owned(), value.trim_matches('"').to_owned()))
+}
+
+#[test]
+fn every_alert_has_its_place_in_the_runbook_and_says_where() {
+    let (rules, runbook) = (read("ops/prometheus/alerts.yml"), read("docs/runbook.md"));
+    let alerts: BTreeSet<&str> =
+        rules.split("- alert: ").skip(1).filter_map(|rule| rule.split_whitespace().next()).collect();
+    let headings: BTreeSet<&str> = runbook.lines().filter_map(|line| line.strip_prefix("## ")).collect();
+    assert_eq!(alerts, headings);
+    for alert in alerts {
+        let place = format!("runbook: docs/runbook.md#{}\n", alert.to_lowercase());
+        assert!(rules.contains(&place), "{alert} doesn't say {place}");
+    }
 }

@@ -6,7 +6,7 @@ use super::sources::{Source, files};
 const LONGEST: usize = 400;
 
 fn ours() -> Vec<Source> {
-    ["src", "tests", "examples", "benches"].iter().flat_map(|folder| files(folder, ".rs")).collect()
+    ["src", "tests", "examples", "benches", "adopt"].iter().flat_map(|folder| files(folder, ".rs")).collect()
 }
 
 #[test]
@@ -37,11 +37,12 @@ fn nothing_is_left_unfinished() {
 
 #[test]
 fn no_test_sleeps_to_wait() {
-    for source in files("tests", ".rs") {
+    for source in files("tests", ".rs").into_iter().chain(files("adopt/tests", ".rs")) {
         let may = [
             "tests/support/eventually.rs",
             "tests/support/proxy.rs",
             "tests/support/redis_server.rs",
+            "tests/support/memcached_server.rs",
             "tests/consistency/pace.rs",
         ];
         let sleeps = [["thread::", "sleep"], ["time::", "sleep"]].map(|parts| parts.concat());

@@ -1,11 +1,15 @@
 //! What the tree itself promises: layers, documents that say what the code does, drift that fails a test.
 
+mod adopt;
 mod dashboards;
 mod documents;
 mod files;
+mod kubernetes;
 mod layers;
 mod openapi;
 mod policies;
+mod prose;
 mod prove;
+mod requests;
 mod settings;
 mod sources;

@@ -27,7 +27,17 @@ pub fn files(folder: &str, ending: &str) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
     collect(root, &root.join(folder), ending, &mut found);
+    let read = |path: String| Source { text: read(&path), path };
+    let mut found: Vec<Source> = found.into_iter().map(read).collect();
     found.sort_by(|a, b| a.path.cmp(&b.path));
+    found
+}
+
+/// The paths of all files below `folder`, from the root of the repository.
+pub fn paths(folder: &str) -> Vec<String> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    collect(root, &root.join(folder), "", &mut found);
     found
 }
 
@@ -37,16 +47,19 @@ pub fn read(path: &str) -> String {
     fs::read_to_string(full).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-fn collect(root: &Path, folder: &Path, ending: &str, found: &mut Vec<Source>) {
+/// What tools leave in a folder is not the tree's own.
+const FOREIGN: [&str; 2] = ["node_modules", "target"];
+
+fn collect(root: &Path, folder: &Path, ending: &str, found: &mut Vec<String>) {
     let Ok(entries) = fs::read_dir(folder) else { return };
     for entry in entries {
         let path = entry.expect("a folder's entry").path();
         if path.is_dir() {
-            collect(root, &path, ending, found);
+            if !FOREIGN.iter().any(|name| path.ends_with(name)) {
+                collect(root, &path, ending, found);
+            }
         } else if path.to_string_lossy().ends_with(ending) {
-            let name = path.strip_prefix(root).expect("inside the root").to_string_lossy().replace('\\', "/");
-            let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{name}: {error}"));
-            found.push(Source { path: name, text });
+            found.push(path.strip_prefix(root).expect("inside the root").to_string_lossy().replace('\\', "/"));
         }
     }
 }

@@ -97,7 +97,7 @@ pub struct TestApp {
     pub pool: PgPool,
     /// The line between the instances and Postgres.
     pub database: Arc<Proxy>,
-    pub(super) namespace: String,
+    pub namespace: String,
     /// The settings of the instances.
     pub config: Config,
     pub(super) instances: Vec<Instance>,
@@ -149,8 +149,8 @@ impl TestApp {
 
     /// What the test's instances have put into Redis.
     pub async fn redis_keys(&self) -> RedisKeys {
-        let url = self.config.redis_url.as_deref().expect("a test with Redis");
-        let client = redis::Client::open(url).expect("the URL of Redis");
+        let redis = self.config.redis.as_ref().expect("a test with Redis");
+        let client = redis::Client::open(redis.urls[0].as_str()).expect("the URL of Redis");
         let connection = client.get_multiplexed_async_connection().await.expect("a connection to Redis");
         RedisKeys::new(&self.namespace, connection)
     }

@@ -2,11 +2,17 @@
 
 use std::{sync::Arc, time::Duration};
 
-use aside::config::Config;
+use aside::config::{Config, RedisConfig, RedisMode};
 use sqlx::PgPool;
 use tokio::sync::Semaphore;
 
-use super::{Instance, Proxy, RedisServer, TestApp, app::Held, redis_server::fresh_namespace, settings};
+use super::{
+    Instance, Proxy, RedisServer, TestApp,
+    app::Held,
+    redis_nodes::{Kind, RedisNodes},
+    redis_server::fresh_namespace,
+    settings,
+};
 
 /// How many instances may live at once in the process: about five connections each, under Postgres' default of a hundred.
 static INSTANCES: Semaphore = Semaphore::const_new(12);
@@ -21,11 +27,23 @@ pub enum Redis {
     Server(String),
     /// A server behind a proxy.
     Behind(Arc<Proxy>),
+    /// Several servers that know each other.
+    Nodes(RedisConfig),
 }
 
 impl From<&RedisServer> for Redis {
     fn from(server: &RedisServer) -> Self {
         Self::Server(server.url())
+    }
+}
+
+impl From<&RedisNodes> for Redis {
+    fn from(nodes: &RedisNodes) -> Self {
+        let mode = match nodes.kind {
+            Kind::Sentinel => RedisMode::Sentinel,
+            Kind::Cluster => RedisMode::Cluster,
+        };
+        Self::Nodes(RedisConfig { mode, urls: nodes.urls(), ..RedisConfig::standalone(String::new()) })
     }
 }
 
@@ -81,13 +99,14 @@ impl TestAppBuilder {
         let database = Arc::new(Proxy::before(format!("{}:{}", options.get_host(), options.get_port())).await);
         let database_url = settings::database_url(&options, database.address());
         let namespace = fresh_namespace();
-        let redis_url = match &self.redis {
+        let redis = match &self.redis {
             Redis::None => None,
-            Redis::Shared => Some(RedisServer::shared().url()),
-            Redis::Server(url) => Some(url.clone()),
-            Redis::Behind(proxy) => Some(format!("redis://{}/", proxy.address())),
+            Redis::Shared => Some(RedisConfig::standalone(RedisServer::shared().url())),
+            Redis::Server(url) => Some(RedisConfig::standalone(url.clone())),
+            Redis::Behind(proxy) => Some(RedisConfig::standalone(format!("redis://{}/", proxy.address()))),
+            Redis::Nodes(config) => Some(config.clone()),
         };
-        let mut config = settings::config(database_url, redis_url, namespace.clone());
+        let mut config = settings::config(database_url, redis, namespace.clone());
         self.settings.iter().for_each(|change| change(&mut config));
         let connection = self.pool.acquire().await.expect("a connection of the test's pool");
         let held = Arc::new(Held { _connection: connection, _permit: permit, _database: database.clone() });

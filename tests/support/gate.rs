@@ -23,6 +23,11 @@ impl Gate {
         Self::closed_by(pool, format!("select 1 from {table} where id = {id} for update")).await
     }
 
+    /// Holds back every statement that asks for this advisory lock.
+    pub async fn advisory(pool: &PgPool, number: i64) -> Self {
+        Self::closed_by(pool, format!("select pg_advisory_xact_lock({number})")).await
+    }
+
     async fn closed_by(pool: &PgPool, statement: String) -> Self {
         let mut lock = pool.begin().await.expect("a transaction for the gate");
         sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut *lock).await.expect("the gate's lock");

@@ -4,6 +4,7 @@
 
 pub mod app;
 pub mod builder;
+pub mod cdn;
 pub mod collector;
 pub mod data;
 pub mod database;
@@ -11,13 +12,18 @@ pub mod eventually;
 pub mod gate;
 pub mod life;
 pub mod lines;
+pub mod memcached_server;
 pub mod metrics;
-// The consistency checker and the runs of `make chaos` share it, and use more of it than the suite.
+// The consistency checker and the runs of `make chaos` share these, and use more of them than the suite.
+#[allow(dead_code)]
+pub mod postgres_server;
 #[allow(dead_code)]
 pub mod process;
 pub mod proxy;
 pub mod raw;
 pub mod redis_keys;
+#[allow(dead_code)]
+pub mod redis_nodes;
 pub mod redis_server;
 pub mod reply;
 pub mod seed;
@@ -29,11 +35,13 @@ pub mod verbs;
 
 pub use app::{Client, Instance, TestApp};
 pub use builder::Redis;
+pub use cdn::Cdn;
 pub use data::{order, product};
 pub use eventually::{PATIENCE, eventually};
 pub use gate::Gate;
 pub use life::Life;
 pub use lines::{Message, Speech, Stop};
+pub use memcached_server::MemcachedServer;
 pub use proxy::{Fault, Proxy};
 pub use redis_server::RedisServer;
 pub use reply::Reply;

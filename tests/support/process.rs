@@ -72,7 +72,10 @@ impl Process {
 
     /// Waits for the end of the process.
     pub async fn ended(mut self) {
+        // Waiting closes the guard's input, and with it the process would be killed.
+        let input = self.guard.stdin.take();
         let _ = tokio::task::spawn_blocking(move || self.guard.wait()).await;
+        drop(input);
     }
 
     pub async fn kill_9(self) {

@@ -111,7 +111,7 @@ pub fn fresh_namespace() -> String {
 }
 
 /// The server's binary: `REDIS_SERVER_BIN`, else the first of the usual names on the path.
-fn binary() -> PathBuf {
+pub fn binary() -> PathBuf {
     if let Some(named) = env::var_os("REDIS_SERVER_BIN") {
         return named.into();
     }

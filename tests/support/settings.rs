@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use aside::config::Config;
+use aside::config::{Config, RedisConfig};
 use sqlx::postgres::PgConnectOptions;
 
 /// What instances seal with. Everybody may know it.
@@ -13,18 +13,18 @@ pub const KEYS: &str = "test:00112233445566778899aabbccddeeff0011223344556677889
 ///
 /// The trust lease is long, so that a busy machine can't turn an expected hit into an untrusted load; tests about the lease
 /// itself set their own.
-pub fn config(database_url: String, redis_url: Option<String>, namespace: String) -> Config {
+pub fn config(database_url: String, redis: Option<RedisConfig>, namespace: String) -> Config {
     Config {
         bind_addr: ([127, 0, 0, 1], 0).into(),
         management_addr: ([127, 0, 0, 1], 0).into(),
         management_token: None,
         database_url,
+        database_read_url: None,
         database_connections: 3,
         migrate: true,
-        redis_url,
-        redis_ca_file: None,
-        redis_cert_file: None,
-        redis_key_file: None,
+        redis,
+        cdn: None,
+        memcached: None,
         cache_namespace: namespace,
         cache_l1_bytes: 8 * 1024 * 1024,
         cache_warm_top: 0,
@@ -62,7 +62,11 @@ pub fn environment(config: &Config) -> Vec<(&'static str, String)> {
         ("DATABASE_URL", config.database_url.clone()),
         ("DATABASE_CONNECTIONS", "2".into()),
         ("DATABASE_MIGRATE", "false".into()),
-        ("REDIS_URL", config.redis_url.clone().unwrap_or_default()),
+        ("REDIS_URL", config.redis.as_ref().map(|redis| redis.urls.join(",")).unwrap_or_default()),
+        (
+            "MEMCACHED_URL",
+            config.memcached.as_ref().map(|one| format!("memcached://{}", one.address)).unwrap_or_default(),
+        ),
         ("BIND_ADDR", config.bind_addr.to_string()),
         ("MANAGEMENT_ADDR", config.management_addr.to_string()),
         ("MANAGEMENT_TOKEN", config.management_token.clone().unwrap_or_default()),

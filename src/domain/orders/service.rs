@@ -1,34 +1,32 @@
 //! START HERE: the same pattern as for products, for data that belongs to somebody. The tenant is part of every key, every
 //! name and every statement. Placing and cancelling change two kinds of things, orders and products, and name both.
 
-use sqlx::PgPool;
-
 use super::{
     Idempotency, NewOrder, Order, OrderFilter, OrderPage, OrderStatus, Placed, idempotency, placing,
     store::{self, OrderStore},
 };
 use crate::{
     cache::{Cache, Read, Reuse, Tenant, Write},
-    domain::{detached, error::DomainError, page::PageRequest, products::Product, retried},
+    domain::{Databases, Reads, detached, error::DomainError, page::PageRequest, products::Product, retried},
 };
 
 /// Orders, cached. Cheap to clone.
 #[derive(Clone)]
 pub struct CachedOrderService {
     pub cache: Cache,
-    pub store: OrderStore,
+    pub reads: Reads<OrderStore>,
 }
 
 impl CachedOrderService {
-    pub fn new(cache: Cache, db: PgPool) -> Self {
-        Self { cache, store: OrderStore { db } }
+    pub fn new(cache: Cache, databases: &Databases) -> Self {
+        let reads = databases.reads(&cache, |db| OrderStore { db });
+        Self { cache, reads }
     }
 
     pub async fn get_order(&self, tenant: &Tenant, id: i64, reuse: Reuse) -> Result<Read<Order>, DomainError> {
-        let (store, tenant) = (self.store.clone(), tenant.clone());
-        let key = Order::key(&tenant, id);
-        let read = self.cache.get_or_load(&key, reuse, move || async move { store.load(&tenant, id).await }).await?;
-        present(id, read)
+        let (key, tenant) = (Order::key(tenant, id), tenant.clone());
+        let load = self.reads.load(&key, reuse, move |store| store.load(tenant.clone(), id));
+        present(id, self.cache.get_or_load(&key, reuse, || load).await?)
     }
 
     pub async fn list_orders(
@@ -39,9 +37,9 @@ impl CachedOrderService {
         reuse: Reuse,
     ) -> Result<Read<OrderPage>, DomainError> {
         filter.check()?;
-        let (store, tenant) = (self.store.clone(), tenant.clone());
-        let key = filter.key(&tenant, page);
-        self.cache.get_or_load(&key, reuse, move || async move { store.load_page(&tenant, &filter, page).await }).await
+        let (key, tenant) = (filter.key(tenant, page), tenant.clone());
+        let load = self.reads.load(&key, reuse, move |store| store.load_page(tenant.clone(), filter.clone(), page));
+        self.cache.get_or_load(&key, reuse, || load).await
     }
 
     /// Only from the tiers, never loads; `None`: they hold nothing that may be served. A cached absence is `NotFound`.

@@ -23,8 +23,8 @@ const ITEMS: &str = "(select coalesce(json_agg(json_build_object('product_id', i
      'quantity', i.quantity, 'unit_price_cents', i.unit_price_cents) order by i.product_id), '[]')
      from order_items i where i.order_id = o.id) as items";
 
-/// One row that always comes: the time of the statement's snapshot, in microseconds, and the number of the name `$1`.
-const HEAD: &str = "(select (extract(epoch from now()) * 1000000)::bigint as loaded_at,
+/// One row that always comes: a moment not after the statement's snapshot, in microseconds, and the number of the name `$1`.
+const HEAD: &str = "(select (select cache_read_at()) as loaded_at,
      coalesce((select ver from cache_ledger where name = $1), 0) as ver) as head";
 
 /// Orders in Postgres. Cheap to clone.
@@ -35,10 +35,10 @@ pub struct OrderStore {
 
 impl OrderStore {
     /// One order of the tenant.
-    pub async fn load(&self, tenant: &Tenant, id: i64) -> Result<Loaded<Order>, DomainError> {
+    pub async fn load(self, tenant: Tenant, id: i64) -> Result<Loaded<Order>, DomainError> {
         let sql =
             format!("select head.*, {COLUMNS}, {ITEMS} from {HEAD} left join orders o on o.tenant = $2 and o.id = $3");
-        let name = Order::key(tenant, id).name().clone();
+        let name = Order::key(&tenant, id).name().clone();
         let row = sqlx::query(AssertSqlSafe(sql))
             .bind(name.as_str())
             .bind(tenant.as_str())
@@ -51,9 +51,9 @@ impl OrderStore {
 
     /// A page of a customer's orders by id, descending.
     pub async fn load_page(
-        &self,
-        tenant: &Tenant,
-        filter: &OrderFilter,
+        self,
+        tenant: Tenant,
+        filter: OrderFilter,
         page: PageRequest,
     ) -> Result<Loaded<OrderPage>, DomainError> {
         // One statement per combination, so that each is planned for the index that serves it.
@@ -65,7 +65,7 @@ impl OrderStore {
              ) o on true
              order by o.id desc"
         );
-        let name = OrderPage::tag(tenant, filter.customer_id);
+        let name = OrderPage::tag(&tenant, filter.customer_id);
         let rows = sqlx::query(AssertSqlSafe(sql))
             .bind(name.as_str())
             .bind(tenant.as_str())

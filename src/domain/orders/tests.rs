@@ -19,7 +19,7 @@ async fn service(db: &PgPool) -> CachedOrderService {
     let sql = "insert into products (id, name, department, brand, category, type, price_cents, currency, stock)
                values ($1, 'Bananas', 'D', 'B', 'C', 'T', 94, 'USD', 10), ($2, 'Mango', 'D', 'B', 'C', 'T', 129, 'USD', 5)";
     sqlx::query(sql).bind(BANANAS).bind(MANGO).execute(db).await.unwrap();
-    CachedOrderService::new(Cache::start(CacheConfig::default(), db.clone()), db.clone())
+    CachedOrderService::new(Cache::start(CacheConfig::default(), db.clone()), &db.clone().into())
 }
 
 fn order(items: &[(i64, i32)]) -> NewOrder {
@@ -194,7 +194,10 @@ async fn another_version_or_another_tenant_can_not_change_an_order(db: PgPool) {
     assert!(orders.get_order(&acme, id, Reuse::Allowed).await.is_err());
     let list = orders.list_orders(&acme, any_status(), FIRST_PAGE, Reuse::Allowed).await.unwrap();
     assert!(list.entry.value.as_ref().unwrap().items.is_empty());
-    assert_eq!(orders.store.load(&demo(), id).await.unwrap().value.unwrap().status, OrderStatus::Pending);
+    assert_eq!(
+        orders.reads.primary.clone().load(demo(), id).await.unwrap().value.unwrap().status,
+        OrderStatus::Pending
+    );
 }
 
 #[sqlx::test]
@@ -207,7 +210,13 @@ async fn orders_are_listed_newest_first_in_pages_and_by_status(db: PgPool) {
     orders.change_status(&demo(), ids[1], OrderStatus::Confirmed, None).await.unwrap();
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
-        let loaded = orders.store.load_page(&demo(), &any_status(), PageRequest { limit: 2, after }).await.unwrap();
+        let loaded = orders
+            .reads
+            .primary
+            .clone()
+            .load_page(demo(), any_status(), PageRequest { limit: 2, after })
+            .await
+            .unwrap();
         assert_eq!(loaded.labels[0].version, number(&db, "order-list:demo:749").await);
         let page = loaded.value.unwrap();
         seen.extend(page.items.iter().map(|order| order.id));
@@ -218,6 +227,6 @@ async fn orders_are_listed_newest_first_in_pages_and_by_status(db: PgPool) {
     }
     assert_eq!(seen, ids);
     let confirmed = OrderFilter { status: Some(OrderStatus::Confirmed), ..any_status() };
-    let page = orders.store.load_page(&demo(), &confirmed, FIRST_PAGE).await.unwrap().value.unwrap();
+    let page = orders.reads.primary.clone().load_page(demo(), confirmed, FIRST_PAGE).await.unwrap().value.unwrap();
     assert_eq!(page.items.iter().map(|order| order.id).collect::<Vec<_>>(), [ids[1]]);
 }

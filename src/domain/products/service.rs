@@ -4,7 +4,9 @@
 //! commits; the commit raises the numbers of those names in the same transaction and then makes this instance forget what
 //! it holds under them. The cache is never updated with the new value: the next reader loads it.
 
-use sqlx::PgPool;
+use std::collections::HashMap;
+
+use futures_util::{FutureExt, future::BoxFuture};
 
 use super::{
     NewProduct, Product, ProductChange, ProductFilter, ProductPage, TopProducts,
@@ -13,8 +15,8 @@ use super::{
     views::ViewCounter,
 };
 use crate::{
-    cache::{Cache, Read, Reuse, Write},
-    domain::{detached, error::DomainError, page::PageRequest, retried},
+    cache::{Cache, Loaded, Read, Reuse, Write},
+    domain::{Databases, Reads, detached, error::DomainError, page::PageRequest, retried},
 };
 
 /// Products of one load while warming.
@@ -24,27 +26,26 @@ const WARM_BATCH: usize = 100;
 #[derive(Clone)]
 pub struct CachedProductService {
     pub cache: Cache,
-    pub store: ProductStore,
+    pub reads: Reads<ProductStore>,
     pub views: ViewCounter,
 }
 
 impl CachedProductService {
-    pub fn new(cache: Cache, db: PgPool) -> Self {
-        Self { cache, store: ProductStore { db: db.clone() }, views: ViewCounter::new(db) }
+    pub fn new(cache: Cache, databases: &Databases) -> Self {
+        let reads = databases.reads(&cache, |db| ProductStore { db });
+        Self { cache, reads, views: ViewCounter::new(databases.primary.clone()) }
     }
 
     pub async fn get_product(&self, id: i64, reuse: Reuse) -> Result<Read<Product>, DomainError> {
-        let store = self.store.clone();
-        let read =
-            self.cache.get_or_load(&Product::key(id), reuse, move || async move { store.load(id).await }).await?;
-        present(id, read)
+        let key = Product::key(id);
+        let load = self.reads.load(&key, reuse, move |store| store.load(id));
+        present(id, self.cache.get_or_load(&key, reuse, || load).await?)
     }
 
     /// Answers in the order of `ids`; an unknown one has no value.
     pub async fn get_products(&self, ids: Vec<i64>, reuse: Reuse) -> Result<Vec<(i64, Read<Product>)>, DomainError> {
-        let store = self.store.clone();
         let keys = ids.into_iter().map(|id| (id, Product::key(id))).collect();
-        self.cache.get_or_load_many(keys, reuse, |missing| async move { store.load_many(&missing).await }).await
+        self.cache.get_or_load_many(keys, reuse, self.many(reuse)).await
     }
 
     pub async fn list_products(
@@ -54,16 +55,15 @@ impl CachedProductService {
         reuse: Reuse,
     ) -> Result<Read<ProductPage>, DomainError> {
         filter.check()?;
-        let store = self.store.clone();
         let key = filter.key(page);
-        self.cache.get_or_load(&key, reuse, move || async move { store.load_page(&filter, page).await }).await
+        let load = self.reads.load(&key, reuse, move |store| store.load_page(filter.clone(), page));
+        self.cache.get_or_load(&key, reuse, || load).await
     }
 
     pub async fn top_products(&self, limit: u16, reuse: Reuse) -> Result<Read<TopProducts>, DomainError> {
-        let store = self.store.clone();
-        self.cache
-            .get_or_load(&TopProducts::key(limit), reuse, move || async move { store.load_top(limit).await })
-            .await
+        let key = TopProducts::key(limit);
+        let load = self.reads.load(&key, reuse, move |store| store.load_top(limit));
+        self.cache.get_or_load(&key, reuse, || load).await
     }
 
     /// Only from the tiers, never loads; `None`: they hold nothing that may be served. A cached absence is `NotFound`.
@@ -135,6 +135,12 @@ impl CachedProductService {
         detached(self.cache.time_limit(), retried(work)).await
     }
 
+    /// The load of several products.
+    fn many(&self, reuse: Reuse) -> impl FnOnce(Vec<i64>) -> BoxFuture<'static, Result<Many, DomainError>> + use<> {
+        let reads = self.reads.clone();
+        move |ids| reads.load_many(ids, Product::key, reuse, ProductStore::load_many).boxed()
+    }
+
     /// Counts a view, in memory: see [`ViewCounter`].
     pub fn count_view(&self, id: i64) {
         self.views.count(id);
@@ -144,14 +150,15 @@ impl CachedProductService {
     /// tier holds.
     pub async fn warm_top(&self, count: u32, reuse: Reuse) -> Result<usize, DomainError> {
         let mut warmed = 0;
-        for ids in self.store.top_ids(count).await?.chunks(WARM_BATCH) {
-            let (store, keys) = (self.store.clone(), ids.iter().map(|id| (*id, Product::key(*id))).collect());
-            warmed +=
-                self.cache.warm_many(keys, reuse, |missing| async move { store.load_many(&missing).await }).await?;
+        for ids in self.reads.primary.top_ids(count).await?.chunks(WARM_BATCH) {
+            let keys = ids.iter().map(|id| (*id, Product::key(*id))).collect();
+            warmed += self.cache.warm_many(keys, reuse, self.many(reuse)).await?;
         }
         Ok(warmed)
     }
 }
+
+type Many = HashMap<i64, Loaded<Product>>;
 
 /// Names what changes when a product comes or goes: itself (its absence may be cached) and every list that it belongs to.
 fn touch_membership(write: &mut Write, product: &Product) {

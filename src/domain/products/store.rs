@@ -21,8 +21,8 @@ use crate::{
 const COLUMNS: &str = "p.id, p.name, p.department, p.brand, p.category, p.type, p.package_size, p.price_cents, p.currency, \
      p.stock, p.view_count, p.version, p.updated_at";
 
-/// The time of the statement's snapshot, in microseconds.
-const NOW: &str = "(extract(epoch from now()) * 1000000)::bigint as loaded_at";
+/// A moment that is not after the statement's snapshot, in microseconds.
+const NOW: &str = "(select cache_read_at()) as loaded_at";
 
 /// The number of the product's name. Not a join: where the planner can't foresee how few rows a limit leaves, it would join
 /// by reading the whole ledger.
@@ -36,20 +36,20 @@ pub struct ProductStore {
 
 impl ProductStore {
     /// One product.
-    pub async fn load(&self, id: i64) -> Result<Loaded<Product>, DomainError> {
-        let mut found = self.load_many(&[id]).await?;
+    pub async fn load(self, id: i64) -> Result<Loaded<Product>, DomainError> {
+        let mut found = self.load_many(vec![id]).await?;
         found.remove(&id).ok_or_else(|| sqlx::Error::RowNotFound.into())
     }
 
     /// Products by id; every id asked for is answered, unknown ones as absent.
-    pub async fn load_many(&self, ids: &[i64]) -> Result<HashMap<i64, Loaded<Product>>, DomainError> {
+    pub async fn load_many(self, ids: Vec<i64>) -> Result<HashMap<i64, Loaded<Product>>, DomainError> {
         let sql = format!(
             "select {NOW}, asked.id as asked, {COLUMNS},
                  coalesce((select ver from cache_ledger where name = 'product:' || asked.id), 0) as ver
              from unnest($1::bigint[]) as asked (id)
              left join products p on p.id = asked.id and p.discontinued_at is null"
         );
-        let rows = sqlx::query(AssertSqlSafe(sql)).bind(ids).fetch_all(&self.db).await?;
+        let rows = sqlx::query(AssertSqlSafe(sql)).bind(&ids).fetch_all(&self.db).await?;
         rows.iter()
             .map(|row| {
                 let id = row.try_get("asked")?;
@@ -60,11 +60,7 @@ impl ProductStore {
     }
 
     /// A page by id, ascending.
-    pub async fn load_page(
-        &self,
-        filter: &ProductFilter,
-        page: PageRequest,
-    ) -> Result<Loaded<ProductPage>, DomainError> {
+    pub async fn load_page(self, filter: ProductFilter, page: PageRequest) -> Result<Loaded<ProductPage>, DomainError> {
         // Comparing and ordering by (category, id) leaves the planner no choice but the index that has both: with `=` it
         // may prefer to walk the primary key, and read the whole table when few products match.
         let (condition, order) = match (&filter.category, &filter.department) {
@@ -105,7 +101,7 @@ impl ProductStore {
     }
 
     /// The most viewed products, most viewed first.
-    pub async fn load_top(&self, limit: u16) -> Result<Loaded<TopProducts>, DomainError> {
+    pub async fn load_top(self, limit: u16) -> Result<Loaded<TopProducts>, DomainError> {
         let sql = format!(
             "select head.*, {COLUMNS}, {VER}
              from (select {NOW}) as head

@@ -11,7 +11,7 @@ use utoipa::{
     openapi::{
         ContentBuilder, HeaderBuilder, KnownFormat, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, SchemaFormat,
         header::Header,
-        schema::Type,
+        schema::{Schema, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -66,8 +66,21 @@ pub fn front_page() -> utoipa::openapi::OpenApi {
     page
 }
 
+/// An absent member of a merge patch is one that stays as it is. serde calls its default `null`, which such a member may not be; and
+/// generators of clients take a member with a default for one that is always there.
+fn without_null_as_default(schema: &mut RefOr<Schema>) {
+    let RefOr::T(Schema::Object(object)) = schema else { return };
+    for property in object.properties.values_mut() {
+        if let RefOr::T(Schema::Object(member)) = property {
+            member.default.take_if(|default| default.is_null());
+        }
+    }
+}
+
 /// The document as it is served and committed.
 pub fn json(api: &utoipa::openapi::OpenApi) -> String {
+    let mut api = api.clone();
+    api.components.iter_mut().flat_map(|components| components.schemas.values_mut()).for_each(without_null_as_default);
     // A document that was built from these types always has a JSON form.
     let mut text = api.to_pretty_json().unwrap_or_default();
     text.push('\n');
@@ -102,6 +115,16 @@ pub struct WriteHeaders {
     /// Entity tags of states that must not be changed.
     #[param(rename = "If-None-Match")]
     if_none_match: Option<String>,
+    /// `fleet-consistent`: the answer comes when no instance serves anything older any more, half a second later.
+    #[param(rename = "Prefer")]
+    prefer: Option<String>,
+}
+
+/// Headers of what makes something new.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[allow(dead_code)]
+pub struct CreateHeaders {
     /// `fleet-consistent`: the answer comes when no instance serves anything older any more, half a second later.
     #[param(rename = "Prefer")]
     prefer: Option<String>,
@@ -159,6 +182,22 @@ impl<T: ToSchema, const STATUS: u16> IntoResponses for Written<T, STATUS> {
     }
 }
 
+/// The answer to an order: as to any POST, and whether it was given before.
+pub struct Placed;
+
+impl IntoResponses for Placed {
+    fn responses() -> BTreeMap<String, RefOr<Response>> {
+        let mut responses = Written::<Order, 201>::responses();
+        let replayed = text("`true` when the idempotency key was used before: the answer is the first request's.");
+        for response in responses.values_mut() {
+            if let RefOr::T(response) = response {
+                response.headers.insert("Idempotency-Replayed".into(), RefOr::T(replayed.clone()));
+            }
+        }
+        responses
+    }
+}
+
 fn text(description: &str) -> Header {
     HeaderBuilder::new()
         .schema(Some(ObjectBuilder::new().schema_type(Type::String)))
@@ -178,16 +217,14 @@ mod tests {
 
     use serde_json::Value;
 
-    use super::*;
-
     fn document() -> Value {
-        serde_json::from_str(&json(&crate::http::openapi())).unwrap()
+        serde_json::from_str(&crate::http::document()).unwrap()
     }
 
     #[test]
     fn the_committed_document_is_the_one_that_is_served() {
         let committed = include_str!("../../../openapi/openapi.json");
-        let served = json(&crate::http::openapi());
+        let served = crate::http::document();
         assert!(committed == served, "run: cargo run -- openapi > openapi/openapi.json");
     }
 

@@ -59,7 +59,7 @@ impl Kind {
         "rate-limited",
         StatusCode::TOO_MANY_REQUESTS,
         "Too many requests",
-        "Each tenant may send so many requests a second; `Retry-After` says when there is room again.",
+        "Each tenant may send so many requests a second, and each address so many without a valid token; `Retry-After` says when there is room again.",
     );
     pub const NOT_FOUND: Self = Self::new(
         "not-found",

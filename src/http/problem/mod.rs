@@ -53,11 +53,11 @@ pub struct ProblemDetails {
     detail: Cow<'static, str>,
     /// The path of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "/products")]
+    #[schema(nullable = false, example = "/products")]
     instance: Option<String>,
     /// The id under which the service logged the request.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "0198b7a2-5c1e-7d3a-9f00-2f6f3c1a7b55")]
+    #[schema(nullable = false, example = "0198b7a2-5c1e-7d3a-9f00-2f6f3c1a7b55")]
     request_id: Option<String>,
     /// Each fault by itself, where there can be several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -72,13 +72,15 @@ pub struct FieldError {
     detail: String,
     /// JSON pointer into the body.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(example = "/price_cents")]
+    #[schema(nullable = false, example = "/price_cents")]
     pointer: Option<String>,
     /// Name of a parameter of the path or the query.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     parameter: Option<String>,
     /// Name of a header.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     header: Option<&'static str>,
 }
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    cache::{self, ConsistencyToken, Outcome, Read},
+    cache::{self, Cacheable, ConsistencyToken, Label, Outcome, Read},
     domain::{
         error::DomainError,
         products::{Product, ProductPage, service::CachedProductService},
@@ -68,7 +68,9 @@ struct Batch {
     age: Duration,
     fresh_for: Option<Duration>,
     outcome: Option<Outcome>,
+    unkept: bool,
     token: Option<ConsistencyToken>,
+    labels: Vec<Label>,
 }
 
 impl Batch {
@@ -79,8 +81,10 @@ impl Batch {
         if self.outcome.is_none_or(|so_far| distance(read.outcome) > distance(so_far)) {
             self.outcome = Some(read.outcome);
         }
+        self.unkept |= !read.kept;
         // A moment covers all names, so the latest one stands for the whole.
         self.token = self.token.take().max(read.token.clone());
+        self.labels.extend_from_slice(&read.entry.labels);
         if read.entry.value.is_none() {
             self.unknown.push(id);
             return;
@@ -100,7 +104,10 @@ impl Batch {
             age: self.age,
             fresh_for: self.fresh_for.unwrap_or_default(),
             outcome: self.outcome.unwrap_or(Outcome::L1Hit),
+            kept: !self.unkept,
             token: self.token,
+            labels: self.labels.into(),
+            policy: Product::POLICY,
         })
     }
 }
@@ -145,7 +152,7 @@ mod tests {
         let value = known.then_some(product);
         let entry = Entry { value, body, digest: 0, labels: Arc::new([]), loaded_at: DbTime(0), read_by: DbTime(0) };
         let (age, fresh_for) = (Duration::from_secs(age), Duration::from_secs(fresh_for));
-        Read { entry: Arc::new(entry), outcome, age, fresh_for, token: None }
+        Read { entry: Arc::new(entry), outcome, age, fresh_for, kept: true, token: None }
     }
 
     #[test]

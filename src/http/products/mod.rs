@@ -14,12 +14,12 @@ pub use batch::{ProductBatch, ProductPageOrBatch};
 
 use super::{
     WebState,
-    caching::{Answer, CATALOGUE, encode, written},
+    caching::{Answer, encode, written},
     conditional::Conditions,
     directives::ReadMode,
     extract::{Id, Json, MergePatch},
     identity::{Caller, ProductsWrite},
-    openapi::{Cached, Create, Delete, ReadHeaders, ReadList, ReadOne, Update, WriteHeaders, Written},
+    openapi::{Cached, Create, CreateHeaders, Delete, ReadHeaders, ReadList, ReadOne, Update, WriteHeaders, Written},
     problem::Problem,
     query::{Ids, Query, WholeNumber, page},
 };
@@ -54,7 +54,7 @@ pub async fn get_product(
     if method == Method::GET {
         products.count_view(id);
     }
-    answer.respond(&conditions, &CATALOGUE, state.l2)
+    answer.publish(&conditions, state.cdn.as_ref(), state.l2)
 }
 
 /// Which products to list.
@@ -94,7 +94,7 @@ pub async fn list_products(
         {
             return Err(Problem::parameter("ids", "can't be combined with other parameters"));
         }
-        return batch::read(products, ids, mode).await?.respond(&conditions, &CATALOGUE, state.l2);
+        return batch::read(products, ids, mode).await?.publish(&conditions, state.cdn.as_ref(), state.l2);
     }
     let filter = ProductFilter { category: wanted.category, department: wanted.department };
     filter.check()?;
@@ -103,7 +103,7 @@ pub async fn list_products(
         ReadMode::Load(reuse) => products.list_products(filter, page, reuse).await?,
         ReadMode::OnlyIfCached => ReadMode::cached(products.peek_products(filter, page).await)?,
     };
-    Answer::of(&read, |_: &ProductPage| None)?.respond(&conditions, &CATALOGUE, state.l2)
+    Answer::of(&read, |_: &ProductPage| None)?.publish(&conditions, state.cdn.as_ref(), state.l2)
 }
 
 /// How much of the top to list.
@@ -132,12 +132,12 @@ pub async fn top_products(
         ReadMode::Load(reuse) => products.top_products(limit, reuse).await?,
         ReadMode::OnlyIfCached => ReadMode::cached(products.peek_top(limit).await)?,
     };
-    Answer::of(&read, |_: &TopProducts| None)?.respond(&conditions, &CATALOGUE, state.l2)
+    Answer::of(&read, |_: &TopProducts| None)?.publish(&conditions, state.cdn.as_ref(), state.l2)
 }
 
 /// Adds a product.
-#[utoipa::path(post, path = "/products", tag = "products", security((), ("bearer" = ["products:write"])), request_body = NewProduct,
-    responses(Written<Product, 201>, Create))]
+#[utoipa::path(post, path = "/products", tag = "products", security((), ("bearer" = ["products:write"])), params(CreateHeaders),
+    request_body = NewProduct, responses(Written<Product, 201>, Create))]
 pub async fn create_product(
     State(state): State<WebState>,
     _allowed: Caller<ProductsWrite>,

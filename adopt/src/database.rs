@@ -1,0 +1,30 @@
+//! The pool that the service and its cache work with, and the schema.
+
+use std::time::Duration;
+
+use sqlx::{
+    PgPool,
+    migrate::MigrateError,
+    postgres::{PgConnectOptions, PgPoolOptions},
+};
+
+/// A pool for serving. Statements end before the requests that wait for them; the service's own statements name what they change, so the
+/// triggers of `migrations/0008_invoices.sql` leave them alone.
+pub fn pool(options: PgConnectOptions) -> PgPool {
+    let options = options.application_name("invoices").options([
+        ("statement_timeout", "10000"),
+        ("lock_timeout", "10000"),
+        ("idle_in_transaction_session_timeout", "10000"),
+        ("aside.names_changes", "on"),
+    ]);
+    PgPoolOptions::new()
+        .max_connections(5)
+        .acquire_timeout(Duration::from_secs(3))
+        .max_lifetime(Duration::from_secs(60))
+        .connect_lazy_with(options)
+}
+
+/// Brings the schema up to date.
+pub async fn migrate(db: &PgPool) -> Result<(), MigrateError> {
+    sqlx::migrate!().run(db).await
+}

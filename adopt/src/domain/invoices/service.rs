@@ -1,0 +1,81 @@
+//! START HERE: cache-aside with explicit invalidation, for data that belongs to somebody.
+//!
+//! A read is one `get_or_load` around one store call. A write begins a transaction, changes the row, names what changed, and commits; the
+//! commit raises the numbers of those names in the same transaction. The tenant is part of every key, every name and every statement.
+
+use sqlx::PgPool;
+
+use super::{
+    Invoice, InvoiceList,
+    store::{self, InvoiceStore},
+};
+use crate::{
+    cache::{Cache, Read, Reuse, Tenant},
+    domain::{detached, error::DomainError, retried},
+};
+
+/// Invoices, cached. Cheap to clone.
+#[derive(Clone)]
+pub struct CachedInvoiceService {
+    pub cache: Cache,
+    pub store: InvoiceStore,
+}
+
+impl CachedInvoiceService {
+    pub fn new(cache: Cache, db: PgPool) -> Self {
+        Self { cache, store: InvoiceStore { db } }
+    }
+
+    pub async fn get_invoice(&self, tenant: &Tenant, id: i64, reuse: Reuse) -> Result<Read<Invoice>, DomainError> {
+        let (store, tenant) = (self.store.clone(), tenant.clone());
+        let key = Invoice::key(&tenant, id);
+        let read = self.cache.get_or_load(&key, reuse, move || async move { store.load(&tenant, id).await }).await?;
+        if read.entry.value.is_some() { Ok(read) } else { Err(DomainError::NotFound { kind: "invoice", id }) }
+    }
+
+    pub async fn list_invoices(
+        &self,
+        tenant: &Tenant,
+        customer_id: i64,
+        reuse: Reuse,
+    ) -> Result<Read<InvoiceList>, DomainError> {
+        let (store, tenant) = (self.store.clone(), tenant.clone());
+        let key = InvoiceList::key(&tenant, customer_id);
+        self.cache.get_or_load(&key, reuse, move || async move { store.load_list(&tenant, customer_id).await }).await
+    }
+
+    pub async fn issue_invoice(
+        &self,
+        tenant: &Tenant,
+        customer_id: i64,
+        amount_cents: i64,
+    ) -> Result<Invoice, DomainError> {
+        let (cache, tenant) = (self.cache.clone(), tenant.clone());
+        let work = async move || {
+            let mut write = cache.begin().await?;
+            let issued = store::insert(write.db(), &tenant, customer_id, amount_cents).await?;
+            issued.names(&tenant).into_iter().for_each(|name| write.touch(name));
+            write.commit().await?;
+            Ok(issued)
+        };
+        detached(self.cache.time_limit(), retried(work)).await
+    }
+
+    /// Paying what is paid changes nothing, and answers with the version that stands.
+    pub async fn pay_invoice(&self, tenant: &Tenant, id: i64) -> Result<Invoice, DomainError> {
+        let (cache, tenant) = (self.cache.clone(), tenant.clone());
+        let work = async move || {
+            let mut write = cache.begin().await?;
+            let before = store::lock(write.db(), &tenant, id).await?;
+            before.names(&tenant).into_iter().for_each(|name| write.touch(name));
+            if before.paid {
+                write.settle().await?;
+                return Ok(before);
+            }
+            let after = store::set_paid(write.db(), &tenant, id).await?;
+            write.commit().await?;
+            Ok(after)
+        };
+        detached(self.cache.time_limit(), retried(work)).await
+    }
+}

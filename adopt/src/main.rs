@@ -1,0 +1,62 @@
+//! Shows the pattern at work on the database that `DATABASE_URL` names and, if there is one, the Redis of `REDIS_URL`.
+
+use std::{env, error::Error, process::ExitCode, sync::Arc, time::Duration};
+
+use invoices::{
+    cache::{Cache, CacheConfig, Keyring, L2, Outcome, Read, RedisL2, Reuse, Tenant},
+    database,
+    domain::{self, invoices::service::CachedInvoiceService},
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match show().await {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn show() -> Result<(), Box<dyn Error>> {
+    let url = env::var("DATABASE_URL").map_err(|_| "set DATABASE_URL to a Postgres database of its own")?;
+    let db = database::pool(url.parse()?);
+    database::migrate(&db).await?;
+
+    let l2 = env::var("REDIS_URL").ok().filter(|url| !url.is_empty());
+    let l2 = l2.map(|url| RedisL2::standalone(&url).map(|redis| Arc::new(redis) as Arc<dyn L2>)).transpose()?;
+    // Without keys invoices stay out of Redis: they are somebody's.
+    let keys = env::var("CACHE_KEYS").ok().map(|keys| Keyring::parse(&keys)).transpose()?;
+    let config =
+        CacheConfig { namespace: "invoices".into(), keys, l2, policies: domain::policies(), ..CacheConfig::default() };
+    let service = CachedInvoiceService::new(Cache::start(config, db.clone()), db);
+
+    let (tenant, customer) = (Tenant::parse("demo").ok_or("not a tenant")?, 7);
+    let issued = service.issue_invoice(&tenant, customer, 4_200).await?;
+    println!("issued    {issued:?}");
+    // The first look at the ledger takes a moment; until then every read is a load.
+    let followed = tokio::time::timeout(Duration::from_secs(10), async {
+        while !service.cache.trusted() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    });
+    followed.await.map_err(|_| "the ledger can't be read")?;
+    for _ in 0..2 {
+        tell("read", &service.get_invoice(&tenant, issued.id, Reuse::Allowed).await?);
+    }
+    println!("paid      {:?}", service.pay_invoice(&tenant, issued.id).await?);
+    for _ in 0..2 {
+        tell("read", &service.get_invoice(&tenant, issued.id, Reuse::Allowed).await?);
+    }
+    tell("list", &service.list_invoices(&tenant, customer, Reuse::Allowed).await?);
+    service.cache.shutdown().await;
+    Ok(())
+}
+
+/// Prints an answer and where it came from.
+fn tell<T: std::fmt::Debug>(what: &str, read: &Read<T>) {
+    let Read { entry, outcome, .. } = read;
+    let from = if *outcome == Outcome::L1Hit { "memory" } else { outcome.as_str() };
+    println!("{what:9} {:?} from {from}", entry.value);
+}

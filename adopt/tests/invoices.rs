@@ -1,0 +1,158 @@
+//! Invoices as their callers see them: what was written is read, by whoever reads, whatever became of Redis.
+
+use std::time::Duration;
+
+use invoices::{
+    cache::{Outcome, Reuse, Tenant},
+    domain::{
+        DomainError,
+        invoices::{Invoice, service::CachedInvoiceService},
+    },
+};
+use sqlx::PgPool;
+
+use crate::support::{Ground, RedisServer, eventually};
+
+const CUSTOMER: i64 = 7;
+
+fn tenant(name: &str) -> Tenant {
+    Tenant::parse(name).expect("a tenant")
+}
+
+/// An invoice as it is read, and where it came from.
+async fn read(service: &CachedInvoiceService, id: i64) -> (Invoice, Outcome) {
+    let read = service.get_invoice(&tenant("demo"), id, Reuse::Allowed).await.expect("an invoice");
+    (read.entry.value.clone().expect("a value"), read.outcome)
+}
+
+/// The ids of the customer's list.
+async fn listed(service: &CachedInvoiceService) -> Vec<i64> {
+    let read = service.list_invoices(&tenant("demo"), CUSTOMER, Reuse::Allowed).await.expect("a list");
+    read.entry.value.iter().flat_map(|list| &list.items).map(|invoice| invoice.id).collect()
+}
+
+async fn issue(service: &CachedInvoiceService) -> Invoice {
+    service.issue_invoice(&tenant("demo"), CUSTOMER, 4_200).await.expect("an invoice is issued")
+}
+
+#[sqlx::test]
+async fn what_was_written_is_read_back(pool: PgPool) {
+    let mut ground = Ground::new(pool).await;
+    let service = ground.instance().await;
+    assert!(listed(&service).await.is_empty(), "an empty list is cached too");
+    let issued = issue(&service).await;
+    assert_eq!(read(&service, issued.id).await.0, issued);
+    assert_eq!(listed(&service).await, [issued.id]);
+
+    let paid = service.pay_invoice(&tenant("demo"), issued.id).await.expect("it is paid");
+    assert_eq!(paid, Invoice { paid: true, version: 2, ..issued.clone() });
+    assert_eq!(read(&service, issued.id).await.0, paid);
+    let stored: (bool, i64) = sqlx::query_as("select paid, version from invoices where id = $1")
+        .bind(issued.id)
+        .fetch_one(&ground.pool)
+        .await
+        .expect("its row");
+    assert_eq!(stored, (true, 2));
+
+    let again = service.pay_invoice(&tenant("demo"), issued.id).await.expect("it stays paid");
+    assert_eq!(again, paid, "paying twice changes nothing");
+}
+
+#[sqlx::test]
+async fn what_one_instance_writes_the_other_shows_within_d(pool: PgPool) {
+    let mut ground = Ground::new(pool).await;
+    let trust = Duration::from_millis(500);
+    let one = ground.instance_with(|config| config.trust = trust).await;
+    let other = ground.instance_with(|config| config.trust = trust).await;
+    let issued = issue(&one).await;
+    assert!(!read(&other, issued.id).await.0.paid);
+    assert_eq!(listed(&other).await, [issued.id]);
+
+    one.pay_invoice(&tenant("demo"), issued.id).await.expect("it is paid");
+    let second = issue(&one).await;
+    // No promise about time is made here that a busy machine could break: D bounds what is served, not when it is asked.
+    eventually("the other instance shows the payment", || async { read(&other, issued.id).await.0.paid.then_some(()) })
+        .await;
+    eventually("and the list", || async { (listed(&other).await == [second.id, issued.id]).then_some(()) }).await;
+}
+
+#[sqlx::test]
+async fn a_read_from_memory_needs_no_database(pool: PgPool) {
+    let mut ground = Ground::new(pool).await;
+    let service = ground.instance().await;
+    let issued = issue(&service).await;
+    read(&service, issued.id).await;
+    ground.database.cut();
+    assert_eq!(read(&service, issued.id).await, (issued, Outcome::L1Hit));
+}
+
+#[sqlx::test]
+async fn a_read_from_redis_needs_no_database(pool: PgPool) {
+    let mut ground = Ground::new(pool).await;
+    let (one, watcher) = (ground.instance().await, ground.instance().await);
+    let issued = issue(&one).await;
+    read(&one, issued.id).await;
+    let key = Invoice::key(&tenant("demo"), issued.id);
+    watcher.cache.meet(&tenant("demo")).await;
+    eventually("Redis is filled", || async { watcher.cache.get(&key).await }).await;
+
+    let other = ground.instance().await;
+    other.cache.meet(&tenant("demo")).await;
+    ground.database.cut();
+    assert_eq!(read(&other, issued.id).await, (issued, Outcome::L2Hit));
+}
+
+#[sqlx::test]
+async fn without_redis_everything_goes_on(pool: PgPool) {
+    let mut redis = RedisServer::start();
+    let mut ground = Ground::with_redis(pool, &redis.url()).await;
+    let service = ground.instance().await;
+    let issued = issue(&service).await;
+    read(&service, issued.id).await;
+
+    redis.kill_9();
+    let paid = service.pay_invoice(&tenant("demo"), issued.id).await.expect("writes don't need Redis");
+    assert_eq!(read(&service, issued.id).await.0, paid);
+    let second = issue(&service).await;
+    assert_eq!(listed(&service).await, [second.id, issued.id]);
+
+    redis.restart();
+    let other = ground.instance().await;
+    assert_eq!(read(&other, issued.id).await.0, paid, "nor does its return bring anything old");
+}
+
+#[sqlx::test]
+async fn writers_outside_of_the_service_show_too(pool: PgPool) {
+    let mut ground = Ground::new(pool).await;
+    let service = ground.instance().await;
+    let issued = issue(&service).await;
+    read(&service, issued.id).await;
+    listed(&service).await;
+
+    let sql = "update invoices set amount_cents = 1 where id = $1";
+    sqlx::query(sql).bind(issued.id).execute(&ground.pool).await.expect("an update by somebody else");
+    eventually("the change shows", || async { (read(&service, issued.id).await.0.amount_cents == 1).then_some(()) })
+        .await;
+
+    sqlx::query("delete from invoices where id = $1").bind(issued.id).execute(&ground.pool).await.expect("a deletion");
+    eventually("it is gone from the list", || async { listed(&service).await.is_empty().then_some(()) }).await;
+    eventually("and gone itself", || async {
+        let read = service.get_invoice(&tenant("demo"), issued.id, Reuse::Allowed).await;
+        matches!(read, Err(DomainError::NotFound { .. })).then_some(())
+    })
+    .await;
+}
+
+#[sqlx::test]
+async fn another_tenant_sees_nothing(pool: PgPool) {
+    let mut ground = Ground::new(pool).await;
+    let service = ground.instance().await;
+    let issued = issue(&service).await;
+    read(&service, issued.id).await;
+    let foreign = service.get_invoice(&tenant("acme"), issued.id, Reuse::Allowed).await;
+    assert!(matches!(foreign, Err(DomainError::NotFound { .. })), "{foreign:?}");
+    let list = service.list_invoices(&tenant("acme"), CUSTOMER, Reuse::Allowed).await.expect("a list");
+    assert_eq!(list.entry.value.as_ref().map(|list| list.items.len()), Some(0));
+    let paid = service.pay_invoice(&tenant("acme"), issued.id).await;
+    assert!(matches!(paid, Err(DomainError::NotFound { .. })), "{paid:?}");
+}

@@ -1,0 +1,22 @@
+//! What a test needs to be short: real servers, faults in between, and waiting without sleeping.
+
+// The files that are copied offer more than this suite uses.
+#![allow(dead_code)]
+
+pub mod eventually;
+pub mod gate;
+pub mod ground;
+pub mod memcached_server;
+pub mod process;
+pub mod proxy;
+pub mod redis_server;
+pub mod settings;
+pub mod together;
+
+pub use eventually::{PATIENCE, eventually};
+pub use gate::Gate;
+pub use ground::Ground;
+pub use memcached_server::MemcachedServer;
+pub use proxy::Proxy;
+pub use redis_server::RedisServer;
+pub use together::together;

@@ -1,0 +1,126 @@
+//! A walk through the policy: what its fields do to one value, with a clock that is put forward and an L2 that can be looked into.
+//! `scripts/services.sh cargo run --example policies`
+
+#[path = "support/mod.rs"]
+#[allow(dead_code)] // its cache is set up here
+mod support;
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use aside::cache::{
+    Cache, CacheConfig, Cacheable, Clock, DbTime, Format, Key, Loaded, MemoryL2, Outcome, Policy, Residency, Reuse,
+    Sensitivity, Tenant,
+};
+use serde::{Deserialize, Serialize};
+use sqlx::PgPool;
+use support::{Failed, Failure};
+
+fn main() -> ExitCode {
+    support::main("policies", run)
+}
+
+/// What everybody may read.
+#[derive(Debug, Serialize, Deserialize)]
+struct Rate(f64);
+
+impl Cacheable for Rate {
+    const POLICY: Policy = Policy {
+        // First part of every key, and the label of the type's metrics.
+        pattern: "rate",
+        // In the process. At its end the value is served once more, while one load refreshes it.
+        l1: Duration::from_secs(10),
+        // In Redis, before jitter.
+        l2: Duration::from_secs(60),
+        // "There is none": short, where somebody may be about to make one.
+        absent: Duration::from_secs(5),
+        // Never served beyond this, wherever it was kept. Not how fresh it is after a write: that doesn't depend on lifetimes.
+        max_age: Duration::from_secs(60),
+        // For how much longer it may be served, flagged, while Postgres is away.
+        stale_on_outage: Duration::from_secs(600),
+        // Loads that may be under way at a time. More are refused at once.
+        loads: 32,
+        // Lifetimes are shortened by up to so much, so that what was made together doesn't end together.
+        jitter_percent: 10,
+        // The bytes of the answer, or MessagePack, which is smaller and must be encoded again.
+        format: Format::Json,
+        shape: "1",
+        // From so many bytes on, L2 gets it compressed.
+        compress_above: 1024,
+        // Everybody's. Anything else has keys that name a tenant; the compiler sees to it.
+        sensitivity: Sensitivity::Public,
+        // In every region.
+        residency: Residency::Shared,
+    };
+}
+
+/// What is a tenant's: without keys to seal it with, it stays out of L2.
+#[derive(Debug, Serialize, Deserialize)]
+struct Address(String);
+
+impl Cacheable for Address {
+    const POLICY: Policy = Policy {
+        pattern: "address",
+        sensitivity: Sensitivity::Personal,
+        stale_on_outage: Duration::ZERO,
+        ..Rate::POLICY
+    };
+}
+
+/// What is made so quickly that a trip to Redis would cost more.
+#[derive(Debug, Serialize, Deserialize)]
+struct Sum(i64);
+
+impl Cacheable for Sum {
+    const POLICY: Policy = Policy { pattern: "sum", residency: Residency::ProcessOnly, ..Rate::POLICY };
+}
+
+/// A value that depends on no name of the ledger: only time makes it old.
+async fn read<T: Cacheable>(cache: &Cache, db: &PgPool, key: Key<T>, value: T) -> Result<Outcome, Failed> {
+    let db = db.clone();
+    let load = move || async move {
+        let sql = "select (extract(epoch from now()) * 1000000)::bigint";
+        let loaded_at = DbTime(sqlx::query_scalar(sql).fetch_one(&db).await?);
+        Ok::<_, Failed>(Loaded { value: Some(value), labels: Vec::new(), loaded_at })
+    };
+    let outcome = cache.get_or_load(&key, Reuse::Allowed, load).await?.outcome;
+    println!("{key:?} from {}", outcome.as_str());
+    Ok(outcome)
+}
+
+/// What the walk met.
+#[derive(Debug, PartialEq)]
+pub struct Seen {
+    pub outcomes: Vec<Outcome>,
+    /// The keys of what stands in L2.
+    pub in_l2: Vec<String>,
+}
+
+pub async fn run(db: PgPool) -> Result<Seen, Failure> {
+    let clock = Clock::adjustable();
+    let l2 = MemoryL2::new(clock.clone());
+    let config = CacheConfig { l2: Some(Arc::new(l2.clone())), clock: clock.clone(), ..CacheConfig::default() };
+    let cache = support::cache_with(&db, config).await?;
+    let tenant = Tenant::parse("demo").ok_or("not a tenant")?;
+    let rate = || Key::<Rate>::shared(&[&"EUR", &"USD"]);
+
+    let mut outcomes = vec![
+        read(&cache, &db, rate(), Rate(1.1)).await?,
+        read(&cache, &db, rate(), Rate(1.1)).await?,
+        read(&cache, &db, Key::tenant(&tenant, &[&7]), Address("1 High Street".into())).await?,
+        read(&cache, &db, Key::shared(&[&1]), Sum(3)).await?,
+    ];
+    // Fills go on behind the answers.
+    support::until(|| !l2.keys().is_empty()).await?;
+    println!("twice the lifetime in L1 later:");
+    clock.advance(2 * Rate::POLICY.l1);
+    support::until(|| cache.trusted()).await?;
+    outcomes.push(read(&cache, &db, rate(), Rate(1.2)).await?);
+    println!("the greatest age later:");
+    clock.advance(Rate::POLICY.max_age);
+    support::until(|| cache.trusted()).await?;
+    outcomes.push(read(&cache, &db, rate(), Rate(1.3)).await?);
+    cache.shutdown().await;
+    let in_l2 = l2.keys();
+    println!("in L2: {in_l2:?}");
+    Ok(Seen { outcomes, in_l2 })
+}

@@ -1,0 +1,160 @@
+//! Redis as L2: one server, a primary behind Sentinels, or a Cluster. Every verb is one script on one key: no verb spans two keys, so
+//! it works on a Cluster as well, and a key's value, lease and floor move and vanish together. What a replica that was promoted
+//! has not heard of is lost with it, which is no more than any L2 may do.
+
+mod line;
+mod place;
+
+use std::{sync::Arc, time::Duration};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use deadpool_redis::redis::{self, InfoDict, Value};
+use futures_util::StreamExt;
+
+use self::line::{Line, SharedLine, Verb};
+pub use self::place::{RedisPlace, RedisTls};
+use super::l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, NodeMemory};
+
+/// After this time without a hint the line for hints is made anew.
+const QUIET: Duration = Duration::from_secs(30);
+
+/// Redis behind the L2 trait.
+pub struct RedisL2 {
+    line: Arc<SharedLine>,
+    fetch: Verb,
+    fill: Verb,
+    invalidate: Verb,
+}
+
+impl RedisL2 {
+    /// Prepares the line without making it: a Redis that is away delays nobody's start.
+    ///
+    /// # Errors
+    /// When a URL isn't one that Redis' client understands, or a certificate isn't one.
+    pub fn new(place: RedisPlace, tls: &RedisTls) -> Result<Self, L2Error> {
+        Ok(Self {
+            line: SharedLine::new(place::Found::new(place, tls).map_err(failed)?),
+            fetch: Verb::new(include_str!("../scripts/fetch.lua")),
+            fill: Verb::new(include_str!("../scripts/fill.lua")),
+            invalidate: Verb::new(include_str!("../scripts/invalidate.lua")),
+        })
+    }
+
+    /// One server, by its URL.
+    ///
+    /// # Errors
+    /// As [`RedisL2::new`].
+    pub fn standalone(url: &str) -> Result<Self, L2Error> {
+        Self::new(RedisPlace::Standalone(url.to_owned()), &RedisTls::default())
+    }
+}
+
+#[async_trait]
+impl L2 for RedisL2 {
+    async fn fetch(&self, keys: &[Fetch], token: &str, lease: Duration) -> Result<Vec<Fetched>, L2Error> {
+        let lease = lease.as_millis() as u64;
+        let arguments = |call: &mut redis::Cmd, Fetch { key, min_order }: &Fetch| {
+            call.arg(key).arg(token).arg(lease).arg(min_order);
+        };
+        let answers = self.line.call(|line| line.run(&self.fetch, keys, arguments)).await?;
+        answers.into_iter().map(fetched).collect()
+    }
+
+    async fn fill(&self, fills: &[Fill], token: &str) -> Result<Vec<Filled>, L2Error> {
+        let arguments = |call: &mut redis::Cmd, Fill { key, value, lifetime }: &Fill| {
+            call.arg(key).arg(token);
+            if let Some((order, value)) = value {
+                call.arg(order).arg(value.as_ref()).arg(lifetime.as_millis().max(1) as u64);
+            }
+        };
+        let answers = self.line.call(|line| line.run(&self.fill, fills, arguments)).await?;
+        answers.into_iter().map(filled).collect()
+    }
+
+    async fn invalidate(&self, keys: &[Invalidation]) -> Result<(), L2Error> {
+        let arguments = |call: &mut redis::Cmd, Invalidation { key, order }: &Invalidation| {
+            call.arg(key).arg(order);
+        };
+        self.line.call(|line| line.run(&self.invalidate, keys, arguments)).await.map(|_| ())
+    }
+
+    async fn ping(&self) -> Result<(), L2Error> {
+        let command = redis::cmd("PING");
+        self.line.call(|line| line.query(&command)).await
+    }
+
+    async fn memory(&self) -> Result<Vec<NodeMemory>, L2Error> {
+        let said = self.line.call(|line| line.info(&["memory", "stats"])).await?;
+        said.into_iter().map(|(address, said)| node_memory(address, &said)).collect()
+    }
+
+    async fn hint(&self, channel: &str) -> Result<(), L2Error> {
+        let mut command = redis::cmd("PUBLISH");
+        command.arg(channel).arg("");
+        self.line.call(|line| line.query(&command)).await
+    }
+
+    async fn listen(&self, channel: &str, heard: &(dyn Fn() + Send + Sync)) -> Result<(), L2Error> {
+        let (listener, mut lost) = self.line.subscribe(channel).await?;
+        let mut hints = listener.into_on_message();
+        // A line that is dead without a word looks like a quiet one, so a quiet one is made anew now and then; and when the line for calls
+        // was lost, this one may lead to the same dead server.
+        let mut hint = async || {
+            tokio::select! {
+                hint = tokio::time::timeout(QUIET, hints.next()) => matches!(hint, Ok(Some(_))),
+                _ = lost.changed() => false,
+            }
+        };
+        while hint().await {
+            heard();
+        }
+        Err(L2Error("the line for hints was closed or quiet".into()))
+    }
+}
+
+fn fetched(answer: Value) -> Result<Fetched, L2Error> {
+    match answer {
+        Value::Nil => Ok(Fetched::Leased),
+        Value::Int(wait) => Ok(Fetched::Busy(Duration::from_millis(wait.unsigned_abs()))),
+        Value::BulkString(hit) => value_of(hit).ok_or_else(|| L2Error("a value without its order".into())),
+        // Not what it says: it may be somebody's order.
+        _ => Err(L2Error("an answer of another kind".into())),
+    }
+}
+
+/// Takes `order:payload` apart.
+fn value_of(hit: Vec<u8>) -> Option<Fetched> {
+    let colon = hit.iter().position(|byte| *byte == b':')?;
+    let order = std::str::from_utf8(&hit[..colon]).ok()?.parse().ok()?;
+    Some(Fetched::Hit { order, value: Bytes::from(hit).slice(colon + 1..) })
+}
+
+/// What `INFO` says of a node's memory.
+fn node_memory(address: String, said: &InfoDict) -> Result<NodeMemory, L2Error> {
+    let find = |name: &str| said.get::<String>(name);
+    let number = |name: &str| find(name).and_then(|text| text.parse::<u64>().ok());
+    Ok(NodeMemory {
+        address,
+        used_bytes: number("used_memory").ok_or_else(|| L2Error("no used_memory".into()))?,
+        limit_bytes: number("maxmemory").filter(|limit| *limit > 0),
+        policy: find("maxmemory_policy").unwrap_or_default(),
+        evicted: number("evicted_keys").unwrap_or_default(),
+        fragmentation: find("mem_fragmentation_ratio").and_then(|text| text.parse().ok()).unwrap_or(f64::NAN),
+    })
+}
+
+fn filled(answer: Value) -> Result<Filled, L2Error> {
+    let Value::BulkString(answer) = answer else { return Err(L2Error("an answer of another kind".into())) };
+    match answer.as_slice() {
+        b"kept" => Ok(Filled::Kept),
+        b"lease_lost" => Ok(Filled::LeaseLost),
+        b"older" => Ok(Filled::Older),
+        b"released" => Ok(Filled::Released),
+        other => Err(L2Error(format!("unknown answer {:?}", String::from_utf8_lossy(other)))),
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> L2Error {
+    L2Error(error.to_string())
+}

@@ -1,0 +1,168 @@
+//! What is to be purged, and when. Each change is purged at once, and again later: an answer that was made before the commit, or by an
+//! instance that hadn't heard of it yet, may reach the shared cache after the first purge. Knows neither database nor network.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use super::tags::ALL;
+use crate::cache::Point;
+
+/// Tags that are remembered singly; more are one: everything.
+const MOST: usize = 20_000;
+
+/// Changes that were heard together.
+struct Round {
+    tags: BTreeSet<String>,
+    /// Up to where the ledger was heard with them.
+    point: Point,
+    heard: Instant,
+    /// Before this moment the first of them was not committed.
+    committed: Instant,
+    /// When the last purge that succeeded was sent.
+    purged: Option<Instant>,
+}
+
+pub(super) struct Backlog {
+    /// When changes are purged, counted from when they were heard; ascending, the first at once.
+    passes: Vec<Duration>,
+    /// In the order in which they were heard.
+    rounds: VecDeque<Round>,
+}
+
+impl Backlog {
+    pub(super) fn new(passes: Vec<Duration>) -> Self {
+        Self { passes, rounds: VecDeque::new() }
+    }
+
+    /// Takes what was heard at `now`, also when it was nothing: then it only moves the point. `waited`: since the first commit, at most.
+    pub(super) fn add(&mut self, tags: BTreeSet<String>, point: Point, waited: Duration, now: Instant) {
+        let committed = now.checked_sub(waited).unwrap_or(now);
+        match self.rounds.back_mut() {
+            // While purges fail, all that is heard waits as one.
+            Some(last) if last.purged.is_none() && !last.tags.is_empty() => {
+                last.tags.extend(tags);
+                (last.point, last.heard) = (point, now);
+                if last.tags.len() > MOST {
+                    last.tags = BTreeSet::from([ALL.to_owned()]);
+                }
+            }
+            _ => self.rounds.push_back(Round { tags, point, heard: now, committed, purged: None }),
+        }
+    }
+
+    /// What is to be purged now.
+    pub(super) fn due(&self, now: Instant) -> BTreeSet<String> {
+        let due = self.rounds.iter().filter(|round| self.next_of(round).is_some_and(|at| at <= now));
+        let tags: BTreeSet<String> = due.flat_map(|round| round.tags.iter().cloned()).collect();
+        if tags.contains(ALL) || tags.len() > MOST { BTreeSet::from([ALL.to_owned()]) } else { tags }
+    }
+
+    /// All that was due at `sent` has been purged. Brings since when those were committed that hadn't been before.
+    pub(super) fn purged(&mut self, sent: Instant) -> Vec<Instant> {
+        let mut first = Vec::new();
+        for at in 0..self.rounds.len() {
+            if self.next_of(&self.rounds[at]).is_some_and(|due| due <= sent) {
+                let round = &mut self.rounds[at];
+                if round.purged.replace(sent).is_none() && !round.tags.is_empty() {
+                    first.push(round.committed);
+                }
+            }
+        }
+        first
+    }
+
+    /// Forgets what has been purged for the last time, up to the first that hasn't, and brings the point that is reached with it.
+    pub(super) fn settle(&mut self) -> Option<Point> {
+        let mut reached = None;
+        while self.rounds.front().is_some_and(|round| self.next_of(round).is_none()) {
+            reached = self.rounds.pop_front().map(|round| round.point);
+        }
+        reached
+    }
+
+    /// When something is due next.
+    pub(super) fn next(&self) -> Option<Instant> {
+        self.rounds.iter().filter_map(|round| self.next_of(round)).min()
+    }
+
+    /// Since when the oldest change that was never purged has been committed.
+    pub(super) fn waiting_since(&self) -> Option<Instant> {
+        let waiting = self.rounds.iter().filter(|round| round.purged.is_none() && !round.tags.is_empty());
+        waiting.map(|round| round.committed).min()
+    }
+
+    /// When a round is due next; `None`: it has been purged for the last time.
+    fn next_of(&self, round: &Round) -> Option<Instant> {
+        let mut passes = self.passes.iter().map(|pass| round.heard + *pass);
+        passes.find(|at| round.purged.is_none_or(|purged| purged < *at))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cache::DbTime;
+
+    const LATER: Duration = Duration::from_secs(1);
+    const LAST: Duration = Duration::from_secs(10);
+
+    fn backlog() -> (Backlog, Instant) {
+        (Backlog::new(vec![Duration::ZERO, LATER, LAST]), Instant::now())
+    }
+
+    fn tags(tags: &[&str]) -> BTreeSet<String> {
+        tags.iter().map(|tag| (*tag).to_owned()).collect()
+    }
+
+    fn point(number: i64) -> Point {
+        Point { era: "one".into(), snapshot: format!("{number}:{number}:"), at: DbTime(number) }
+    }
+
+    #[test]
+    fn a_change_is_purged_at_once_and_again_and_only_then_the_point_moves() {
+        let (mut backlog, start) = backlog();
+        backlog.add(tags(&["a"]), point(1), Duration::from_millis(40), start);
+        for pass in [Duration::ZERO, LATER, LAST] {
+            let now = start + pass;
+            assert_eq!((backlog.next(), backlog.settle()), (Some(now), None));
+            assert_eq!(backlog.due(now), tags(&["a"]));
+            backlog.purged(now);
+            assert_eq!(backlog.due(now), tags(&[]));
+        }
+        assert_eq!((backlog.settle(), backlog.next()), (Some(point(1)), None));
+    }
+
+    #[test]
+    fn what_could_not_be_purged_waits_and_holds_the_point_back() {
+        let (mut backlog, start) = backlog();
+        backlog.add(tags(&["a"]), point(1), LATER, start);
+        backlog.add(tags(&[]), point(2), Duration::ZERO, start + LATER);
+        backlog.add(tags(&["b"]), point(3), Duration::ZERO, start + LAST);
+        let late = start + 10 * LAST;
+        assert_eq!((backlog.due(late), backlog.settle()), (tags(&["a", "b"]), None));
+        assert_eq!(backlog.waiting_since(), Some(start - LATER));
+        assert_eq!(backlog.purged(late), [start - LATER]);
+        // So late that no answer from before can be on its way.
+        assert_eq!((backlog.settle(), backlog.waiting_since()), (Some(point(3)), None));
+    }
+
+    #[test]
+    fn quiet_time_moves_the_point_as_late_as_changes_do() {
+        let (mut backlog, start) = backlog();
+        backlog.add(tags(&[]), point(1), Duration::ZERO, start);
+        backlog.purged(start);
+        assert_eq!(backlog.settle(), None);
+        backlog.purged(start + LAST);
+        assert_eq!((backlog.settle(), backlog.waiting_since()), (Some(point(1)), None));
+    }
+
+    #[test]
+    fn too_much_to_remember_is_everything() {
+        let (mut backlog, start) = backlog();
+        backlog.add(tags(&["a"]), point(1), Duration::ZERO, start);
+        backlog.add((0..MOST).map(|id| id.to_string()).collect(), point(2), Duration::ZERO, start);
+        assert_eq!(backlog.due(start), tags(&[ALL]));
+    }
+}

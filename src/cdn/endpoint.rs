@@ -1,0 +1,101 @@
+//! Where purges go: one `PURGE` request for some tags, understood by `ops/varnish/default.vcl`. Soft: what is purged may still be answered while
+//! it is fetched again, for as long as its own headers allow.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use axum::http::{HeaderValue, Method};
+
+use crate::config::PurgeConfig;
+
+/// Longest time for one request.
+const DEADLINE: Duration = Duration::from_secs(2);
+/// Bytes of tags in one request: Varnish takes lines of 8 KiB.
+const ROOM: usize = 6 * 1024;
+const SOFT_PURGE: &str = "xkey-softpurge";
+
+/// The shared cache, as the purger sees it.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    http: reqwest::Client,
+    url: reqwest::Url,
+    token: Option<HeaderValue>,
+}
+
+/// Why no purges can be sent.
+#[derive(Debug, thiserror::Error)]
+#[error("no client for purges can be made")]
+pub struct WrongEndpoint;
+
+/// Why a purge is not known to be done.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Unpurged {
+    #[error("the shared cache can't be reached or doesn't answer in time")]
+    Unreachable,
+    #[error("the shared cache answers {0}")]
+    Refused(u16),
+}
+
+impl Endpoint {
+    /// Connects to nothing yet.
+    ///
+    /// # Errors
+    /// When what is configured can't be sent.
+    pub fn new(config: &PurgeConfig) -> Result<Self, WrongEndpoint> {
+        let client =
+            reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).timeout(DEADLINE);
+        let bearer = |token: &String| {
+            let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| WrongEndpoint)?;
+            value.set_sensitive(true);
+            Ok(value)
+        };
+        Ok(Self {
+            http: client.build().map_err(|_| WrongEndpoint)?,
+            url: config.url.parse().map_err(|_| WrongEndpoint)?,
+            token: config.token.as_ref().map(bearer).transpose()?,
+        })
+    }
+
+    /// Purges all that carries one of these tags, which fit into one request.
+    pub(super) async fn purge(&self, tags: &str) -> Result<(), Unpurged> {
+        let method = Method::from_bytes(b"PURGE").map_err(|_| Unpurged::Unreachable)?;
+        let mut request = self.http.request(method, self.url.clone()).header(SOFT_PURGE, tags);
+        if let Some(token) = &self.token {
+            request = request.header(axum::http::header::AUTHORIZATION, token);
+        }
+        let status = request.send().await.map_err(|_| Unpurged::Unreachable)?.status();
+        if status.is_success() { Ok(()) } else { Err(Unpurged::Refused(status.as_u16())) }
+    }
+}
+
+/// Tags as the requests that carry them, with how many each carries.
+pub(super) fn requests(tags: &BTreeSet<String>) -> Vec<(String, u64)> {
+    let mut requests: Vec<(String, u64)> = Vec::new();
+    for tag in tags {
+        match requests.last_mut() {
+            Some((line, count)) if line.len() + 1 + tag.len() <= ROOM => {
+                line.push(' ');
+                line.push_str(tag);
+                *count += 1;
+            }
+            _ => requests.push((tag.clone(), 1)),
+        }
+    }
+    // What no request can carry no answer can carry either.
+    requests.retain(|(line, _)| line.len() <= ROOM);
+    requests
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn many_tags_are_several_requests_and_none_is_lost() {
+        let tags: BTreeSet<String> = (0..2_000).map(|id| format!("product:{id}")).collect();
+        let sent = requests(&tags);
+        assert!(sent.len() > 3 && sent.iter().all(|(line, _)| line.len() <= ROOM));
+        let all: BTreeSet<String> = sent.iter().flat_map(|(line, _)| line.split(' ').map(str::to_owned)).collect();
+        assert_eq!((all, sent.iter().map(|(_, count)| count).sum()), (tags, 2_000));
+        assert_eq!(requests(&BTreeSet::from(["x".repeat(ROOM + 1)])), []);
+    }
+}

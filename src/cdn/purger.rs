@@ -1,0 +1,175 @@
+//! The purger: follows the ledger and tells the shared cache what to forget. Every instance runs one, and one of them is active at a time: the
+//! one that holds a lock in Postgres. When it ends, another one goes on from the position that it left behind.
+//!
+//! A change is purged at once, and again when every instance has heard of it, and again when no request from before can be under way any
+//! more; only then the position moves past it. So whatever dies in between, what was not confirmed is purged again. Where nobody
+//! knows what has changed, everything is purged, softly.
+
+use std::{collections::BTreeSet, convert::Infallible, future::Future, time::Duration};
+
+use sqlx::PgPool;
+use tokio::time::Instant;
+
+use super::{
+    backlog::Backlog,
+    endpoint::{Endpoint, Unpurged, requests},
+    metrics::PurgeMetrics,
+    position,
+    tags::{ALL, purged_by},
+};
+use crate::cache::{Cache, Feed, Heard};
+
+/// Longest time for a statement.
+const LIMIT: Duration = Duration::from_secs(5);
+/// Pause before the connection is tried again, and before the lock is asked for again.
+const RECONNECT: Duration = Duration::from_secs(1);
+/// How often the ledger is looked at when nobody tells of a change.
+const QUIET: Duration = Duration::from_secs(1);
+/// How often the position is written at most.
+const REMEMBER: Duration = Duration::from_secs(1);
+/// Pauses between two tries while purges fail: each twice as long as the one before.
+const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// How much later than instances hear of a change, and than requests end, it is purged again.
+const MARGINS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+
+/// Tells a shared cache what to forget.
+pub struct Purger {
+    db: PgPool,
+    cache: Cache,
+    endpoint: Endpoint,
+    metrics: PurgeMetrics,
+    /// The patterns of which a shared cache may hold answers.
+    patterns: BTreeSet<&'static str>,
+    passes: Vec<Duration>,
+}
+
+/// Why the purger begins anew.
+#[derive(Debug, thiserror::Error)]
+enum Interrupted {
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    #[error("the database did not answer in time")]
+    Late,
+}
+
+impl Purger {
+    /// `trust`: within which all instances have heard of a change; `request`: how long a request may take.
+    pub fn new(
+        cache: Cache,
+        db: PgPool,
+        endpoint: Endpoint,
+        metrics: PurgeMetrics,
+        (trust, request): (Duration, Duration),
+    ) -> Self {
+        let public = cache.policies().iter().filter(|policy| !policy.sensitivity.is_personal());
+        let patterns = public.map(|policy| policy.pattern).collect();
+        let passes = vec![Duration::ZERO, trust + MARGINS.0, trust + request + MARGINS.1];
+        Self { db, cache, endpoint, metrics, patterns, passes }
+    }
+
+    /// Purges for ever.
+    pub async fn run(self) {
+        let (mut complained, mut forget) = (false, false);
+        loop {
+            let Err(interrupted) = self.follow(&mut complained, &mut forget).await;
+            if !std::mem::replace(&mut complained, true) {
+                tracing::warn!(reason = %interrupted, "cannot follow the ledger to purge the shared cache");
+            }
+            tokio::time::sleep(RECONNECT).await;
+        }
+    }
+
+    /// Waits until this instance is the one that purges, and purges for as long as its connection lives.
+    /// `forget`: the last try didn't get over its first look, which may have had too much to bring.
+    async fn follow(&self, complained: &mut bool, forget: &mut bool) -> Result<Infallible, Interrupted> {
+        let mut feed = in_time(Feed::connect(&self.db, LIMIT)).await?;
+        while !in_time(position::claim(feed.db())).await? {
+            *complained = false;
+            tokio::time::sleep(RECONNECT).await;
+        }
+        let mut point = match std::mem::replace(forget, true) {
+            true => None,
+            false => in_time(position::recall(feed.db())).await?,
+        };
+        let mut active = None;
+        let (mut backlog, mut failing) = (Backlog::new(self.passes.clone()), None);
+        let mut remembered = Instant::now();
+        loop {
+            // Before the look: what is told while it is under way wakes the next one.
+            let mut news = self.cache.changes();
+            let heard = in_time(feed.since(point.as_ref())).await?;
+            if active.is_none() {
+                active = Some(self.metrics.active());
+                tracing::info!("this instance purges the shared cache");
+                (*complained, *forget) = (false, false);
+            }
+            point = Some(heard.point.clone());
+            self.take(&mut backlog, heard);
+            let purged = self.purge_due(&mut feed, &mut backlog).await?;
+            note(&mut failing, purged);
+            self.metrics.waits(backlog.waiting_since());
+            if remembered.elapsed() >= REMEMBER
+                && let Some(reached) = backlog.settle()
+            {
+                in_time(position::remember(feed.db(), &reached)).await?;
+                remembered = Instant::now();
+            }
+            match failing {
+                Some(pause) => tokio::time::sleep(pause).await,
+                None => {
+                    let next = backlog.next().map_or(Instant::now() + QUIET, Instant::from_std);
+                    // Whether somebody told or the time is up makes no difference.
+                    let _ = tokio::time::timeout_at(next.min(Instant::now() + QUIET), news.recv()).await;
+                }
+            }
+        }
+    }
+
+    fn take(&self, backlog: &mut Backlog, heard: Heard) {
+        let Heard { names, point, waited } = heard;
+        let tags = match names {
+            Some(names) => names.iter().filter_map(|name| purged_by(name, &self.patterns)).collect(),
+            None => {
+                tracing::info!("what has changed since the last purge isn't known: all of the shared cache is purged");
+                BTreeSet::from([ALL.to_owned()])
+            }
+        };
+        backlog.add(tags, point, waited, std::time::Instant::now());
+    }
+
+    /// Purges what is due. The outer error is the database's, the inner one the shared cache's.
+    async fn purge_due(&self, feed: &mut Feed, backlog: &mut Backlog) -> Result<Result<(), Unpurged>, Interrupted> {
+        let sent = std::time::Instant::now();
+        for (tags, count) in requests(&backlog.due(sent)) {
+            if let Err(unpurged) = self.endpoint.purge(&tags).await {
+                self.metrics.failed();
+                return Ok(Err(unpurged));
+            }
+            self.metrics.purged(count);
+            // Many purges take long, and a connection that says nothing is ended.
+            in_time(position::keep(feed.db())).await?;
+        }
+        backlog.purged(sent).into_iter().for_each(|since| self.metrics.delayed(since));
+        Ok(Ok(()))
+    }
+}
+
+/// Notes how long to wait before the next try; says once that purges fail, and once that they succeed again.
+fn note(failing: &mut Option<Duration>, purged: Result<(), Unpurged>) {
+    match (purged, *failing) {
+        (Ok(()), None) => {}
+        (Ok(()), Some(_)) => {
+            tracing::info!("the shared cache takes purges again");
+            *failing = None;
+        }
+        (Err(reason), None) => {
+            tracing::warn!(%reason, "the shared cache can't be purged: changes wait until it can");
+            *failing = Some(BACKOFF.0);
+        }
+        (Err(_), Some(pause)) => *failing = Some((2 * pause).min(BACKOFF.1)),
+    }
+}
+
+async fn in_time<T>(asked: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, Interrupted> {
+    Ok(tokio::time::timeout(LIMIT, asked).await.map_err(|_| Interrupted::Late)??)
+}

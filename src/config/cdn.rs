@@ -1,0 +1,134 @@
+//! What the service is told of a shared HTTP cache (a Varnish or a CDN) in front of it.
+
+use std::{fmt, time::Duration};
+
+use super::{
+    check::token,
+    given::{Given, Parser, WrongSettings, number, rule},
+};
+
+/// The shared cache in front of the service.
+#[derive(Clone, Debug)]
+pub struct CdnConfig {
+    pub tags: CdnTags,
+    /// How much longer it may keep an answer that it will be told to forget.
+    pub max_age: Duration,
+    /// `None`: it is told nothing, so it keeps answers for as short as everybody else.
+    pub purge: Option<PurgeConfig>,
+}
+
+/// In which header, and so in which form, answers carry their tags.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CdnTags {
+    /// Varnish.
+    Xkey,
+    /// Fastly.
+    SurrogateKey,
+    /// Cloudflare.
+    CacheTag,
+    /// RFC 9875.
+    CacheGroups,
+}
+
+/// Where purges go.
+#[derive(Clone)]
+pub struct PurgeConfig {
+    pub url: String,
+    pub token: Option<String>,
+}
+
+impl fmt::Debug for PurgeConfig {
+    /// The token shows only whether it is set.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let token = if self.token.is_some() { "(set)" } else { "(not set)" };
+        f.debug_struct("PurgeConfig").field("url", &self.url).field("token", &token).finish()
+    }
+}
+
+/// The definitions, as given and not yet checked.
+#[derive(clap::Args)]
+pub struct CdnSettings {
+    /// Header in which catalogue answers name what they depend on, for a shared cache that purges by tag: xkey (Varnish), surrogate-key (Fastly),
+    /// cache-tag (Cloudflare), cache-groups (RFC 9875), or none.
+    #[arg(
+        long,
+        env = "CDN_TAGS",
+        value_name = "none|xkey|surrogate-key|cache-tag|cache-groups",
+        default_value = "none",
+        value_parser = tags(),
+        help_heading = "Shared cache",
+    )]
+    cdn_tags: Given<Option<CdnTags>>,
+
+    /// How many seconds a shared cache that is purged may keep a catalogue answer: how old one gets, at most, when purges don't reach it.
+    #[arg(
+        long,
+        env = "CDN_MAX_AGE_SECONDS",
+        value_name = "SECONDS",
+        default_value = "300",
+        value_parser = number::<u64>(1..=3600),
+        help_heading = "Shared cache",
+    )]
+    cdn_max_age_seconds: Given<u64>,
+
+    /// Where changes are purged: `PURGE` with the header xkey-softpurge, as ops/varnish/default.vcl understands it. Not set: nothing is purged, and
+    /// shared caches keep answers for as short as everybody else.
+    #[arg(
+        long,
+        env = "CDN_PURGE_URL",
+        value_name = "http://127.0.0.1:6081/",
+        value_parser = purge_url(),
+        help_heading = "Shared cache",
+    )]
+    cdn_purge_url: Option<Given<String>>,
+
+    /// Bearer token that purges carry, for something before the cache that asks for one. Secret.
+    #[arg(
+        long,
+        env = "CDN_PURGE_TOKEN",
+        value_name = "TOKEN",
+        value_parser = token(),
+        help_heading = "Shared cache",
+    )]
+    cdn_purge_token: Option<Given<String>>,
+}
+
+impl CdnSettings {
+    /// Checks them. Outer `None`: something is wrong; inner `None`: there is no shared cache.
+    pub(super) fn check(self, wrong: &mut WrongSettings) -> Option<Option<CdnConfig>> {
+        let tags = wrong.take("CDN_TAGS", self.cdn_tags);
+        let max_age = wrong.take("CDN_MAX_AGE_SECONDS", self.cdn_max_age_seconds);
+        let url = wrong.take_optional("CDN_PURGE_URL", self.cdn_purge_url);
+        let token = wrong.take_secret("CDN_PURGE_TOKEN", self.cdn_purge_token);
+        if let (Some(None), Some(Some(_))) = (tags, &url) {
+            wrong.add("CDN_TAGS", "must not be none when CDN_PURGE_URL is set: what has no tags can't be purged", None);
+        }
+        if let (Some(None), Some(Some(_))) = (&url, &token) {
+            wrong.add("CDN_PURGE_TOKEN", "must not be set without CDN_PURGE_URL", None);
+        }
+        let (tags, max_age, url, token) = (tags?, Duration::from_secs(max_age?), url?, token?);
+        Some(tags.map(|tags| CdnConfig { tags, max_age, purge: url.map(|url| PurgeConfig { url, token }) }))
+    }
+}
+
+fn tags() -> impl Parser<Option<CdnTags>> {
+    rule("must be none, xkey, surrogate-key, cache-tag or cache-groups", |text| match text {
+        "none" => Some(None),
+        "xkey" => Some(Some(CdnTags::Xkey)),
+        "surrogate-key" => Some(Some(CdnTags::SurrogateKey)),
+        "cache-tag" => Some(Some(CdnTags::CacheTag)),
+        "cache-groups" => Some(Some(CdnTags::CacheGroups)),
+        _ => None,
+    })
+}
+
+fn purge_url() -> impl Parser<String> {
+    rule(
+        "must be a URL such as http://127.0.0.1:6081/, without user and query; a cache beyond TLS is reached through something nearby",
+        |text| {
+            let uri = text.parse::<axum::http::Uri>().ok()?;
+            let named = uri.authority().is_some_and(|place| !place.host().is_empty() && !place.as_str().contains('@'));
+            (uri.scheme_str() == Some("http") && named && uri.query().is_none()).then(|| text.to_owned())
+        },
+    )
+}

@@ -1,0 +1,54 @@
+//! What the service is told of Memcached, which may serve as L2 in the place of Redis.
+
+use super::{
+    check::stays_here,
+    given::{Given, Parser, WrongSettings, rule},
+};
+
+/// The Memcached that serves as L2.
+#[derive(Clone, Debug)]
+pub struct MemcachedConfig {
+    /// Host and port.
+    pub address: String,
+}
+
+impl MemcachedConfig {
+    /// Whether nobody can read what goes over its line: it is never encrypted, so only when it doesn't leave the machine.
+    pub fn line_is_safe(&self) -> bool {
+        stays_here(&format!("memcached://{}", self.address))
+    }
+}
+
+/// The definition, as given and not yet checked.
+#[derive(clap::Args)]
+pub struct MemcachedSettings {
+    /// A Memcached (1.6 or newer) that serves as L2 instead of Redis. Not set or empty: REDIS_URL says what L2 is. It need not be there
+    /// at start.
+    #[arg(
+        long,
+        env = "MEMCACHED_URL",
+        value_name = "memcached://127.0.0.1:11211",
+        value_parser = memcached_url(),
+        help_heading = "Cache",
+    )]
+    memcached_url: Option<Given<MemcachedConfig>>,
+}
+
+impl MemcachedSettings {
+    /// Checks it. Outer `None`: something is wrong; inner `None`: there is no Memcached.
+    pub(super) fn check(self, wrong: &mut WrongSettings) -> Option<Option<MemcachedConfig>> {
+        wrong.take_optional("MEMCACHED_URL", self.memcached_url)
+    }
+}
+
+fn memcached_url() -> impl Parser<MemcachedConfig> {
+    rule("must be a URL such as memcached://host:11211", |text| {
+        let uri = text.parse::<axum::http::Uri>().ok()?;
+        let (host, port) = (uri.host()?, uri.port_u16().unwrap_or(11_211));
+        // Nobody is asked for a user or a password, so none is taken.
+        let given = uri.authority()?.as_str();
+        let plain = given == host || given == format!("{host}:{port}");
+        let whole = uri.scheme_str() == Some("memcached") && !host.is_empty() && matches!(uri.path(), "" | "/");
+        (whole && plain && uri.query().is_none()).then(|| MemcachedConfig { address: format!("{host}:{port}") })
+    })
+}

@@ -1,0 +1,188 @@
+//! What the service is told of Redis: where it is, how it is found, and whom to believe on the line.
+
+use std::{fmt, path::PathBuf};
+
+use super::{
+    check::{name, path, redis_urls, stays_here},
+    given::{Given, Parser, WrongSettings, rule},
+};
+
+/// The Redis that serves as L2.
+#[derive(Clone)]
+pub struct RedisConfig {
+    pub mode: RedisMode,
+    /// One for a single server; Sentinels or nodes of a Cluster otherwise.
+    pub urls: Vec<String>,
+    /// The name by which Sentinels know the primary.
+    pub master_name: String,
+    pub sentinel_password: Option<String>,
+    pub ca_file: Option<PathBuf>,
+    pub cert_file: Option<PathBuf>,
+    pub key_file: Option<PathBuf>,
+}
+
+/// How many servers Redis is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RedisMode {
+    Standalone,
+    Sentinel,
+    Cluster,
+}
+
+impl RedisConfig {
+    /// One server without certificates of its own.
+    pub fn standalone(url: String) -> Self {
+        Self {
+            mode: RedisMode::Standalone,
+            urls: vec![url],
+            master_name: "mymaster".into(),
+            sentinel_password: None,
+            ca_file: None,
+            cert_file: None,
+            key_file: None,
+        }
+    }
+
+    /// Whether nobody can read what goes over its lines: by TLS, or because they don't leave the machine. What Sentinels or nodes of a
+    /// Cluster name may be elsewhere, so there it takes TLS.
+    pub fn lines_are_safe(&self) -> bool {
+        let stays = |url: &String| self.mode == RedisMode::Standalone && stays_here(url);
+        self.urls.iter().all(|url| url.starts_with("rediss://") || stays(url))
+    }
+}
+
+impl fmt::Debug for RedisConfig {
+    /// URLs may hold passwords: they are counted.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisConfig")
+            .field("mode", &self.mode)
+            .field("urls", &self.urls.len())
+            .field("master_name", &self.master_name)
+            .field("ca_file", &self.ca_file)
+            .field("cert_file", &self.cert_file)
+            .field("key_file", &self.key_file)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The definitions, as given and not yet checked.
+#[derive(clap::Args)]
+pub struct RedisSettings {
+    /// The Redis that serves as L2; rediss:// for TLS. Not set or empty: no L2, unless MEMCACHED_URL names one. It need not be there at start. Several Sentinels or
+    /// nodes of a Cluster are separated by commas; user and password are those of Redis. Secret.
+    #[arg(
+        long,
+        env = "REDIS_URL",
+        value_name = "redis://127.0.0.1:6379",
+        value_parser = redis_urls(),
+        help_heading = "Cache",
+    )]
+    redis_url: Option<Given<Vec<String>>>,
+
+    /// What REDIS_URL names: one server (standalone), Sentinels (sentinel), or nodes of a Cluster (cluster).
+    #[arg(
+        long,
+        env = "REDIS_MODE",
+        value_name = "standalone|sentinel|cluster",
+        default_value = "standalone",
+        value_parser = mode(),
+        help_heading = "Cache",
+    )]
+    redis_mode: Given<RedisMode>,
+
+    /// The name by which the Sentinels know the primary.
+    #[arg(
+        long,
+        env = "REDIS_MASTER_NAME",
+        value_name = "NAME",
+        default_value = "mymaster",
+        value_parser = name(),
+        help_heading = "Cache",
+    )]
+    redis_master_name: Given<String>,
+
+    /// The password that the Sentinels themselves ask for, if they do. Secret.
+    #[arg(
+        long,
+        env = "REDIS_SENTINEL_PASSWORD",
+        value_name = "PASSWORD",
+        value_parser = name(),
+        help_heading = "Cache",
+    )]
+    redis_sentinel_password: Option<Given<String>>,
+
+    /// Certificate (PEM) of the authority that signs the certificate of Redis. Not set: the system's authorities.
+    #[arg(
+        long,
+        env = "REDIS_CA_FILE",
+        value_name = "PATH",
+        value_parser = path(),
+        help_heading = "Cache",
+    )]
+    redis_ca_file: Option<Given<PathBuf>>,
+
+    /// Certificate (PEM) to show to a Redis that asks for one.
+    #[arg(
+        long,
+        env = "REDIS_CERT_FILE",
+        value_name = "PATH",
+        value_parser = path(),
+        help_heading = "Cache",
+    )]
+    redis_cert_file: Option<Given<PathBuf>>,
+
+    /// Its key (PEM).
+    #[arg(
+        long,
+        env = "REDIS_KEY_FILE",
+        value_name = "PATH",
+        value_parser = path(),
+        help_heading = "Cache",
+    )]
+    redis_key_file: Option<Given<PathBuf>>,
+}
+
+impl RedisSettings {
+    /// Checks them. Outer `None`: something is wrong; inner `None`: there is no Redis.
+    pub(super) fn check(self, wrong: &mut WrongSettings) -> Option<Option<RedisConfig>> {
+        let urls = wrong.take_secret("REDIS_URL", self.redis_url);
+        let mode = wrong.take("REDIS_MODE", self.redis_mode);
+        let master_name = wrong.take("REDIS_MASTER_NAME", self.redis_master_name);
+        let sentinel_password = wrong.take_secret("REDIS_SENTINEL_PASSWORD", self.redis_sentinel_password);
+        let ca_file = wrong.take_optional("REDIS_CA_FILE", self.redis_ca_file);
+        let cert_file = wrong.take_optional("REDIS_CERT_FILE", self.redis_cert_file);
+        let key_file = wrong.take_optional("REDIS_KEY_FILE", self.redis_key_file);
+        if let (Some(cert), Some(key)) = (&cert_file, &key_file)
+            && cert.is_some() != key.is_some()
+        {
+            wrong.add("REDIS_KEY_FILE", "must be set when REDIS_CERT_FILE is, and only then", None);
+        }
+        if let (Some(Some(urls)), Some(RedisMode::Standalone)) = (&urls, mode)
+            && urls.len() > 1
+        {
+            wrong.add("REDIS_URL", "must be one URL unless REDIS_MODE is sentinel or cluster", None);
+        }
+        if let (Some(Some(urls)), Some(_)) = (&urls, mode)
+            && urls.iter().any(|url| url.starts_with("rediss://"))
+                != urls.iter().all(|url| url.starts_with("rediss://"))
+        {
+            wrong.add("REDIS_URL", "must not mix redis:// and rediss://", None);
+        }
+        if let (Some(Some(_)), Some(RedisMode::Standalone | RedisMode::Cluster)) = (&sentinel_password, mode) {
+            wrong.add("REDIS_SENTINEL_PASSWORD", "must only be set when REDIS_MODE is sentinel", None);
+        }
+        let (urls, mode, master_name) = (urls?, mode?, master_name?);
+        let (sentinel_password, ca_file, cert_file, key_file) = (sentinel_password?, ca_file?, cert_file?, key_file?);
+        let config = |urls| RedisConfig { mode, urls, master_name, sentinel_password, ca_file, cert_file, key_file };
+        Some(urls.map(config))
+    }
+}
+
+fn mode() -> impl Parser<RedisMode> {
+    rule("must be standalone, sentinel or cluster", |text| match text {
+        "standalone" => Some(RedisMode::Standalone),
+        "sentinel" => Some(RedisMode::Sentinel),
+        "cluster" => Some(RedisMode::Cluster),
+        _ => None,
+    })
+}

@@ -1,0 +1,150 @@
+//! Loads on a replica of Postgres: used while it is up to date, never believed when it is behind, never missed when it is gone.
+
+use std::{fs, path::PathBuf};
+
+use serde_json::json;
+use sqlx::{PgPool, postgres::PgPoolOptions};
+
+use crate::support::{TestApp, database, eventually, order, postgres_server::Postgres, product};
+
+/// A primary, its replica, and two instances without tiers, so that every read is a load.
+struct Ground {
+    folder: PathBuf,
+    primary: Postgres,
+    replica: Postgres,
+    /// Of the replica.
+    standby: PgPool,
+    app: TestApp,
+}
+
+impl Ground {
+    async fn prepare(name: &str) -> Self {
+        let folder = std::env::temp_dir().join(format!("aside-replicas-{}-{name}", std::process::id()));
+        fs::create_dir_all(&folder).expect("a folder for the servers");
+        let mut primary = Postgres::start(&folder).await;
+        let replica = primary.replica().await;
+        let pool = |url: String| PgPoolOptions::new().max_connections(4).connect_lazy(&url).expect("a URL of Postgres");
+        let standby = pool(replica.url(replica.port));
+        let url = replica.url(replica.port);
+        let app = TestApp::builder(pool(primary.url(primary.port)))
+            .instances(2)
+            .redis(crate::support::Redis::None)
+            .l1_bytes(0)
+            .config(move |config| config.database_read_url = Some(url.clone()))
+            .build()
+            .await;
+        let ground = Self { folder, primary, replica, standby, app };
+        let id = ground.app.product(product()).await;
+        ground.is_used(id).await;
+        ground
+    }
+
+    /// Waits until reads come from the replica, as is seen by what only the primary knows.
+    async fn is_used(&self, id: i64) {
+        eventually("the replica is used", || async {
+            self.told("select pg_wal_replay_resume()").await;
+            let now = self.app.get_product(id).await.expect(200).int("/price_cents");
+            let there = format!("select price_cents from products where id = {id}");
+            let there = sqlx::query_scalar::<_, i64>(&*there.leak()).fetch_optional(&self.standby).await;
+            (there.ok()? == Some(now)).then_some(())?;
+            self.told("select pg_wal_replay_pause()").await;
+            database::sabotage(
+                &self.app.pool,
+                &format!("update products set price_cents = {} where id = {id}", now + 1),
+            )
+            .await;
+            let read = self.app.get_product(id).await.int("/price_cents");
+            self.told("select pg_wal_replay_resume()").await;
+            (read == now).then_some(())
+        })
+        .await;
+    }
+
+    /// How often loads of the first instance on the replica ended so.
+    async fn loads(&self, result: &str) -> f64 {
+        self.app.metrics().await.sum("replica_loads_total", &[("result", result)])
+    }
+
+    async fn told(&self, sql: &'static str) {
+        sqlx::query(sql).execute(&self.standby).await.expect("the replica obeys");
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+#[tokio::test]
+async fn a_replica_that_is_behind_is_never_believed() {
+    let ground = Ground::prepare("behind").await;
+    let app = &ground.app;
+    let id = app.product(product().price(1).stock(10)).await;
+    ground.is_used(id).await;
+    ground.told("select pg_wal_replay_pause()").await;
+    for price in 100..110 {
+        app.patch_product(id, json!({ "price_cents": price })).await.expect(200);
+        assert_eq!(app.get_product(id).await.int("/price_cents"), price);
+        let token = app.get_product(id).await.header("consistency-token").expect("a token").to_owned();
+        let other = app.instance(1);
+        let read = other
+            .send(other.request(reqwest::Method::GET, &format!("/products/{id}")).header("consistency-token", token))
+            .await;
+        assert_eq!(read.int("/price_cents"), price, "through another instance, with a token");
+    }
+    // What the replica has never heard of.
+    let new = app.product(product().price(7)).await;
+    assert_eq!(app.get_product(new).await.int("/price_cents"), 7);
+    assert_eq!(app.get(&format!("/products?ids={new},{id}")).await.ids(), [new, id]);
+    let number = app.order(order(1).item(id, 1)).await;
+    assert!(app.orders_of(1).await.ids().contains(&number));
+    assert_eq!(app.get_order(number).await.int("/id"), number);
+    eventually("the other instance has heard of it too", || async {
+        app.instance(1).orders_of(1).await.ids().contains(&number).then_some(())
+    })
+    .await;
+    assert!(ground.loads("behind").await > 0.0, "it was asked, and not believed");
+    ground.told("select pg_wal_replay_resume()").await;
+    ground.is_used(id).await;
+}
+
+#[tokio::test]
+async fn a_replica_that_hangs_dies_or_is_promoted_fails_no_read() {
+    let mut ground = Ground::prepare("gone").await;
+    let id = ground.app.product(product().price(1)).await;
+    ground.is_used(id).await;
+    assert!(ground.loads("used").await > 0.0);
+    let mut price = 1_000;
+    for fall in ["frozen", "promoted", "dead"] {
+        let failed = ground.loads("failed").await;
+        match fall {
+            "frozen" => ground.replica.signal("STOP"),
+            "promoted" => {
+                ground.replica.signal("CONT");
+                ground.told("select pg_promote()").await;
+                // It goes its own way, and its numbers are higher than those of the primary.
+                ground.told("set aside.names_changes = off").await;
+                for _ in 0..50 {
+                    ground.told("update products set price_cents = price_cents + 1").await;
+                }
+            }
+            _ => ground.replica.stop(true).await,
+        }
+        for _ in 0..20 {
+            price += 1;
+            ground.app.patch_product(id, json!({ "price_cents": price })).await.expect(200);
+            assert_eq!(ground.app.get_product(id).await.int("/price_cents"), price, "{fall}");
+            assert_eq!(ground.app.get(&format!("/products?ids={id}")).await.ids(), [id], "{fall}");
+        }
+        // It was asked in that state, and not only left alone.
+        eventually("the replica is asked again", || async {
+            assert_eq!(ground.app.get_product(id).await.int("/price_cents"), price, "{fall}");
+            (ground.loads("failed").await > failed).then_some(())
+        })
+        .await;
+    }
+    // The primary is the one that can't be done without.
+    ground.primary.stop(true).await;
+    ground.app.get_product(id).await.expect(503);
+}

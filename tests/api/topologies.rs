@@ -1,0 +1,219 @@
+//! Redis behind Sentinels, and as a Cluster: fails over under load without a failed or a stale answer, and is used again.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+use deadpool_redis::redis;
+use serde_json::json;
+use sqlx::PgPool;
+
+use crate::support::{
+    TestApp, eventually, product,
+    redis_keys::RedisKeys,
+    redis_nodes::{Kind, RedisNodes},
+    together,
+};
+
+/// Products, so many that some belong to every node of a Cluster.
+const PRODUCTS: usize = 16;
+
+#[sqlx::test]
+async fn a_primary_behind_sentinels_dies_under_load(pool: PgPool) {
+    fails_over(pool, Kind::Sentinel, Fall::Killed).await;
+}
+
+#[sqlx::test]
+async fn a_primary_behind_sentinels_freezes_and_comes_back_believing(pool: PgPool) {
+    fails_over(pool, Kind::Sentinel, Fall::Frozen).await;
+}
+
+#[sqlx::test]
+async fn a_primary_of_a_cluster_dies_under_load(pool: PgPool) {
+    fails_over(pool, Kind::Cluster, Fall::Killed).await;
+}
+
+#[sqlx::test]
+async fn a_primary_of_a_cluster_freezes_and_comes_back_believing(pool: PgPool) {
+    fails_over(pool, Kind::Cluster, Fall::Frozen).await;
+}
+
+/// What a replica has not heard of before it is promoted is lost, deletes among it: what was true before comes back.
+#[sqlx::test]
+async fn what_a_promoted_replica_never_heard_of_is_not_believed(pool: PgPool) {
+    let nodes = RedisNodes::for_test(Kind::Sentinel).await;
+    let app = TestApp::builder(pool).instances(2).redis(&nodes).l1_bytes(0).build().await;
+    let ids = products(&app).await;
+    l2_holds(&app, &ids, None).await;
+    // Writes are acknowledged by a Redis that only talks to itself from here on.
+    let primary = nodes.primary_of("any").await.expect("a primary");
+    let replicas: Vec<usize> = (0..3).filter(|node| *node != primary).collect();
+    replicas.iter().for_each(|replica| nodes.signal(*replica, "STOP"));
+    let parted = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("replica").to_owned();
+    assert_eq!(nodes.ask::<i64>(primary, &parted).await, Some(2));
+    for id in &ids {
+        app.patch_product(*id, json!({ "price_cents": 2 })).await.expect(200);
+    }
+    let held = async |node: usize| {
+        let connection = nodes.nodes[node].connect().await.expect("a connection");
+        let mut keys = RedisKeys::new(&app.namespace, connection);
+        let mut held = 0;
+        for id in &ids {
+            held += usize::from(keys.holds(&format!("product:{id}")).await);
+        }
+        held
+    };
+    eventually("what the writes made old has gone from the primary", || async {
+        (held(primary).await == 0).then_some(())
+    })
+    .await;
+    nodes.signal(primary, "KILL");
+    replicas.iter().for_each(|replica| nodes.signal(*replica, "CONT"));
+    let promoted =
+        eventually("a replica is promoted", || async { nodes.primary_of("any").await.filter(|node| *node != primary) });
+    assert_eq!(held(promoted.await).await, PRODUCTS, "deletes were lost");
+    for round in 0..20 {
+        for (at, id) in ids.iter().enumerate() {
+            assert_eq!(app.instance((at + round) % 2).get_product(*id).await.int("/price_cents"), 2);
+        }
+    }
+    l2_holds(&app, &ids, Some(2)).await;
+}
+
+#[sqlx::test]
+async fn slots_that_move_to_and_fro_under_load_change_no_answer(pool: PgPool) {
+    let nodes = RedisNodes::for_test(Kind::Cluster).await;
+    let app = TestApp::builder(pool).instances(2).redis(&nodes).l1_bytes(0).build().await;
+    let ids = products(&app).await;
+    l2_holds(&app, &ids, None).await;
+    let nemesis = async |done: &AtomicUsize| {
+        for id in ids.iter().cycle().take(2 * PRODUCTS) {
+            let key = key_of(&nodes, &app, *id).await;
+            let from = nodes.primary_of(&key).await.expect("a primary");
+            nodes.move_slot(&key, from, (from + 1) % 3).await;
+            reach(done, 20).await;
+        }
+    };
+    under_load(&app, &ids, nemesis).await;
+    l2_holds(&app, &ids, None).await;
+    assert_eq!(app.metrics().await.sum("cache_l2_breaker_open", &[]), 0.0);
+}
+
+#[sqlx::test]
+async fn the_memory_of_every_primary_is_watched(pool: PgPool) {
+    for (kind, primaries) in [(Kind::Sentinel, 1), (Kind::Cluster, 3)] {
+        let nodes = RedisNodes::for_test(kind).await;
+        let app = TestApp::builder(pool.clone()).redis(&nodes).build().await;
+        eventually("the memory is known", || async {
+            let metrics = app.metrics().await;
+            let used = |node: String| metrics.sum("cache_memory_used_bytes", &[("tier", "l2"), ("node", &node)]);
+            let known = nodes.nodes.iter().filter(|node| used(format!("127.0.0.1:{}", node.port)) > 0.0);
+            (known.count() == primaries).then_some(())
+        })
+        .await;
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fall {
+    Killed,
+    Frozen,
+}
+
+async fn fails_over(pool: PgPool, kind: Kind, fall: Fall) {
+    let mut nodes = RedisNodes::for_test(kind).await;
+    let app = TestApp::builder(pool).instances(2).redis(&nodes).l1_bytes(0).build().await;
+    let ids = products(&app).await;
+    l2_holds(&app, &ids, None).await;
+    let nemesis = async |done: &AtomicUsize| {
+        reach(done, 200).await;
+        let fallen = nodes.primary_of("any").await.expect("a primary");
+        match fall {
+            Fall::Killed => nodes.kill_9(fallen).await,
+            Fall::Frozen => nodes.signal(fallen, "STOP"),
+        }
+        eventually("another one is promoted", || async {
+            nodes.primary_of("any").await.filter(|node| *node != fallen)
+        })
+        .await;
+        reach(done, 200).await;
+        // Nobody has come back yet.
+        l2_holds(&app, &ids, None).await;
+        match fall {
+            Fall::Killed => nodes.launch(fallen).await,
+            Fall::Frozen => nodes.signal(fallen, "CONT"),
+        }
+        reach(done, 200).await;
+        nodes.settled().await;
+    };
+    under_load(&app, &ids, nemesis).await;
+    l2_holds(&app, &ids, None).await;
+}
+
+/// Eight clients read and change products until the nemesis is done. Each product has one writer, who reads what it wrote at the
+/// instance that acknowledged it: nothing older, ever, and no answer but 200.
+async fn under_load(app: &TestApp, ids: &[i64], nemesis: impl AsyncFnOnce(&AtomicUsize)) {
+    let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
+    let clients = together(ids.iter().enumerate().map(|(client, id)| {
+        let (stop, done) = (&stop, &done);
+        let instance = app.instance(client % 2);
+        async move {
+            let mut price = 10;
+            while !stop.load(Ordering::Relaxed) {
+                price += 1;
+                instance.patch_product(*id, json!({ "price_cents": price })).await.expect(200);
+                for _ in 0..4 {
+                    assert_eq!(instance.get_product(*id).await.int("/price_cents"), price);
+                    done.fetch_add(1, Ordering::Relaxed);
+                }
+                tokio::task::yield_now().await;
+            }
+        }
+    }));
+    let nemesis = async {
+        nemesis(&done).await;
+        stop.store(true, Ordering::Relaxed);
+    };
+    tokio::join!(clients, nemesis);
+}
+
+/// Waits for so many more reads.
+async fn reach(done: &AtomicUsize, more: usize) {
+    let goal = done.load(Ordering::Relaxed) + more;
+    eventually("reads are answered", || async { (done.load(Ordering::Relaxed) >= goal).then_some(()) }).await;
+}
+
+/// The full key of a product, found on the node that has it.
+async fn key_of(nodes: &RedisNodes, app: &TestApp, id: i64) -> String {
+    eventually("a node holds the product", || async {
+        for node in &nodes.nodes[..3] {
+            let mut keys = RedisKeys::new(&app.namespace, node.connect().await.ok()?);
+            if let Some(key) = keys.ending(&format!("product:{id}")).await.pop() {
+                return Some(key);
+            }
+        }
+        None
+    })
+    .await
+}
+
+async fn products(app: &TestApp) -> Vec<i64> {
+    let mut ids = Vec::new();
+    for _ in 0..PRODUCTS {
+        ids.push(app.product(product().price(1)).await);
+    }
+    ids
+}
+
+/// Every product comes out of L2 at some time, so every node of Redis is used; at this price, where nobody changes it.
+async fn l2_holds(app: &TestApp, ids: &[i64], price: Option<i64>) {
+    for id in ids {
+        eventually("L2 answers", || async {
+            let read = app.instance(1).get_product(*id).await;
+            let hit = read.expect(200).cache_status().hit("l2");
+            if let Some(price) = price {
+                assert_eq!(read.int("/price_cents"), price);
+            }
+            hit.then_some(())
+        })
+        .await;
+    }
+}

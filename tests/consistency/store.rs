@@ -1,0 +1,93 @@
+//! The Redis of a run: one server, a primary behind Sentinels, or a Cluster.
+
+use std::{io, path::Path, time::Duration};
+
+use clap::ValueEnum;
+use deadpool_redis::redis::{self, RedisResult, aio::MultiplexedConnection};
+
+use crate::{
+    servers::Redis,
+    support::{
+        redis_nodes::{Kind, RedisNodes},
+        redis_server::binary,
+    },
+};
+
+/// How many servers Redis is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    Standalone,
+    Sentinel,
+    Cluster,
+}
+
+pub enum Store {
+    One(Redis),
+    Many(RedisNodes),
+}
+
+impl Store {
+    pub async fn start(mode: Mode, folder: &Path) -> Self {
+        let kind = match mode {
+            Mode::Standalone => return Self::One(Redis::start(folder).await),
+            Mode::Sentinel => Kind::Sentinel,
+            Mode::Cluster => Kind::Cluster,
+        };
+        Self::Many(RedisNodes::start(kind, &binary(), &folder.join("redis")).await)
+    }
+
+    /// What instances are told of it. To one server they have lines of their own, which can be broken; several servers name each other,
+    /// so there they go straight to them.
+    pub fn settings(&self) -> Vec<(&'static str, String)> {
+        match self {
+            Self::One(_) => Vec::new(),
+            Self::Many(nodes) => {
+                let mode = if nodes.kind == Kind::Sentinel { "sentinel" } else { "cluster" };
+                // Nothing is sealed, so that the liar finds what it can lie about.
+                vec![
+                    ("REDIS_MODE", mode.to_owned()),
+                    ("REDIS_URL", nodes.urls().join(",")),
+                    ("ALLOW_INSECURE", "true".to_owned()),
+                ]
+            }
+        }
+    }
+
+    /// Its servers, one on a line.
+    pub fn told(&self) -> Vec<String> {
+        match self {
+            Self::One(redis) => vec![format!("redis    127.0.0.1:{}", redis.port)],
+            Self::Many(nodes) => nodes.told(),
+        }
+    }
+
+    /// A connection to a server that takes writes, any one of several.
+    pub async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        let connecting = async {
+            match self {
+                Self::One(redis) => redis.connect().await,
+                Self::Many(nodes) => {
+                    let node = nodes.primary_of(&fastrand::u64(..).to_string()).await;
+                    nodes.nodes[node.ok_or_else(nobody)?].connect().await
+                }
+            }
+        };
+        let limit = Duration::from_secs(2);
+        tokio::time::timeout(limit, connecting).await.unwrap_or_else(|_| Err(nobody()))
+    }
+
+    /// Connections to all servers that answer.
+    pub async fn connect_all(&self) -> Vec<MultiplexedConnection> {
+        let Self::Many(nodes) = self else { return self.connect().await.into_iter().collect() };
+        let mut connections = Vec::new();
+        for node in &nodes.nodes {
+            let connecting = tokio::time::timeout(Duration::from_secs(1), node.connect());
+            connections.extend(connecting.await.ok().and_then(Result::ok));
+        }
+        connections
+    }
+}
+
+fn nobody() -> redis::RedisError {
+    io::Error::from(io::ErrorKind::TimedOut).into()
+}

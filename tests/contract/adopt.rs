@@ -1,0 +1,42 @@
+//! What `make adopt` makes is in step with this crate: it is built by `make check` only, so what a text can show is shown here.
+
+use super::sources::{files, read};
+
+#[test]
+fn a_copy_takes_the_same_versions() {
+    let plain = |line: &str| line.split(" #").next().unwrap_or_default().trim_end().to_owned();
+    let ours: Vec<String> = read("Cargo.toml").lines().map(plain).collect();
+    let copy = read("adopt/Cargo.toml");
+    let wanted = copy.split("\n[").filter(|part| part.contains("dependencies]\n"));
+    let wanted: Vec<&str> = wanted.flat_map(|part| part.lines().skip(1)).filter(|line| line.contains(" = ")).collect();
+    assert!(wanted.len() > 15, "only {} dependencies were found", wanted.len());
+    for line in wanted {
+        assert!(ours.iter().any(|known| known == line), "Cargo.toml has no such line: {line}");
+    }
+}
+
+#[test]
+fn a_copy_raises_names_by_the_same_function() {
+    let function = |path: &str| {
+        let text = read(path);
+        let from = text.find("create function cache_raise").expect("the function");
+        text[from..from + text[from..].find("end;").expect("its end")].to_owned()
+    };
+    assert_eq!(function("adopt/migrations/0008_invoices.sql"), function("migrations/0005_writers_outside.sql"));
+}
+
+#[test]
+fn every_statement_about_invoices_names_the_tenant() {
+    let source =
+        files("adopt/src/domain/invoices", ".rs").into_iter().find(|source| source.path.ends_with("/store.rs"));
+    let code = source.expect("the store").code();
+    let about = |text: &&str| {
+        text.contains(" invoices ")
+            && ["select", "insert", "update"].iter().any(|verb| text.trim_start().starts_with(verb))
+    };
+    let statements: Vec<&str> = code.split('"').skip(1).step_by(2).filter(about).collect();
+    assert!(statements.len() >= 5, "only {} statements were found", statements.len());
+    for statement in statements {
+        assert!(statement.contains("tenant"), "{statement}");
+    }
+}

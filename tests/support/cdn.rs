@@ -1,0 +1,110 @@
+//! A shared cache in the test's own process, as the purger sees it: takes purges, refuses them or lets them hang, and shows what came.
+
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use aside::config::{CdnConfig, CdnTags, Config, PurgeConfig};
+use axum::{
+    Router,
+    extract::State,
+    http::{HeaderMap, Method, StatusCode},
+};
+
+/// How purges are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mood {
+    Takes,
+    Refuses,
+    Hangs,
+}
+
+#[derive(Debug)]
+struct Log {
+    mood: Mood,
+    purges: Vec<Vec<String>>,
+    refused: usize,
+    authorized: BTreeSet<String>,
+}
+
+/// A listening endpoint for purges.
+pub struct Cdn {
+    address: SocketAddr,
+    log: Arc<Mutex<Log>>,
+}
+
+impl Cdn {
+    pub async fn start() -> Self {
+        let log = Log { mood: Mood::Takes, purges: Vec::new(), refused: 0, authorized: BTreeSet::new() };
+        let log = Arc::new(Mutex::new(log));
+        let router = Router::new().fallback(purge).with_state(Arc::clone(&log));
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a listener");
+        let address = listener.local_addr().expect("its address");
+        tokio::spawn(async move { axum::serve(listener, router).await });
+        Self { address, log }
+    }
+
+    /// Makes instances purge here, by the tags that Varnish understands. All have heard of a change, and all requests have ended, soon.
+    pub fn configure(&self) -> impl Fn(&mut Config) + Send + use<> {
+        let url = format!("http://{}/", self.address);
+        move |config| {
+            (config.cache_trust, config.request_timeout) = (Duration::from_millis(500), Duration::from_secs(1));
+            let purge = Some(PurgeConfig { url: url.clone(), token: Some("a-token-for-purging".into()) });
+            config.cdn = Some(CdnConfig { tags: CdnTags::Xkey, max_age: Duration::from_secs(300), purge });
+        }
+    }
+
+    pub fn set(&self, mood: Mood) {
+        self.log.lock().expect("nobody panics with it").mood = mood;
+    }
+
+    /// How many purges that were done named this tag.
+    pub fn purged(&self, tag: &str) -> usize {
+        let log = self.log.lock().expect("nobody panics with it");
+        log.purges.iter().filter(|tags| tags.iter().any(|one| one == tag)).count()
+    }
+
+    /// How many purges were not done.
+    pub fn refused(&self) -> usize {
+        self.log.lock().expect("nobody panics with it").refused
+    }
+
+    /// All tags that were purged.
+    pub fn tags(&self) -> BTreeSet<String> {
+        self.log.lock().expect("nobody panics with it").purges.iter().flatten().cloned().collect()
+    }
+
+    /// What purges said to be allowed.
+    pub fn authorized(&self) -> BTreeSet<String> {
+        self.log.lock().expect("nobody panics with it").authorized.clone()
+    }
+
+    /// Forgets what came.
+    pub fn forget(&self) {
+        let mut log = self.log.lock().expect("nobody panics with it");
+        log.purges.clear();
+        log.refused = 0;
+    }
+}
+
+async fn purge(State(log): State<Arc<Mutex<Log>>>, method: Method, headers: HeaderMap) -> StatusCode {
+    let mood = {
+        let mut log = log.lock().expect("nobody panics with it");
+        let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+        let tags: Vec<String> = text("xkey-softpurge").split(' ').map(str::to_owned).collect();
+        log.authorized.insert(text("authorization").to_owned());
+        match log.mood {
+            Mood::Takes if method.as_str() == "PURGE" => log.purges.push(tags),
+            _ => log.refused += 1,
+        }
+        log.mood
+    };
+    match mood {
+        Mood::Takes => StatusCode::OK,
+        Mood::Refuses => StatusCode::SERVICE_UNAVAILABLE,
+        Mood::Hangs => std::future::pending().await,
+    }
+}

@@ -1,0 +1,161 @@
+//! A real Postgres of a run's own, and replicas of it: to be stopped, frozen and killed. None outlives the run.
+
+use std::{
+    env, fs,
+    os::unix::{fs::chown, process::CommandExt},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    sync::Mutex,
+    time::Duration,
+};
+
+use sqlx::{ConnectOptions, postgres::PgConnectOptions};
+
+use super::{
+    eventually::within,
+    process::{Process, User, free_port},
+};
+
+/// How long a server may take to start on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A Postgres of the run's own: durable against the death of its processes, not of the machine.
+pub struct Postgres {
+    folder: PathBuf,
+    user: Option<User>,
+    process: Option<Process>,
+    pub port: u16,
+}
+
+impl Postgres {
+    pub async fn start(folder: &Path) -> Self {
+        let folder = folder.join("postgres");
+        fs::create_dir_all(&folder).expect("a folder for Postgres");
+        let user = unprivileged();
+        if let Some(User(id)) = user {
+            chown(&folder, Some(id), Some(id)).expect("the folder is given to the user postgres");
+        }
+        let mut initdb = Command::new(binary("initdb"));
+        initdb
+            .args(["-A", "trust", "-U", "aside", "-E", "UTF8", "--locale=C", "--no-sync", "-D"])
+            .arg(folder.join("data"));
+        initdb.current_dir(&folder).stdout(Stdio::null());
+        if let Some(User(id)) = user {
+            initdb.uid(id).gid(id);
+        }
+        assert!(initdb.status().expect("initdb runs").success(), "initdb failed");
+        let mut postgres = Self { folder, user, process: None, port: free_port() };
+        postgres.launch().await;
+        let mut connection = postgres.connect("postgres").await.expect("a connection");
+        sqlx::query("create database aside").execute(&mut connection).await.expect("a database");
+        postgres
+    }
+
+    pub fn url(&self, port: u16) -> String {
+        format!("postgres://aside@127.0.0.1:{port}/aside")
+    }
+
+    /// A streaming replica, made of a copy; the server stops for a moment.
+    pub async fn replica(&mut self) -> Self {
+        self.stop(false).await;
+        let (from, port) = (self.folder.join("data"), free_port());
+        let folder = self.folder.with_file_name(format!("replica-{port}"));
+        let to = folder.join("data");
+        fs::create_dir_all(&folder).expect("a folder for the replica");
+        // Copied with owners and modes.
+        let copied = Command::new("cp").arg("-a").args([&from, &to]).status().expect("cp runs");
+        assert!(copied.success(), "the data were not copied");
+        fs::write(to.join("standby.signal"), "").expect("the replica knows that it is one");
+        let follow = format!("primary_conninfo = 'host=127.0.0.1 port={} user=aside'\n", self.port);
+        fs::write(to.join("postgresql.auto.conf"), follow).expect("the replica knows whom to follow");
+        if let Some(User(id)) = self.user {
+            for path in [&folder, &to.join("standby.signal"), &to.join("postgresql.auto.conf")] {
+                chown(path, Some(id), Some(id)).expect("the replica's files are its own");
+            }
+        }
+        self.launch().await;
+        let mut replica = Self { folder, user: self.user, process: None, port };
+        replica.launch().await;
+        replica
+    }
+
+    /// Starts it where it left off.
+    pub async fn launch(&mut self) {
+        let settings = [
+            "fsync=off",
+            "listen_addresses=127.0.0.1",
+            "unix_socket_directories=",
+            "max_connections=120",
+            "shared_buffers=64MB",
+            "max_wal_size=2GB",
+        ];
+        let mut args = vec!["-D".to_owned(), self.folder.join("data").display().to_string()];
+        args.extend(["-p".to_owned(), self.port.to_string()]);
+        args.extend(settings.iter().flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]));
+        let log = self.folder.join("log");
+        let start = || Process::start(&binary("postgres"), &args, &[], &log, self.user);
+        let process = Mutex::new(start());
+        let answers = || async {
+            // One that crashed leaves children for a moment, and Postgres doesn't start beside them.
+            let ended = process.lock().expect("nobody panicked").has_ended();
+            if ended {
+                *process.lock().expect("nobody panicked") = start();
+            }
+            self.connect("postgres").await.ok()
+        };
+        within(PATIENCE, &format!("Postgres starts: see {}", log.display()), answers).await;
+        self.process = Some(process.into_inner().expect("nobody panicked"));
+    }
+
+    /// Stops it, `immediate` (as after a crash, with recovery) or orderly, and starts it again.
+    pub async fn restart(&mut self, immediate: bool) {
+        self.stop(immediate).await;
+        self.launch().await;
+    }
+
+    pub async fn stop(&mut self, immediate: bool) {
+        if let Some(process) = self.process.take() {
+            process.signal(if immediate { "QUIT" } else { "INT" });
+            process.ended().await;
+        }
+    }
+
+    /// Sends a signal to the server and to the processes that serve its connections.
+    pub fn signal(&self, name: &str) {
+        if let Some(process) = &self.process {
+            process.signal_with_children(name);
+        }
+    }
+
+    async fn connect(&self, database: &str) -> Result<sqlx::PgConnection, sqlx::Error> {
+        PgConnectOptions::new().host("127.0.0.1").port(self.port).username("aside").database(database).connect().await
+    }
+}
+
+/// Postgres refuses to run as root; then it runs as the user that its package made.
+fn unprivileged() -> Option<User> {
+    let id = |args: &[&str]| {
+        let answer = Command::new("id").args(args).output().ok()?;
+        String::from_utf8(answer.stdout).ok()?.trim().parse::<u32>().ok()
+    };
+    match id(&["-u"]) {
+        Some(0) => {
+            Some(User(id(&["-u", "postgres"]).expect("a user `postgres`, because Postgres refuses to run as root")))
+        }
+        _ => None,
+    }
+}
+
+/// A program of Postgres: in `POSTGRES_BIN_DIR`, on the path, or where distributions keep it.
+fn binary(name: &str) -> PathBuf {
+    let mut folders: Vec<PathBuf> = env::var_os("POSTGRES_BIN_DIR").map(PathBuf::from).into_iter().collect();
+    folders.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
+    let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let mut installed: Vec<PathBuf> = installed.map(|version| version.path().join("bin")).collect();
+    installed.sort();
+    folders.extend(installed.into_iter().rev());
+    let found = folders.into_iter().map(|folder| folder.join(name)).find(|file| file.is_file());
+    found.unwrap_or_else(|| {
+        panic!("no {name} found: install Postgres, or set POSTGRES_BIN_DIR to the folder that has it")
+    })
+}

@@ -1,0 +1,325 @@
+//! Several real Redis servers that know each other: a primary with two replicas and three Sentinels, or a Cluster of three primaries
+//! with a replica each. For tests that kill, freeze and fail over. None outlives the run.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+    time::Duration,
+};
+
+use deadpool_redis::redis::{self, FromRedisValue, RedisResult, aio::MultiplexedConnection};
+
+use super::{
+    eventually::within,
+    process::{Process, free_port},
+    redis_server::binary,
+};
+
+/// The name by which the Sentinels know the primary.
+pub const PRIMARY: &str = "mymaster";
+/// How long a set of servers may take on a busy machine until all of them know each other.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// After this time a silent server counts as dead among the others, in milliseconds.
+const DEAD_AFTER: &str = "1000";
+const SLOTS: u16 = 16_384;
+
+/// How the servers know each other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Sentinel,
+    Cluster,
+}
+
+/// The servers of a run.
+pub struct RedisNodes {
+    pub kind: Kind,
+    binary: PathBuf,
+    folder: PathBuf,
+    /// Those that hold data.
+    pub nodes: Vec<Node>,
+    sentinels: Vec<Node>,
+}
+
+/// One server.
+pub struct Node {
+    pub port: u16,
+    arguments: Vec<String>,
+    process: Option<Process>,
+}
+
+impl RedisNodes {
+    /// Starts servers for one test.
+    pub async fn for_test(kind: Kind) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("aside-nodes-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        Self::start(kind, &binary(), &std::env::temp_dir().join(name)).await
+    }
+
+    /// Starts servers of `binary` that keep their files in `folder`, and waits until all is well among them.
+    pub async fn start(kind: Kind, binary: &Path, folder: &Path) -> Self {
+        fs::create_dir_all(folder).expect("a folder for the servers");
+        let (binary, folder) = (binary.to_owned(), folder.to_owned());
+        let mut this = Self { kind, binary, folder, nodes: Vec::new(), sentinels: Vec::new() };
+        match kind {
+            Kind::Sentinel => this.start_sentinels().await,
+            Kind::Cluster => this.start_cluster().await,
+        }
+        this.settled().await;
+        this
+    }
+
+    /// What a client is told: the Sentinels, or the nodes of the Cluster.
+    pub fn urls(&self) -> Vec<String> {
+        let named = if self.kind == Kind::Sentinel { &self.sentinels } else { &self.nodes };
+        named.iter().map(|node| format!("redis://127.0.0.1:{}", node.port)).collect()
+    }
+
+    /// All servers, one on a line, with what each is and its process.
+    pub fn told(&self) -> Vec<String> {
+        let line = |what: &str, node: &Node| {
+            let pid = node.process.as_ref().map_or(0, Process::pid);
+            format!("{what:<9}127.0.0.1:{}  process {pid}", node.port)
+        };
+        let sentinels = self.sentinels.iter().map(|node| line("sentinel", node));
+        self.nodes.iter().map(|node| line("redis", node)).chain(sentinels).collect()
+    }
+
+    /// The primary for a key, as the others see it: its place among the nodes.
+    pub async fn primary_of(&self, key: &str) -> Option<usize> {
+        let port = match self.kind {
+            Kind::Sentinel => {
+                let ask = redis::cmd("SENTINEL").arg("GET-MASTER-ADDR-BY-NAME").arg(PRIMARY).to_owned();
+                let (_, port): (String, u16) = self.first_answer(&self.sentinels, &ask).await?;
+                port
+            }
+            Kind::Cluster => {
+                let slot: u16 = self.first_answer(&self.nodes, redis::cmd("CLUSTER").arg("KEYSLOT").arg(key)).await?;
+                let table: String = self.first_answer(&self.nodes, redis::cmd("CLUSTER").arg("NODES")).await?;
+                table
+                    .lines()
+                    .filter(|line| line.contains("master") && !line.contains("fail"))
+                    .find_map(|line| holds(line, slot).then(|| port_of(line)).flatten())?
+            }
+        };
+        self.nodes.iter().position(|node| node.port == port)
+    }
+
+    /// Dies like a crashed machine.
+    pub async fn kill_9(&mut self, node: usize) {
+        if let Some(process) = self.nodes[node].process.take() {
+            process.kill_9().await;
+        }
+    }
+
+    /// Sends a signal to one node: `STOP` freezes it, `CONT` lets it go on, believing what it believed.
+    pub fn signal(&self, node: usize, name: &str) {
+        if let Some(process) = &self.nodes[node].process {
+            process.signal(name);
+        }
+    }
+
+    /// Starts a node that was killed, with what it remembers of the others.
+    pub async fn launch(&mut self, node: usize) {
+        launch(&self.binary, &mut self.nodes[node], &self.folder).await;
+    }
+
+    /// The nodes that follow a primary.
+    pub async fn replicas_of(&self, primary: usize) -> Vec<usize> {
+        let info: String = self.ask(primary, redis::cmd("INFO").arg("replication")).await.unwrap_or_default();
+        let follows = |node: &Node| info.contains(&format!("port={},", node.port));
+        (0..self.nodes.len()).filter(|at| follows(&self.nodes[*at])).collect()
+    }
+
+    /// Moves the slot of a key, with all keys in it, from one primary to another.
+    pub async fn move_slot(&self, key: &str, from: usize, to: usize) {
+        let slot: u16 = self.ask(from, redis::cmd("CLUSTER").arg("KEYSLOT").arg(key)).await.expect("a slot");
+        let slot = slot.to_string();
+        let (source, target) = (&self.nodes[from], &self.nodes[to]);
+        let id = async |node| ask::<String>(node, redis::cmd("CLUSTER").arg("MYID")).await.expect("a node's id");
+        let (source_id, target_id) = (id(source).await, id(target).await);
+        told(target, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &source_id]).await;
+        told(source, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &target_id]).await;
+        let mut listing = redis::cmd("CLUSTER");
+        listing.arg("GETKEYSINSLOT").arg(&slot).arg(100);
+        loop {
+            let keys: Vec<String> = ask(source, &listing).await.expect("the keys of the slot");
+            if keys.is_empty() {
+                break;
+            }
+            for key in &keys {
+                let port = target.port.to_string();
+                told(source, &["MIGRATE", "127.0.0.1", &port, key, "0", "1000"]).await;
+            }
+        }
+        for node in [target, source] {
+            told(node, &["CLUSTER", "SETSLOT", &slot, "NODE", &target_id]).await;
+        }
+    }
+
+    /// Waits until every node answers, there is a primary for everything, and each has the replicas it should have.
+    pub async fn settled(&self) {
+        let well = || async {
+            let mut replicas = 0;
+            for node in &self.nodes {
+                let replication: String = ask(node, redis::cmd("INFO").arg("replication")).await?;
+                replicas += replication.matches("state=online").count();
+                if self.kind == Kind::Cluster {
+                    let info: String = ask(node, redis::cmd("CLUSTER").arg("INFO")).await?;
+                    let table: String = ask(node, redis::cmd("CLUSTER").arg("NODES")).await?;
+                    (info.contains("cluster_state:ok") && !table.contains("fail")).then_some(())?;
+                }
+            }
+            for sentinel in &self.sentinels {
+                let quorum: String = ask(sentinel, redis::cmd("SENTINEL").arg("CKQUORUM").arg(PRIMARY)).await?;
+                let primary: String = ask(sentinel, redis::cmd("INFO").arg("sentinel")).await?;
+                (quorum.starts_with("OK 3") && primary.contains("slaves=2")).then_some(())?;
+            }
+            (replicas == if self.kind == Kind::Sentinel { 2 } else { 3 }).then_some(())
+        };
+        within(PATIENCE, "all Redis servers know each other", well).await;
+    }
+
+    /// Asks a node.
+    pub async fn ask<R: FromRedisValue>(&self, node: usize, command: &redis::Cmd) -> Option<R> {
+        ask(&self.nodes[node], command).await
+    }
+
+    async fn first_answer<R: FromRedisValue>(&self, nodes: &[Node], command: &redis::Cmd) -> Option<R> {
+        for node in nodes.iter().filter(|node| node.process.is_some()) {
+            if let Some(answer) = ask(node, command).await {
+                return Some(answer);
+            }
+        }
+        None
+    }
+
+    async fn start_sentinels(&mut self) {
+        let primary = free_port();
+        for at in 0..3 {
+            let port = if at == 0 { primary } else { free_port() };
+            let mut arguments = server(port);
+            if at > 0 {
+                arguments.extend(["--replicaof".to_owned(), "127.0.0.1".to_owned(), primary.to_string()]);
+            }
+            self.nodes.push(started(&self.binary, port, arguments, &self.folder).await);
+        }
+        for _ in 0..3 {
+            let port = free_port();
+            let file = self.folder.join(format!("sentinel-{port}.conf"));
+            let text = format!(
+                "port {port}\nbind 127.0.0.1\nsentinel monitor {PRIMARY} 127.0.0.1 {primary} 2\n\
+                 sentinel down-after-milliseconds {PRIMARY} {DEAD_AFTER}\nsentinel failover-timeout {PRIMARY} 3000\n"
+            );
+            fs::write(&file, text).expect("a file for the Sentinel");
+            let arguments = vec![file.display().to_string(), "--sentinel".to_owned()];
+            self.sentinels.push(started(&self.binary, port, arguments, &self.folder).await);
+        }
+    }
+
+    async fn start_cluster(&mut self) {
+        let mut buses = Vec::new();
+        for _ in 0..6 {
+            let (port, bus) = (free_port(), free_port());
+            let file = format!("{}-nodes.conf", port);
+            let cluster = [
+                ("--cluster-enabled", "yes".to_owned()),
+                ("--cluster-config-file", file),
+                ("--cluster-node-timeout", DEAD_AFTER.to_owned()),
+                ("--cluster-port", bus.to_string()),
+            ];
+            let mut arguments = server(port);
+            arguments.extend(cluster.into_iter().flat_map(|(name, value)| [name.to_owned(), value]));
+            self.nodes.push(started(&self.binary, port, arguments, &self.folder).await);
+            buses.push(bus);
+        }
+        let mut ids: Vec<String> = Vec::new();
+        for at in 0..6_u16 {
+            let node = &self.nodes[usize::from(at)];
+            told(node, &["CLUSTER", "SET-CONFIG-EPOCH", &(at + 1).to_string()]).await;
+            if at < 3 {
+                let (from, to) = (SLOTS / 3 * at, if at == 2 { SLOTS } else { SLOTS / 3 * (at + 1) });
+                told(node, &["CLUSTER", "ADDSLOTSRANGE", &from.to_string(), &(to - 1).to_string()]).await;
+            }
+            let (port, bus) = (self.nodes[0].port.to_string(), buses[0].to_string());
+            if at > 0 {
+                told(node, &["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await;
+            }
+            ids.push(ask(node, redis::cmd("CLUSTER").arg("MYID")).await.expect("a node's id"));
+        }
+        for at in 3..6 {
+            // It has to have heard of its primary.
+            let follows = || async {
+                let mut command = redis::cmd("CLUSTER");
+                command.arg("REPLICATE").arg(&ids[at - 3]);
+                ask::<String>(&self.nodes[at], &command).await
+            };
+            within(PATIENCE, "a node becomes a replica", follows).await;
+        }
+    }
+}
+
+impl Drop for RedisNodes {
+    fn drop(&mut self) {
+        // Whose guard goes, goes too.
+        self.nodes.clear();
+        self.sentinels.clear();
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+impl Node {
+    /// A connection for looking into it.
+    pub async fn connect(&self) -> RedisResult<MultiplexedConnection> {
+        let client = redis::Client::open(format!("redis://127.0.0.1:{}/", self.port))?;
+        client.get_multiplexed_async_connection().await
+    }
+}
+
+/// A server that writes nothing to its disk and doesn't wait before it sends a replica what it holds.
+fn server(port: u16) -> Vec<String> {
+    let port = port.to_string();
+    let arguments =
+        ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--repl-diskless-sync-delay", "0"];
+    arguments.map(str::to_owned).to_vec()
+}
+
+async fn started(binary: &Path, port: u16, arguments: Vec<String>, folder: &Path) -> Node {
+    let mut node = Node { port, arguments, process: None };
+    launch(binary, &mut node, folder).await;
+    node
+}
+
+async fn launch(binary: &Path, node: &mut Node, folder: &Path) {
+    let mut arguments = node.arguments.clone();
+    arguments.extend(["--dir".to_owned(), folder.display().to_string()]);
+    let log = folder.join(format!("redis-{}.log", node.port));
+    node.process = Some(Process::start(binary, &arguments, &[], &log, None));
+    let node = &*node;
+    within(PATIENCE, "a Redis server answers", || async { ask::<String>(node, &redis::cmd("PING")).await }).await;
+}
+
+async fn told(node: &Node, words: &[&str]) {
+    let mut command = redis::cmd(words[0]);
+    command.arg(&words[1..]);
+    ask::<String>(node, &command).await.unwrap_or_else(|| panic!("{words:?} is not obeyed"));
+}
+
+/// What a node answers, if it does so soon.
+async fn ask<R: FromRedisValue>(node: &Node, command: &redis::Cmd) -> Option<R> {
+    let asking = async { command.query_async(&mut node.connect().await?).await };
+    tokio::time::timeout(Duration::from_secs(1), asking).await.ok()?.ok()
+}
+
+/// Whether a line of `CLUSTER NODES` gives the slot to its node.
+fn holds(line: &str, slot: u16) -> bool {
+    line.split_whitespace().skip(8).any(|range| {
+        let (from, to) = range.split_once('-').unwrap_or((range, range));
+        matches!((from.parse::<u16>(), to.parse::<u16>()), (Ok(from), Ok(to)) if (from..=to).contains(&slot))
+    })
+}
+
+/// The port in a line of `CLUSTER NODES`: `id host:port@bus …`.
+fn port_of(line: &str) -> Option<u16> {
+    line.split_whitespace().nth(1)?.split('@').next()?.rsplit(':').next()?.parse().ok()
+}
