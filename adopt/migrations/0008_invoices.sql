@@ -12,8 +12,8 @@ create table invoices (
 -- A customer's list, newest first.
 create index invoices_by_customer on invoices (tenant, customer_id, id desc);
 
--- Writers outside of the service (psql, migrations, other programs) raise numbers too: triggers name what their statements change. The
--- service names its changes itself, at the end of its transactions, and says so by the setting `aside.names_changes` of its connections.
+-- Whoever changes invoices outside of `Cache::begin` (psql, migrations, other programs) raises numbers too: triggers name what the statement
+-- changes. A write begun by `Cache::begin` names its changes itself, last, and keeps the triggers quiet for its transaction by `aside.names_changes`.
 
 -- Raises the numbers of names, once for each transaction, in one order for all writers. The same for a person:
 --   select cache_raise(array['invoice:demo:42', 'invoice-list:demo:*']);

@@ -8,14 +8,12 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
-/// A pool for serving. Statements end before the requests that wait for them; the service's own statements name what they change, so the
-/// triggers of `migrations/0008_invoices.sql` leave them alone.
+/// A pool for serving: statements end before the requests that wait for them.
 pub fn pool(options: PgConnectOptions) -> PgPool {
     let options = options.application_name("invoices").options([
         ("statement_timeout", "10000"),
         ("lock_timeout", "10000"),
         ("idle_in_transaction_session_timeout", "10000"),
-        ("aside.names_changes", "on"),
     ]);
     PgPoolOptions::new()
         .max_connections(5)

@@ -11,7 +11,7 @@ use invoices::{
 };
 use sqlx::PgPool;
 
-use crate::support::{Ground, RedisServer, eventually};
+use crate::support::{Ground, RedisServer, eventually, triggers};
 
 const CUSTOMER: i64 = 7;
 
@@ -141,6 +141,17 @@ async fn writers_outside_of_the_service_show_too(pool: PgPool) {
         matches!(read, Err(DomainError::NotFound { .. })).then_some(())
     })
     .await;
+}
+
+#[sqlx::test]
+async fn a_write_touches_all_that_the_triggers_would_name(pool: PgPool) {
+    let mut ground = Ground::new(pool).await;
+    let service = ground.instance().await;
+    triggers::listen(&ground.pool).await;
+    let issued = issue(&service).await;
+    assert_eq!(triggers::heard(&ground.pool).await, (2, vec![]), "issuing names the invoice and the list");
+    service.pay_invoice(&tenant("demo"), issued.id).await.expect("it is paid");
+    assert_eq!(triggers::heard(&ground.pool).await, (2, vec![]), "and so does paying");
 }
 
 #[sqlx::test]

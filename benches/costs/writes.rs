@@ -131,7 +131,8 @@ async fn write(services: &Services, way: Way, id: i64) -> Result<(), DomainError
     match way {
         Way::Plain => {
             let work = async move || {
-                let mut transaction = db.begin().await?;
+                // Without the triggers either: they are for writers outside of the service.
+                let mut transaction = db.begin_with("begin; set local aside.names_changes = 'on'").await?;
                 store::lock(&mut transaction, id, None).await?;
                 store::update(&mut transaction, id, &change).await?;
                 Ok(transaction.commit().await?)

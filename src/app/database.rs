@@ -37,7 +37,6 @@ pub async fn serving_pool(config: &Config) -> Result<PgPool, StartError> {
         ("statement_timeout", milliseconds.as_str()),
         ("lock_timeout", milliseconds.as_str()),
         ("idle_in_transaction_session_timeout", milliseconds.as_str()),
-        NAMES_CHANGES,
     ]);
     pool(config, options, (limit / 4).clamp(Duration::from_millis(100), Duration::from_secs(3))).await
 }
@@ -52,12 +51,9 @@ pub fn replica_pool(config: &Config, url: &str) -> Result<PgPool, StartError> {
     Ok(lazy_pool(config, options, REPLICA_LIMIT))
 }
 
-/// The service's own statements name what they change; the triggers of migration 0005 do it for everybody else's.
-const NAMES_CHANGES: (&str, &str) = ("aside.names_changes", "on");
-
 /// A pool for work that may take as long as it takes, so slow statements are no news: seeding.
 pub async fn patient_pool(config: &Config) -> Result<PgPool, StartError> {
-    let options = options(config)?.options([NAMES_CHANGES]).disable_statement_logging();
+    let options = options(config)?.disable_statement_logging();
     pool(config, options, Duration::from_secs(30)).await
 }
 

@@ -4,7 +4,7 @@
 use std::{collections::BTreeSet, time::Duration};
 
 use sqlx::{
-    AssertSqlSafe, ConnectOptions, PgConnection, PgPool, Row,
+    AssertSqlSafe, ConnectOptions, PgConnection, PgPool, Postgres, Row, Transaction,
     postgres::{PgConnectOptions, PgRow},
 };
 
@@ -14,6 +14,12 @@ use super::{
     key::{Name, Tenant},
     vault::Home,
 };
+
+/// Begins a transaction whose writer names its changes itself, so the triggers for all other writers leave it alone. For this transaction
+/// only: what the same connection changes outside of a write is named by the triggers. One round trip, as any begin.
+pub(super) async fn begin(db: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+    db.begin_with("begin; set local aside.names_changes = 'on'").await
+}
 
 /// Raises the number of every name, in the transaction of `db`. One statement; sorted, because two writers that lock the same
 /// rows in different orders deadlock.

@@ -10,13 +10,22 @@
 //! | word | meaning |
 //! |---|---|
 //! | L1, L2 | the tier in this process (moka), the tier that instances share (Redis, or Memcached) |
+//! | name, tag | what a change can make wrong: `product:42`; a tag is the name of a list |
+//! | ledger | the table in Postgres that holds a number for each name |
+//! | number | what a name's changes raise: `ver` in SQL, `Label::version`; the sum of an entry's numbers is its order in L2 |
+//! | floor | the lowest number of a name that this instance still serves |
+//! | look | reading what has changed in the ledger since the last look; a hint asks for one at once |
+//! | era | one life of the ledger; numbers of different eras can't be compared |
 //! | load | reading from the database, with labels, in one statement |
 //! | fill | leaving what was loaded in the tiers |
+//! | lease | the right to fill a key of L2; who doesn't get it waits for who has |
 //! | fresh | may still be served: young enough, and no label below its floor |
 //! | stale | not fresh: not served, or flagged while the database is away, where the policy allows it |
 //! | absent | the known answer that there is no such value; cached like a value |
 //! | fence | all that decides whether an answer is fresh: floors, trust, era |
 //! | trust | the proof, not older than D, that the floors are current |
+//! | touch | naming what a write changes; at its commit these numbers rise |
+//! | settle | ending a write that had nothing to change, as current as whoever did change it |
 //! | invalidate | raising a name's number in a committed transaction |
 //! | warm | filling the tiers before anyone asks |
 //!

@@ -38,7 +38,7 @@ impl Cache {
     /// When the database can't be reached, or too many writes are under way already, which is the same to the caller.
     pub async fn begin(&self) -> Result<Write, sqlx::Error> {
         let room = self.inner.bulkhead.enter("writes", None, WRITES).ok_or(sqlx::Error::PoolTimedOut)?;
-        let transaction = self.inner.db.begin().await?;
+        let transaction = ledger::begin(&self.inner.db).await?;
         Ok(Write { cache: self.clone(), transaction, touched: BTreeSet::new(), _room: room })
     }
 

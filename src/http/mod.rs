@@ -1,4 +1,4 @@
-//! The public listener. START HERE to see every route; what happens around them is in `front.rs`.
+//! The public listener: every route on one screen; what happens around them is in `front.rs`.
 //!
 //! Promises: every error but that of `/readyz` is a problem (RFC 9457), also those of the framework; every answer says how it
 //! may be cached; every request leaves one log line. (But for what

@@ -1,10 +1,14 @@
-//! Writers outside of the service, such as psql or another program: what they change is named by triggers, and shows.
+//! Writers outside of the service, such as psql or another program: what they change is named by triggers, and shows. The service's own
+//! writes touch all that the triggers would name.
 
-use aside::cache::Name;
+use aside::{
+    app::database::serving_pool,
+    cache::{Cache, CacheConfig, Name},
+};
 use serde_json::json;
 use sqlx::PgPool;
 
-use crate::support::{Reply, TestApp, database, eventually, order, product};
+use crate::support::{Reply, TestApp, database, eventually, order, product, triggers};
 
 /// Changes the database from outside, then asks for `path` until the answer is as it should be.
 async fn shows(app: &TestApp, sql: &str, path: &str, right: impl Fn(&Reply) -> bool) {
@@ -59,6 +63,50 @@ async fn changed_orders_and_lines_show(pool: PgPool) {
     let sql = format!("update order_items set quantity = 3 where order_id = {number}");
     shows(&app, &sql, &single, |reply| reply.int("/items/0/quantity") == 3).await;
     assert_eq!(app.get(list).await.int("/items/0/items/0/quantity"), 3);
+}
+
+#[sqlx::test]
+async fn what_the_service_changes_outside_of_a_write_shows_too(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let id = app.product(product().price(100)).await;
+    app.get_product(id).await.expect(200);
+    // A pool as the service has it, by whose one connection a write went before: it has left nothing behind.
+    let mut config = app.config.clone();
+    config.database_connections = 1;
+    let own = serving_pool(&config).await.expect("the service's pool");
+    let cache = Cache::start(CacheConfig::default(), own.clone());
+    cache.begin().await.expect("a write").commit().await.expect("a commit");
+    cache.shutdown().await;
+    database::outside(&own, &format!("update products set price_cents = 7 where id = {id}")).await;
+    eventually("the price shows", || async { (app.get_product(id).await.int("/price_cents") == 7).then_some(()) })
+        .await;
+    own.close().await;
+}
+
+/// Every write is asked for alone, because a later one of the same name would cover up for it.
+#[sqlx::test]
+async fn a_write_of_the_service_touches_all_that_the_triggers_would_name(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    triggers::listen(&app.pool).await;
+    let touched = async |what: &str, names: usize| {
+        let (named, missed) = triggers::heard(&app.pool).await;
+        assert!(missed.is_empty(), "{what} does not touch {missed:?}");
+        assert_eq!(named, names, "what the triggers named when: {what}");
+    };
+    let id = app.product(product().stock(9)).await;
+    touched("a product comes", 4).await;
+    app.patch_product(id, json!({ "price_cents": 7 })).await.expect(200);
+    touched("its price changes", 1).await;
+    app.patch_product(id, json!({ "category": "ÄPFEL", "department": "OBST" })).await.expect(200);
+    touched("it moves", 6).await;
+    let number = app.order(order(749).item(id, 2)).await;
+    touched("an order is placed", 3).await;
+    app.move_order(number, "confirmed").await.expect(200);
+    touched("an order is confirmed", 2).await;
+    app.move_order(number, "cancelled").await.expect(200);
+    touched("an order is cancelled", 3).await;
+    app.delete_product(id).await.expect(204);
+    touched("a product goes", 4).await;
 }
 
 #[sqlx::test]

@@ -124,7 +124,6 @@ async fn a_replica_that_hangs_dies_or_is_promoted_fails_no_read() {
                 ground.replica.signal("CONT");
                 ground.told("select pg_promote()").await;
                 // It goes its own way, and its numbers are higher than those of the primary.
-                ground.told("set aside.names_changes = off").await;
                 for _ in 0..50 {
                     ground.told("update products set price_cents = price_cents + 1").await;
                 }

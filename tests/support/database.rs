@@ -41,10 +41,9 @@ pub async fn one(pool: &PgPool, sql: &str) -> i64 {
 
 /// Changes the database behind the service's back: nothing is invalidated, so that only a cache can still show what was there.
 pub async fn sabotage(pool: &PgPool, sql: &str) {
-    let mut transaction = pool.begin().await.expect("a transaction");
-    // What keeps the triggers for outside writers quiet: the service sets it because it names its changes itself.
-    let quiet = "set local aside.names_changes = 'on'";
-    sqlx::query(quiet).execute(&mut *transaction).await.expect("a setting");
+    // What keeps the triggers for outside writers quiet, as in a write that forgot to name its change.
+    let quiet = "begin; set local aside.names_changes = 'on'";
+    let mut transaction = pool.begin_with(quiet).await.expect("a transaction");
     change(&mut transaction, sql).await;
     transaction.commit().await.expect("a commit");
 }

@@ -31,6 +31,7 @@ pub mod settings;
 pub mod tls;
 pub mod together;
 pub mod tokens;
+pub mod triggers;
 pub mod verbs;
 
 pub use app::{Client, Instance, TestApp};

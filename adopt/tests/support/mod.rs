@@ -12,6 +12,7 @@ pub mod proxy;
 pub mod redis_server;
 pub mod settings;
 pub mod together;
+pub mod triggers;
 
 pub use eventually::{PATIENCE, eventually};
 pub use gate::Gate;

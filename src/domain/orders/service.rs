@@ -1,4 +1,4 @@
-//! START HERE: the same pattern as for products, for data that belongs to somebody. The tenant is part of every key, every
+//! The same pattern as for products, for data that belongs to somebody. The tenant is part of every key, every
 //! name and every statement. Placing and cancelling change two kinds of things, orders and products, and name both.
 
 use super::{

@@ -115,7 +115,8 @@ impl CachedProductService {
             let after = store::update(write.db(), id, &change).await?;
             write.touch(Product::name_of(id));
             if before.list_tags() != after.list_tags() {
-                before.list_tags().into_iter().chain(after.list_tags()).for_each(|tag| write.touch(tag));
+                touch_membership(&mut write, &before);
+                touch_membership(&mut write, &after);
             }
             write.commit().await?;
             Ok(after)
@@ -160,7 +161,7 @@ impl CachedProductService {
 
 type Many = HashMap<i64, Loaded<Product>>;
 
-/// Names what changes when a product comes or goes: itself (its absence may be cached) and every list that it belongs to.
+/// Names what changes when a product comes, goes or moves: itself (its absence may be cached) and every list that it belongs to.
 fn touch_membership(write: &mut Write, product: &Product) {
     write.touch(Product::name_of(product.id));
     write.touch(catalogue_tag().of(product.id));
