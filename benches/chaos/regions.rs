@@ -47,7 +47,7 @@ pub async fn measure(scene: &mut Scene) -> Section {
             "added to a round trip",
             "window",
             "largest",
-            "write near, fleet-consistent",
+            "write near, fleet-consistent (waits for D)",
             "write far",
             "hit far",
             "cold read far, by the replica",

@@ -1,7 +1,7 @@
 //! A cache of several tiers in which Redis is never believed. This folder can be copied into another service as it is: it uses
 //! nothing else of this crate; `README.md` beside this file is the guide. SQL is only in `ledger.rs`, Redis only in `redis/`,
-//! Memcached only in `memcached/`, moka only in `l1.rs`. With it go the tables of `migrations/0001_cache_ledger.sql` and `0007_tenants.sql`, and triggers like those of
-//! `0005_writers_outside.sql` for the service's own tables.
+//! Memcached only in `memcached/`, moka only in `l1.rs`. With it go the tables of `migrations/0001_cache_ledger.sql` and `0007_tenants.sql`, and triggers
+//! for the service's own tables.
 //!
 //! The idea: Postgres numbers every change (the *ledger*), every cached answer carries the numbers it was read at (its
 //! *labels*), and every instance knows the lowest number it may still serve (its *floors*). Redis, its messages and its old
