@@ -21,7 +21,7 @@ consistency: ## three instances under faults, 300,000 requests, not one stale an
 demo: ## a tour that proves each step: L1, L2, a write on one instance seen by another, Redis killed
 	@scripts/demo.sh
 
-memcached: ## the cache's tests over a real Memcached too
+memcached: ## the cache's tests over a real Memcached too, which `make test` does where there is one
 	@scripts/memcached.sh
 
 fuzz: ## bytes that nobody expects, ten minutes for each of nine parsers of bytes from elsewhere; shorter: make fuzz SECONDS=60
@@ -51,7 +51,8 @@ adopt: ## a new crate that caches by the pattern, with its tests: make adopt DIR
 varnish: ## the service behind a real Varnish: purges, stale answers, hit ratio, checked; three minutes; docs/l3.md
 	@scripts/varnish.sh
 
-# Cheap checks first; the tests last, so that a run ends with their summary. The checker's short form runs with what is built for them.
+# Cheap checks first; the tests last, so that a run ends with their summary. The checker's short form runs with what is built for them. The
+# copy's path goes through `..`, as paths do that are given to `make adopt`.
 check: ## what CI runs: format, lint, clippy, documentation, tour, browser, client, a copy, checker, soak, fuzzing, tests
 	$(CARGO) fmt --check
 	@scripts/lint.sh
@@ -60,11 +61,11 @@ check: ## what CI runs: format, lint, clippy, documentation, tour, browser, clie
 	@scripts/demo.sh --debug
 	@scripts/browser.sh
 	@scripts/client.sh
-	@rm -rf .run/adopt && scripts/adopt.sh --test .run/adopt
+	@rm -rf .run/adopt && scripts/adopt.sh --test .run/../.run/adopt
 	@scripts/consistency.sh -- --seconds 75
 	@scripts/chaos.sh --debug soak --seconds 40
 	@scripts/fuzz.sh 3
-	@scripts/memcached.sh --if-possible
+	@scripts/memcached.sh --obtain
 	@scripts/test.sh
 
 model: ## the protocol's model in every order of its steps: ten minutes; docs/model.md
@@ -113,7 +114,7 @@ soak: ## twenty minutes of random faults, then a look for leaks; shorter: make s
 fmt: ## format the code
 	$(CARGO) fmt
 
-lint: ## scripts, Dockerfile, compose file, workflow and OpenAPI document
+lint: ## lock files, scripts, Dockerfile, compose file, workflows, manifests of Kubernetes, alert rules and OpenAPI document
 	@scripts/lint.sh
 
 openapi: ## regenerate openapi/openapi.json from the code

@@ -10,11 +10,28 @@ test=''
 if [ "${1:-}" = --test ]; then test=yes; shift; fi
 if [ $# -ne 1 ] || [ -z "$1" ]; then die "Say where: make adopt DIR=../invoices"; fi
 need_build_tools
-case $1 in /*) folder=$1 ;; *) folder=$PWD/$1 ;; esac
-if [ -e "$folder" ] && { [ ! -d "$folder" ] || [ -n "$(ls -A "$folder")" ]; }; then die "$folder is there already, and isn't an empty folder"; fi
-case $folder in "$ROOT"/.run/*) ;; "$ROOT"/*) die "$folder is inside of this checkout" ;; esac
+if [ -e "$1" ] && { [ ! -d "$1" ] || [ -n "$(ls -A "$1")" ]; }; then die "$1 is there already, and isn't an empty folder"; fi
+# Without .. and links, or nobody could tell what is inside of this checkout.
+if [ -d "$1" ]; then
+    there=yes folder=$(cd "$1" && pwd -P)
+else
+    there='' name=$(basename "$1")
+    mkdir -p "$(dirname "$1")"
+    folder=$(cd "$(dirname "$1")" && pwd -P)
+    folder=${folder%/}/$name
+fi
+root=$(cd "$ROOT" && pwd -P)
+case $folder in "$root"/.run/*) ;; "$root" | "$root"/*) die "$folder is inside of this checkout" ;; esac
 begun=$SECONDS
 
+# Half a crate is of no use to anybody.
+take_back() {
+    rm -rf "$folder"
+    if [ -n "$there" ]; then mkdir "$folder"; fi
+    warn "$folder is as it was"
+}
+trap take_back EXIT
+trap_exits
 mkdir -p "$folder"
 cd "$ROOT"
 cp -R adopt/. "$folder"
@@ -32,6 +49,7 @@ run_to_end cargo metadata --quiet --format-version 1 --manifest-path "$folder/Ca
 packages() { awk '/^name = / { name = $3 } /^version = / { print name, $3 }' "$1" | sort; }
 new=$(comm -13 <(packages Cargo.lock) <(packages "$folder/Cargo.lock") | grep -v '^"invoices"' || true)
 [ -z "$new" ] || die "Packages that aren't in Cargo.lock here: $new"
+trap - EXIT
 say "$folder: $(find "$folder" -name '*.rs' | wc -l) files of Rust, $(packages "$folder/Cargo.lock" | wc -l) packages, all of them in Cargo.lock here too"
 
 if [ -n "$test" ]; then
@@ -39,7 +57,7 @@ if [ -n "$test" ]; then
     need_open_files 4096
     SERVICES_FAST=yes
     services_start
-    find_redis_binary
+    find_server_binaries
     cd "$folder"
     run_to_end cargo fmt --check
     run_to_end cargo test --locked --quiet

@@ -31,9 +31,10 @@ aside="${CARGO_TARGET_DIR:-$ROOT/target}/debug/aside"
 run_to_end "$aside" seed
 pictures="${CARGO_TARGET_DIR:-$ROOT/target}/browser"
 mkdir -p "$pictures"
-public=127.0.0.1:$(free_port) management=127.0.0.1:$(free_port)
-start_instance first "$public" "$management" "$pictures"
-start_instance second "127.0.0.1:$(free_port)" "127.0.0.1:$(free_port)" "$pictures"
-export PUBLIC="http://$public" MANAGEMENT="http://$management" PICTURES="$pictures" BROWSER PLAYWRIGHT="$PACKAGES/playwright-core/index.mjs"
+new_folder folder "$RUN"
+start_instance second "$NEW_FOLDER"
+# Last, because the browser asks this one.
+start_instance first "$NEW_FOLDER"
+export PUBLIC="http://$PUBLIC" MANAGEMENT="http://$MANAGEMENT" PICTURES="$pictures" BROWSER PLAYWRIGHT="$PACKAGES/playwright-core/index.mjs"
 run_to_end run_node scripts/browser/pages.mjs
 say "Pictures to look at: $pictures"

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# The service under load while its servers break (make chaos, make resilience, make soak): finds the binaries of Postgres and
-# Redis, of which the run starts servers of its own, because it freezes and kills them. Arguments go to the program:
-# scripts/chaos.sh soak --seconds 60; --debug before them takes a debug build, for what is not about time.
+# The service under load while its servers break or its instances are restarted (make chaos, resilience, soak, failover, rolling and
+# regions): finds the binaries of Postgres and Redis, of which the run starts servers of its own, because it freezes and kills them.
+# Arguments go to the program: scripts/chaos.sh soak --seconds 60; --debug before them takes a debug build, for what is not about time.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=services.sh
 . "$(dirname "$0")/services.sh"
@@ -17,5 +17,5 @@ fi
 
 find_server_binaries
 # Nothing else may be busy while it measures.
-cargo bench --locked --profile "$profile" --bench chaos --no-run
-exec cargo bench --locked --profile "$profile" --bench chaos -- "$@"
+run_to_end cargo bench --locked --profile "$profile" --bench chaos --no-run
+run_to_end cargo bench --locked --profile "$profile" --bench chaos -- "$@"

@@ -8,4 +8,6 @@ cd "$ROOT"
 need_build_tools
 
 find_server_binaries
-exec cargo test --locked --test consistency "$@"
+# With --serve it waits for Ctrl-C and then takes its servers away.
+END_SIGNAL=INT
+run_to_end cargo test --locked --test consistency "$@"

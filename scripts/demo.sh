@@ -6,6 +6,8 @@ set -euo pipefail
 . "$(dirname "$0")/services.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/promtool.sh
 . "$(dirname "$0")/lib/promtool.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/instances.sh
+. "$(dirname "$0")/lib/instances.sh"
 cd "$ROOT"
 need_build_tools
 has curl || die "The demo makes its requests with curl, which isn't here"
@@ -24,25 +26,15 @@ run_to_end cargo build --locked --bin aside "--profile=${profile/debug/dev}"
 aside="${CARGO_TARGET_DIR:-$ROOT/target}/$profile/aside"
 run_to_end "$aside" seed
 
-new_folder redis "$RUN" # removed at the end like a server's
+new_folder folder "$RUN"
 files=$NEW_FOLDER
-# start_instance NUMBER: on free ports; without warming, so that the first read shows as a miss.
-start_instance() {
-    local port management
-    port=$(free_port) management=$(free_port)
-    MANAGEMENT=$management
-    BIND_ADDR=127.0.0.1:$port MANAGEMENT_ADDR=127.0.0.1:$management CACHE_WARM_TOP=0 "$aside" serve >"$files/instance-$1.log" 2>&1 &
-    BACKGROUND="$BACKGROUND $!"
-    if ! BIND_ADDR=127.0.0.1:$port poll 30 "$aside" healthcheck 2>/dev/null; then
-        show_log "Instance $1 didn't become ready" "$files/instance-$1.log"
-        exit 1
-    fi
-    URLS[$1]="http://127.0.0.1:$port"
-    say "Instance $1: ${URLS[$1]}"
-}
 URLS=()
-start_instance 1
-start_instance 2
+for number in 1 2; do
+    # Without warming, so that the first read shows as a miss.
+    CACHE_WARM_TOP=0 start_instance "instance-$number" "$files"
+    URLS[number]="http://$PUBLIC"
+    say "Instance $number: ${URLS[number]}"
+done
 
 # The report goes to standard output; colours only on a terminal.
 if [ ! -t 1 ]; then BOLD='' DIM='' OFF='' GREEN=''; fi
@@ -230,7 +222,7 @@ expect Cache-Status "$(header cache-status)" 'aside-l2; hit*'
 
 if [ $profile = debug ]; then
     step "What Prometheus reads is as Prometheus wants it (in CI)"
-    curl -sS --max-time 15 "http://127.0.0.1:$MANAGEMENT/metrics" | promtool check metrics || broken "promtool complains"
+    curl -sS --max-time 15 "http://$MANAGEMENT/metrics" | promtool check metrics || broken "promtool complains"
 fi
 
 printf '\n%sAll %s steps were as said.%s\n' "$BOLD$GREEN" "$STEPS" "$OFF"

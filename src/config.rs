@@ -19,6 +19,9 @@ pub use memcached::MemcachedConfig;
 pub use redis_settings::{RedisConfig, RedisMode};
 pub use settings::Settings;
 
+/// Deadline of every call of L2: far above what a healthy one needs, and below what a request would notice.
+const L2_DEADLINE: Duration = Duration::from_millis(20);
+
 /// Everything the service can be told, checked.
 #[derive(Clone)]
 pub struct Config {
@@ -38,6 +41,8 @@ pub struct Config {
     pub cache_l1_bytes: u64,
     pub cache_warm_top: u32,
     pub cache_trust: Duration,
+    /// Deadline of every call of L2. No setting: what a request can notice is the same everywhere, but a test must not depend on it.
+    pub cache_l2_deadline: Duration,
     /// As given; the cache takes them apart.
     pub cache_keys: Option<String>,
     pub cache_keys_file: Option<PathBuf>,
@@ -103,6 +108,7 @@ impl fmt::Debug for Config {
             .field("cache_l1_bytes", &self.cache_l1_bytes)
             .field("cache_warm_top", &self.cache_warm_top)
             .field("cache_trust", &self.cache_trust)
+            .field("cache_l2_deadline", &self.cache_l2_deadline)
             .field("cache_keys", &secret(self.cache_keys.is_some()))
             .field("cache_keys_file", &self.cache_keys_file)
             .field("audit_log", &self.audit_log)

@@ -42,7 +42,7 @@ pub async fn warm(products: &CachedProductService, top: u32, reuse: Reuse) -> Wa
         let _ = tokio::time::timeout(TRUST_LIMIT, trusted(&products.cache)).await;
         let full = products.cache.l2_memory_now().await == Some(MemoryState::Critical);
         warmer = match full {
-            true => warmer.with("product-top", async { Err("Redis is nearly full") }),
+            true => warmer.with("product-top", async { Err("L2 is nearly full") }),
             false => warmer.with("product-top", async move { products.warm_top(top, reuse).await }),
         };
     }

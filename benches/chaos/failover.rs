@@ -11,7 +11,7 @@ use crate::{
     report::{Picture, Section},
     scene::{Scene, Shared},
     support::{
-        redis_nodes::{Kind, RedisNodes},
+        redis_nodes::{DEAD_SOON, Kind, RedisNodes},
         redis_server::binary,
     },
 };
@@ -28,7 +28,7 @@ const WINDOW: f64 = 1.0;
 
 pub async fn measure(scene: &Scene, kind: Kind) -> Section {
     let folder = std::env::temp_dir().join(format!("aside-failover-{}-{kind:?}", std::process::id()));
-    let mut nodes = RedisNodes::start(kind, &binary(), &folder).await;
+    let mut nodes = RedisNodes::start(kind, DEAD_SOON, &binary(), &folder).await;
     let (mode, name) = match kind {
         Kind::Sentinel => ("sentinel", "failover-sentinel"),
         Kind::Cluster => ("cluster", "failover-cluster"),

@@ -126,13 +126,14 @@ async fn round(services: &Services, ids: &Arc<[i64]>, way: Way, time: Duration) 
 /// A write in the surroundings of every write of the service (a task of its own, repeated after a deadlock).
 async fn write(services: &Services, way: Way, id: i64) -> Result<(), DomainError> {
     let change = ProductChange { price_cents: Some(fastrand::i64(1..1_000_000)), ..ProductChange::default() };
-    let Services { db, cache, products, .. } = services.clone();
+    let Services { databases, cache, products, .. } = services.clone();
     let limit = cache.time_limit();
     match way {
         Way::Plain => {
             let work = async move || {
                 // Without the triggers either: they are for writers outside of the service.
-                let mut transaction = db.begin_with("begin; set local aside.names_changes = 'on'").await?;
+                let mut transaction =
+                    databases.primary.begin_with("begin; set local aside.names_changes = 'on'").await?;
                 store::lock(&mut transaction, id, None).await?;
                 store::update(&mut transaction, id, &change).await?;
                 Ok(transaction.commit().await?)

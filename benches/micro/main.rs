@@ -45,13 +45,12 @@ impl Place {
         while !cache.trusted() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
-        let databases = Databases::from(db.clone());
+        let databases = Databases::from(db);
         let services = Services {
             products: CachedProductService::new(cache.clone(), &databases),
             orders: CachedOrderService::new(cache.clone(), &databases),
             cache: cache.clone(),
             databases,
-            db,
         };
         let config = HttpConfig {
             cors_origins: vec![],

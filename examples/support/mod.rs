@@ -57,8 +57,9 @@ pub async fn cache(db: &PgPool) -> Result<Cache, Failure> {
 /// A cache with settings of the example's own. Returns when its first look at the ledger is done: until then every read is a load.
 pub async fn cache_with(db: &PgPool, config: CacheConfig) -> Result<Cache, Failure> {
     sqlx::migrate!().run(db).await?;
-    // Longer than a service would: on a busy machine a late look would turn the hit that is to be shown into a load.
-    let config = CacheConfig { trust: Duration::from_secs(60), ..config };
+    // Longer than a service would: on a busy machine a late look, or a late answer of Redis, would turn the hit that is to be shown into
+    // a load.
+    let config = CacheConfig { trust: Duration::from_secs(60), l2_deadline: Duration::from_secs(2), ..config };
     let cache = Cache::start(config, db.clone());
     until(|| cache.trusted()).await?;
     Ok(cache)

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What every script here needs: messages, polling, ports, and running a command so that Ctrl-C ends it before the servers.
-# Sourced by services.sh and lint.sh. Keeps to bash 3.2, which is what macOS ships.
+# What every script here needs: messages, polling, ports, private Python environments, and running a command so that Ctrl-C ends it
+# before the servers. Keeps to bash 3.2, which is what macOS ships.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # Everything the scripts make lives here, unreadable for others: instance folders hold passwords.
@@ -71,10 +71,11 @@ free_port() {
 make_run_folder() {
     mkdir -p "$RUN" && chmod 700 "$RUN" && [ -w "$RUN" ] ||
         die "$RUN can't be written (made by another user, perhaps by root?). Remove it and try again."
-    # Installations that were interrupted: NAME-CHECKSUM.PID of a script that is gone.
-    local half
-    for half in "$RUN"/*-[0-9]*.[0-9]*; do
-        if [ -d "$half" ] && gone "${half##*.}"; then rm -rf "$half"; fi
+    # Installations that were interrupted, NAME-CHECKSUM.PID of a script that is gone, and their logs, NAME.PID.log.
+    local half pid
+    for half in "$RUN"/*-[0-9]*.[0-9]* "$RUN"/*.[0-9]*.log; do
+        pid=${half%.log} pid=${pid##*.}
+        if [ -e "$half" ] && gone "$pid"; then rm -rf "$half"; fi
     done
 }
 
@@ -114,7 +115,8 @@ build_python_env() {
 
 # run_to_end COMMAND…: runs it in a process group of its own and waits. Ctrl-C then reaches only this script, which
 # passes the command one TERM (a second Ctrl-C: KILL), so it ends in good order while its servers are still there.
-CHILD='' INTERRUPTED='' INTERRUPTED_AT=''
+# END_SIGNAL is sent instead of TERM to a program that knows only Ctrl-C.
+CHILD='' INTERRUPTED='' INTERRUPTED_AT='' END_SIGNAL=TERM
 run_to_end() {
     local status=0
     trap 'interrupt 130' INT
@@ -141,7 +143,7 @@ interrupt() {
     # One signal may come twice: to the whole process group, and passed on by make.
     if [ -n "$INTERRUPTED" ] && [ "$SECONDS" -le "$INTERRUPTED_AT" ]; then return; fi
     INTERRUPTED_AT=$((${INTERRUPTED_AT:-$SECONDS} + 1))
-    if [ -z "$INTERRUPTED" ]; then kill -TERM -- "-$CHILD" 2>/dev/null; else kill -KILL -- "-$CHILD" 2>/dev/null; fi
+    if [ -z "$INTERRUPTED" ]; then kill "-$END_SIGNAL" -- "-$CHILD" 2>/dev/null; else kill -KILL -- "-$CHILD" 2>/dev/null; fi
     INTERRUPTED=$1
 }
 # Outside run_to_end a signal simply ends the script, and the EXIT trap cleans up.

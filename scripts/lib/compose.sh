@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Postgres and Redis from docker-compose.yml, in a project of its own with free host ports. Sourced by services.sh.
+# Postgres and Redis from docker-compose.yml, in a project of its own with free host ports.
 
 COMPOSE=()
 # compose_found: an engine that answers and a compose command for it; sets COMPOSE.

@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# Tools that run on Node: a Node that is new enough, and packages from a lock file. Sourced by lint.sh and browser.sh, after common.sh.
+# Tools that run on Node: a Node that is new enough, and packages from a lock file. Needs common.sh.
 
 # node_and_npm: the installed ones, else those of a wheel.
 node_and_npm() {

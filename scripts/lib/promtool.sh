@@ -1,9 +1,9 @@
 # shellcheck shell=bash
 # Prometheus' own checker of rules and metrics: the installed one, else the one of Debian's package, unpacked into .run/ without
-# being installed. Sourced by lint.sh and demo.sh, after common.sh.
+# being installed. Needs common.sh.
 
 promtool_at() {
-    local folder="$RUN/promtool" build
+    local folder="$RUN/promtool" build log="$RUN/promtool.$$.log"
     if type -P promtool; then return; fi
     if [ ! -x "$folder/usr/bin/promtool" ]; then
         has apt-get && has dpkg || return 1
@@ -11,9 +11,9 @@ promtool_at() {
         build="$folder-0.$$"
         mkdir -p "$build"
         (cd "$build" && { apt-get download prometheus || { is_root && apt-get update && apt-get download prometheus; }; } &&
-            dpkg -x prometheus_*.deb .) >"$RUN/promtool.log" 2>&1 || { rm -rf "$build"; return 1; }
+            dpkg -x prometheus_*.deb .) >"$log" 2>&1 || { rm -rf "$build" "$log"; return 1; }
         [ -d "$folder" ] || mv "$build" "$folder"
-        rm -rf "$build"
+        rm -rf "$build" "$log"
     fi
     echo "$folder/usr/bin/promtool"
 }

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # shellcheck disable=SC2034 # what redis_launch sets is read in services.sh
-# Throw-away Redis or Valkey servers from a binary, with a password on a free loopback port. Sourced by services.sh.
+# Throw-away Redis or Valkey servers from a binary, with a password on a free loopback port.
 
 REDIS_OLDEST=7
 

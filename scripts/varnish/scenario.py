@@ -4,14 +4,12 @@ environment. Nothing here waits for a fixed time: each step asks until it is so,
 import csv
 import gzip
 import http.client
-import http.server
 import json
 import os
 import re
 import signal
 import statistics
 import sys
-import threading
 import time
 import urllib.parse
 
@@ -21,6 +19,10 @@ READS = 15_000
 PART = 5_000
 # One write for so many reads.
 READS_PER_WRITE = 50
+# In per cent: so much of the last part Varnish answers fresh, or something keeps it from holding pages. 48 were measured.
+LEAST_FRESH = 30
+# In seconds: by then what was written shows, also on a busy machine. The figures say how long it took.
+IN_TIME = 10
 
 
 class Place:
@@ -145,10 +147,10 @@ def purges(ids):
         check(other.send("PATCH", path, {"price_cents": wanted}).status == 200, "a write")
         begun = time.monotonic()
         # Soft: the first one who asks after the purge gets what was there, flagged by its lifetime, and has it fetched again.
-        until(1, f"{path} is purged", lambda: not (reply := front.get(path)).fresh or price(reply) == wanted)
+        until(IN_TIME, f"{path} is purged", lambda: not (reply := front.get(path)).fresh or price(reply) == wanted)
         first.append(time.monotonic() - begun)
-        until(1, f"{path} is new", lambda: price(front.get(path)) == wanted)
-        until(1, f"{listed} is new", lambda: front.get(listed).json()["items"][0]["price_cents"] == wanted)
+        until(IN_TIME, f"{path} is new", lambda: price(front.get(path)) == wanted)
+        until(IN_TIME, f"{listed} is new", lambda: front.get(listed).json()["items"][0]["price_cents"] == wanted)
         new.append(time.monotonic() - begun)
     for what, times in (("stale in Varnish", first), ("page and list show the new price", new)):
         times = [1000 * one for one in times]
@@ -165,11 +167,11 @@ def lists():
     check(created.status == 201, "a product is created", created)
     id = created.json()["id"]
     if len(before) < 100:
-        shown, took = until(1, "the list shows it", lambda: any(item["id"] == id for item in front.get(path).json()["items"]))
+        shown, took = until(IN_TIME, "the list shows it", lambda: any(item["id"] == id for item in front.get(path).json()["items"]))
         done("a list shows a new product", f"{1000 * took:.0f} ms")
     check(other.ask("DELETE", f"/products/{id}").status == 204, "it is removed")
-    until(1, "the list doesn't show it", lambda: all(item["id"] != id for item in front.get(path).json()["items"]))
-    until(1, "its page is gone", lambda: front.get(f"/products/{id}").status == 404)
+    until(IN_TIME, "the list doesn't show it", lambda: all(item["id"] != id for item in front.get(path).json()["items"]))
+    until(IN_TIME, "its page is gone", lambda: front.get(f"/products/{id}").status == 404)
     done("a removed product is gone, from its page and its list")
 
 
@@ -192,6 +194,7 @@ def forbidden():
     check(front.ask("PURGE", "/").status == 400, "a purge without tags does nothing")
     reply = front.ask("PURGE", "/", headers={"xkey-softpurge": "product:nothing"})
     check(reply.status == 200 and reply.headers["x-purged"] == "0", "a purge says how many it met", reply)
+    done("who may not purge is refused, a purge without tags does nothing, and each says how many it met")
 
 
 def softly(tag):
@@ -252,43 +255,16 @@ def popular(ids):
                 check(other.send("PATCH", f"/products/{id}", {"price_cents": 200_000 + number}).status == 200, "a write")
         share = [f"{100 * count / PART:.1f} %" for count in (fresh, stale, known)]
         figure = f"{share[0]} fresh from Varnish, {share[1]} while it asked again; {share[2]} had been read before"
+        check(part < READS // PART - 1 or 100 * fresh / PART >= LEAST_FRESH, f"{LEAST_FRESH} % of the last part are fresh from Varnish", figure)
         done(f"reads {part * PART + 1} to {(part + 1) * PART} in the order of real purchases, {writes} writes", figure)
-
-
-class Failing(http.server.BaseHTTPRequestHandler):
-    """A service that is alive and answers with errors."""
-
-    protocol_version = "HTTP/1.1"
-    broken = False
-
-    def do_GET(self):
-        body = b"{}"
-        if self.path == "/livez" or not Failing.broken:
-            self.send_response(200)
-            self.send_header("CDN-Cache-Control", "max-age=1, stale-while-revalidate=10, stale-if-error=10")
-            self.send_header("Cache-Control", "public, max-age=0" if self.path == "/kept" else "no-store")
-        else:
-            body = b'{"type":"unavailable"}'
-            self.send_response(503)
-            self.send_header("Cache-Control", "no-store")
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_):
-        pass
 
 
 def outlasts_errors():
     """The service is alive but answers 503: what is held is answered for as long as stale-if-error says, then the service's own words."""
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["FAILING_PORT"])), Failing)
-    # Probes of a Varnish that ends break off.
-    server.handle_error = lambda *_: None
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    place = Place(os.environ["FAILING"])
+    place = Place(os.environ["FAILING_FRONT"])
     until(20, "it is found to be alive", lambda: place.get("/kept").hit)
     check(place.get("/other").status == 200 and not place.get("/other").hit, "no-store wins over CDN-Cache-Control")
-    Failing.broken = True
+    check(Place(os.environ["FAILING_BACK"]).ask("POST", "/break").status == 200, "it breaks when it is told to")
     begun, longest = time.monotonic(), 0.0
     while (reply := place.get("/kept")).status == 200:
         longest = time.monotonic() - begun

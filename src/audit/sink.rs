@@ -35,6 +35,8 @@ pub(super) struct Sink {
     torn: bool,
     /// Whether part of a line that failed may stand at the end.
     unsure: bool,
+    /// Whether the file was taken away, and no other one could be made in its place.
+    homeless: bool,
     /// Whether the last record was lost.
     failing: bool,
     /// Losses that a record has told of.
@@ -56,8 +58,19 @@ impl Sink {
         };
         // Ended, if it was broken off.
         let length = file.metadata()?.len();
-        let (path, unsure, failing) = (path.to_owned(), false, false);
-        Ok(Self { path, file, length, longest: LONGEST, head, torn, unsure, failing, told: 0, counts })
+        Ok(Self {
+            path: path.to_owned(),
+            file,
+            length,
+            longest: LONGEST,
+            head,
+            torn,
+            unsure: false,
+            homeless: false,
+            failing: false,
+            told: 0,
+            counts,
+        })
     }
 
     /// Writes until the last handle is gone.
@@ -93,13 +106,23 @@ impl Sink {
             let (number, hash) = &self.head;
             tracing::info!(number, hash, "audit head");
         }
-        if !self.is_in_place()
-            && let Ok(file) = append(&self.path)
-        {
-            tracing::error!("the audit file was taken away: another one goes on with its chain");
-            self.length = file.metadata().map_or(0, |known| known.len());
-            (self.file, self.unsure) = (file, false);
+        if !self.homeless && !self.is_in_place() {
+            match self.settle() {
+                Ok(()) => tracing::error!("the audit file was taken away: another one goes on with its chain"),
+                Err(error) => {
+                    tracing::error!(%error, "the audit file was taken away, and no other one can be written");
+                    self.homeless = true;
+                }
+            }
         }
+    }
+
+    /// Goes on in whatever file is under the path.
+    fn settle(&mut self) -> io::Result<()> {
+        let file = append(&self.path)?;
+        self.length = file.metadata()?.len();
+        (self.file, self.unsure) = (file, false);
+        Ok(())
     }
 
     pub(super) fn write(&mut self, record: &Record) {
@@ -115,6 +138,10 @@ impl Sink {
     }
 
     fn try_write(&mut self, record: &Record) -> io::Result<()> {
+        // What is written into a file that was taken away is read by nobody.
+        if self.homeless && !self.is_in_place() {
+            self.settle()?;
+        }
         if self.length >= self.longest
             && !self.torn
             && let Err(error) = self.rotate()
@@ -122,6 +149,7 @@ impl Sink {
             tracing::error!(%error, "the audit file can't be put aside and goes on");
             self.longest = self.length + LONGEST / 16;
         }
+        self.homeless = false;
         let lost = self.counts.lost.load(Ordering::Relaxed);
         let (number, previous) = (self.head.0 + 1, &self.head.1);
         let link = Link { number, previous, lost: lost - self.told, after_torn: self.torn, record };

@@ -175,6 +175,28 @@ fn a_file_has_one_writer_and_one_that_is_taken_away_is_missed() {
 }
 
 #[test]
+fn where_no_file_can_be_made_any_more_records_are_counted_as_lost() {
+    let place = Place::new();
+    let (audit, thread) = Audit::start(&place.file()).unwrap();
+    audit.record(record("first"));
+    audit.flush();
+    let away = place.0.with_extension("away");
+    fs::rename(&place.0, &away).unwrap();
+    audit.record(record("into a file that was taken away"));
+    audit.flush();
+    audit.record(record("nowhere"));
+    audit.flush();
+    let lost = audit.counts.lost.load(Ordering::Relaxed);
+    assert_eq!(lost, 1, "what was written before anybody could know is in the file that is away");
+    fs::rename(&away, &place.0).unwrap();
+    audit.record(record("back"));
+    drop(audit);
+    thread.join().unwrap();
+    let verified = check(&place.file()).unwrap();
+    assert_eq!((verified.records, verified.lost), (3, 1));
+}
+
+#[test]
 fn blank_lines_at_the_end_begin_no_chain_anew() {
     let place = Place::new();
     for _ in 0..2 {

@@ -111,10 +111,10 @@ pub fn encode<T: Cacheable>(key: &Key<T>, entry: &Entry<T>) -> Result<Bytes, Cod
     let labels = entry.labels.iter().map(|l| (l.name.as_str(), l.version)).collect();
     let Entry { loaded_at, read_by, .. } = *entry;
     let envelope = Envelope { key: key.as_str(), loaded_at, read_by, labels, payload };
-    let sealed = rmp_serde::to_vec(&envelope).map_err(CodecError::undecodable)?;
-    match sealed.len() {
+    let encoded = rmp_serde::to_vec(&envelope).map_err(CodecError::undecodable)?;
+    match encoded.len() {
         size if size > MAX_ENTRY => Err(CodecError::TooLarge(size)),
-        _ => Ok(sealed.into()),
+        _ => Ok(encoded.into()),
     }
 }
 
@@ -122,11 +122,11 @@ pub fn encode<T: Cacheable>(key: &Key<T>, entry: &Entry<T>) -> Result<Bytes, Cod
 ///
 /// # Errors
 /// When the bytes are not an entry of this key: too large, another key's, or not in the form of the type.
-pub fn decode<T: Cacheable>(key: &Key<T>, sealed: &[u8]) -> Result<Entry<T>, CodecError> {
-    if sealed.len() > MAX_ENTRY {
-        return Err(CodecError::TooLarge(sealed.len()));
+pub fn decode<T: Cacheable>(key: &Key<T>, encoded: &[u8]) -> Result<Entry<T>, CodecError> {
+    if encoded.len() > MAX_ENTRY {
+        return Err(CodecError::TooLarge(encoded.len()));
     }
-    let envelope: Envelope<'_> = rmp_serde::from_slice(sealed).map_err(CodecError::undecodable)?;
+    let envelope: Envelope<'_> = rmp_serde::from_slice(encoded).map_err(CodecError::undecodable)?;
     if envelope.key != key.as_str() {
         return Err(CodecError::ForeignKey);
     }
@@ -226,11 +226,11 @@ mod tests {
         #[test]
         fn damaged_entries_never_panic(text in ".{0,200}", at in any::<prop::sample::Index>(), flip in 1u8..) {
             let key = Key::<Packed>::shared(&[&1]);
-            let mut sealed = encode(&key, &sample(Some(Packed(text)), 3)).unwrap().to_vec();
-            let at = at.index(sealed.len());
-            sealed[at] ^= flip;
-            let _ = decode(&key, &sealed);
-            let _ = decode(&key, &sealed[..at]);
+            let mut encoded = encode(&key, &sample(Some(Packed(text)), 3)).unwrap().to_vec();
+            let at = at.index(encoded.len());
+            encoded[at] ^= flip;
+            let _ = decode(&key, &encoded);
+            let _ = decode(&key, &encoded[..at]);
         }
 
         #[test]
@@ -242,8 +242,8 @@ mod tests {
     #[test]
     fn an_entry_under_another_key_is_refused() {
         let (one, two) = (Key::<Json>::shared(&[&1]), Key::<Json>::shared(&[&2]));
-        let sealed = encode(&one, &sample(Some(Json("x".into())), 1)).unwrap();
-        assert!(matches!(decode(&two, &sealed), Err(CodecError::ForeignKey)));
+        let encoded = encode(&one, &sample(Some(Json("x".into())), 1)).unwrap();
+        assert!(matches!(decode(&two, &encoded), Err(CodecError::ForeignKey)));
     }
 
     #[test]
@@ -252,7 +252,7 @@ mod tests {
         let payload = Payload::Lz4 { size: u32::MAX, bytes: b"bomb" };
         let envelope =
             Envelope { key: key.as_str(), loaded_at: DbTime(0), read_by: DbTime(0), labels: vec![], payload };
-        let sealed = rmp_serde::to_vec(&envelope).unwrap();
-        assert!(matches!(decode(&key, &sealed), Err(CodecError::TooLarge(_))));
+        let encoded = rmp_serde::to_vec(&envelope).unwrap();
+        assert!(matches!(decode(&key, &encoded), Err(CodecError::TooLarge(_))));
     }
 }

@@ -43,7 +43,7 @@ pub struct Loaded<T> {
     pub value: Option<T>,
     /// Every name whose change makes this answer wrong.
     pub labels: Vec<Label>,
-    /// `now()` of the reading statement: when its transaction began, so not after its snapshot.
+    /// A moment that is not after the snapshot of the reading statement: `now()`, or on a replica what it had certainly heard of.
     pub loaded_at: DbTime,
 }
 

@@ -21,7 +21,7 @@ use super::{
 
 /// How long floors outlive the oldest entry that may be served: covers the database's clock stepping back.
 const MARGIN: Duration = Duration::from_secs(30);
-/// How far a replica of the database may be behind; less than what covers entries of that age.
+/// How far a replica of the database may be behind; less than [`MARGIN`], for which floors outlive what they protect from.
 const MOST_LAG: Duration = Duration::from_secs(20);
 /// Floors held before they become one common floor.
 const MAX_FLOORS: usize = 1_000_000;
@@ -109,7 +109,13 @@ impl Fence {
         let now = self.clock.now();
         self.trusted_at(now)
             && self.floors.permit(key, labels, loaded_at)
-            && self.age(loaded_at, now) < MOST_LAG.min(max_age)
+            && !self.is_far_behind(loaded_at)
+            && self.age(loaded_at, now) < max_age
+    }
+
+    /// Whether a replica that shows nothing younger than this moment is too far behind.
+    pub(super) fn is_far_behind(&self, moment: DbTime) -> bool {
+        self.age(moment, self.clock.now()) >= MOST_LAG
     }
 
     /// Whether an answer that can't be proved fresh is at least above every floor that is known, of this era, and not too old.

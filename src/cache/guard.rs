@@ -110,7 +110,8 @@ impl GuardedL2 {
     ) -> Result<R, L2Failure> {
         match self.breaker.admit() {
             Admission::Call => {
-                let answer = said(timeout(self.deadline, call).instrument(spans::l2(operation)).await.ok());
+                let answer =
+                    said(timeout(self.deadline, call).instrument(spans::l2(self.backend.name(), operation)).await.ok());
                 self.breaker.called(answer.is_ok());
                 answer
             }

@@ -192,6 +192,25 @@ impl Keyring {
     }
 }
 
+/// The keys in use, which may change while the process runs.
+pub(super) struct Keys(RwLock<Option<Arc<Keyring>>>);
+
+impl Keys {
+    pub(super) fn new(keys: Option<Keyring>) -> Self {
+        Self(RwLock::new(keys.map(Arc::new)))
+    }
+
+    /// Seals with others from now on, and opens what they open.
+    pub(super) fn change(&self, keys: Keyring) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(keys));
+    }
+
+    /// Those of now, if there are any.
+    pub(super) fn current(&self) -> Option<Arc<Keyring>> {
+        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
 impl fmt::Debug for Keyring {
     /// The ids only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

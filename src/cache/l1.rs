@@ -185,6 +185,16 @@ impl L1 {
         }
     }
 
+    /// Removes all that belongs to these tenants.
+    pub(super) fn remove_of(&self, tenants: &[Tenant]) {
+        let Some(map) = self.map.as_ref().filter(|_| !tenants.is_empty()) else { return };
+        for (name, slot) in map {
+            if matches!(&slot.owner, Owner::Tenant(tenant) if tenants.contains(tenant)) {
+                map.invalidate(&*name);
+            }
+        }
+    }
+
     /// What each key pattern has.
     pub(super) fn shares(&self) -> BTreeMap<&'static str, Share> {
         self.shares.lock().unwrap_or_else(PoisonError::into_inner).patterns.clone()

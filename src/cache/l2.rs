@@ -1,4 +1,4 @@
-//! L2: a store that several instances share. A small trait, so that another backend fits in one file. Nothing
+//! L2: a store that several instances share. A small trait, so that another backend is a small folder. Nothing
 //! that comes out of it is believed, so an implementation owes only this: it may lose anything at any time, and it may fail.
 //!
 //! One entry is one key with everything that protects it, so that value, lease and floor are lost together or not at all:
@@ -32,7 +32,7 @@ pub enum Fetched {
     Hit {
         /// Sum of the numbers the value was read at.
         order: i64,
-        /// The sealed entry.
+        /// The entry's bytes.
         value: Bytes,
     },
     /// Somebody else holds the lease, for this long at most.
@@ -46,7 +46,7 @@ pub enum Fetched {
 pub struct Fill {
     /// The full key.
     pub key: String,
-    /// The order of the value and the sealed entry; `None` gives the lease back.
+    /// The order of the value, and the entry's bytes; `None` gives the lease back.
     pub value: Option<(i64, Bytes)>,
     /// How long to keep it at most; at least a millisecond.
     pub lifetime: Duration,
@@ -101,6 +101,9 @@ impl NodeMemory {
 /// A shared store. Deadlines and the breaker are the caller's, not the backend's.
 #[async_trait]
 pub trait L2: Send + Sync + 'static {
+    /// What kind of store it is, for traces and the log.
+    fn name(&self) -> &'static str;
+
     /// Fetches each key, in their order; what isn't there is leased to `token` for `lease`, unless somebody else has it.
     async fn fetch(&self, keys: &[Fetch], token: &str, lease: Duration) -> Result<Vec<Fetched>, L2Error>;
 

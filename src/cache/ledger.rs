@@ -12,7 +12,7 @@ use super::{
     entry::{DbTime, Label},
     fence::Fence,
     key::{Name, Tenant},
-    vault::Home,
+    tenants::Home,
 };
 
 /// Begins a transaction whose writer names its changes itself, so the triggers for all other writers leave it alone. For this transaction

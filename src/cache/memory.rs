@@ -113,6 +113,10 @@ impl MemoryL2 {
 
 #[async_trait]
 impl L2 for MemoryL2 {
+    fn name(&self) -> &'static str {
+        "memory"
+    }
+
     async fn fetch(&self, keys: &[Fetch], token: &str, lease: Duration) -> Result<Vec<Fetched>, L2Error> {
         Ok(keys.iter().map(|fetch| self.fetch_one(fetch, token, lease)).collect())
     }

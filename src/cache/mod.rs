@@ -66,6 +66,7 @@ mod stale;
 mod state;
 mod stats;
 mod tail;
+mod tenants;
 mod token;
 mod vault;
 mod warmer;
@@ -105,8 +106,8 @@ pub use self::{
     write::Write,
 };
 use self::{
-    bulkhead::Bulkhead, fence::Fence, flight::Flights, guard::GuardedL2, l1::L1, meter::Meter, pressure::Pressure,
-    tail::Tail, vault::Vault,
+    bulkhead::Bulkhead, fence::Fence, flight::Flights, guard::GuardedL2, keyring::Keys, l1::L1, meter::Meter,
+    pressure::Pressure, tail::Tail, tenants::Tenants, vault::Vault,
 };
 
 /// Names that whoever follows the changes may be behind.
@@ -164,7 +165,8 @@ pub struct Cache {
 }
 
 struct Inner {
-    vault: Arc<Vault>,
+    tenants: Arc<Tenants>,
+    vault: Vault,
     /// The channel of hints.
     hints: String,
     l1: Arc<L1>,
@@ -252,16 +254,19 @@ impl Cache {
         tasks.spawn(tail.run(stop.clone()));
         let l2 = l2.map(|backend| Arc::new(GuardedL2::new(backend, l2_deadline, clock.clone(), &namespace)));
         let hints = format!("{namespace}:hints");
-        let vault = Arc::new(Vault::new((namespace, region), keys, (clock.clone(), db.clone())));
+        let bulkhead = Bulkhead::default();
+        let keys = Arc::new(Keys::new(keys));
+        let tenants = Arc::new(Tenants::new(Arc::clone(&keys), bulkhead.clone(), clock.clone(), db.clone()));
         let inner = Inner {
-            vault,
+            vault: Vault { namespace, region, keys, tenants: Arc::clone(&tenants) },
+            tenants,
             hints,
             l1,
             l1_bytes,
             l2,
             fence,
             flights,
-            bulkhead: Bulkhead::default(),
+            bulkhead,
             load_limit,
             metrics,
             meter: Arc::new(Meter::new()),
@@ -310,21 +315,22 @@ impl Cache {
 
     /// Follows where tenants are at home.
     fn follow_tenants(&self) {
-        let (vault, l1, stop) = (Arc::clone(&self.inner.vault), Arc::clone(&self.inner.l1), self.inner.stop.clone());
+        let Inner { tenants, l1, stop, .. } = &*self.inner;
+        let (tenants, l1, stop) = (Arc::clone(tenants), Arc::clone(l1), stop.clone());
         // What was kept here may have to be elsewhere now.
-        let following = async move { vault.follow(|| l1.clear()).await };
+        let following = async move { tenants.follow(|left| l1.remove_of(left)).await };
         self.inner.tasks.spawn(async move { stop.run_until_cancelled(following).await });
     }
 
     /// Seals with other keys from now on. To change keys without losing an entry: first let all instances know the new one, behind the
     /// old; then put it first; then, when the longest lifetime in L2 is over, take the old one away.
     pub fn change_keys(&self, keys: Keyring) {
-        self.inner.vault.change_keys(keys);
+        self.inner.vault.keys.change(keys);
     }
 
     /// Sees to it that a tenant is known, as reads of its data do. Takes a round trip to the database the first time.
     pub async fn meet(&self, tenant: &Tenant) {
-        self.inner.vault.meet(Some(tenant)).await;
+        self.inner.tenants.meet(tenant).await;
     }
 
     /// The name of something personal as those see it who have no secret: the last part of its key in L2. `None` while its tenant isn't
@@ -335,7 +341,7 @@ impl Cache {
 
     /// The ids of the keys that entries are sealed and opened with, the one that seals first. Empty: nothing is sealed.
     pub fn key_ids(&self) -> Vec<String> {
-        let keys = self.inner.vault.keys();
+        let keys = self.inner.vault.keys.current();
         keys.iter().flat_map(|keys| keys.ids()).map(str::to_owned).collect()
     }
 
@@ -349,6 +355,11 @@ impl Cache {
     pub fn vouches_for<T: Cacheable>(&self, key: &Key<T>, loaded: &Loaded<T>) -> bool {
         let max_age = T::POLICY.max_age(loaded.value.is_none());
         self.inner.fence.vouches_for(key.name(), &loaded.labels, loaded.loaded_at, max_age)
+    }
+
+    /// Whether a replica that shows nothing younger is too far behind for anything of it to be vouched for.
+    pub fn is_far_behind(&self, moment: DbTime) -> bool {
+        self.inner.fence.is_far_behind(moment)
     }
 
     /// How long a load may take, and how long a write that nobody waits for should be allowed to.

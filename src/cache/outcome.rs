@@ -8,7 +8,7 @@ use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
 pub enum Outcome {
     /// Served from memory.
     L1Hit,
-    /// Served from Redis, L1 filled.
+    /// Served from L2, L1 filled.
     L2Hit,
     /// Loaded: no tier held the key.
     LoadedCold,

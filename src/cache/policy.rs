@@ -25,7 +25,7 @@ pub struct Policy {
     /// Lifetime in L1 (in process). More than [`L1_LIFETIME_CAP`] is cut to it.
     #[serde(rename = "l1_seconds", serialize_with = "seconds")]
     pub l1: Duration,
-    /// Lifetime in L2 (Redis), before jitter.
+    /// Lifetime in L2, before jitter.
     #[serde(rename = "l2_seconds", serialize_with = "seconds")]
     pub l2: Duration,
     /// Lifetime, in both tiers, of the knowledge that the database has no such value.

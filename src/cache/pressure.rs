@@ -141,13 +141,22 @@ impl Pressure {
     pub(super) async fn look(&self, l2: &GuardedL2) {
         let Ok(nodes) = l2.memory().await else {
             if self.unanswered.fetch_add(1, Ordering::Relaxed) + 1 == PATIENCE {
-                tracing::warn!("Redis doesn't say how full it is: nothing warns before it is");
-                self.lock().retain(|memory, _| memory.tier != "l2");
-                self.l2.store(UNKNOWN, Ordering::Relaxed);
+                tracing::warn!("L2 doesn't say how full it is: nothing warns before it is");
+                self.answered(Vec::new());
             }
             return;
         };
         self.unanswered.store(0, Ordering::Relaxed);
+        self.answered(nodes);
+    }
+
+    /// Notes what the nodes of L2 say. What was known of others is forgotten: a node that was demoted or taken away must not shorten
+    /// lifetimes for ever.
+    fn answered(&self, nodes: Vec<NodeMemory>) {
+        let mut seen = self.lock();
+        seen.retain(|memory, _| memory.tier != "l2" || nodes.iter().any(|node| node.address == memory.node));
+        self.note_fullest(&seen);
+        drop(seen);
         for node in nodes {
             let memory = Memory { tier: "l2", node: node.address.clone() };
             self.note(memory, node.used_bytes, node.limit_bytes, Some(node));
@@ -173,6 +182,10 @@ impl Pressure {
         }
         let known = MemoryUse { memory: memory.clone(), used_bytes: used, limit_bytes: limit, state, said };
         seen.insert(memory, known);
+        self.note_fullest(&seen);
+    }
+
+    fn note_fullest(&self, seen: &BTreeMap<Memory, MemoryUse>) {
         let fullest = seen.iter().filter(|(memory, _)| memory.tier == "l2").map(|(_, known)| known.state).max();
         self.l2.store(fullest.map_or(UNKNOWN, |state| state as u8), Ordering::Relaxed);
     }
@@ -202,10 +215,17 @@ impl Pressure {
 fn say_what_is_unsafe(node: &str, said: Option<&NodeMemory>) {
     let Some(said) = said else { return };
     if said.limit_bytes.is_none() {
-        tracing::warn!(node, "this Redis has no maxmemory: nothing warns before the machine's memory is full");
+        tracing::warn!(
+            node,
+            "this node of L2 has no limit (maxmemory): nothing warns before the machine's memory is full"
+        );
     }
     if !said.evicts() {
-        tracing::warn!(node, policy = said.policy, "this Redis refuses to write when it is full: set maxmemory-policy");
+        tracing::warn!(
+            node,
+            policy = said.policy,
+            "this node of L2 refuses to write when it is full (maxmemory-policy)"
+        );
     }
 }
 
@@ -248,5 +268,25 @@ mod tests {
         assert_eq!(pressure.lifetime(Duration::from_secs(8)), Duration::from_secs(2));
         pressure.note(memory("l2", "a"), 10, None, None);
         assert_eq!(pressure.l2(), Some(MemoryState::Normal), "without a limit nothing is full");
+    }
+
+    #[test]
+    fn a_node_that_is_gone_shortens_nothing() {
+        let pressure = Pressure::new();
+        let node = |address: &str, used_bytes| NodeMemory {
+            address: address.to_owned(),
+            used_bytes,
+            limit_bytes: Some(100),
+            policy: "allkeys-lfu".to_owned(),
+            evicted: 0,
+            fragmentation: 1.0,
+        };
+        pressure.answered(vec![node("a", 90), node("b", 10)]);
+        assert_eq!(pressure.l2(), Some(MemoryState::Critical));
+        pressure.answered(vec![node("b", 10), node("c", 10)]);
+        assert_eq!(pressure.l2(), Some(MemoryState::Normal));
+        assert!(pressure.seen().iter().all(|known| known.memory.node != "a"));
+        pressure.answered(Vec::new());
+        assert_eq!(pressure.l2(), None);
     }
 }

@@ -97,9 +97,12 @@ impl Cache {
 
     /// Sees to it that the key's tenant is known, and refuses what may not be read in this region.
     pub(super) async fn welcome<T: Cacheable>(&self, key: &Key<T>) -> Result<(), NotLoaded> {
-        self.inner.vault.meet(key.tenant_of()).await;
+        if let Some(tenant) = key.tenant_of() {
+            self.inner.tenants.meet(tenant).await;
+        }
         match self.inner.vault.stay(&T::POLICY, key.tenant_of()) {
             Stay::Refused => Err(NotLoaded::Abroad),
+            Stay::Unknown => Err(NotLoaded::Late),
             Stay::Nowhere | Stay::Process | Stay::Anywhere => Ok(()),
         }
     }

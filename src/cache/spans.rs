@@ -23,8 +23,8 @@ pub(super) fn load(pattern: &'static str) -> Span {
 }
 
 /// A call of L2.
-pub(super) fn l2(operation: &'static str) -> Span {
-    info_span!(target: "spans", "L2", otel.kind = "client", db.system.name = "redis", db.operation.name = operation)
+pub(super) fn l2(store: &'static str, operation: &'static str) -> Span {
+    info_span!(target: "spans", "L2", otel.kind = "client", db.system.name = store, db.operation.name = operation)
 }
 
 /// The end of a write: so many numbers are raised, and the transaction is committed.

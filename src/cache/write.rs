@@ -46,7 +46,7 @@ impl Cache {
     /// has changed. One row for each name, however much is cached under it.
     ///
     /// # Errors
-    /// When the database can't be reached; then nothing is invalidated.
+    /// When the database can't be reached. If that was in the commit, nobody knows whether it was done: do it again.
     pub async fn invalidate(&self, names: impl IntoIterator<Item = Name>) -> Result<(), sqlx::Error> {
         let mut write = self.begin().await?;
         names.into_iter().for_each(|name| write.touch(name));
@@ -64,9 +64,10 @@ impl Cache {
             return Ok(false);
         }
         write.touch(Name::everything_of(tenant));
-        write.commit().await?;
-        self.inner.vault.forget(tenant);
-        Ok(true)
+        let committed = write.commit().await;
+        // Also when nobody knows whether it was: the tenant is met anew then.
+        self.inner.tenants.forget(tenant);
+        committed.map(|()| true)
     }
 
     /// Removes one value from every tier of every instance: the invalidation of its name.

@@ -3,6 +3,7 @@
 
 use std::{
     collections::{BTreeSet, VecDeque},
+    mem,
     time::{Duration, Instant},
 };
 
@@ -44,19 +45,16 @@ impl Backlog {
             Some(last) if last.purged.is_none() && !last.tags.is_empty() => {
                 last.tags.extend(tags);
                 (last.point, last.heard) = (point, now);
-                if last.tags.len() > MOST {
-                    last.tags = BTreeSet::from([ALL.to_owned()]);
-                }
+                last.tags = bounded(mem::take(&mut last.tags));
             }
-            _ => self.rounds.push_back(Round { tags, point, heard: now, committed, purged: None }),
+            _ => self.rounds.push_back(Round { tags: bounded(tags), point, heard: now, committed, purged: None }),
         }
     }
 
     /// What is to be purged now.
     pub(super) fn due(&self, now: Instant) -> BTreeSet<String> {
         let due = self.rounds.iter().filter(|round| self.next_of(round).is_some_and(|at| at <= now));
-        let tags: BTreeSet<String> = due.flat_map(|round| round.tags.iter().cloned()).collect();
-        if tags.contains(ALL) || tags.len() > MOST { BTreeSet::from([ALL.to_owned()]) } else { tags }
+        bounded(due.flat_map(|round| round.tags.iter().cloned()).collect())
     }
 
     /// All that was due at `sent` has been purged. Brings since when those were committed that hadn't been before.
@@ -98,6 +96,11 @@ impl Backlog {
         let mut passes = self.passes.iter().map(|pass| round.heard + *pass);
         passes.find(|at| round.purged.is_none_or(|purged| purged < *at))
     }
+}
+
+/// Tags as they are remembered and purged.
+fn bounded(tags: BTreeSet<String>) -> BTreeSet<String> {
+    if tags.contains(ALL) || tags.len() > MOST { BTreeSet::from([ALL.to_owned()]) } else { tags }
 }
 
 #[cfg(test)]

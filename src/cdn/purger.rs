@@ -28,9 +28,12 @@ const QUIET: Duration = Duration::from_secs(1);
 /// How often the position is written at most.
 const REMEMBER: Duration = Duration::from_secs(1);
 /// Pauses between two tries while purges fail: each twice as long as the one before.
-const BACKOFF: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
-/// How much later than instances hear of a change, and than requests end, it is purged again.
-const MARGINS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// How much later than all instances have heard of a change it is purged again.
+const AFTER_NEWS: Duration = Duration::from_millis(100);
+/// The same, of when all requests from before have ended.
+const AFTER_REQUESTS: Duration = Duration::from_secs(5);
 
 /// Tells a shared cache what to forget.
 pub struct Purger {
@@ -63,7 +66,7 @@ impl Purger {
     ) -> Self {
         let public = cache.policies().iter().filter(|policy| !policy.sensitivity.is_personal());
         let patterns = public.map(|policy| policy.pattern).collect();
-        let passes = vec![Duration::ZERO, trust + MARGINS.0, trust + request + MARGINS.1];
+        let passes = vec![Duration::ZERO, trust + AFTER_NEWS, trust + request + AFTER_REQUESTS];
         Self { db, cache, endpoint, metrics, patterns, passes }
     }
 
@@ -164,9 +167,9 @@ fn note(failing: &mut Option<Duration>, purged: Result<(), Unpurged>) {
         }
         (Err(reason), None) => {
             tracing::warn!(%reason, "the shared cache can't be purged: changes wait until it can");
-            *failing = Some(BACKOFF.0);
+            *failing = Some(FIRST_PAUSE);
         }
-        (Err(_), Some(pause)) => *failing = Some((2 * pause).min(BACKOFF.1)),
+        (Err(_), Some(pause)) => *failing = Some((2 * pause).min(LONGEST_PAUSE)),
     }
 }
 

@@ -46,9 +46,10 @@ impl Marker {
         Self { form: Form::of(config.tags), max_age: config.purge.as_ref().map(|_| config.max_age) }
     }
 
-    /// Adds the tags, and how long the shared cache may keep the answer.
-    pub fn mark(&self, headers: &mut HeaderMap, answer: &Answered<'_>) {
-        let Some(tags) = self.form.render(&tags_of(answer.pattern, answer.labels)) else { return };
+    /// The headers that carry its tags, and for how long the shared cache may keep the answer.
+    pub fn marks(&self, answer: &Answered<'_>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let Some(tags) = self.form.render(&tags_of(answer.pattern, answer.labels)) else { return headers };
         headers.insert(self.form.header.clone(), tags);
         if let Some(longer) = self.max_age {
             // Caches take the age off: an answer that was proven fresh just now has all of its time before it, however old it is.
@@ -56,6 +57,7 @@ impl Marker {
             let control = HeaderValue::try_from(format!("max-age={max_age}, {WINDOWS}"));
             headers.extend(control.ok().map(|control| (self.form.control.clone(), control)));
         }
+        headers
     }
 }
 

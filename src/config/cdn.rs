@@ -3,7 +3,7 @@
 use std::{fmt, time::Duration};
 
 use super::{
-    check::token,
+    check::{is_plain_http, token},
     given::{Given, Parser, WrongSettings, number, rule},
 };
 
@@ -98,7 +98,7 @@ impl CdnSettings {
     pub(super) fn check(self, wrong: &mut WrongSettings) -> Option<Option<CdnConfig>> {
         let tags = wrong.take("CDN_TAGS", self.cdn_tags);
         let max_age = wrong.take("CDN_MAX_AGE_SECONDS", self.cdn_max_age_seconds);
-        let url = wrong.take_optional("CDN_PURGE_URL", self.cdn_purge_url);
+        let url = wrong.take_secret("CDN_PURGE_URL", self.cdn_purge_url);
         let token = wrong.take_secret("CDN_PURGE_TOKEN", self.cdn_purge_token);
         if let (Some(None), Some(Some(_))) = (tags, &url) {
             wrong.add("CDN_TAGS", "must not be none when CDN_PURGE_URL is set: what has no tags can't be purged", None);
@@ -125,10 +125,6 @@ fn tags() -> impl Parser<Option<CdnTags>> {
 fn purge_url() -> impl Parser<String> {
     rule(
         "must be a URL such as http://127.0.0.1:6081/, without user and query; a cache beyond TLS is reached through something nearby",
-        |text| {
-            let uri = text.parse::<axum::http::Uri>().ok()?;
-            let named = uri.authority().is_some_and(|place| !place.host().is_empty() && !place.as_str().contains('@'));
-            (uri.scheme_str() == Some("http") && named && uri.query().is_none()).then(|| text.to_owned())
-        },
+        |text| is_plain_http(text).then(|| text.to_owned()),
     )
 }

@@ -9,7 +9,7 @@ use std::{
 use clap::{Args, FromArgMatches};
 
 use super::{
-    Config, LogConfig, LogFormat, Settings,
+    Config, L2_DEADLINE, LogConfig, LogFormat, Settings,
     given::{Given, Parser, WrongSettings, rule},
 };
 
@@ -50,7 +50,7 @@ impl Settings {
         let instance_name = wrong.take_optional("INSTANCE_NAME", self.instance_name);
         let filter = wrong.take("RUST_LOG", self.rust_log);
         let format = wrong.take_optional("LOG_FORMAT", self.log_format);
-        let collector = wrong.take_optional("OTEL_EXPORTER_OTLP_ENDPOINT", self.otel_exporter_otlp_endpoint);
+        let collector = wrong.take_secret("OTEL_EXPORTER_OTLP_ENDPOINT", self.otel_exporter_otlp_endpoint);
 
         if let (Some(Some(_)), Some(Some(_))) = (&jwt_secret, &jwt_jwks_file) {
             wrong.add("JWT_JWKS_FILE", "must not be set together with JWT_SECRET", None);
@@ -129,6 +129,7 @@ impl Settings {
                 cache_l1_bytes: cache_l1_bytes?,
                 cache_warm_top: cache_warm_top?,
                 cache_trust: cache_trust?,
+                cache_l2_deadline: L2_DEADLINE,
                 cache_keys: cache_keys?,
                 cache_keys_file: cache_keys_file?,
                 audit_log: audit_log?,
@@ -183,8 +184,7 @@ fn public_addr(wrong: &mut WrongSettings, addr: Option<Given<SocketAddr>>, port:
 pub(super) fn stays_here(url: &str) -> bool {
     let host = url.parse::<axum::http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
     let address = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
-    // Without a host it is a socket in the file system.
-    host.is_none_or(|host| host == "localhost" || address(&host).is_some_and(|address| address.is_loopback()))
+    host.is_some_and(|host| host == "localhost" || address(&host).is_some_and(|address| address.is_loopback()))
 }
 
 fn is_loopback(addr: SocketAddr) -> bool {
@@ -229,24 +229,6 @@ pub fn database_url() -> impl Parser<String> {
         let scheme = text.starts_with("postgres://") || text.starts_with("postgresql://");
         (scheme && text.parse::<sqlx::postgres::PgConnectOptions>().is_ok()).then(|| text.to_owned())
     })
-}
-
-/// The form only: what the client makes of it shows at start, so that the driver stays inside of the cache.
-pub fn redis_urls() -> impl Parser<Vec<String>> {
-    rule("must be a URL such as redis://:password@host:6379/0, or several separated by commas", |text| {
-        let urls: Vec<String> = text.split(',').map(|url| url.trim().to_owned()).collect();
-        urls.iter().all(|url| is_redis_url(url)).then_some(urls)
-    })
-}
-
-fn is_redis_url(text: &str) -> bool {
-    let Ok(uri) = text.parse::<axum::http::Uri>() else { return false };
-    let (Some(host), Some(authority)) = (uri.host(), uri.authority()) else { return false };
-    let place = authority.as_str().rsplit('@').next();
-    let database = uri.path().strip_prefix('/').is_some_and(|path| path.bytes().all(|byte| byte.is_ascii_digit()));
-    let with_port = uri.port_u16().map(|port| format!("{host}:{port}"));
-    let named = place == Some(host) || (place.is_some() && place == with_port.as_deref());
-    matches!(uri.scheme_str(), Some("redis" | "rediss")) && !host.is_empty() && named && database
 }
 
 pub fn namespace() -> impl Parser<String> {
@@ -299,13 +281,17 @@ fn is_origin(text: &str) -> bool {
 
 pub fn collector() -> impl Parser<String> {
     rule(
-        "must be a URL such as http://127.0.0.1:4318, without a query; a collector beyond TLS is reached through one nearby",
-        |text| {
-            let uri = text.parse::<axum::http::Uri>().ok()?;
-            let whole = uri.scheme_str() == Some("http") && uri.host().is_some_and(|host| !host.is_empty());
-            (whole && uri.query().is_none()).then(|| text.to_owned())
-        },
+        "must be a URL such as http://127.0.0.1:4318, without user and query; a collector beyond TLS is reached through one nearby",
+        |text| is_plain_http(text).then(|| text.to_owned()),
     )
+}
+
+/// A URL of http with a host, and without what would be a secret in it.
+pub fn is_plain_http(text: &str) -> bool {
+    text.parse::<axum::http::Uri>().is_ok_and(|uri| {
+        let named = uri.authority().is_some_and(|place| !place.host().is_empty() && !place.as_str().contains('@'));
+        uri.scheme_str() == Some("http") && named && uri.query().is_none()
+    })
 }
 
 pub fn log_filter() -> impl Parser<String> {

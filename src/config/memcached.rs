@@ -37,7 +37,7 @@ pub struct MemcachedSettings {
 impl MemcachedSettings {
     /// Checks it. Outer `None`: something is wrong; inner `None`: there is no Memcached.
     pub(super) fn check(self, wrong: &mut WrongSettings) -> Option<Option<MemcachedConfig>> {
-        wrong.take_optional("MEMCACHED_URL", self.memcached_url)
+        wrong.take_secret("MEMCACHED_URL", self.memcached_url)
     }
 }
 

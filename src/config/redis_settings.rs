@@ -3,7 +3,7 @@
 use std::{fmt, path::PathBuf};
 
 use super::{
-    check::{name, path, redis_urls, stays_here},
+    check::{name, path, stays_here},
     given::{Given, Parser, WrongSettings, rule},
 };
 
@@ -185,4 +185,22 @@ fn mode() -> impl Parser<RedisMode> {
         "cluster" => Some(RedisMode::Cluster),
         _ => None,
     })
+}
+
+/// The form only: what the client makes of it shows at start, so that the driver stays inside of the cache.
+fn redis_urls() -> impl Parser<Vec<String>> {
+    rule("must be a URL such as redis://:password@host:6379/0, or several separated by commas", |text| {
+        let urls: Vec<String> = text.split(',').map(|url| url.trim().to_owned()).collect();
+        urls.iter().all(|url| is_redis_url(url)).then_some(urls)
+    })
+}
+
+fn is_redis_url(text: &str) -> bool {
+    let Ok(uri) = text.parse::<axum::http::Uri>() else { return false };
+    let (Some(host), Some(authority)) = (uri.host(), uri.authority()) else { return false };
+    let place = authority.as_str().rsplit('@').next();
+    let database = uri.path().strip_prefix('/').is_some_and(|path| path.bytes().all(|byte| byte.is_ascii_digit()));
+    let with_port = uri.port_u16().map(|port| format!("{host}:{port}"));
+    let named = place == Some(host) || (place.is_some() && place == with_port.as_deref());
+    matches!(uri.scheme_str(), Some("redis" | "rediss")) && !host.is_empty() && named && database
 }

@@ -249,7 +249,7 @@ pub struct Settings {
     #[command(flatten)]
     pub(super) memcached: MemcachedSettings,
 
-    /// First segment of every key in Redis; keeps services that share a Redis apart.
+    /// First segment of every key in L2; keeps services apart that share one.
     #[arg(
         long,
         env = "CACHE_NAMESPACE",
@@ -293,7 +293,7 @@ pub struct Settings {
     )]
     pub(super) cache_trust_ms: Given<Duration>,
 
-    /// Keys that seal what stands in Redis, separated by commas: the first seals, all open. Without keys orders stay out of Redis, and the
+    /// Keys that seal what stands in L2, separated by commas: the first seals, all open. Without keys orders stay out of Redis, and the
     /// catalogue stands there unsealed. Secret.
     #[arg(
         long,

@@ -26,7 +26,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.management_addr, "127.0.0.1:3001".parse().unwrap());
     assert_eq!((config.cache_l1_bytes, config.cache_warm_top), (64 * 1024 * 1024, 100));
     assert_eq!((config.database_connections, config.migrate), (10, true));
-    assert_eq!(config.cache_trust, Duration::from_millis(500));
+    assert_eq!((config.cache_trust, config.cache_l2_deadline), (Duration::from_millis(500), Duration::from_millis(20)));
     assert_eq!((config.redis.is_none(), config.management_token, config.cors_origins), (true, None, vec![]));
     assert_eq!((config.body_limit, config.allow_insecure), (64 * 1024, false));
     assert_eq!((config.request_timeout, config.shutdown_timeout), (Duration::from_secs(10), Duration::from_secs(10)));

@@ -4,6 +4,7 @@
 
 use std::{
     collections::HashMap,
+    fmt,
     hash::Hash,
     sync::{
         Arc,
@@ -12,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use futures_util::{FutureExt, future::BoxFuture};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
@@ -20,13 +22,13 @@ use prometheus_client::{
 use sqlx::PgPool;
 
 use crate::{
-    cache::{Cache, Cacheable, DbTime, Key, Loaded, Reuse},
+    cache::{Cache, Cacheable, DbTime, Key, Loaded, Read, Reuse},
     domain::error::DomainError,
 };
 
 /// Longest time for a load on the replica, before the primary is asked.
 const LIMIT: Duration = Duration::from_millis(250);
-/// After a failure the replica is left alone for so long.
+/// A replica that failed, or is far behind, is left alone for so long.
 const REST: Duration = Duration::from_secs(1);
 
 /// The primary, and maybe a replica of it. Cheap to clone.
@@ -48,15 +50,16 @@ impl Databases {
         Self { primary, replica, health: Arc::default() }
     }
 
-    /// A store over each.
+    /// A store over each, behind `cache`.
     pub fn reads<S>(&self, cache: &Cache, store: impl Fn(PgPool) -> S) -> Reads<S> {
         let replica = self.replica.clone().map(|db| Replica { store: store(db), health: Arc::clone(&self.health) });
-        Reads { cache: cache.clone(), primary: store(self.primary.clone()), replica }
+        Reads(Arc::new(Stores { cache: cache.clone(), primary: store(self.primary.clone()), replica }))
     }
 
     /// Shows in `registry` what became of loads on the replica.
     pub fn register_metrics(&self, registry: &mut Registry) {
-        registry.register("replica_loads", "Loads on the replica of Postgres", self.health.loads.clone());
+        let help = "Loads on the replica of Postgres, by whether all of it was used";
+        registry.register("replica_loads", help, self.health.loads.clone());
     }
 }
 
@@ -70,7 +73,7 @@ struct Outcome {
 struct Health {
     begun: Instant,
     /// Until when it is left alone, in milliseconds since `begun`; 0: it is well.
-    rests_until: AtomicU64,
+    resting_until: AtomicU64,
     /// The latest moment that an answer of it named: everything before it has reached the replica by now.
     known: AtomicI64,
     loads: Family<Outcome, Counter>,
@@ -83,7 +86,7 @@ impl Default for Health {
         for result in ["used", "behind", "failed"] {
             drop(loads.get_or_create(&Outcome { result }));
         }
-        Self { begun: Instant::now(), rests_until: AtomicU64::new(0), known: AtomicI64::new(i64::MIN), loads }
+        Self { begun: Instant::now(), resting_until: AtomicU64::new(0), known: AtomicI64::new(i64::MIN), loads }
     }
 }
 
@@ -92,70 +95,157 @@ impl Health {
         self.loads.get_or_create(&Outcome { result }).inc();
     }
 
-    /// Whether an answer is used; counted.
-    fn judged(&self, is_current: bool) -> bool {
-        self.count(if is_current { "used" } else { "behind" });
-        is_current
+    fn now(&self) -> u64 {
+        self.begun.elapsed().as_millis() as u64
+    }
+
+    /// Whether it may be asked. After a rest one asks, and the others wait for nobody.
+    fn may_be_asked(&self) -> bool {
+        match self.resting_until.load(Ordering::Relaxed) {
+            0 => true,
+            until if self.now() < until => false,
+            until => {
+                let next = self.now() + REST.as_millis() as u64;
+                self.resting_until.compare_exchange(until, next, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+            }
+        }
+    }
+
+    fn is_well(&self) {
+        if self.resting_until.load(Ordering::Relaxed) != 0 && self.resting_until.swap(0, Ordering::Relaxed) != 0 {
+            tracing::info!("the replica is used again");
+        }
+    }
+
+    fn rests(&self, why: &dyn fmt::Display) {
+        if self.resting_until.swap(self.now() + REST.as_millis() as u64, Ordering::Relaxed) == 0 {
+            tracing::warn!(%why, "the replica is left alone: loads go to the primary");
+        }
     }
 }
 
-/// A store over the primary, and maybe the same over a replica. Cheap to clone.
-#[derive(Clone)]
-pub struct Reads<S> {
+/// A store over the primary, and maybe the same over a replica, behind a cache. Cheap to clone.
+pub struct Reads<S>(Arc<Stores<S>>);
+
+/// What loads several values.
+type Loading<I, T> = BoxFuture<'static, Result<HashMap<I, Loaded<T>>, DomainError>>;
+
+struct Stores<S> {
     cache: Cache,
-    pub primary: S,
+    primary: S,
     replica: Option<Replica<S>>,
 }
 
-#[derive(Clone)]
 struct Replica<S> {
     store: S,
     health: Arc<Health>,
 }
 
-impl<S: Clone> Reads<S> {
-    /// Loads one value, for a read with this directive: who asks for a fresh answer gets it from the primary.
-    pub fn load<T, L, F>(
-        &self,
-        key: &Key<T>,
-        reuse: Reuse,
-        load: L,
-    ) -> impl Future<Output = F::Output> + use<S, T, L, F>
-    where
-        T: Cacheable,
-        L: Fn(S) -> F,
-        F: Future<Output = Result<Loaded<T>, DomainError>>,
-    {
-        let (this, key) = (self.clone(), key.clone());
-        async move {
-            if let Some(replica) = this.replica_for(reuse)
-                && let Some((mut loaded, known)) = replica.ask(&load, |loaded| loaded.loaded_at).await
-            {
-                loaded.loaded_at = loaded.loaded_at.min(known);
-                if replica.health.judged(this.cache.vouches_for(&key, &loaded)) {
-                    return Ok(loaded);
-                }
-            }
-            load(this.primary).await
-        }
+impl<S> Clone for Reads<S> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl<S: Clone + Send + Sync + 'static> Reads<S> {
+    /// The store over the primary.
+    pub fn primary(&self) -> &S {
+        &self.0.primary
     }
 
-    /// The replica, if this read may be answered by one, and anything of it could be vouched for.
-    fn replica_for(&self, reuse: Reuse) -> Option<&Replica<S>> {
-        self.replica.as_ref().filter(|_| reuse == Reuse::Allowed && self.cache.trusted())
+    /// [`Cache::get_or_load`] with this load, on the replica or the primary.
+    pub async fn get_or_load<T, L, F>(&self, key: &Key<T>, reuse: Reuse, load: L) -> Result<Read<T>, DomainError>
+    where
+        T: Cacheable,
+        L: Fn(S) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Loaded<T>, DomainError>> + Send + 'static,
+    {
+        let (stores, own) = (Arc::clone(&self.0), key.clone());
+        self.0.cache.get_or_load(key, reuse, move || async move { stores.load(&own, reuse, load).await }).await
+    }
+
+    /// [`Cache::get_or_load_many`] with this load, on the replica or the primary.
+    pub async fn get_or_load_many<T, I, L, F>(
+        &self,
+        keys: Vec<(I, Key<T>)>,
+        reuse: Reuse,
+        load: L,
+    ) -> Result<Vec<(I, Read<T>)>, DomainError>
+    where
+        T: Cacheable,
+        I: Copy + Eq + Hash + Send + Sync + 'static,
+        L: Fn(S, Vec<I>) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<HashMap<I, Loaded<T>>, DomainError>> + Send + 'static,
+    {
+        let load = self.many(&keys, reuse, load);
+        self.0.cache.get_or_load_many(keys, reuse, load).await
+    }
+
+    /// [`Cache::warm_many`] with this load, on the replica or the primary.
+    pub async fn warm_many<T, I, L, F>(
+        &self,
+        keys: Vec<(I, Key<T>)>,
+        reuse: Reuse,
+        load: L,
+    ) -> Result<usize, DomainError>
+    where
+        T: Cacheable,
+        I: Copy + Eq + Hash + Send + Sync + 'static,
+        L: Fn(S, Vec<I>) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<HashMap<I, Loaded<T>>, DomainError>> + Send + 'static,
+    {
+        let load = self.many(&keys, reuse, load);
+        self.0.cache.warm_many(keys, reuse, load).await
+    }
+
+    /// The load of those of `keys` that are missing.
+    fn many<T, I, L, F>(
+        &self,
+        keys: &[(I, Key<T>)],
+        reuse: Reuse,
+        load: L,
+    ) -> impl FnOnce(Vec<I>) -> Loading<I, T> + use<S, T, I, L, F>
+    where
+        T: Cacheable,
+        I: Copy + Eq + Hash + Send + Sync + 'static,
+        L: Fn(S, Vec<I>) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<HashMap<I, Loaded<T>>, DomainError>> + Send + 'static,
+    {
+        let (stores, keys) = (Arc::clone(&self.0), keys.iter().cloned().collect());
+        move |missing| async move { stores.load_many(missing, keys, reuse, load).await }.boxed()
+    }
+}
+
+impl<S: Clone> Stores<S> {
+    async fn load<T, F>(&self, key: &Key<T>, reuse: Reuse, load: impl Fn(S) -> F) -> F::Output
+    where
+        T: Cacheable,
+        F: Future<Output = Result<Loaded<T>, DomainError>>,
+    {
+        if let Some(replica) = self.replica_for(reuse)
+            && let Some((mut loaded, known)) = self.ask(replica, &load, |loaded| loaded.loaded_at).await
+        {
+            loaded.loaded_at = loaded.loaded_at.min(known);
+            let used = self.cache.vouches_for(key, &loaded);
+            replica.health.count(if used { "used" } else { "behind" });
+            if used {
+                return Ok(loaded);
+            }
+        }
+        load(self.primary.clone()).await
     }
 
     /// Loads several values; those that the replica is behind with, from the primary.
-    pub async fn load_many<I, T, F>(
-        self,
-        ids: Vec<I>,
-        key: impl Fn(I) -> Key<T>,
+    async fn load_many<T, I, F>(
+        &self,
+        missing: Vec<I>,
+        keys: HashMap<I, Key<T>>,
         reuse: Reuse,
         load: impl Fn(S, Vec<I>) -> F,
     ) -> F::Output
     where
-        I: Copy + Eq + Hash,
         T: Cacheable,
+        I: Copy + Eq + Hash,
         F: Future<Output = Result<HashMap<I, Loaded<T>>, DomainError>>,
     {
         let mut found = HashMap::new();
@@ -163,57 +253,59 @@ impl<S: Clone> Reads<S> {
             found.values().map(|loaded| loaded.loaded_at).max().unwrap_or(DbTime(i64::MIN))
         };
         if let Some(replica) = self.replica_for(reuse)
-            && let Some((said, known)) = replica.ask(|store| load(store, ids.clone()), latest).await
+            && let Some((said, known)) = self.ask(replica, |store| load(store, missing.clone()), latest).await
         {
             found = said;
             found.retain(|id, loaded| {
                 loaded.loaded_at = loaded.loaded_at.min(known);
-                replica.health.judged(self.cache.vouches_for(&key(*id), loaded))
+                keys.get(id).is_some_and(|key| self.cache.vouches_for(key, loaded))
             });
+            let used = missing.iter().all(|id| found.contains_key(id));
+            replica.health.count(if used { "used" } else { "behind" });
         }
-        let left: Vec<I> = ids.into_iter().filter(|id| !found.contains_key(id)).collect();
+        let left: Vec<I> = missing.into_iter().filter(|id| !found.contains_key(id)).collect();
         if !left.is_empty() {
-            found.extend(load(self.primary, left).await?);
+            found.extend(load(self.primary.clone(), left).await?);
         }
         Ok(found)
     }
-}
 
-impl<S: Clone> Replica<S> {
+    /// The replica, if this read may be answered by one, and anything of it could be vouched for.
+    fn replica_for(&self, reuse: Reuse) -> Option<&Replica<S>> {
+        self.replica.as_ref().filter(|_| reuse == Reuse::Allowed && self.cache.trusted())
+    }
+
     /// What the replica says, if it says something soon; and a moment before which all that was committed had reached it when it was
     /// asked. What an answer itself says of that may be later than what it shows: the replica goes on while it reads.
-    async fn ask<R, F>(&self, load: impl Fn(S) -> F, moment: impl Fn(&R) -> DbTime) -> Option<(R, DbTime)>
+    async fn ask<R, F>(
+        &self,
+        Replica { store, health }: &Replica<S>,
+        load: impl Fn(S) -> F,
+        moment: impl Fn(&R) -> DbTime,
+    ) -> Option<(R, DbTime)>
     where
         F: Future<Output = Result<R, DomainError>>,
     {
-        let Health { begun, rests_until: rests, known, .. } = &*self.health;
-        let now = || begun.elapsed().as_millis() as u64;
-        let rests_until = rests.load(Ordering::Relaxed);
-        let after_a_rest = rests_until > 0;
-        // After a failure one asks, and the others wait for nobody.
-        let next = now() + REST.as_millis() as u64;
-        if now() < rests_until
-            || (after_a_rest
-                && rests.compare_exchange(rests_until, next, Ordering::Relaxed, Ordering::Relaxed).is_err())
-        {
+        if !health.may_be_asked() {
             return None;
         }
-        let before = DbTime(known.load(Ordering::Acquire));
-        match tokio::time::timeout(LIMIT, load(self.store.clone())).await {
+        let known = DbTime(health.known.load(Ordering::Acquire));
+        let failed: &dyn fmt::Display = match tokio::time::timeout(LIMIT, load(store.clone())).await {
             Ok(Ok(found)) => {
-                known.fetch_max(moment(&found).0, Ordering::AcqRel);
-                if after_a_rest {
-                    rests.store(0, Ordering::Relaxed);
+                let now = moment(&found);
+                health.known.fetch_max(now.0, Ordering::AcqRel);
+                if self.cache.is_far_behind(now) {
+                    health.rests(&"it is far behind");
+                } else {
+                    health.is_well();
                 }
-                Some((found, before))
+                return Some((found, known));
             }
-            failed => {
-                let error = failed.err().map_or("it failed", |_| "it took too long");
-                self.health.count("failed");
-                tracing::debug!(error, "a load on the replica is repeated on the primary");
-                rests.store(next, Ordering::Relaxed);
-                None
-            }
-        }
+            Ok(Err(error)) => &error.clone(),
+            Err(_) => &"it took too long",
+        };
+        health.count("failed");
+        health.rests(failed);
+        None
     }
 }

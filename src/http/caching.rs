@@ -24,7 +24,7 @@ use super::{
     text::Text,
 };
 use crate::{
-    cache::{self, Cacheable, ConsistencyToken, Label, Outcome, Policy, Read},
+    cache::{self, Cacheable, ConsistencyToken, Label, Outcome, Read},
     cdn::{Answered, Marker},
 };
 
@@ -72,9 +72,10 @@ pub struct Answer {
     /// Whether L1 may hold it.
     pub kept: bool,
     pub token: Option<ConsistencyToken>,
-    /// The names that it depends on.
+    /// Its key pattern, the names that it depends on, and the age at which it may not be answered any more.
+    pub pattern: &'static str,
     pub labels: Arc<[Label]>,
-    pub policy: Policy,
+    pub max_age: Duration,
 }
 
 impl Answer {
@@ -92,21 +93,20 @@ impl Answer {
             outcome: read.outcome,
             kept: read.kept,
             token: read.token.clone(),
+            pattern: T::POLICY.pattern,
             labels: Arc::clone(&entry.labels),
-            policy: T::POLICY,
+            max_age: T::POLICY.max_age,
         })
     }
 
     /// The response to a GET or HEAD of the catalogue, marked for the shared cache in front of the service if there is one. A flagged answer is
     /// nobody's to keep.
     pub fn publish(self, conditions: &Conditions, cdn: Option<&Marker>, l2: bool) -> Result<Response, Problem> {
-        let cdn = cdn.filter(|_| self.outcome != Outcome::Stale);
-        let marked = cdn.map(|marker| (marker, Arc::clone(&self.labels), self.policy, self.age));
+        let Self { pattern, age, max_age, .. } = self;
+        let mark = |marker: &Marker| marker.marks(&Answered { pattern, labels: &self.labels, age, max_age });
+        let marks = cdn.filter(|_| self.outcome != Outcome::Stale).map(mark);
         let mut response = self.respond(conditions, &CATALOGUE, l2)?;
-        if let Some((marker, labels, policy, age)) = marked {
-            let answered = Answered { pattern: policy.pattern, labels: &labels, age, max_age: policy.max_age };
-            marker.mark(response.headers_mut(), &answered);
-        }
+        response.headers_mut().extend(marks.into_iter().flatten());
         Ok(response)
     }
 
@@ -264,7 +264,8 @@ mod tests {
             kept: true,
             token: "0a1b2c-17".parse().ok(),
             labels: Arc::new([]),
-            policy: Product::POLICY,
+            pattern: Product::POLICY.pattern,
+            max_age: Product::POLICY.max_age,
         };
         let names = |response: &Response| {
             let mut names: Vec<_> = response.headers().keys().map(|name| name.as_str().to_owned()).collect();

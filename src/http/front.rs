@@ -34,7 +34,6 @@ use super::{
     metrics::{HttpMetrics, Shown},
     observe::{Observation, REQUEST_ID},
     problem::{Kind, Problem},
-    rate::Peer,
     routes::{Route, Routes},
 };
 use crate::cache::Cache;
@@ -48,10 +47,8 @@ pub struct Front {
     cors: Option<CorsLayer>,
     time_limit: Duration,
     max_requests: usize,
-    /// Whether callers are verified, and peers whose tokens are not valid are counted.
-    verified: bool,
-    /// Whether accesses are recorded, and records must lead to their requests.
-    audited: bool,
+    /// Whether handlers want to know where requests came from: they verify callers, or record accesses.
+    origins: bool,
     /// Reads of resources that are worked on.
     under_way: AtomicUsize,
 }
@@ -68,8 +65,7 @@ impl Front {
             cors: cors(&config.cors_origins),
             time_limit: config.request_timeout,
             max_requests: config.max_requests,
-            verified: config.verifier.is_some(),
-            audited: config.audit.is_some(),
+            origins: config.verifier.is_some() || config.audit.is_some(),
             under_way: AtomicUsize::new(0),
         }
     }
@@ -83,11 +79,8 @@ impl Front {
     pub async fn answer(self: Arc<Self>, peer: IpAddr, mut request: Request) -> Response {
         let route = self.routes.find(request.uri().path());
         let observation = Observation::begin(&self.metrics, self.routes.name(route), route, &request);
-        if self.verified {
-            request.extensions_mut().insert(Peer(peer));
-        }
-        if self.audited {
-            request.extensions_mut().insert(observation.reference());
+        if self.origins {
+            request.extensions_mut().insert(observation.origin(peer));
         }
         let answer = async {
             match &self.cors {

@@ -84,7 +84,7 @@ pub async fn livez() -> Response {
 ))]
 pub async fn readyz(State(state): State<WebState>) -> Response {
     let services = &state.services;
-    let look = sqlx::query("select 1").execute(&services.db);
+    let look = sqlx::query("select 1").execute(&services.databases.primary);
     let (postgres, redis) = tokio::join!(tokio::time::timeout(DEADLINE, look), services.cache.ping_l2());
     let postgres = matches!(postgres, Ok(Ok(_)));
     let report = ReadyReport::new(state.readiness.phase(), postgres, redis, services.cache.l2_memory());

@@ -21,8 +21,8 @@ use serde::Deserialize;
 
 use super::{
     WebState,
+    observe::Origin,
     problem::{Kind, Problem},
-    rate::Peer,
     trail,
 };
 use crate::cache::Tenant;
@@ -252,34 +252,41 @@ impl<S: Scope> FromRequestParts<WebState> for Caller<S> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Problem> {
-        let (tenant, subject) = match &state.verifier {
-            None => (state.tenant.clone(), Cow::Borrowed(NOBODY.1)),
-            Some(verifier) => {
-                let identity = bearer(&parts.headers)
-                    .and_then(|token| verifier.verify(token).ok_or_else(invalid_token))
-                    .or_else(|problem| unknown::<S>(parts, state, problem))?;
-                admit::<S>(&identity, state).inspect_err(|_| refused::<S>(parts, state, Some(&identity)))?;
-                (identity.tenant, Cow::Owned(identity.subject))
-            }
+        let Some(verifier) = &state.verifier else {
+            return Ok(Self { tenant: state.tenant.clone(), subject: Cow::Borrowed(NOBODY.1), scope: PhantomData });
         };
-        Ok(Self { tenant, subject, scope: PhantomData })
+        let verified = bearer(&parts.headers).and_then(|token| verifier.verify(token).ok_or_else(invalid_token));
+        let identity = verified.or_else(|problem| unknown::<S>(parts, state, problem))?;
+        pace::<S>(&identity, parts, state)?;
+        permit::<S>(&identity, parts, state)?;
+        Ok(Self { tenant: identity.tenant, subject: Cow::Owned(identity.subject), scope: PhantomData })
     }
 }
 
-/// Whether somebody who is known may do what `S` says, and has not done too much.
-fn admit<S: Scope>(identity: &Identity, state: &WebState) -> Result<(), Problem> {
-    state.rates.as_ref().map_or(Ok(()), |rates| rates.admit(&identity.tenant))?;
-    if !identity.scopes.split(' ').any(|scope| scope == S::NAME) {
-        return Err(Problem::new(&Kind::FORBIDDEN, format!("The token lacks the scope {}.", S::NAME))
-            .with_header(header::WWW_AUTHENTICATE, S::MISSING));
+/// Somebody who is known and comes too often is told to wait. One such refusal a second is recorded: all would fill the disk.
+fn pace<S: Scope>(identity: &Identity, parts: &Parts, state: &WebState) -> Result<(), Problem> {
+    let Some(rates) = &state.rates else { return Ok(()) };
+    rates.admit(&identity.tenant).inspect_err(|_| {
+        if rates.is_news(&identity.tenant) {
+            refused::<S>(parts, state, Some(identity));
+        }
+    })
+}
+
+/// Whether somebody who is known may do what `S` says.
+fn permit<S: Scope>(identity: &Identity, parts: &Parts, state: &WebState) -> Result<(), Problem> {
+    if identity.scopes.split(' ').any(|scope| scope == S::NAME) {
+        return Ok(());
     }
-    Ok(())
+    refused::<S>(parts, state, Some(identity));
+    Err(Problem::new(&Kind::FORBIDDEN, format!("The token lacks the scope {}.", S::NAME))
+        .with_header(header::WWW_AUTHENTICATE, S::MISSING))
 }
 
 /// Somebody without a valid token. Who comes so too often is told to wait, and recorded no more: that would fill the disk.
 fn unknown<S: Scope>(parts: &Parts, state: &WebState, problem: Problem) -> Result<Identity, Problem> {
-    if let Some(Peer(peer)) = parts.extensions.get() {
-        state.failures.admit(*peer)?;
+    if let Some(origin) = parts.extensions.get::<Origin>() {
+        state.failures.admit(origin.peer)?;
     }
     refused::<S>(parts, state, None);
     Err(problem)

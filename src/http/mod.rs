@@ -53,10 +53,9 @@ pub struct Services {
     pub orders: CachedOrderService,
     pub cache: Cache,
     pub databases: Databases,
-    pub db: sqlx::PgPool,
 }
 
-/// The limits of the listener.
+/// What the listener is told.
 #[derive(Clone, Debug)]
 pub struct HttpConfig {
     /// Origins whose pages may call the service; none: no CORS headers at all.

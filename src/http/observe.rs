@@ -1,6 +1,7 @@
 //! What an operator sees of a request: its id, its log line, its metrics; and what a problem says of the request it answers.
 
 use std::{
+    net::IpAddr,
     sync::LazyLock,
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
@@ -37,11 +38,11 @@ pub fn note(response: &mut Response, outcome: Outcome) {
     }
 }
 
-/// What leads from elsewhere to the log line and the trace of a request.
-#[derive(Clone, Debug, Default)]
-pub struct Reference {
-    pub request_id: String,
-    pub trace_id: Option<String>,
+/// Where a request came from, and what leads from elsewhere to its log line; for handlers that ask who calls.
+#[derive(Clone, Debug)]
+pub struct Origin {
+    pub peer: IpAddr,
+    pub request_id: HeaderValue,
 }
 
 /// A request under way. When it ends, also because the client went away, it is counted and leaves one log line.
@@ -79,10 +80,9 @@ impl<'a> Observation<'a> {
         }
     }
 
-    /// What leads to this request.
-    pub fn reference(&self) -> Reference {
-        let request_id = self.id.to_str().unwrap_or_default().to_owned();
-        Reference { request_id, trace_id: telemetry::trace_id(&self.span) }
+    /// Where it came from, when that was this peer.
+    pub fn origin(&self, peer: IpAddr) -> Origin {
+        Origin { peer, request_id: self.id.clone() }
     }
 
     /// The answer with the id, and with what every answer must have; a problem with path and id of the request.

@@ -3,6 +3,7 @@
 //! with no valid token: only these requests are counted and refused, so that nobody is locked out by neighbours behind one address.
 
 use std::{
+    hash::Hash,
     net::{IpAddr, Ipv6Addr},
     num::NonZeroU32,
     sync::Mutex,
@@ -23,46 +24,72 @@ const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 /// Requests a second without a valid token from one address: far more than any client sends by mistake.
 const FAILURES: NonZeroU32 = NonZeroU32::new(100).expect("not zero");
-/// Pause between two times at which addresses are forgotten that have been quiet.
+/// Pause between two times at which those are forgotten who have been quiet.
 const SWEEP: Duration = Duration::from_secs(1);
-/// Tenants, or addresses, after which those are forgotten who have been quiet.
+/// Tenants, or addresses, from which on any are forgotten.
 const REMEMBERED: usize = 10_000;
+
+/// So many requests a second for each of whoever comes, and a memory that forgets who has been quiet.
+struct Limited<K: Clone + Eq + Hash> {
+    per_second: NonZeroU32,
+    limiter: RateLimiter<K, DashMapStateStore<K>, DefaultClock>,
+    swept: Mutex<Instant>,
+}
+
+impl<K: Clone + Eq + Hash> Limited<K> {
+    fn new(per_second: NonZeroU32) -> Self {
+        Self {
+            per_second,
+            limiter: RateLimiter::keyed(Quota::per_second(per_second)),
+            swept: Mutex::new(Instant::now()),
+        }
+    }
+
+    /// Counts a request, or says when there is room for it.
+    fn admit(&self, who: &K) -> Result<(), NotUntil<<DefaultClock as Clock>::Instant>> {
+        if let Ok(mut swept) = self.swept.try_lock()
+            && swept.elapsed() >= SWEEP
+        {
+            *swept = Instant::now();
+            if self.limiter.len() >= REMEMBERED {
+                self.limiter.retain_recent();
+            }
+        }
+        self.limiter.check_key(who)
+    }
+}
 
 /// The rates of all tenants.
 pub struct Rates {
-    per_second: NonZeroU32,
-    limiter: RateLimiter<Tenant, DashMapStateStore<Tenant>, DefaultClock>,
+    requests: Limited<Tenant>,
+    told: Limited<Tenant>,
 }
 
 impl Rates {
     /// So many requests a second for each tenant.
     pub fn new(per_second: NonZeroU32) -> Self {
-        Self { per_second, limiter: RateLimiter::keyed(Quota::per_second(per_second)) }
+        Self { requests: Limited::new(per_second), told: Limited::new(NonZeroU32::MIN) }
     }
 
     /// Counts a request of a tenant, or says when there is room for it.
     pub fn admit(&self, tenant: &Tenant) -> Result<(), Problem> {
-        if self.limiter.len() > REMEMBERED {
-            self.limiter.retain_recent();
-        }
         let detail = "The tenant sends more requests than it may.";
-        self.limiter.check_key(tenant).map_err(|full| too_many(detail, ("tenant", self.per_second), &full))
+        let full = |full| too_many(detail, ("tenant", self.requests.per_second), &full);
+        self.requests.admit(tenant).map_err(full)
+    }
+
+    /// Whether a tenant's refusal is the first of about a second: all of them would fill the audit's disk.
+    pub fn is_news(&self, tenant: &Tenant) -> bool {
+        self.told.admit(tenant).is_ok()
     }
 }
 
-/// Where a request came from.
-#[derive(Clone, Copy, Debug)]
-pub struct Peer(pub IpAddr);
-
 /// The requests of all addresses that had no valid token.
-pub struct Failures {
-    limiter: RateLimiter<IpAddr, DashMapStateStore<IpAddr>, DefaultClock>,
-    swept: Mutex<Instant>,
-}
+pub struct Failures(Limited<IpAddr>);
 
 impl Default for Failures {
     fn default() -> Self {
-        Self { limiter: RateLimiter::keyed(Quota::per_second(FAILURES)), swept: Mutex::new(Instant::now()) }
+        Self(Limited::new(FAILURES))
     }
 }
 
@@ -70,21 +97,13 @@ impl Failures {
     /// Counts a request without a valid token, or says when there is room for it.
     pub fn admit(&self, peer: IpAddr) -> Result<(), Problem> {
         let detail = "The address sends more requests without a valid token than it may.";
-        self.limiter.check_key(&self.counted(peer)).map_err(|full| too_many(detail, ("address", FAILURES), &full))
+        self.0.admit(&self.counted(peer)).map_err(|full| too_many(detail, ("address", FAILURES), &full))
     }
 
     /// The address that a request is counted under. Beyond as many as are remembered all share one.
     fn counted(&self, peer: IpAddr) -> IpAddr {
-        if self.limiter.len() >= REMEMBERED {
-            if let Ok(mut swept) = self.swept.try_lock()
-                && swept.elapsed() >= SWEEP
-            {
-                *swept = Instant::now();
-                self.limiter.retain_recent();
-            }
-            if self.limiter.len() >= REMEMBERED {
-                return Ipv6Addr::UNSPECIFIED.into();
-            }
+        if self.0.limiter.len() >= REMEMBERED {
+            return Ipv6Addr::UNSPECIFIED.into();
         }
         match peer.to_canonical() {
             // Whoever has one address of version 6 has all of these.
@@ -122,7 +141,10 @@ mod tests {
         let refused = (0..100).filter(|_| rates.admit(&greedy).is_err()).count();
         assert!((90..=97).contains(&refused), "{refused} of a hundred at once were refused");
         assert!(rates.admit(&other).is_ok());
+        let told = (0..100).filter(|_| rates.is_news(&greedy)).count();
+        assert!((1..=3).contains(&told), "{told} of a hundred refusals at once would be recorded");
     }
+
     #[test]
     fn addresses_without_valid_tokens_are_counted_apart_and_no_more_of_them_than_are_remembered() {
         let failures = Failures::default();
@@ -136,6 +158,6 @@ mod tests {
         for address in 0..5 * REMEMBERED as u128 {
             let _ = failures.admit(Ipv6Addr::from_bits(address << 64).into());
         }
-        assert!(failures.limiter.len() <= REMEMBERED + 1, "{}", failures.limiter.len());
+        assert!(failures.0.limiter.len() <= REMEMBERED + 1, "{}", failures.0.limiter.len());
     }
 }

@@ -5,22 +5,50 @@ use axum::{
     http::{Method, request::Parts},
 };
 use chrono::Utc;
+use tracing::Span;
 
-use super::{WebState, identity::Caller, observe::Reference};
+use super::{WebState, identity::Caller, observe::Origin};
 use crate::{
     audit::{Audit, Record},
     cache::{Cache, Cacheable, Key, Outcome, Tenant},
     domain::DomainError,
+    telemetry,
 };
 
-/// Leads to the request in logs and traces, and says what it wants to do; taken out of it by the handlers whose work is recorded.
-pub struct Trail(Reference, &'static str);
+/// What the record of a request begins with; taken by the handlers whose work is recorded.
+pub struct Trail {
+    request_id: String,
+    operation: &'static str,
+}
 
 impl FromRequestParts<WebState> for Trail {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _state: &WebState) -> Result<Self, Self::Rejection> {
-        Ok(Self(parts.extensions.remove().unwrap_or_default(), operation(parts)))
+        Ok(Self::of(parts))
+    }
+}
+
+impl Trail {
+    fn of(parts: &Parts) -> Self {
+        let id = parts.extensions.get::<Origin>().and_then(|origin| origin.request_id.to_str().ok());
+        Self { request_id: id.unwrap_or_default().to_owned(), operation: operation(parts) }
+    }
+
+    /// A record, as it is when nothing more becomes known.
+    fn record(self, tenant: String, subject: String) -> Record {
+        let Self { request_id, operation } = self;
+        let (time, key, trace_id) = (Utc::now(), String::new(), telemetry::trace_id(&Span::current()));
+        Record { time, tenant, subject, operation, key, outcome: "failed", request_id, trace_id }
+    }
+
+    /// Opens the record of an access by `caller`; where nobody records, an empty one.
+    pub async fn begin<S>(self, state: &WebState, caller: &Caller<S>) -> Access {
+        let Some(audit) = &state.audit else { return Access(None) };
+        let cache = &state.services.cache;
+        cache.meet(&caller.tenant).await;
+        let record = self.record(caller.tenant.to_string(), caller.subject.to_string());
+        Access(Some((audit.clone(), cache.clone(), Box::new(record))))
     }
 }
 
@@ -38,25 +66,7 @@ fn operation(parts: &Parts) -> &'static str {
 pub fn refused(parts: &Parts, state: &WebState, who: Option<(&Tenant, &str)>) {
     let Some(audit) = &state.audit else { return };
     let (tenant, subject) = who.map(|(tenant, subject)| (tenant.to_string(), subject.to_owned())).unwrap_or_default();
-    let reference = parts.extensions.get().cloned().unwrap_or_default();
-    audit.refused(record((tenant, subject), operation(parts), reference));
-}
-
-fn record((tenant, subject): (String, String), operation: &'static str, reference: Reference) -> Record {
-    let Reference { request_id, trace_id } = reference;
-    let (time, key) = (Utc::now(), String::new());
-    Record { time, tenant, subject, operation, key, outcome: "failed", request_id, trace_id }
-}
-
-impl Trail {
-    /// Opens the record of an access by `caller`; where nobody records, an empty one.
-    pub async fn begin<S>(self, state: &WebState, caller: &Caller<S>) -> Access {
-        let Some(audit) = &state.audit else { return Access(None) };
-        let cache = &state.services.cache;
-        cache.meet(&caller.tenant).await;
-        let record = record((caller.tenant.to_string(), caller.subject.to_string()), self.1, self.0);
-        Access(Some((audit.clone(), cache.clone(), Box::new(record))))
-    }
+    audit.refused(Trail::of(parts).record(tenant, subject));
 }
 
 /// A record that is written when it is dropped: as `failed`, unless it is said how the work ended.

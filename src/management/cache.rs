@@ -63,7 +63,10 @@ pub async fn erase_tenant(State(state): State<Management>, body: Result<Json<Era
         }
         Err(error) => {
             tracing::error!(%error, "a tenant could not be erased");
-            problem(StatusCode::SERVICE_UNAVAILABLE, "The ledger can't be written at the moment; nothing was erased.")
+            problem(
+                StatusCode::SERVICE_UNAVAILABLE,
+                "The ledger can't be written at the moment. It may have been done all the same: send it again.",
+            )
         }
     }
 }
@@ -122,7 +125,7 @@ pub async fn invalidate_names(
             tracing::error!(%error, "names could not be invalidated by hand");
             problem(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "The ledger can't be written at the moment; nothing was invalidated.",
+                "The ledger can't be written at the moment. It may have been done all the same: send it again.",
             )
         }
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use sqlx::PgPool;
 
-use crate::support::{Fault, Gate, Proxy, Redis, TestApp, eventually::within, order, product};
+use crate::support::{Fault, Gate, Proxy, Redis, TestApp, eventually::within, order, product, settings::L2_DEADLINE};
 
 /// The promised bound D plus the time that the test's own requests take on a busy machine.
 const PROMISED: Duration = Duration::from_millis(500);
@@ -27,7 +27,8 @@ async fn the_promised_time_holds_without_redis(pool: PgPool) {
 async fn the_promised_time_holds_while_redis_hangs(pool: PgPool) {
     let server = crate::support::RedisServer::shared();
     let line = std::sync::Arc::new(Proxy::before(server.address().to_string()).await);
-    let app = TestApp::builder(pool).instances(2).trust(PROMISED).redis(Redis::Behind(line.clone())).build().await;
+    let redis = Redis::Behind(line.clone());
+    let app = TestApp::builder(pool).instances(2).trust(PROMISED).redis(redis).l2_deadline(L2_DEADLINE).build().await;
     line.set(Fault::BlackHole);
     shows_elsewhere_in_time(&app).await;
 }
@@ -80,7 +81,7 @@ async fn an_order_through_one_instance_shows_in_the_list_of_the_other(pool: PgPo
 async fn a_load_that_was_overtaken_by_a_change_is_never_served_to_later_readers(pool: PgPool) {
     let app = TestApp::start(pool).await;
     let id = app.product(product().price(100)).await;
-    // The load reads the old price and is then held on its way back: every answer to it is swallowed.
+    // The change waits for the row, so a load comes in between: it reads the old price and fills the tiers with it.
     let gate = Gate::row(&app.pool, "products", id).await;
     let change = app.patch_product(id, json!({ "price_cents": 200 }));
     let overtaken = async {

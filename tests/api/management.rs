@@ -15,11 +15,8 @@ async fn every_read_counts_once_under_one_outcome(pool: PgPool) {
     app.get_with(&format!("/products/{a}"), "cache-control", "no-cache").await.expect(200);
     app.get_with("/products/8", "cache-control", "only-if-cached").await.expect(504);
     let metrics = app.metrics().await;
-    let [cold, errors, skipped, hits, bypassed, not_cached] =
-        ["loaded_cold", "l2_error", "l2_skipped", "l1_hit", "bypass", "not_cached"]
-            .map(|outcome| metrics.requests("product", outcome));
-    // On a busy machine Redis may be asked and not answer in time, which is no miss.
-    assert_eq!([cold + errors + skipped, hits, bypassed, not_cached], [3, 2, 1, 1]);
+    let counts = ["loaded_cold", "l1_hit", "bypass", "not_cached"].map(|outcome| metrics.requests("product", outcome));
+    assert_eq!(counts, [3, 2, 1, 1]);
     assert_eq!(metrics.sum("cache_requests_total", &[("pattern", "product")]), 7.0);
 }
 

@@ -11,7 +11,9 @@ use std::{
 use serde_json::json;
 use sqlx::PgPool;
 
-use crate::support::{Fault, Proxy, Redis, RedisServer, TestApp, database, eventually, order, product, together};
+use crate::support::{
+    Fault, Proxy, Redis, RedisServer, TestApp, database, eventually, order, product, settings::L2_DEADLINE, together,
+};
 
 #[sqlx::test]
 async fn starts_and_works_without_redis_and_uses_it_when_it_comes(pool: PgPool) {
@@ -70,7 +72,7 @@ async fn kill_9_under_load_fails_no_request(pool: PgPool) {
 #[sqlx::test]
 async fn a_frozen_redis_costs_little_time_and_no_answer(pool: PgPool) {
     let redis = RedisServer::start();
-    let app = TestApp::builder(pool).instances(2).redis(&redis).build().await;
+    let app = TestApp::builder(pool).instances(2).redis(&redis).l2_deadline(L2_DEADLINE).build().await;
     works(&app).await;
     redis.freeze();
     let started = Instant::now();
@@ -123,7 +125,7 @@ async fn what_redis_lost_is_warmed_again_when_it_is_back(pool: PgPool) {
 #[sqlx::test]
 async fn every_fault_of_the_line_to_redis_leaves_the_answers_right(pool: PgPool) {
     let line = Arc::new(Proxy::before(RedisServer::shared().address().to_string()).await);
-    let app = TestApp::builder(pool).redis(Redis::Behind(line.clone())).build().await;
+    let app = TestApp::builder(pool).redis(Redis::Behind(line.clone())).l2_deadline(L2_DEADLINE).build().await;
     let faults = [Fault::Cut, Fault::BlackHole, Fault::HalfOpen, Fault::Delay(Duration::from_millis(100)), Fault::None];
     for fault in faults {
         line.set(fault);
@@ -135,7 +137,7 @@ async fn every_fault_of_the_line_to_redis_leaves_the_answers_right(pool: PgPool)
 #[sqlx::test]
 async fn a_line_to_redis_that_died_without_a_word_is_made_anew(pool: PgPool) {
     let line = Arc::new(Proxy::before(RedisServer::shared().address().to_string()).await);
-    let app = TestApp::builder(pool).redis(Redis::Behind(line.clone())).build().await;
+    let app = TestApp::builder(pool).redis(Redis::Behind(line.clone())).l2_deadline(L2_DEADLINE).build().await;
     l2_is_used(&app).await;
     // What is sent now never arrives, and nobody says so.
     line.set(Fault::BlackHole);

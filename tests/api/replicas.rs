@@ -1,26 +1,24 @@
 //! Loads on a replica of Postgres: used while it is up to date, never believed when it is behind, never missed when it is gone.
 
-use std::{fs, path::PathBuf};
-
 use serde_json::json;
-use sqlx::{PgPool, postgres::PgPoolOptions};
+use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
 
-use crate::support::{TestApp, database, eventually, order, postgres_server::Postgres, product};
+use crate::support::{Temporary, TestApp, database, eventually, order, postgres_server::Postgres, product};
 
 /// A primary, its replica, and two instances without tiers, so that every read is a load.
 struct Ground {
-    folder: PathBuf,
-    primary: Postgres,
-    replica: Postgres,
+    app: TestApp,
     /// Of the replica.
     standby: PgPool,
-    app: TestApp,
+    replica: Postgres,
+    primary: Postgres,
+    /// Goes last: the servers write into it until they end.
+    _folder: Temporary,
 }
 
 impl Ground {
-    async fn prepare(name: &str) -> Self {
-        let folder = std::env::temp_dir().join(format!("aside-replicas-{}-{name}", std::process::id()));
-        fs::create_dir_all(&folder).expect("a folder for the servers");
+    async fn prepare() -> Self {
+        let folder = Temporary::folder("replicas");
         let mut primary = Postgres::start(&folder).await;
         let replica = primary.replica().await;
         let pool = |url: String| PgPoolOptions::new().max_connections(4).connect_lazy(&url).expect("a URL of Postgres");
@@ -33,7 +31,7 @@ impl Ground {
             .config(move |config| config.database_read_url = Some(url.clone()))
             .build()
             .await;
-        let ground = Self { folder, primary, replica, standby, app };
+        let ground = Self { app, standby, replica, primary, _folder: folder };
         let id = ground.app.product(product()).await;
         ground.is_used(id).await;
         ground
@@ -45,7 +43,7 @@ impl Ground {
             self.told("select pg_wal_replay_resume()").await;
             let now = self.app.get_product(id).await.expect(200).int("/price_cents");
             let there = format!("select price_cents from products where id = {id}");
-            let there = sqlx::query_scalar::<_, i64>(&*there.leak()).fetch_optional(&self.standby).await;
+            let there = sqlx::query_scalar::<_, i64>(AssertSqlSafe(there)).fetch_optional(&self.standby).await;
             (there.ok()? == Some(now)).then_some(())?;
             self.told("select pg_wal_replay_pause()").await;
             database::sabotage(
@@ -70,15 +68,9 @@ impl Ground {
     }
 }
 
-impl Drop for Ground {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.folder);
-    }
-}
-
 #[tokio::test]
 async fn a_replica_that_is_behind_is_never_believed() {
-    let ground = Ground::prepare("behind").await;
+    let ground = Ground::prepare().await;
     let app = &ground.app;
     let id = app.product(product().price(1).stock(10)).await;
     ground.is_used(id).await;
@@ -111,7 +103,7 @@ async fn a_replica_that_is_behind_is_never_believed() {
 
 #[tokio::test]
 async fn a_replica_that_hangs_dies_or_is_promoted_fails_no_read() {
-    let mut ground = Ground::prepare("gone").await;
+    let mut ground = Ground::prepare().await;
     let id = ground.app.product(product().price(1)).await;
     ground.is_used(id).await;
     assert!(ground.loads("used").await > 0.0);

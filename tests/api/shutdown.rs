@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::json;
 use sqlx::PgPool;
 
-use crate::support::{Gate, RedisServer, TestApp, database, eventually, order, product};
+use crate::support::{Gate, RedisServer, TestApp, database, eventually, order, product, settings::L2_DEADLINE};
 
 #[sqlx::test]
 async fn a_draining_instance_finishes_what_is_under_way_and_then_ends(pool: PgPool) {
@@ -49,7 +49,7 @@ async fn counted_views_are_written_before_the_end(pool: PgPool) {
 #[sqlx::test]
 async fn a_frozen_redis_does_not_hold_up_the_end(pool: PgPool) {
     let redis = RedisServer::start();
-    let mut app = TestApp::builder(pool).redis(&redis).build().await;
+    let mut app = TestApp::builder(pool).redis(&redis).l2_deadline(L2_DEADLINE).build().await;
     let id = app.product(product().price(100)).await;
     app.get_product(id).await.expect(200);
     redis.freeze();

@@ -1,6 +1,9 @@
 //! Redis behind Sentinels, and as a Cluster: fails over under load without a failed or a stale answer, and is used again.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::{
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use deadpool_redis::redis;
 use serde_json::json;
@@ -9,12 +12,15 @@ use sqlx::PgPool;
 use crate::support::{
     TestApp, eventually, product,
     redis_keys::RedisKeys,
-    redis_nodes::{Kind, RedisNodes},
+    redis_nodes::{DEAD_SOON, Kind, RedisNodes},
+    settings::L2_DEADLINE,
     together,
 };
 
 /// Products, so many that some belong to every node of a Cluster.
 const PRODUCTS: usize = 16;
+/// Where nothing is to fail over: on a busy machine no node is silent for so long.
+const DEAD_LATE: Duration = Duration::from_secs(15);
 
 #[sqlx::test]
 async fn a_primary_behind_sentinels_dies_under_load(pool: PgPool) {
@@ -39,12 +45,12 @@ async fn a_primary_of_a_cluster_freezes_and_comes_back_believing(pool: PgPool) {
 /// What a replica has not heard of before it is promoted is lost, deletes among it: what was true before comes back.
 #[sqlx::test]
 async fn what_a_promoted_replica_never_heard_of_is_not_believed(pool: PgPool) {
-    let nodes = RedisNodes::for_test(Kind::Sentinel).await;
+    let nodes = RedisNodes::for_test(Kind::Sentinel, DEAD_SOON).await;
     let app = TestApp::builder(pool).instances(2).redis(&nodes).l1_bytes(0).build().await;
     let ids = products(&app).await;
     l2_holds(&app, &ids, None).await;
     // Writes are acknowledged by a Redis that only talks to itself from here on.
-    let primary = nodes.primary_of("any").await.expect("a primary");
+    let primary = eventually("there is a primary", || nodes.primary_of("any")).await;
     let replicas: Vec<usize> = (0..3).filter(|node| *node != primary).collect();
     replicas.iter().for_each(|replica| nodes.signal(*replica, "STOP"));
     let parted = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("replica").to_owned();
@@ -80,15 +86,16 @@ async fn what_a_promoted_replica_never_heard_of_is_not_believed(pool: PgPool) {
 
 #[sqlx::test]
 async fn slots_that_move_to_and_fro_under_load_change_no_answer(pool: PgPool) {
-    let nodes = RedisNodes::for_test(Kind::Cluster).await;
+    let nodes = RedisNodes::for_test(Kind::Cluster, DEAD_LATE).await;
     let app = TestApp::builder(pool).instances(2).redis(&nodes).l1_bytes(0).build().await;
     let ids = products(&app).await;
     l2_holds(&app, &ids, None).await;
     let nemesis = async |done: &AtomicUsize| {
-        for id in ids.iter().cycle().take(2 * PRODUCTS) {
-            let key = key_of(&nodes, &app, *id).await;
-            let from = nodes.primary_of(&key).await.expect("a primary");
-            nodes.move_slot(&key, from, (from + 1) % 3).await;
+        for (turn, id) in ids.iter().cycle().take(2 * PRODUCTS).enumerate() {
+            let (key, from) = key_of(&nodes, &app, *id).await;
+            let mut others = eventually("there are primaries", || nodes.primaries()).await;
+            others.retain(|node| *node != from);
+            nodes.move_slot(&key, from, others[turn % others.len()]).await;
             reach(done, 20).await;
         }
     };
@@ -100,7 +107,7 @@ async fn slots_that_move_to_and_fro_under_load_change_no_answer(pool: PgPool) {
 #[sqlx::test]
 async fn the_memory_of_every_primary_is_watched(pool: PgPool) {
     for (kind, primaries) in [(Kind::Sentinel, 1), (Kind::Cluster, 3)] {
-        let nodes = RedisNodes::for_test(kind).await;
+        let nodes = RedisNodes::for_test(kind, DEAD_LATE).await;
         let app = TestApp::builder(pool.clone()).redis(&nodes).build().await;
         eventually("the memory is known", || async {
             let metrics = app.metrics().await;
@@ -119,13 +126,13 @@ enum Fall {
 }
 
 async fn fails_over(pool: PgPool, kind: Kind, fall: Fall) {
-    let mut nodes = RedisNodes::for_test(kind).await;
-    let app = TestApp::builder(pool).instances(2).redis(&nodes).l1_bytes(0).build().await;
+    let mut nodes = RedisNodes::for_test(kind, DEAD_SOON).await;
+    let app = TestApp::builder(pool).instances(2).redis(&nodes).l1_bytes(0).l2_deadline(L2_DEADLINE).build().await;
     let ids = products(&app).await;
     l2_holds(&app, &ids, None).await;
     let nemesis = async |done: &AtomicUsize| {
         reach(done, 200).await;
-        let fallen = nodes.primary_of("any").await.expect("a primary");
+        let fallen = eventually("there is a primary", || nodes.primary_of("any")).await;
         match fall {
             Fall::Killed => nodes.kill_9(fallen).await,
             Fall::Frozen => nodes.signal(fallen, "STOP"),
@@ -181,13 +188,13 @@ async fn reach(done: &AtomicUsize, more: usize) {
     eventually("reads are answered", || async { (done.load(Ordering::Relaxed) >= goal).then_some(()) }).await;
 }
 
-/// The full key of a product, found on the node that has it.
-async fn key_of(nodes: &RedisNodes, app: &TestApp, id: i64) -> String {
+/// The full key of a product, and the primary that has it.
+async fn key_of(nodes: &RedisNodes, app: &TestApp, id: i64) -> (String, usize) {
     eventually("a node holds the product", || async {
-        for node in &nodes.nodes[..3] {
-            let mut keys = RedisKeys::new(&app.namespace, node.connect().await.ok()?);
+        for node in nodes.primaries().await? {
+            let mut keys = RedisKeys::new(&app.namespace, nodes.nodes[node].connect().await.ok()?);
             if let Some(key) = keys.ending(&format!("product:{id}")).await.pop() {
-                return Some(key);
+                return Some((key, node));
             }
         }
         None

@@ -265,7 +265,8 @@ impl Bench {
         loaded.collect()
     }
 
-    async fn load_list(&self, first: i64) -> Loaded<Notes> {
+    /// The loader of a list.
+    pub async fn load_list(&self, first: i64) -> Loaded<Notes> {
         self.loads.fetch_add(1, Ordering::SeqCst);
         let sql = "select notes.id, notes.text, tag.ver, (extract(epoch from now()) * 1000000)::bigint as loaded_at
             from (select coalesce(max(ver), 0) as ver from cache_ledger where name = 'note-list') tag

@@ -95,6 +95,10 @@ impl Scripted {
 
 #[async_trait]
 impl L2 for Scripted {
+    fn name(&self) -> &'static str {
+        "scripted"
+    }
+
     async fn fetch(&self, keys: &[Fetch], token: &str, lease: Duration) -> Result<Vec<Fetched>, L2Error> {
         self.note(Unread::Fetch(keys.to_vec()), token);
         let mood = self.suffer().await?;

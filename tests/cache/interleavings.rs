@@ -1,9 +1,9 @@
 //! A fill never undoes a write: every way in which an old value can arrive late, against every kind of write, forced by gates.
 
-use aside::cache::{Cache, Loaded, Outcome, Reuse};
+use aside::cache::{Cache, Key, Loaded, Outcome, Reuse};
 use sqlx::PgPool;
 
-use super::bench::{Bench, Door, Note, NoteError, backends, key, over_every_backend, over_every_l2, text};
+use super::bench::{Bench, Door, Note, NoteError, Notes, backends, key, over_every_backend, over_every_l2, text};
 use crate::support::eventually;
 
 /// The writes that overtake a fill, with what must be read afterwards.
@@ -149,19 +149,23 @@ async fn a_joined_load_never_undoes_a_write(pool: PgPool) {
 #[sqlx::test]
 async fn a_list_fill_never_undoes_an_insert(pool: PgPool) {
     over_every_backend(pool, async |bench: Bench| {
-        let (cache, first) = (bench.cache().await, bench.fresh_id());
+        let (cache, first, door) = (bench.cache().await, bench.fresh_id(), Door::closed());
         bench.write(&cache, first, "one").await;
-        let gate = crate::support::Gate::table(&bench.pool, "notes").await;
-        let list = bench.list(&cache, first);
-        let raced = async {
-            gate.until_waiting(1).await;
-            gate.open().await;
+        let (this, inner, notes) = (bench.clone(), door.clone(), Key::<Notes>::shared(&[&first]));
+        let load = move || async move {
+            let loaded = this.load_list(first).await;
+            inner.pass().await;
+            Result::<Loaded<Notes>, NoteError>::Ok(loaded)
         };
-        tokio::join!(list, raced);
-        let second = bench.fresh_id();
-        bench.write(&cache, second, "two").await;
-        let notes = bench.list(&cache, first).await;
-        assert_eq!(notes.entry.value.as_ref().map(|notes| notes.0.len()), Some(2));
+        let insert = async {
+            door.until_somebody_waits().await;
+            bench.write(&cache, bench.fresh_id(), "two").await;
+            door.open();
+        };
+        let (fill, ()) = tokio::join!(cache.get_or_load(&notes, Reuse::Allowed, load), insert);
+        fill.expect("loaded");
+        let list = bench.list(&cache, first).await;
+        assert_eq!(list.entry.value.as_ref().map(|notes| notes.0.len()), Some(2));
     })
     .await;
 }

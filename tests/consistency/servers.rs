@@ -9,8 +9,7 @@ use std::{
 use deadpool_redis::redis::{self, aio::MultiplexedConnection};
 
 use crate::support::{
-    eventually,
-    process::{Process, free_port},
+    process::{Process, TRIES, free_port},
     redis_server,
 };
 
@@ -25,9 +24,14 @@ impl Redis {
     pub async fn start(folder: &Path) -> Self {
         let folder = folder.join("redis");
         fs::create_dir_all(&folder).expect("a folder for Redis");
-        let mut redis = Self { folder, process: None, port: free_port() };
-        redis.launch().await;
-        redis
+        let mut redis = Self { folder, process: None, port: 0 };
+        for _ in 0..TRIES {
+            redis.port = free_port();
+            if redis.comes_up().await {
+                return redis;
+            }
+        }
+        panic!("Redis came up on no free port in {TRIES} tries: see {}", redis.folder.display());
     }
 
     /// Comes back with the contents of the last dump, or empty.
@@ -47,12 +51,18 @@ impl Redis {
 
     /// Starts it with what its folder holds.
     pub async fn launch(&mut self) {
+        assert!(self.comes_up().await, "Redis does not start again: see {}", self.folder.display());
+    }
+
+    async fn comes_up(&mut self) -> bool {
         let folder = self.folder.display().to_string();
         let port = self.port.to_string();
         let args = ["--port", &port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", &folder];
         let args = args.map(str::to_owned);
-        self.process = Some(Process::start(&redis_server::binary(), &args, &[], &self.folder.join("log"), None));
-        eventually("Redis answers", || async { self.connect().await.ok() }).await;
+        let process = Process::start(&redis_server::binary(), &args, &[], &self.folder.join("log"), None);
+        let port = self.port;
+        self.process = process.up(move |pid| redis_server::answers(port, pid)).await;
+        self.process.is_some()
     }
 
     pub fn signal(&self, name: &str) {

@@ -8,7 +8,7 @@ use deadpool_redis::redis::{self, RedisResult, aio::MultiplexedConnection};
 use crate::{
     servers::Redis,
     support::{
-        redis_nodes::{Kind, RedisNodes},
+        redis_nodes::{DEAD_SOON, Kind, RedisNodes},
         redis_server::binary,
     },
 };
@@ -33,7 +33,7 @@ impl Store {
             Mode::Sentinel => Kind::Sentinel,
             Mode::Cluster => Kind::Cluster,
         };
-        Self::Many(RedisNodes::start(kind, &binary(), &folder.join("redis")).await)
+        Self::Many(RedisNodes::start(kind, DEAD_SOON, &binary(), &folder.join("redis")).await)
     }
 
     /// What instances are told of it. To one server they have lines of their own, which can be broken; several servers name each other,

@@ -61,7 +61,12 @@ fn a_stopping_instance_has_the_time_it_takes() {
 fn user_and_ports_are_those_of_the_image() {
     let (deployment, image) = (manifest("deployment.yaml"), read("Dockerfile"));
     assert!(image.contains(&format!("\nUSER {}\n", number(&deployment, "runAsUser"))));
-    for port in deployment.lines().filter_map(|line| line.trim().strip_prefix("containerPort: ")) {
+    let ports: Vec<_> = deployment
+        .lines()
+        .filter_map(|line| line.trim().trim_start_matches("- ").strip_prefix("containerPort: "))
+        .collect();
+    assert_eq!(ports.len(), 2, "the public and the management listener");
+    for port in ports {
         assert!(image.contains(&format!(":{port}")), "the image doesn't listen on {port}");
     }
 }

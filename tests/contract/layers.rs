@@ -19,7 +19,7 @@ fn arrows_run_one_way() {
     let mut wrong = Vec::new();
     for source in files("src", ".rs") {
         let own = module(&source);
-        for used in uses(&source.code()) {
+        for used in uses(&source.code()).into_iter().chain(uses_above(&source)) {
             if used != own && row(&used) <= row(&own) {
                 wrong.push(format!("{} uses {used}, which does not stand below {own}", source.path));
             }
@@ -31,7 +31,8 @@ fn arrows_run_one_way() {
 #[test]
 fn the_cache_uses_nothing_of_this_crate() {
     for source in files("src/cache", ".rs") {
-        let foreign: Vec<_> = uses(&source.text).into_iter().filter(|used| used != "cache").collect();
+        let all = uses(&source.text).into_iter().chain(uses_above(&source));
+        let foreign: Vec<_> = all.filter(|used| used != "cache").collect();
         assert!(foreign.is_empty(), "{} uses {foreign:?}", source.path);
     }
 }
@@ -122,8 +123,19 @@ fn uses(code: &str) -> Vec<String> {
     found
 }
 
+/// The same in the other form: by as many `super::` as the file lies deep, one gets to the top too.
+fn uses_above(source: &Source) -> Vec<String> {
+    let inside = source.path.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
+    let up = "super::".repeat(inside.split('/').count());
+    uses(&source.code().replace(&up, "crate::")).into_iter().filter(|_| source.code().contains(&up)).collect()
+}
+
 #[test]
 fn uses_are_found_in_every_form() {
+    let above = |path: &str, text: &str| uses_above(&Source { path: path.to_owned(), text: text.to_owned() });
+    assert_eq!(above("src/cache/mod.rs", "use super::config::Config;"), ["config"]);
+    assert_eq!(above("src/cache/redis/line.rs", "use super::super::super::{http, app::App};"), ["app", "http"]);
+    assert_eq!(above("src/cache/read.rs", "use super::l1::L1;"), [] as [&str; 0]);
     let code =
         "use crate::cache::Cache;\nuse crate::{\n  config::{Config, A},\n  domain::x,\n};\nfn f() { crate::http::g() }";
     assert_eq!(uses(code), ["cache", "config", "domain", "http"]);

@@ -11,5 +11,6 @@ mod policies;
 mod prose;
 mod prove;
 mod requests;
+mod servers;
 mod settings;
 mod sources;

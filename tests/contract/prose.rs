@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, path::Path};
 
 use serde_json::Value;
 
-use super::sources::{Source, files, paths, read};
+use super::sources::{Source, files, is_metric, paths, read};
 
 /// Folders whose files a document may name.
 const FOLDERS: [&str; 17] = [
@@ -117,10 +117,7 @@ fn claimed(word: &str) -> Option<Claim<'_>> {
     if first.contains('_') && first.chars().all(capitals) {
         return Some(Claim::Setting(first));
     }
-    let prefixes = ["cache_", "http_", "database_", "audit_", "tokio_"];
-    if prefixes.iter().any(|prefix| first.starts_with(prefix))
-        && first.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-    {
+    if is_metric(first) {
         return Some(Claim::Metric(first));
     }
     let file = word.split("::").next()?.trim_end_matches('/');

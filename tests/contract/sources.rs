@@ -2,6 +2,15 @@
 
 use std::{fs, path::Path};
 
+/// How the names of the service's metrics begin; a test sees to it that all do.
+pub const METRICS: [&str; 7] = ["audit_", "cache_", "cdn_", "database_", "http_", "replica_", "tokio_"];
+
+/// Whether a word is the name of a metric, as far as its form tells.
+pub fn is_metric(name: &str) -> bool {
+    METRICS.iter().any(|prefix| name.starts_with(prefix))
+        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+}
+
 /// A file of the tree.
 pub struct Source {
     /// From the root of the repository, with `/`.
@@ -22,11 +31,12 @@ impl Source {
     }
 }
 
-/// All files below `folder` whose names end so.
+/// All files below `folder` whose names end so. There are some: what is said of all files of a folder that was moved would be true.
 pub fn files(folder: &str, ending: &str) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
     collect(root, &root.join(folder), ending, &mut found);
+    assert!(!found.is_empty(), "{folder} holds no file that ends with {ending}");
     let read = |path: String| Source { text: read(&path), path };
     let mut found: Vec<Source> = found.into_iter().map(read).collect();
     found.sort_by(|a, b| a.path.cmp(&b.path));

@@ -86,6 +86,11 @@ impl TestAppBuilder {
         self.config(move |config| config.cache_trust = trust)
     }
 
+    /// How long a call of L2 may take: where L2 hangs, the time that tests with patience spend on waiting for it.
+    pub fn l2_deadline(self, deadline: Duration) -> Self {
+        self.config(move |config| config.cache_l2_deadline = deadline)
+    }
+
     /// Any other setting.
     pub fn config(mut self, change: impl Fn(&mut Config) + Send + 'static) -> Self {
         self.settings.push(Box::new(change));

@@ -47,11 +47,10 @@ impl Cdn {
         Self { address, log }
     }
 
-    /// Makes instances purge here, by the tags that Varnish understands. All have heard of a change, and all requests have ended, soon.
+    /// Makes instances purge here, by the tags that Varnish understands.
     pub fn configure(&self) -> impl Fn(&mut Config) + Send + use<> {
         let url = format!("http://{}/", self.address);
         move |config| {
-            (config.cache_trust, config.request_timeout) = (Duration::from_millis(500), Duration::from_secs(1));
             let purge = Some(PurgeConfig { url: url.clone(), token: Some("a-token-for-purging".into()) });
             config.cdn = Some(CdnConfig { tags: CdnTags::Xkey, max_age: Duration::from_secs(300), purge });
         }

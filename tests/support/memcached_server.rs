@@ -2,13 +2,14 @@
 
 use std::{
     env,
+    io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
     sync::OnceLock,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
-use super::process::{Process, free_port};
+use super::process::{Process, TRIES, free_port};
 
 /// A memcached on a port of its own.
 pub struct MemcachedServer {
@@ -28,8 +29,8 @@ impl MemcachedServer {
         static SHARED: OnceLock<MemcachedServer> = OnceLock::new();
         SHARED.get_or_init(|| {
             let binary = binary().expect("MEMCACHED_BIN names a memcached: run `make memcached`, which brings one");
-            let mut tries = (0..5).filter_map(|_| Self::start(&binary));
-            tries.next().unwrap_or_else(|| panic!("{} came up on no free port in five tries", binary.display()))
+            let started = (0..TRIES).find_map(|_| Self::start(&binary));
+            started.unwrap_or_else(|| panic!("no {} came up on a free port in {TRIES} tries", binary.display()))
         })
     }
 
@@ -38,22 +39,21 @@ impl MemcachedServer {
         SocketAddr::from(([127, 0, 0, 1], self.port)).to_string()
     }
 
-    /// Starts one and waits until it accepts connections. `None`: it ended instead, perhaps because somebody took the port.
+    /// Starts one and waits until it answers. `None`: it has ended instead, perhaps because somebody took the port.
     fn start(binary: &Path) -> Option<Self> {
         let port = free_port();
         // It refuses to run as root, and is told who to be instead; without root it passes that over.
         let args = ["-l", "127.0.0.1", "-p", &port.to_string(), "-u", "nobody"].map(str::to_owned);
-        let mut process = Process::start(binary, &args, &[], Path::new("/dev/null"), None);
-        let started = Instant::now();
-        while started.elapsed() < Duration::from_secs(10) {
-            if process.has_ended() {
-                return None;
-            }
-            if TcpStream::connect(("127.0.0.1", port)).is_ok() {
-                return Some(Self { port, _process: process });
-            }
-            std::thread::sleep(Duration::from_millis(5));
-        }
-        None
+        let process = Process::start(binary, &args, &[], Path::new("/dev/null"), None);
+        process.once_up(|pid| answers(port, pid)).map(|process| Self { port, _process: process })
     }
+}
+
+/// Whether the Memcached on this port answers and is the process of this id.
+fn answers(port: u16, pid: u32) -> bool {
+    let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
+    let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
+    let its_own = format!("STAT pid {pid}");
+    stream.write_all(b"stats\r\n").is_ok()
+        && BufReader::new(stream).lines().map_while(Result::ok).any(|line| line == its_own)
 }

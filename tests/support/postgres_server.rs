@@ -5,18 +5,14 @@ use std::{
     os::unix::{fs::chown, process::CommandExt},
     path::{Path, PathBuf},
     process::{Command, Stdio},
-    sync::Mutex,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use sqlx::{ConnectOptions, postgres::PgConnectOptions};
 
-use super::{
-    eventually::within,
-    process::{Process, User, free_port},
-};
+use super::process::{Process, TRIES, User, free_port};
 
-/// How long a server may take to start on a busy machine.
+/// How long a server may take to start again on its port.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A Postgres of the run's own: durable against the death of its processes, not of the machine.
@@ -33,7 +29,7 @@ impl Postgres {
         fs::create_dir_all(&folder).expect("a folder for Postgres");
         let user = unprivileged();
         if let Some(User(id)) = user {
-            chown(&folder, Some(id), Some(id)).expect("the folder is given to the user postgres");
+            chown(&folder, Some(id), Some(id)).expect("the folder is given to Postgres' user");
         }
         let mut initdb = Command::new(binary("initdb"));
         initdb
@@ -44,8 +40,8 @@ impl Postgres {
             initdb.uid(id).gid(id);
         }
         assert!(initdb.status().expect("initdb runs").success(), "initdb failed");
-        let mut postgres = Self { folder, user, process: None, port: free_port() };
-        postgres.launch().await;
+        let mut postgres = Self { folder, user, process: None, port: 0 };
+        postgres.launch_on_a_free_port().await;
         let mut connection = postgres.connect("postgres").await.expect("a connection");
         sqlx::query("create database aside").execute(&mut connection).await.expect("a database");
         postgres
@@ -58,8 +54,8 @@ impl Postgres {
     /// A streaming replica, made of a copy; the server stops for a moment.
     pub async fn replica(&mut self) -> Self {
         self.stop(false).await;
-        let (from, port) = (self.folder.join("data"), free_port());
-        let folder = self.folder.with_file_name(format!("replica-{port}"));
+        let from = self.folder.join("data");
+        let folder = self.folder.with_file_name(format!("replica-of-{}", self.port));
         let to = folder.join("data");
         fs::create_dir_all(&folder).expect("a folder for the replica");
         // Copied with owners and modes.
@@ -74,13 +70,32 @@ impl Postgres {
             }
         }
         self.launch().await;
-        let mut replica = Self { folder, user: self.user, process: None, port };
-        replica.launch().await;
+        let mut replica = Self { folder, user: self.user, process: None, port: 0 };
+        replica.launch_on_a_free_port().await;
         replica
     }
 
     /// Starts it where it left off.
     pub async fn launch(&mut self) {
+        let begun = Instant::now();
+        // One that crashed leaves children for a moment, and Postgres doesn't start beside them.
+        while !self.comes_up().await {
+            assert!(begun.elapsed() < PATIENCE, "Postgres does not start: see {}", self.log().display());
+        }
+    }
+
+    async fn launch_on_a_free_port(&mut self) {
+        for _ in 0..TRIES {
+            self.port = free_port();
+            if self.comes_up().await {
+                return;
+            }
+        }
+        panic!("Postgres came up on no free port in {TRIES} tries: see {}", self.log().display());
+    }
+
+    /// Starts it, and returns whether it came up: one that finds its port taken ends.
+    async fn comes_up(&mut self) -> bool {
         let settings = [
             "fsync=off",
             "listen_addresses=127.0.0.1",
@@ -92,19 +107,14 @@ impl Postgres {
         let mut args = vec!["-D".to_owned(), self.folder.join("data").display().to_string()];
         args.extend(["-p".to_owned(), self.port.to_string()]);
         args.extend(settings.iter().flat_map(|setting| ["-c".to_owned(), (*setting).to_owned()]));
-        let log = self.folder.join("log");
-        let start = || Process::start(&binary("postgres"), &args, &[], &log, self.user);
-        let process = Mutex::new(start());
-        let answers = || async {
-            // One that crashed leaves children for a moment, and Postgres doesn't start beside them.
-            let ended = process.lock().expect("nobody panicked").has_ended();
-            if ended {
-                *process.lock().expect("nobody panicked") = start();
-            }
-            self.connect("postgres").await.ok()
-        };
-        within(PATIENCE, &format!("Postgres starts: see {}", log.display()), answers).await;
-        self.process = Some(process.into_inner().expect("nobody panicked"));
+        let process = Process::start(&binary("postgres"), &args, &[], &self.log(), self.user);
+        let folder = self.folder.join("data");
+        self.process = process.up(move |pid| is_ready(&folder, pid)).await;
+        self.process.is_some()
+    }
+
+    fn log(&self) -> PathBuf {
+        self.folder.join("log")
     }
 
     /// Stops it, `immediate` (as after a crash, with recovery) or orderly, and starts it again.
@@ -132,18 +142,37 @@ impl Postgres {
     }
 }
 
-/// Postgres refuses to run as root; then it runs as the user that its package made.
+impl Drop for Postgres {
+    /// Ends it: it writes into its folder for as long as it lives, and who made the folder removes it next.
+    fn drop(&mut self) {
+        if let Some(process) = self.process.take() {
+            // A frozen one would not hear of it.
+            process.signal_with_children("CONT");
+            process.signal("QUIT");
+            process.wait();
+        }
+    }
+}
+
+/// Whether the server of this folder takes connections and is the process of this id, as it notes itself: the pid in the first line, how it
+/// is in the last.
+fn is_ready(data: &Path, pid: u32) -> bool {
+    let notes = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
+    let mut lines = notes.lines().map(str::trim_end);
+    lines.next() == Some(&pid.to_string()) && lines.next_back() == Some("ready")
+}
+
+/// Postgres refuses to run as root; then it runs as the user that its package made, or as nobody.
 fn unprivileged() -> Option<User> {
     let id = |args: &[&str]| {
         let answer = Command::new("id").args(args).output().ok()?;
         String::from_utf8(answer.stdout).ok()?.trim().parse::<u32>().ok()
     };
-    match id(&["-u"]) {
-        Some(0) => {
-            Some(User(id(&["-u", "postgres"]).expect("a user `postgres`, because Postgres refuses to run as root")))
-        }
-        _ => None,
+    if id(&["-u"]) != Some(0) {
+        return None;
     }
+    let user = ["postgres", "nobody"].iter().find_map(|name| id(&["-u", name]));
+    Some(User(user.expect("a user `postgres` or `nobody`, because Postgres refuses to run as root")))
 }
 
 /// A program of Postgres: in `POSTGRES_BIN_DIR`, on the path, or where distributions keep it.
@@ -156,6 +185,8 @@ fn binary(name: &str) -> PathBuf {
     folders.extend(installed.into_iter().rev());
     let found = folders.into_iter().map(|folder| folder.join(name)).find(|file| file.is_file());
     found.unwrap_or_else(|| {
-        panic!("no {name} found: install Postgres, or set POSTGRES_BIN_DIR to the folder that has it")
+        panic!(
+            "no {name} found: run `make test`, which brings Postgres, or set POSTGRES_BIN_DIR to the folder that has it"
+        )
     })
 }

@@ -12,16 +12,17 @@ use deadpool_redis::redis::{self, FromRedisValue, RedisResult, aio::MultiplexedC
 
 use super::{
     eventually::within,
-    process::{Process, free_port},
-    redis_server::binary,
+    process::{Process, TRIES, free_port},
+    redis_server::{answers, binary},
 };
 
 /// The name by which the Sentinels know the primary.
 pub const PRIMARY: &str = "mymaster";
 /// How long a set of servers may take on a busy machine until all of them know each other.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// After this time a silent server counts as dead among the others, in milliseconds.
-const DEAD_AFTER: &str = "1000";
+/// After this time a silent server counts as dead among the others, where they are to fail over soon. Where they are not, say a longer
+/// one: on a busy machine a server can be silent for a second.
+pub const DEAD_SOON: Duration = Duration::from_secs(1);
 const SLOTS: u16 = 16_384;
 
 /// How the servers know each other.
@@ -34,6 +35,7 @@ pub enum Kind {
 /// The servers of a run.
 pub struct RedisNodes {
     pub kind: Kind,
+    dead_after: Duration,
     binary: PathBuf,
     folder: PathBuf,
     /// Those that hold data.
@@ -44,23 +46,25 @@ pub struct RedisNodes {
 /// One server.
 pub struct Node {
     pub port: u16,
+    /// Where the nodes of a Cluster talk to each other.
+    bus: u16,
     arguments: Vec<String>,
     process: Option<Process>,
 }
 
 impl RedisNodes {
     /// Starts servers for one test.
-    pub async fn for_test(kind: Kind) -> Self {
+    pub async fn for_test(kind: Kind, dead_after: Duration) -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("aside-nodes-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        Self::start(kind, &binary(), &std::env::temp_dir().join(name)).await
+        Self::start(kind, dead_after, &binary(), &std::env::temp_dir().join(name)).await
     }
 
     /// Starts servers of `binary` that keep their files in `folder`, and waits until all is well among them.
-    pub async fn start(kind: Kind, binary: &Path, folder: &Path) -> Self {
+    pub async fn start(kind: Kind, dead_after: Duration, binary: &Path, folder: &Path) -> Self {
         fs::create_dir_all(folder).expect("a folder for the servers");
         let (binary, folder) = (binary.to_owned(), folder.to_owned());
-        let mut this = Self { kind, binary, folder, nodes: Vec::new(), sentinels: Vec::new() };
+        let mut this = Self { kind, dead_after, binary, folder, nodes: Vec::new(), sentinels: Vec::new() };
         match kind {
             Kind::Sentinel => this.start_sentinels().await,
             Kind::Cluster => this.start_cluster().await,
@@ -95,14 +99,21 @@ impl RedisNodes {
             }
             Kind::Cluster => {
                 let slot: u16 = self.first_answer(&self.nodes, redis::cmd("CLUSTER").arg("KEYSLOT").arg(key)).await?;
-                let table: String = self.first_answer(&self.nodes, redis::cmd("CLUSTER").arg("NODES")).await?;
-                table
+                self.table()
+                    .await?
                     .lines()
-                    .filter(|line| line.contains("master") && !line.contains("fail"))
+                    .filter(|line| is_primary(line))
                     .find_map(|line| holds(line, slot).then(|| port_of(line)).flatten())?
             }
         };
-        self.nodes.iter().position(|node| node.port == port)
+        self.at(port)
+    }
+
+    /// The primaries of a Cluster that hold slots, as the others see it: their places among the nodes.
+    pub async fn primaries(&self) -> Option<Vec<usize>> {
+        let table = self.table().await?;
+        let holders = table.lines().filter(|line| is_primary(line) && slots(line).next().is_some());
+        Some(holders.filter_map(|line| self.at(port_of(line)?)).collect())
     }
 
     /// Dies like a crashed machine.
@@ -121,7 +132,8 @@ impl RedisNodes {
 
     /// Starts a node that was killed, with what it remembers of the others.
     pub async fn launch(&mut self, node: usize) {
-        launch(&self.binary, &mut self.nodes[node], &self.folder).await;
+        let node = &mut self.nodes[node];
+        assert!(launch(&self.binary, node, &self.folder).await, "Redis does not start again on port {}", node.port);
     }
 
     /// The nodes that follow a primary.
@@ -185,6 +197,16 @@ impl RedisNodes {
         ask(&self.nodes[node], command).await
     }
 
+    /// The nodes of a Cluster, one a line.
+    async fn table(&self) -> Option<String> {
+        self.first_answer(&self.nodes, redis::cmd("CLUSTER").arg("NODES")).await
+    }
+
+    /// The place of the node that listens there.
+    fn at(&self, port: u16) -> Option<usize> {
+        self.nodes.iter().position(|node| node.port == port)
+    }
+
     async fn first_answer<R: FromRedisValue>(&self, nodes: &[Node], command: &redis::Cmd) -> Option<R> {
         for node in nodes.iter().filter(|node| node.process.is_some()) {
             if let Some(answer) = ask(node, command).await {
@@ -195,43 +217,40 @@ impl RedisNodes {
     }
 
     async fn start_sentinels(&mut self) {
-        let primary = free_port();
         for at in 0..3 {
-            let port = if at == 0 { primary } else { free_port() };
-            let mut arguments = server(port);
-            if at > 0 {
-                arguments.extend(["--replicaof".to_owned(), "127.0.0.1".to_owned(), primary.to_string()]);
-            }
-            self.nodes.push(started(&self.binary, port, arguments, &self.folder).await);
+            let follows =
+                (at > 0).then(|| ["--replicaof".to_owned(), "127.0.0.1".to_owned(), self.nodes[0].port.to_string()]);
+            let arguments = |port, _| [server(port), follows.iter().flatten().cloned().collect()].concat();
+            self.nodes.push(self.started(arguments).await);
         }
+        let (primary, dead_after) = (self.nodes[0].port, self.dead_after.as_millis());
         for _ in 0..3 {
-            let port = free_port();
-            let file = self.folder.join(format!("sentinel-{port}.conf"));
-            let text = format!(
-                "port {port}\nbind 127.0.0.1\nsentinel monitor {PRIMARY} 127.0.0.1 {primary} 2\n\
-                 sentinel down-after-milliseconds {PRIMARY} {DEAD_AFTER}\nsentinel failover-timeout {PRIMARY} 3000\n"
-            );
-            fs::write(&file, text).expect("a file for the Sentinel");
-            let arguments = vec![file.display().to_string(), "--sentinel".to_owned()];
-            self.sentinels.push(started(&self.binary, port, arguments, &self.folder).await);
+            let arguments = |port, _| {
+                let file = self.folder.join(format!("sentinel-{port}.conf"));
+                let text = format!(
+                    "port {port}\nbind 127.0.0.1\nsentinel monitor {PRIMARY} 127.0.0.1 {primary} 2\n\
+                     sentinel down-after-milliseconds {PRIMARY} {dead_after}\nsentinel failover-timeout {PRIMARY} 3000\n"
+                );
+                fs::write(&file, text).expect("a file for the Sentinel");
+                vec![file.display().to_string(), "--sentinel".to_owned()]
+            };
+            self.sentinels.push(self.started(arguments).await);
         }
     }
 
     async fn start_cluster(&mut self) {
-        let mut buses = Vec::new();
         for _ in 0..6 {
-            let (port, bus) = (free_port(), free_port());
-            let file = format!("{}-nodes.conf", port);
-            let cluster = [
-                ("--cluster-enabled", "yes".to_owned()),
-                ("--cluster-config-file", file),
-                ("--cluster-node-timeout", DEAD_AFTER.to_owned()),
-                ("--cluster-port", bus.to_string()),
-            ];
-            let mut arguments = server(port);
-            arguments.extend(cluster.into_iter().flat_map(|(name, value)| [name.to_owned(), value]));
-            self.nodes.push(started(&self.binary, port, arguments, &self.folder).await);
-            buses.push(bus);
+            let arguments = |port, bus: u16| {
+                let cluster = [
+                    ("--cluster-enabled", "yes".to_owned()),
+                    ("--cluster-config-file", format!("{port}-nodes.conf")),
+                    ("--cluster-node-timeout", self.dead_after.as_millis().to_string()),
+                    ("--cluster-port", bus.to_string()),
+                ];
+                let cluster = cluster.into_iter().flat_map(|(name, value)| [name.to_owned(), value]);
+                server(port).into_iter().chain(cluster).collect()
+            };
+            self.nodes.push(self.started(arguments).await);
         }
         let mut ids: Vec<String> = Vec::new();
         for at in 0..6_u16 {
@@ -241,7 +260,7 @@ impl RedisNodes {
                 let (from, to) = (SLOTS / 3 * at, if at == 2 { SLOTS } else { SLOTS / 3 * (at + 1) });
                 told(node, &["CLUSTER", "ADDSLOTSRANGE", &from.to_string(), &(to - 1).to_string()]).await;
             }
-            let (port, bus) = (self.nodes[0].port.to_string(), buses[0].to_string());
+            let (port, bus) = (self.nodes[0].port.to_string(), self.nodes[0].bus.to_string());
             if at > 0 {
                 told(node, &["CLUSTER", "MEET", "127.0.0.1", &port, &bus]).await;
             }
@@ -257,13 +276,27 @@ impl RedisNodes {
             within(PATIENCE, "a node becomes a replica", follows).await;
         }
     }
+
+    /// Starts a server on a free port, with the arguments for this port and this bus.
+    async fn started(&self, arguments: impl Fn(u16, u16) -> Vec<String>) -> Node {
+        for _ in 0..TRIES {
+            let (port, bus) = (free_port(), free_port());
+            let mut node = Node { port, bus, arguments: arguments(port, bus), process: None };
+            if launch(&self.binary, &mut node, &self.folder).await {
+                return node;
+            }
+        }
+        panic!("no Redis came up on a free port in {TRIES} tries: see {}", self.folder.display());
+    }
 }
 
 impl Drop for RedisNodes {
     fn drop(&mut self) {
-        // Whose guard goes, goes too.
-        self.nodes.clear();
-        self.sentinels.clear();
+        // They write into the folder for as long as they live.
+        for process in self.nodes.iter_mut().chain(&mut self.sentinels).filter_map(|node| node.process.take()) {
+            process.signal("KILL");
+            process.wait();
+        }
         let _ = fs::remove_dir_all(&self.folder);
     }
 }
@@ -284,19 +317,13 @@ fn server(port: u16) -> Vec<String> {
     arguments.map(str::to_owned).to_vec()
 }
 
-async fn started(binary: &Path, port: u16, arguments: Vec<String>, folder: &Path) -> Node {
-    let mut node = Node { port, arguments, process: None };
-    launch(binary, &mut node, folder).await;
-    node
-}
-
-async fn launch(binary: &Path, node: &mut Node, folder: &Path) {
+/// Whether the node came up.
+async fn launch(binary: &Path, node: &mut Node, folder: &Path) -> bool {
     let mut arguments = node.arguments.clone();
     arguments.extend(["--dir".to_owned(), folder.display().to_string()]);
-    let log = folder.join(format!("redis-{}.log", node.port));
-    node.process = Some(Process::start(binary, &arguments, &[], &log, None));
-    let node = &*node;
-    within(PATIENCE, "a Redis server answers", || async { ask::<String>(node, &redis::cmd("PING")).await }).await;
+    let (port, log) = (node.port, folder.join(format!("redis-{}.log", node.port)));
+    node.process = Process::start(binary, &arguments, &[], &log, None).up(move |pid| answers(port, pid)).await;
+    node.process.is_some()
 }
 
 async fn told(node: &Node, words: &[&str]) {
@@ -311,9 +338,19 @@ async fn ask<R: FromRedisValue>(node: &Node, command: &redis::Cmd) -> Option<R> 
     tokio::time::timeout(Duration::from_secs(1), asking).await.ok()?.ok()
 }
 
+/// Whether a line of `CLUSTER NODES` is of a primary that is not held to be dead.
+fn is_primary(line: &str) -> bool {
+    line.contains("master") && !line.contains("fail")
+}
+
+/// The ranges of slots in a line of `CLUSTER NODES`.
+fn slots(line: &str) -> impl Iterator<Item = &str> {
+    line.split_whitespace().skip(8)
+}
+
 /// Whether a line of `CLUSTER NODES` gives the slot to its node.
 fn holds(line: &str, slot: u16) -> bool {
-    line.split_whitespace().skip(8).any(|range| {
+    slots(line).any(|range| {
         let (from, to) = range.split_once('-').unwrap_or((range, range));
         matches!((from.parse::<u16>(), to.parse::<u16>()), (Ok(from), Ok(to)) if (from..=to).contains(&slot))
     })

@@ -1,43 +1,36 @@
 //! Real Redis servers: private ones for tests that kill, freeze and restart them, and one shared by all other tests of the
-//! process, each in a namespace of its own.
-//!
-//! A server never outlives the test process, however that ends: a shell waits on a pipe that only this process holds open.
+//! process, each in a namespace of its own. None outlives the run.
 
 use std::{
     env,
-    io::{BufRead, BufReader, Read, Write},
+    io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpStream},
-    path::PathBuf,
-    process::{Child, Command, Stdio},
+    path::{Path, PathBuf},
     sync::{
         OnceLock,
         atomic::{AtomicU32, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use deadpool_redis::redis;
 
-use super::process::free_port;
+use super::process::{Process, TRIES, free_port};
 
 /// A redis-server (or valkey-server) on a port of its own, without persistence.
 pub struct RedisServer {
     port: u16,
-    guard: Child,
-    pid: u32,
-    running: bool,
+    process: Option<Process>,
 }
 
 impl RedisServer {
     /// Starts a server on a free port and waits until it answers.
     pub fn start() -> Self {
-        for _ in 0..5 {
+        let launched = (0..TRIES).find_map(|_| {
             let port = free_port();
-            if let Some((guard, pid)) = launch(port) {
-                return Self { port, guard, pid, running: true };
-            }
-        }
-        panic!("no redis-server came up on a free port in five tries");
+            launch(port).map(|process| Self { port, process: Some(process) })
+        });
+        launched.unwrap_or_else(|| panic!("no {} came up on a free port in {TRIES} tries", binary().display()))
     }
 
     /// The server that tests share when they don't break it.
@@ -65,36 +58,37 @@ impl RedisServer {
 
     /// Dies like a crashed machine: no farewell, contents lost.
     pub fn kill_9(&mut self) {
-        if self.running {
-            signal("KILL", self.pid);
-            let _ = self.guard.wait();
-            self.running = false;
+        if let Some(process) = self.process.take() {
+            process.signal("KILL");
+            process.wait();
         }
     }
 
     /// Stops answering while its connections stay open.
     pub fn freeze(&self) {
-        signal("STOP", self.pid);
+        self.signal("STOP");
     }
 
     /// Goes on where [`RedisServer::freeze`] stopped it.
     pub fn thaw(&self) {
-        signal("CONT", self.pid);
+        self.signal("CONT");
     }
 
     /// Starts it again, empty, on the same port.
     pub fn restart(&mut self) {
         self.kill_9();
-        let (guard, pid) = launch(self.port).expect("redis-server starts again on its port");
-        self.guard = guard;
-        self.pid = pid;
-        self.running = true;
+        self.process = Some(launch(self.port).expect("redis-server starts again on its port"));
     }
 
     /// A connection for looking into it.
     pub async fn connect(&self) -> redis::aio::MultiplexedConnection {
         let client = redis::Client::open(self.url()).expect("the server's URL");
         client.get_multiplexed_async_connection().await.expect("a connection to redis-server")
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = self.process.as_ref().is_some_and(|process| process.signal(name));
+        assert!(sent, "no redis-server runs that could take SIG{name}");
     }
 }
 
@@ -125,56 +119,22 @@ pub fn binary() -> PathBuf {
     })
 }
 
-/// Starts a server under its guard. `None` when it does not come up, for example because somebody took the port meanwhile.
-fn launch(port: u16) -> Option<(Child, u32)> {
-    // The guard says the server's pid, then waits for the end of its own input (this process is gone) or of the server.
-    let script = r#"
-        "$0" --port "$1" --bind 127.0.0.1 --save "" --appendonly no --daemonize no >/dev/null 2>&1 </dev/null &
-        server=$!
-        echo "$server"
-        exec >/dev/null
-        { cat >/dev/null; kill -9 "$server"; } <&3 3<&- &
-        exec 3<&-
-        wait "$server"
-        kill $! 2>/dev/null"#;
-    // `3<&0`: background commands of a shell get an empty input, so the pipe is handed down under another number.
-    let mut guard = Command::new("sh")
-        .args(["-c", &format!("exec 3<&0\n{script}")])
-        .arg(binary())
-        .arg(port.to_string())
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("sh starts redis-server");
-    let mut line = String::new();
-    let output = guard.stdout.take().expect("the guard's output");
-    BufReader::new(output).read_line(&mut line).expect("the server's pid");
-    let pid: u32 = line.trim().parse().expect("a pid");
-    let started = Instant::now();
-    while started.elapsed() < Duration::from_secs(10) {
-        if answers(port) {
-            return Some((guard, pid));
-        }
-        if guard.try_wait().ok().flatten().is_some() {
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    signal("KILL", pid);
-    let _ = guard.wait();
-    None
+/// Starts a server and waits until it answers. `None`: it has ended instead, for example because somebody took the port meanwhile.
+pub fn launch(port: u16) -> Option<Process> {
+    let text = port.to_string();
+    let args = ["--port", &text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"];
+    let process = Process::start(&binary(), &args.map(str::to_owned), &[], Path::new("/dev/null"), None);
+    process.once_up(|pid| answers(port, pid))
 }
 
-fn answers(port: u16) -> bool {
+/// Whether the Redis on this port answers and is the process of this id.
+pub fn answers(port: u16, pid: u32) -> bool {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
     let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));
-    let mut reply = [0; 5];
-    stream.write_all(b"PING\r\n").is_ok() && stream.read_exact(&mut reply).is_ok() && &reply == b"+PONG"
-}
-
-fn signal(name: &str, pid: u32) {
-    // The shell's own `kill`: the program of that name is missing on a bare machine.
-    let sent = Command::new("sh").args(["-c", &format!("kill -{name} {pid}")]).status().expect("a shell");
-    assert!(sent.success(), "could not send SIG{name} to redis-server ({pid})");
+    if stream.write_all(b"PING\r\nINFO server\r\n").is_err() {
+        return false;
+    }
+    let mut lines = BufReader::new(stream).lines().map_while(Result::ok);
+    let its_own = format!("process_id:{pid}");
+    lines.next().is_some_and(|line| line == "+PONG") && lines.any(|line| line == its_own)
 }

@@ -9,10 +9,13 @@ use sqlx::postgres::PgConnectOptions;
 /// What instances seal with. Everybody may know it.
 pub const KEYS: &str = "test:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
+/// The service's own deadline of L2, for tests in which L2 hangs.
+pub const L2_DEADLINE: Duration = Duration::from_millis(20);
+
 /// Settings of one instance: loopback, free ports, a small pool, and patience instead of speed.
 ///
-/// The trust lease is long, so that a busy machine can't turn an expected hit into an untrusted load; tests about the lease
-/// itself set their own.
+/// The trust lease and the deadline of L2 are long, so that a busy machine can't turn an expected hit into a load; tests about
+/// them set their own.
 pub fn config(database_url: String, redis: Option<RedisConfig>, namespace: String) -> Config {
     Config {
         bind_addr: ([127, 0, 0, 1], 0).into(),
@@ -29,6 +32,7 @@ pub fn config(database_url: String, redis: Option<RedisConfig>, namespace: Strin
         cache_l1_bytes: 8 * 1024 * 1024,
         cache_warm_top: 0,
         cache_trust: Duration::from_secs(60),
+        cache_l2_deadline: Duration::from_secs(2),
         cache_keys: Some(KEYS.into()),
         cache_keys_file: None,
         audit_log: None,

@@ -17,10 +17,12 @@ use tokio_rustls::{
     },
 };
 
-/// Signs certificates. Its files go when it is dropped.
+use super::Temporary;
+
+/// Signs certificates. Its files go with it.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
-    folder: PathBuf,
+    folder: Temporary,
 }
 
 /// A certificate and its key.
@@ -38,8 +40,7 @@ impl Authority {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let key = KeyPair::generate().expect("a key");
         let issuer = CertifiedIssuer::self_signed(params, key).expect("an authority");
-        let folder = std::env::temp_dir().join(format!("aside-tls-{}", uuid::Uuid::now_v7()));
-        std::fs::create_dir(&folder).expect("a folder");
+        let folder = Temporary::folder("tls");
         std::fs::write(folder.join("ca.pem"), issuer.pem()).expect("its certificate");
         Self { issuer, folder }
     }
@@ -59,12 +60,6 @@ impl Authority {
         std::fs::write(&files.1, key.serialize_pem()).expect("the key");
         let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
         Certified { certificate: certificate.der().clone(), key, files }
-    }
-}
-
-impl Drop for Authority {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.folder);
     }
 }
 

@@ -1,5 +1,5 @@
 // The client that a program of yours would use: the paths and types are generated from openapi/openapi.json, and one thing is added to
-// them. Whoever wrote something sees it afterwards, whatever instance answers: each write's token goes along with all later reads.
+// them. Whoever wrote something sees it afterwards, whatever instance answers: the token of the writes goes along with all later reads.
 import createClient, { type Client, type Middleware } from "openapi-fetch";
 import type { components, paths } from "./schema.js";
 
@@ -9,18 +9,36 @@ export type Problem = components["schemas"]["ProblemDetails"];
 
 const TOKEN = "Consistency-Token";
 
+/**
+ * The one of two tokens that covers both writes. A token is a life of the database and a moment in it, and a later moment covers the earlier
+ * ones: answers of writes that overlap may come in the other order. Of another life only what came last can still be asked for.
+ */
+export function covering(held: string | undefined, came: string): string {
+  const [life, moment] = parts(came);
+  if (held === undefined) return came;
+  const [heldLife, heldMoment] = parts(held);
+  return heldLife === life && heldMoment > moment ? held : came;
+}
+
+// Moments are whole numbers of up to 19 digits, more than a `number` holds.
+function parts(token: string): [string, bigint] {
+  const [, life = token, moment = "0"] = /^([^-]*)-(\d+)$/.exec(token) ?? [];
+  return [life, BigInt(moment)];
+}
+
 /** What one user has done: clients that share it see each other's writes. */
 export class Session {
-  private newest: string | undefined;
+  private token: string | undefined;
 
-  /** Reads bring the newest write's token, and writes leave theirs. */
+  /** Reads bring the token of all writes so far, and writes leave theirs. */
   readonly middleware: Middleware = {
     onRequest: ({ request }) => {
-      if (this.newest !== undefined && request.method === "GET") request.headers.set(TOKEN, this.newest);
+      if (this.token !== undefined && request.method === "GET") request.headers.set(TOKEN, this.token);
       return request;
     },
     onResponse: ({ request, response }) => {
-      if (request.method !== "GET" && response.ok) this.newest = response.headers.get(TOKEN) ?? this.newest;
+      const came = response.headers.get(TOKEN);
+      if (request.method !== "GET" && response.ok && came !== null) this.token = covering(this.token, came);
       return response;
     },
   };

@@ -16,7 +16,7 @@ use tokio::{
     time::timeout,
 };
 
-use super::entry::LONGEST;
+use super::item::LONGEST;
 use crate::cache::l2::L2Error;
 
 /// How long connecting may take, and every answer once it is the next one. Then the line counts as dead.

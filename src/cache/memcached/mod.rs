@@ -5,7 +5,7 @@
 //! What differs from Redis, and costs a load at most: leases end by the clocks of the instances, lifetimes are whole seconds, there are no
 //! hints, and a value that doesn't fit into an item (1 MiB) is not kept.
 
-mod entry;
+mod item;
 mod line;
 
 use std::{borrow::Cow, time::Duration};
@@ -13,7 +13,7 @@ use std::{borrow::Cow, time::Duration};
 use async_trait::async_trait;
 
 use self::{
-    entry::{Becomes, Found},
+    item::{Becomes, Seen},
     line::{Reply, SharedLine},
 };
 use super::l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, NodeMemory};
@@ -39,7 +39,7 @@ impl MemcachedL2 {
     async fn change<A: Clone>(
         &self,
         keys: &[&str],
-        decide: impl Fn(usize, &Found) -> (A, Becomes) + Sync,
+        decide: impl Fn(usize, &Seen) -> (A, Becomes) + Sync,
         beaten: A,
     ) -> Result<Vec<A>, L2Error> {
         let mut answers: Vec<Option<A>> = vec![None; keys.len()];
@@ -55,7 +55,7 @@ impl MemcachedL2 {
             let found = self.line.ask(reads, open.len()).await?;
             let (mut writes, mut hoped) = (Vec::new(), Vec::new());
             for (at, reply) in open.into_iter().zip(found) {
-                let found = Found::from(reply)?;
+                let found = Seen::from(reply)?;
                 let (answer, becomes) = decide(at, &found);
                 if becomes.command(&name(keys[at]), found.cas, &mut writes) {
                     hoped.push((at, answer));
@@ -80,6 +80,10 @@ impl MemcachedL2 {
 
 #[async_trait]
 impl L2 for MemcachedL2 {
+    fn name(&self) -> &'static str {
+        "memcached"
+    }
+
     async fn fetch(&self, keys: &[Fetch], token: &str, lease: Duration) -> Result<Vec<Fetched>, L2Error> {
         let names: Vec<&str> = keys.iter().map(|fetch| fetch.key.as_str()).collect();
         self.change(&names, |at, found| found.fetch(keys[at].min_order, token, lease), Fetched::Busy(lease)).await

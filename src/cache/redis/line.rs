@@ -18,7 +18,7 @@ use deadpool_redis::redis::{
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
-use super::{failed, place::Found};
+use super::{failed, place::Target};
 use crate::cache::l2::L2Error;
 
 /// So many calls to a Cluster that fail or stay unanswered within this time: its nodes are looked for anew.
@@ -142,26 +142,44 @@ fn is_unknown(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
+/// The line, and how many lines there were before. A late failure of an earlier one says nothing of it.
+#[derive(Default)]
+struct Current {
+    line: Option<Line>,
+    number: u64,
+}
+
+impl Current {
+    fn get(&self) -> Option<(Line, u64)> {
+        Some((self.line.clone()?, self.number))
+    }
+
+    fn set(&mut self, line: Option<Line>) {
+        self.number += 1;
+        self.line = line;
+    }
+}
+
 /// The line, and how to come by another one.
 pub(super) struct SharedLine {
-    place: Found,
-    current: Mutex<Option<Line>>,
+    place: Target,
+    current: Mutex<Current>,
     connecting: tokio::sync::Mutex<()>,
     attempts: AtomicU64,
     /// How many lines were lost so far.
     lost: watch::Sender<u64>,
-    failures: Mutex<Failures>,
+    failures: Mutex<Lately>,
 }
 
 impl SharedLine {
-    pub(super) fn new(place: Found) -> Arc<Self> {
+    pub(super) fn new(place: Target) -> Arc<Self> {
         Arc::new(Self {
             place,
             current: Mutex::default(),
             connecting: tokio::sync::Mutex::default(),
             attempts: AtomicU64::new(0),
             lost: watch::Sender::new(0),
-            failures: Mutex::new(Failures { since: Instant::now(), count: 0 }),
+            failures: Mutex::new(Lately { since: Instant::now(), count: 0 }),
         })
     }
 
@@ -170,12 +188,12 @@ impl SharedLine {
     where
         F: Future<Output = RedisResult<R>>,
     {
-        let line = self.line().await?;
-        let mut unanswered = Unanswered(Some(self));
+        let (line, number) = self.line().await?;
+        let mut unanswered = Unanswered(Some((self, number)));
         let answer = call(line).await;
         unanswered.0 = None;
         if answer.as_ref().is_err_and(is_of_the_line) {
-            self.failed();
+            self.failed(number);
         }
         answer.map_err(failed)
     }
@@ -187,8 +205,8 @@ impl SharedLine {
     }
 
     /// The line. Making one goes on when the caller's deadline ends, and only one is made at a time.
-    async fn line(self: &Arc<Self>) -> Result<Line, L2Error> {
-        if let Some(line) = self.current().clone() {
+    async fn line(self: &Arc<Self>) -> Result<(Line, u64), L2Error> {
+        if let Some(line) = self.current().get() {
             return Ok(line);
         }
         let this = Arc::clone(self);
@@ -196,9 +214,9 @@ impl SharedLine {
         tokio::spawn(async move { this.connect(seen).await }).await.map_err(failed)?
     }
 
-    async fn connect(&self, seen: u64) -> Result<Line, L2Error> {
+    async fn connect(&self, seen: u64) -> Result<(Line, u64), L2Error> {
         let _one_at_a_time = self.connecting.lock().await;
-        if let Some(line) = self.current().clone() {
+        if let Some(line) = self.current().get() {
             return Ok(line);
         }
         if self.attempts.load(Ordering::Acquire) != seen {
@@ -206,30 +224,35 @@ impl SharedLine {
         }
         self.attempts.fetch_add(1, Ordering::AcqRel);
         let line = self.place.connect().await?;
-        *self.current() = Some(line.clone());
-        Ok(line)
+        let mut current = self.current();
+        current.set(Some(line.clone()));
+        Ok((line, current.number))
     }
 
-    /// A call failed as calls do when the line is dead. A line to one server is thrown away. One to a Cluster still reaches the other
-    /// nodes, so another is made beside it, which finds out who is who by now: the client itself doesn't when answers stay out.
-    fn failed(self: &Arc<Self>) {
+    /// A call on a line failed as calls do when the line is dead. A line to one server is thrown away. One to a Cluster still reaches the
+    /// other nodes, so another is made beside it, which finds out who is who by now: the client itself doesn't when answers stay out.
+    fn failed(self: &Arc<Self>, number: u64) {
+        let mut current = self.current();
+        if current.number != number {
+            return;
+        }
         if self.place.is_one_server() {
             self.place.forget();
-            *self.current() = None;
+            current.set(None);
             self.lost.send_modify(|lost| *lost += 1);
         } else if self.failures.lock().unwrap_or_else(PoisonError::into_inner).enough(Instant::now()) {
             let this = Arc::clone(self);
             tokio::spawn(async move {
                 let Ok(_one_at_a_time) = this.connecting.try_lock() else { return };
                 if let Ok(line) = this.place.connect().await {
-                    *this.current() = Some(line);
+                    this.current().set(Some(line));
                     this.lost.send_modify(|lost| *lost += 1);
                 }
             });
         }
     }
 
-    fn current(&self) -> MutexGuard<'_, Option<Line>> {
+    fn current(&self) -> MutexGuard<'_, Current> {
         self.current.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -242,23 +265,23 @@ fn is_of_the_line(error: &RedisError) -> bool {
 
 /// A call that its caller has not given up. The caller's deadline is shorter than the client's, which therefore never sees most of
 /// what a frozen node leaves unanswered.
-struct Unanswered<'a>(Option<&'a Arc<SharedLine>>);
+struct Unanswered<'a>(Option<(&'a Arc<SharedLine>, u64)>);
 
 impl Drop for Unanswered<'_> {
     fn drop(&mut self) {
-        if let Some(line) = self.0.filter(|line| !line.place.is_one_server()) {
-            line.failed();
+        if let Some((line, number)) = self.0.filter(|(line, _)| !line.place.is_one_server()) {
+            line.failed(number);
         }
     }
 }
 
 /// Failures of late.
-struct Failures {
+struct Lately {
     since: Instant,
     count: u32,
 }
 
-impl Failures {
+impl Lately {
     /// Counts one more, and says once in each window whether they are enough.
     fn enough(&mut self, now: Instant) -> bool {
         if now.duration_since(self.since) > WINDOW {

@@ -34,7 +34,7 @@ impl RedisL2 {
     /// When a URL isn't one that Redis' client understands, or a certificate isn't one.
     pub fn new(place: RedisPlace, tls: &RedisTls) -> Result<Self, L2Error> {
         Ok(Self {
-            line: SharedLine::new(place::Found::new(place, tls).map_err(failed)?),
+            line: SharedLine::new(place::Target::new(place, tls).map_err(failed)?),
             fetch: Verb::new(include_str!("../scripts/fetch.lua")),
             fill: Verb::new(include_str!("../scripts/fill.lua")),
             invalidate: Verb::new(include_str!("../scripts/invalidate.lua")),
@@ -52,6 +52,10 @@ impl RedisL2 {
 
 #[async_trait]
 impl L2 for RedisL2 {
+    fn name(&self) -> &'static str {
+        "redis"
+    }
+
     async fn fetch(&self, keys: &[Fetch], token: &str, lease: Duration) -> Result<Vec<Fetched>, L2Error> {
         let lease = lease.as_millis() as u64;
         let arguments = |call: &mut redis::Cmd, Fetch { key, min_order }: &Fetch| {

@@ -66,7 +66,7 @@ impl RedisTls {
 }
 
 /// A place whose URLs and certificates were understood.
-pub(super) enum Found {
+pub(super) enum Target {
     Standalone { pool: Pool, client: Box<Client> },
     Sentinel(Box<Sentinels>),
     Cluster { client: Box<ClusterClient>, seeds: Vec<Client> },
@@ -81,7 +81,7 @@ pub(super) struct Sentinels {
     certificates: Option<TlsCertificates>,
 }
 
-impl Found {
+impl Target {
     pub(super) fn new(place: RedisPlace, tls: &RedisTls) -> RedisResult<Self> {
         let client = |url: &String| match is_tls(url) {
             true => Client::build_with_tls(url.as_str(), tls.certificates()),

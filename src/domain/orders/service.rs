@@ -25,8 +25,7 @@ impl CachedOrderService {
 
     pub async fn get_order(&self, tenant: &Tenant, id: i64, reuse: Reuse) -> Result<Read<Order>, DomainError> {
         let (key, tenant) = (Order::key(tenant, id), tenant.clone());
-        let load = self.reads.load(&key, reuse, move |store| store.load(tenant.clone(), id));
-        present(id, self.cache.get_or_load(&key, reuse, || load).await?)
+        present(id, self.reads.get_or_load(&key, reuse, move |store| store.load(tenant.clone(), id)).await?)
     }
 
     pub async fn list_orders(
@@ -38,8 +37,8 @@ impl CachedOrderService {
     ) -> Result<Read<OrderPage>, DomainError> {
         filter.check()?;
         let (key, tenant) = (filter.key(tenant, page), tenant.clone());
-        let load = self.reads.load(&key, reuse, move |store| store.load_page(tenant.clone(), filter.clone(), page));
-        self.cache.get_or_load(&key, reuse, || load).await
+        let load = move |store: OrderStore| store.load_page(tenant.clone(), filter.clone(), page);
+        self.reads.get_or_load(&key, reuse, load).await
     }
 
     /// Only from the tiers, never loads; `None`: they hold nothing that may be served. A cached absence is `NotFound`.

@@ -195,7 +195,7 @@ async fn another_version_or_another_tenant_can_not_change_an_order(db: PgPool) {
     let list = orders.list_orders(&acme, any_status(), FIRST_PAGE, Reuse::Allowed).await.unwrap();
     assert!(list.entry.value.as_ref().unwrap().items.is_empty());
     assert_eq!(
-        orders.reads.primary.clone().load(demo(), id).await.unwrap().value.unwrap().status,
+        orders.reads.primary().clone().load(demo(), id).await.unwrap().value.unwrap().status,
         OrderStatus::Pending
     );
 }
@@ -212,7 +212,7 @@ async fn orders_are_listed_newest_first_in_pages_and_by_status(db: PgPool) {
     loop {
         let loaded = orders
             .reads
-            .primary
+            .primary()
             .clone()
             .load_page(demo(), any_status(), PageRequest { limit: 2, after })
             .await
@@ -227,6 +227,6 @@ async fn orders_are_listed_newest_first_in_pages_and_by_status(db: PgPool) {
     }
     assert_eq!(seen, ids);
     let confirmed = OrderFilter { status: Some(OrderStatus::Confirmed), ..any_status() };
-    let page = orders.reads.primary.clone().load_page(demo(), confirmed, FIRST_PAGE).await.unwrap().value.unwrap();
+    let page = orders.reads.primary().clone().load_page(demo(), confirmed, FIRST_PAGE).await.unwrap().value.unwrap();
     assert_eq!(page.items.iter().map(|order| order.id).collect::<Vec<_>>(), [ids[1]]);
 }

@@ -4,10 +4,6 @@
 //! commits; the commit raises the numbers of those names in the same transaction and then makes this instance forget what
 //! it holds under them. The cache is never updated with the new value: the next reader loads it.
 
-use std::collections::HashMap;
-
-use futures_util::{FutureExt, future::BoxFuture};
-
 use super::{
     NewProduct, Product, ProductChange, ProductFilter, ProductPage, TopProducts,
     names::catalogue_tag,
@@ -15,7 +11,7 @@ use super::{
     views::ViewCounter,
 };
 use crate::{
-    cache::{Cache, Loaded, Read, Reuse, Write},
+    cache::{Cache, Key, Read, Reuse, Write},
     domain::{Databases, Reads, detached, error::DomainError, page::PageRequest, retried},
 };
 
@@ -37,15 +33,12 @@ impl CachedProductService {
     }
 
     pub async fn get_product(&self, id: i64, reuse: Reuse) -> Result<Read<Product>, DomainError> {
-        let key = Product::key(id);
-        let load = self.reads.load(&key, reuse, move |store| store.load(id));
-        present(id, self.cache.get_or_load(&key, reuse, || load).await?)
+        present(id, self.reads.get_or_load(&Product::key(id), reuse, move |store| store.load(id)).await?)
     }
 
     /// Answers in the order of `ids`; an unknown one has no value.
     pub async fn get_products(&self, ids: Vec<i64>, reuse: Reuse) -> Result<Vec<(i64, Read<Product>)>, DomainError> {
-        let keys = ids.into_iter().map(|id| (id, Product::key(id))).collect();
-        self.cache.get_or_load_many(keys, reuse, self.many(reuse)).await
+        self.reads.get_or_load_many(keys(ids), reuse, ProductStore::load_many).await
     }
 
     pub async fn list_products(
@@ -55,15 +48,11 @@ impl CachedProductService {
         reuse: Reuse,
     ) -> Result<Read<ProductPage>, DomainError> {
         filter.check()?;
-        let key = filter.key(page);
-        let load = self.reads.load(&key, reuse, move |store| store.load_page(filter.clone(), page));
-        self.cache.get_or_load(&key, reuse, || load).await
+        self.reads.get_or_load(&filter.key(page), reuse, move |store| store.load_page(filter.clone(), page)).await
     }
 
     pub async fn top_products(&self, limit: u16, reuse: Reuse) -> Result<Read<TopProducts>, DomainError> {
-        let key = TopProducts::key(limit);
-        let load = self.reads.load(&key, reuse, move |store| store.load_top(limit));
-        self.cache.get_or_load(&key, reuse, || load).await
+        self.reads.get_or_load(&TopProducts::key(limit), reuse, move |store| store.load_top(limit)).await
     }
 
     /// Only from the tiers, never loads; `None`: they hold nothing that may be served. A cached absence is `NotFound`.
@@ -136,12 +125,6 @@ impl CachedProductService {
         detached(self.cache.time_limit(), retried(work)).await
     }
 
-    /// The load of several products.
-    fn many(&self, reuse: Reuse) -> impl FnOnce(Vec<i64>) -> BoxFuture<'static, Result<Many, DomainError>> + use<> {
-        let reads = self.reads.clone();
-        move |ids| reads.load_many(ids, Product::key, reuse, ProductStore::load_many).boxed()
-    }
-
     /// Counts a view, in memory: see [`ViewCounter`].
     pub fn count_view(&self, id: i64) {
         self.views.count(id);
@@ -151,15 +134,16 @@ impl CachedProductService {
     /// tier holds.
     pub async fn warm_top(&self, count: u32, reuse: Reuse) -> Result<usize, DomainError> {
         let mut warmed = 0;
-        for ids in self.reads.primary.top_ids(count).await?.chunks(WARM_BATCH) {
-            let keys = ids.iter().map(|id| (*id, Product::key(*id))).collect();
-            warmed += self.cache.warm_many(keys, reuse, self.many(reuse)).await?;
+        for ids in self.reads.primary().top_ids(count).await?.chunks(WARM_BATCH) {
+            warmed += self.reads.warm_many(keys(ids.iter().copied()), reuse, ProductStore::load_many).await?;
         }
         Ok(warmed)
     }
 }
 
-type Many = HashMap<i64, Loaded<Product>>;
+fn keys(ids: impl IntoIterator<Item = i64>) -> Vec<(i64, Key<Product>)> {
+    ids.into_iter().map(|id| (id, Product::key(id))).collect()
+}
 
 /// Names what changes when a product comes, goes or moves: itself (its absence may be cached) and every list that it belongs to.
 fn touch_membership(write: &mut Write, product: &Product) {

@@ -195,7 +195,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     /// Leaves the problem in the response's extensions too: the outermost layer knows path and id of the request and renders it
-    /// again with both (`observe::observe`).
+    /// again with both (`Observation::complete`).
     fn into_response(self) -> Response {
         let mut response = self.render(None, None);
         response.extensions_mut().insert(self);

@@ -106,8 +106,9 @@ impl Batch {
             outcome: self.outcome.unwrap_or(Outcome::L1Hit),
             kept: !self.unkept,
             token: self.token,
+            pattern: Product::POLICY.pattern,
             labels: self.labels.into(),
-            policy: Product::POLICY,
+            max_age: Product::POLICY.max_age,
         })
     }
 }

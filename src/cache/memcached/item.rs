@@ -14,7 +14,7 @@ const LONGEST_LIFE: u64 = 30 * 24 * 3_600;
 
 /// All that is known of one key.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Entry {
+pub(super) struct Item {
     floor: i64,
     state: State,
 }
@@ -34,7 +34,7 @@ const FORM: u8 = 1;
 /// Form, floor, kind, order or end.
 const HEAD: usize = 1 + 8 + 1 + 8;
 
-impl Entry {
+impl Item {
     fn encode(&self) -> Vec<u8> {
         let (kind, number, rest) = match &self.state {
             State::Empty => (b'e', [0; 8], &[][..]),
@@ -60,20 +60,20 @@ impl Entry {
 }
 
 /// What a key held when it was read.
-pub(super) struct Found {
-    entry: Option<Entry>,
+pub(super) struct Seen {
+    item: Option<Item>,
     /// `None`: there was no item.
     pub(super) cas: Option<u64>,
     /// For how many more seconds it would be kept.
     left: u64,
 }
 
-/// What is to become of an entry that was read.
+/// What is to become of an item that was read.
 pub(super) enum Becomes {
     AsItIs,
     Gone,
     /// Kept for so many seconds.
-    This(Entry, u64),
+    This(Item, u64),
 }
 
 impl Becomes {
@@ -83,8 +83,8 @@ impl Becomes {
         match self {
             Self::AsItIs => return false,
             Self::Gone => commands.extend_from_slice(format!("md {name} {swap}\r\n").as_bytes()),
-            Self::This(entry, seconds) => {
-                let item = entry.encode();
+            Self::This(item, seconds) => {
+                let item = item.encode();
                 let head = format!("ms {name} {} T{} {swap}\r\n", item.len(), seconds.clamp(1, LONGEST_LIFE));
                 commands.extend_from_slice(&[head.as_bytes(), &item, b"\r\n"].concat());
             }
@@ -93,21 +93,21 @@ impl Becomes {
     }
 }
 
-impl Found {
+impl Seen {
     pub(super) fn from(reply: Reply) -> Result<Self, L2Error> {
         match reply {
-            Reply::Nothing => Ok(Self { entry: None, cas: None, left: 0 }),
+            Reply::Nothing => Ok(Self { item: None, cas: None, left: 0 }),
             Reply::Item { cas, left, data } => {
-                Ok(Self { entry: data.as_ref().and_then(Entry::decode), cas: Some(cas), left })
+                Ok(Self { item: data.as_ref().and_then(Item::decode), cas: Some(cas), left })
             }
             _ => Err(super::unexpected()),
         }
     }
 
     pub(super) fn fetch(&self, min_order: i64, token: &str, lease: Duration) -> (Fetched, Becomes) {
-        let floor = self.entry.as_ref().map_or(0, |entry| entry.floor);
+        let floor = self.item.as_ref().map_or(0, |item| item.floor);
         let (now, length) = (now_ms(), lease.as_millis() as u64);
-        match self.entry.as_ref().map(|entry| &entry.state) {
+        match self.item.as_ref().map(|item| &item.state) {
             Some(State::Value(order, value)) if *order >= floor.max(min_order) => {
                 return (Fetched::Hit { order: *order, value: value.clone() }, Becomes::AsItIs);
             }
@@ -123,11 +123,11 @@ impl Found {
         let state = State::Leased(now.saturating_add(length), Bytes::copy_from_slice(token.as_bytes()));
         // Memcached's seconds may be over at once, so the lease's own end comes first.
         let keep = lease.as_secs() + 2;
-        (Fetched::Leased, Becomes::This(Entry { floor, state }, keep.max(self.left)))
+        (Fetched::Leased, Becomes::This(Item { floor, state }, keep.max(self.left)))
     }
 
     pub(super) fn fill(&self, fill: &Fill, token: &str) -> (Filled, Becomes) {
-        let Some(Entry { floor, state: State::Leased(_, holder) }) = &self.entry else {
+        let Some(Item { floor, state: State::Leased(_, holder) }) = &self.item else {
             return (Filled::LeaseLost, Becomes::AsItIs);
         };
         if holder != token {
@@ -135,28 +135,28 @@ impl Found {
         }
         let released = match *floor {
             0 => Becomes::Gone,
-            floor => Becomes::This(Entry { floor, state: State::Empty }, self.left),
+            floor => Becomes::This(Item { floor, state: State::Empty }, self.left),
         };
         match &fill.value {
             Some((order, _)) if order < floor => (Filled::Older, released),
             Some((order, value)) if value.len() + HEAD <= LONGEST => {
                 // The value's own order is the floor from here on. Whole seconds that are over are no longer than it was told.
-                let entry = Entry { floor: 0, state: State::Value(*order, value.clone()) };
-                (Filled::Kept, Becomes::This(entry, fill.lifetime.as_secs()))
+                let item = Item { floor: 0, state: State::Value(*order, value.clone()) };
+                (Filled::Kept, Becomes::This(item, fill.lifetime.as_secs()))
             }
             _ => (Filled::Released, released),
         }
     }
 
     pub(super) fn invalidate(&self, order: i64) -> Becomes {
-        let Some(entry) = self.entry.as_ref().filter(|entry| entry.state != State::Empty && entry.floor < order) else {
+        let Some(item) = self.item.as_ref().filter(|item| item.state != State::Empty && item.floor < order) else {
             return Becomes::AsItIs;
         };
-        let state = match &entry.state {
+        let state = match &item.state {
             State::Value(own, _) if *own < order => State::Empty,
             state => state.clone(),
         };
-        Becomes::This(Entry { floor: order, state }, self.left)
+        Becomes::This(Item { floor: order, state }, self.left)
     }
 }
 

@@ -1,0 +1,47 @@
+//! From settings to the tier that instances share.
+
+use std::{path::PathBuf, sync::Arc};
+
+use super::StartError;
+use crate::{
+    cache::{L2, MemcachedL2, RedisL2, RedisPlace, RedisTls},
+    config::{Config, RedisConfig, RedisMode},
+};
+
+/// The tier that instances share, if there is one.
+pub fn l2(config: &Config) -> Result<Option<Arc<dyn L2>>, StartError> {
+    match &config.memcached {
+        Some(memcached) => Ok(Some(Arc::new(MemcachedL2::new(memcached.address.clone())))),
+        None => config.redis.as_ref().map(redis).transpose(),
+    }
+}
+
+fn redis(config: &RedisConfig) -> Result<Arc<dyn L2>, StartError> {
+    let file = |path: &Option<PathBuf>, setting: &str| {
+        let unreadable = |error| StartError {
+            what: format!("{setting} can't be read: {error}"),
+            advice: "Name a file that the service's user may read.".into(),
+        };
+        path.as_ref().map(|path| std::fs::read(path).map_err(unreadable)).transpose()
+    };
+    let client = file(&config.cert_file, "REDIS_CERT_FILE")?.zip(file(&config.key_file, "REDIS_KEY_FILE")?);
+    let tls = RedisTls { authority: file(&config.ca_file, "REDIS_CA_FILE")?, client };
+    let urls = config.urls.clone();
+    let place = match config.mode {
+        RedisMode::Standalone => RedisPlace::Standalone(urls.into_iter().next().unwrap_or_default()),
+        RedisMode::Sentinel => RedisPlace::Sentinel {
+            sentinels: urls,
+            primary: config.master_name.clone(),
+            password: config.sentinel_password.clone(),
+        },
+        RedisMode::Cluster => RedisPlace::Cluster(urls),
+    };
+    let redis = RedisL2::new(place, &tls).map_err(|_| StartError {
+        // The client's own words may repeat a URL, and with it a password.
+        what: "REDIS_URL is not what the Redis client understands, or its certificates are none".into(),
+        advice: "Write each URL as redis[s]://[user:password@]host:port[/database], all with the same user, password and database; \
+                 certificates in PEM."
+            .into(),
+    })?;
+    Ok(Arc::new(redis))
+}

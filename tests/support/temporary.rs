@@ -1,0 +1,45 @@
+//! A file or a folder of one test, which goes with the test, however that ends.
+
+use std::{
+    fs,
+    ops::Deref,
+    path::{Path, PathBuf},
+};
+
+/// Where it is. Dropping it removes what is there by then.
+pub struct Temporary(PathBuf);
+
+impl Temporary {
+    /// A path at which nothing is yet. `name` ends the name of it: `keys.json`.
+    pub fn path(name: &str) -> Self {
+        Self(std::env::temp_dir().join(format!("aside-{}-{name}", uuid::Uuid::now_v7())))
+    }
+
+    /// A file that holds this.
+    pub fn file(name: &str, contents: impl AsRef<[u8]>) -> Self {
+        let file = Self::path(name);
+        fs::write(&file.0, contents).expect("a temporary file");
+        file
+    }
+
+    /// An empty folder.
+    pub fn folder(name: &str) -> Self {
+        let folder = Self::path(name);
+        fs::create_dir(&folder.0).expect("a temporary folder");
+        folder
+    }
+}
+
+impl Deref for Temporary {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = if self.0.is_dir() { fs::remove_dir_all(&self.0) } else { fs::remove_file(&self.0) };
+    }
+}
