@@ -280,10 +280,7 @@ fn http_config(
 /// What is done to protect what is cached.
 fn protection(config: &Config) -> Protection {
     Protection {
-        l2: match (&config.memcached, &config.redis) {
-            (Some(memcached), _) => Some(("Memcached", memcached.line_is_safe())),
-            (None, redis) => redis.as_ref().map(|redis| ("Redis", redis.lines_are_safe())),
-        },
+        l2: config.l2.as_ref().map(|l2| (l2.name(), l2.lines_are_safe())),
         postgres_line_safe: database::lines_are_safe(config),
         callers_verified: config.verifies_callers(),
         audited: config.audit_log.is_some(),
@@ -296,14 +293,13 @@ fn announce(config: &Config, public: SocketAddr, management: SocketAddr) {
     if !verified {
         tracing::warn!("no verifier of identities is configured: every request belongs to tenant demo");
     }
-    let without_l2 = config.redis.is_none() && config.memcached.is_none();
-    if !without_l2 && config.cache_keys.is_none() && config.cache_keys_file.is_none() {
+    if config.l2.is_some() && !config.seals() {
         tracing::warn!("CACHE_KEYS is not set: orders stay out of L2, and the catalogue stands there unsealed");
     }
     if config.audit_log.is_none() {
         tracing::warn!("AUDIT_LOG is not set: accesses to orders are not recorded");
     }
-    if without_l2 {
+    if config.l2.is_none() {
         tracing::warn!("Neither REDIS_URL nor MEMCACHED_URL is set: no L2, every instance caches for itself");
     }
     if !verified && !public.ip().to_canonical().is_loopback() {

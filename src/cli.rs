@@ -193,7 +193,7 @@ async fn load_seed(config: Config, full: Option<PathBuf>) -> Result<(), Failure>
 
 /// Fills L2 from a process of its own, for instances that are about to start.
 async fn warm(config: Config) -> Result<(), Failure> {
-    if config.redis.is_none() && config.memcached.is_none() {
+    if config.l2.is_none() {
         let what = "warm fills Redis or Memcached, and neither REDIS_URL nor MEMCACHED_URL is set".to_owned();
         return Err(
             StartError { what, advice: "Set REDIS_URL; L1 is warmed by each instance when it starts.".into() }.into()

@@ -32,11 +32,10 @@ pub struct Config {
     pub database_read_url: Option<String>,
     pub database_connections: u32,
     pub migrate: bool,
-    /// The L2: one of them, or none.
-    pub redis: Option<RedisConfig>,
+    /// The tier that instances share; `None`: each caches for itself.
+    pub l2: Option<L2Config>,
     /// `None`: there is no shared cache in front of the service.
     pub cdn: Option<CdnConfig>,
-    pub memcached: Option<MemcachedConfig>,
     pub cache_namespace: String,
     pub cache_l1_bytes: u64,
     pub cache_warm_top: u32,
@@ -82,7 +81,37 @@ pub enum LogFormat {
     Json,
 }
 
+/// The tier that instances share.
+#[derive(Clone, Debug)]
+pub enum L2Config {
+    Redis(RedisConfig),
+    Memcached(MemcachedConfig),
+}
+
+impl L2Config {
+    /// What it is called.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Redis(_) => "Redis",
+            Self::Memcached(_) => "Memcached",
+        }
+    }
+
+    /// Whether nobody can read what goes over its lines.
+    pub fn lines_are_safe(&self) -> bool {
+        match self {
+            Self::Redis(redis) => redis.lines_are_safe(),
+            Self::Memcached(memcached) => memcached.line_is_safe(),
+        }
+    }
+}
+
 impl Config {
+    /// Whether what stands in L2 is sealed.
+    pub fn seals(&self) -> bool {
+        self.cache_keys.is_some() || self.cache_keys_file.is_some()
+    }
+
     /// Whether callers are asked who they are.
     pub fn verifies_callers(&self) -> bool {
         self.jwt_secret.is_some() || self.jwt_jwks_file.is_some()
@@ -101,9 +130,8 @@ impl fmt::Debug for Config {
             .field("database_read_url", &secret(self.database_read_url.is_some()))
             .field("database_connections", &self.database_connections)
             .field("migrate", &self.migrate)
-            .field("redis", &self.redis)
+            .field("l2", &self.l2)
             .field("cdn", &self.cdn)
-            .field("memcached", &self.memcached)
             .field("cache_namespace", &self.cache_namespace)
             .field("cache_l1_bytes", &self.cache_l1_bytes)
             .field("cache_warm_top", &self.cache_warm_top)

@@ -75,7 +75,7 @@ impl Instance {
     async fn with_floors(place: &Place, floors: i64) -> Self {
         eprintln!("  an instance with {floors} floors");
         let mut database = place.database(&format!("floors_{floors}")).await;
-        database.config.redis = None;
+        database.config.l2 = None;
         let products =
             "insert into products (id, name, department, brand, category, type, price_cents, currency, stock)
                         select n, 'Bananas', 'PRODUCE', 'National', 'TROPICAL FRUIT', 'BANANAS', 94, 'USD', 1

@@ -5,15 +5,16 @@ use std::{path::PathBuf, sync::Arc};
 use super::StartError;
 use crate::{
     cache::{L2, MemcachedL2, RedisL2, RedisPlace, RedisTls},
-    config::{Config, RedisConfig, RedisMode},
+    config::{Config, L2Config, RedisConfig, RedisMode},
 };
 
 /// The tier that instances share, if there is one.
 pub fn l2(config: &Config) -> Result<Option<Arc<dyn L2>>, StartError> {
-    match &config.memcached {
-        Some(memcached) => Ok(Some(Arc::new(MemcachedL2::new(memcached.address.clone())))),
-        None => config.redis.as_ref().map(redis).transpose(),
-    }
+    Ok(match &config.l2 {
+        Some(L2Config::Redis(config)) => Some(redis(config)?),
+        Some(L2Config::Memcached(config)) => Some(Arc::new(MemcachedL2::new(config.address.clone()))),
+        None => None,
+    })
 }
 
 fn redis(config: &RedisConfig) -> Result<Arc<dyn L2>, StartError> {

@@ -9,7 +9,7 @@ use std::{
 use clap::{Args, FromArgMatches};
 
 use super::{
-    Config, L2_DEADLINE, LogConfig, LogFormat, Settings,
+    Config, L2_DEADLINE, L2Config, LogConfig, LogFormat, Settings,
     given::{Given, Parser, WrongSettings, rule},
 };
 
@@ -113,6 +113,7 @@ impl Settings {
             wrong.add("MEMCACHED_URL", "must not be set together with REDIS_URL", None);
         }
 
+        let l2 = || Some(redis?.map(L2Config::Redis).or(memcached?.map(L2Config::Memcached)));
         let checked = || {
             let config = Config {
                 bind_addr: bind_addr?,
@@ -122,9 +123,8 @@ impl Settings {
                 database_read_url: database_read_url?,
                 database_connections: database_connections?,
                 migrate: migrate?,
-                redis: redis?,
+                l2: l2()?,
                 cdn: cdn?,
-                memcached: memcached?,
                 cache_namespace: cache_namespace?,
                 cache_l1_bytes: cache_l1_bytes?,
                 cache_warm_top: cache_warm_top?,

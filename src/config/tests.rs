@@ -27,7 +27,7 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!((config.cache_l1_bytes, config.cache_warm_top), (64 * 1024 * 1024, 100));
     assert_eq!((config.database_connections, config.migrate), (10, true));
     assert_eq!((config.cache_trust, config.cache_l2_deadline), (Duration::from_millis(500), Duration::from_millis(20)));
-    assert_eq!((config.redis.is_none(), config.management_token, config.cors_origins), (true, None, vec![]));
+    assert_eq!((config.l2.is_none(), config.management_token, config.cors_origins), (true, None, vec![]));
     assert_eq!((config.body_limit, config.allow_insecure), (64 * 1024, false));
     assert_eq!((config.request_timeout, config.shutdown_timeout), (Duration::from_secs(10), Duration::from_secs(10)));
     assert_eq!(log, LogConfig { filter: "info,sqlx=warn".into(), format: None, collector: None });
@@ -44,7 +44,7 @@ fn port_alone_moves_the_public_listener_and_bind_addr_wins_over_it() {
 fn what_need_not_be_set_may_be_empty() {
     let empty = ["BIND_ADDR", "CORS_ORIGINS", "MANAGEMENT_TOKEN", "REDIS_URL", "LOG_FORMAT"].map(|name| (name, ""));
     let config = config(&empty);
-    assert_eq!((config.redis.is_none(), config.management_token), (true, None));
+    assert_eq!((config.l2.is_none(), config.management_token), (true, None));
     assert_eq!(config.bind_addr.port(), 3000);
 }
 
@@ -169,7 +169,10 @@ fn what_can_be_read_on_the_way_to_redis_must_be_sealed() {
 fn memcached_takes_the_place_of_redis_under_the_same_rules() {
     let address = |url: &str| {
         let checked = check(&[URL, ("MEMCACHED_URL", url), ("ALLOW_INSECURE", "true")]);
-        checked.ok().map(|(config, _)| config.memcached.unwrap().address)
+        checked.ok().map(|(config, _)| match config.l2 {
+            Some(L2Config::Memcached(memcached)) => memcached.address,
+            other => panic!("{other:?}"),
+        })
     };
     assert_eq!(address("memcached://h").as_deref(), Some("h:11211"));
     assert_eq!(address("memcached://[::1]:7/").as_deref(), Some("[::1]:7"));
@@ -244,7 +247,23 @@ fn debug_shows_no_secret() {
     let purges = [("CDN_TAGS", "xkey"), ("CDN_PURGE_URL", PURGE_URL), ("CDN_PURGE_TOKEN", "hunter2-hunter2-hunter2")];
     let text = format!("{:?}", config(&[&[token, redis][..], &purges].concat()));
     assert!(!text.contains("hunter2"), "{text}");
-    assert!(text.contains("redis: Some(RedisConfig { mode: Standalone, urls: 1,"), "{text}");
+    assert!(text.contains("l2: Some(Redis(RedisConfig { mode: Standalone, urls: 1,"), "{text}");
+}
+
+#[test]
+fn a_refused_url_is_not_repeated_for_it_may_hold_a_password() {
+    for (name, url) in [
+        ("DATABASE_URL", "mysql://aside:hunter2@h/a"),
+        ("DATABASE_READ_URL", "mysql://aside:hunter2@h/a"),
+        ("REDIS_URL", "http://:hunter2@h"),
+        ("MEMCACHED_URL", "memcached://aside:hunter2@h"),
+        ("CDN_PURGE_URL", "http://aside:hunter2@h/"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://aside:hunter2@h:4318"),
+    ] {
+        let wrong = check(&[(name, url), ("CDN_TAGS", "xkey")]).err().map(|wrong| wrong.to_string());
+        let text = wrong.unwrap_or_else(|| panic!("{name} is taken"));
+        assert!(text.contains(name) && !text.contains("hunter2"), "{text}");
+    }
 }
 
 #[test]

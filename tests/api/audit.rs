@@ -12,8 +12,10 @@ use crate::support::{
 
 #[sqlx::test]
 async fn every_access_to_an_order_leaves_a_record(pool: PgPool) {
-    let file = Temporary::path("audit.jsonl");
-    let path = file.to_owned();
+    // In a folder, for a file that is gone is made anew by an instance that hasn't ended yet.
+    let folder = Temporary::folder("audit");
+    let file = folder.join("audit.jsonl");
+    let path = file.clone();
     let app = TestApp::builder(pool)
         .config(move |config| {
             config.jwt_secret = Some(SECRET.into());
@@ -87,7 +89,7 @@ async fn every_access_to_an_order_leaves_a_record(pool: PgPool) {
     let known = [(Some(""), Some("fifth")), (Some("somebody-of-acme"), Some("weak"))];
     assert_eq!(refused, known, "nobody is named who was not verified");
     let key = records[1]["key"].as_str().expect("a key").to_owned();
-    let text = fs::read_to_string(&*file).expect("the file");
+    let text = fs::read_to_string(&file).expect("the file");
     for clear in ["987654", "Secret tea", &id.to_string()] {
         assert!(!text.contains(clear), "{clear} stands in {text}");
     }
@@ -98,14 +100,14 @@ async fn every_access_to_an_order_leaves_a_record(pool: PgPool) {
     let head = said.split_whitespace().last().expect("the head").to_owned();
     assert!(verify(&file, &["--head", &head]).0, "{head}");
     let lines: Vec<&str> = text.lines().collect();
-    fs::write(&*file, lines[..11].join("\n")).expect("without the last");
+    fs::write(&file, lines[..11].join("\n")).expect("without the last");
     assert!(
         verify(&file, &[]).0 && !verify(&file, &["--head", &head]).0,
         "only the head tells that the end was cut off"
     );
-    fs::write(&*file, [&lines[..2], &lines[3..]].concat().join("\n")).expect("without the third");
+    fs::write(&file, [&lines[..2], &lines[3..]].concat().join("\n")).expect("without the third");
     assert!(!verify(&file, &[]).0);
-    fs::write(&*file, lines[2..].join("\n")).expect("without the first two");
+    fs::write(&file, lines[2..].join("\n")).expect("without the first two");
     assert!(!verify(&file, &[]).0);
     let before = format!("2:{}", records[2]["previous"].as_str().expect("a hash"));
     assert!(verify(&file, &["--after", &before, "--head", &head]).0);
@@ -113,8 +115,10 @@ async fn every_access_to_an_order_leaves_a_record(pool: PgPool) {
 
 #[sqlx::test]
 async fn a_tenant_that_is_told_to_wait_is_recorded(pool: PgPool) {
-    let file = Temporary::path("audit.jsonl");
-    let path = file.to_owned();
+    // In a folder, for a file that is gone is made anew by an instance that hasn't ended yet.
+    let folder = Temporary::folder("audit");
+    let file = folder.join("audit.jsonl");
+    let path = file.clone();
     let app = TestApp::builder(pool)
         .config(move |config| {
             config.jwt_secret = Some(SECRET.into());

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use aside::{
     app::App,
-    config::{Config, RedisConfig},
+    config::{Config, L2Config, RedisConfig},
 };
 use sqlx::PgPool;
 
@@ -24,7 +24,8 @@ async fn app(pool: PgPool, told: Told) -> TestApp {
     let change = move |config: &mut Config| {
         let (cert_file, key_file) = told.client.clone().unzip();
         let standalone = RedisConfig::standalone(told.url.clone());
-        config.redis = Some(RedisConfig { ca_file: told.authority.clone(), cert_file, key_file, ..standalone });
+        let told = RedisConfig { ca_file: told.authority.clone(), cert_file, key_file, ..standalone };
+        config.l2 = Some(L2Config::Redis(told));
         config.cache_l1_bytes = 0;
     };
     TestApp::builder(pool).config(change).build().await

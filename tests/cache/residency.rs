@@ -37,6 +37,8 @@ impl<const KIND: u8> Cacheable for Diary<KIND> {
             REFUSED => Residency::Regional(Abroad::Refused),
             _ => Residency::ProcessOnly,
         },
+        // So long that nothing ends while a busy machine reads twenty thousand times.
+        l1: Duration::from_secs(60),
         ..Note::POLICY
     };
 }

@@ -8,7 +8,7 @@ use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use tokio::{sync::SemaphorePermit, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{Proxy, builder::TestAppBuilder, eventually, redis_keys::RedisKeys};
+use super::{Proxy, builder::TestAppBuilder, eventually, redis_keys::RedisKeys, settings};
 
 /// What must outlive the last instance: `#[sqlx::test]` waits for the pool's connections before it drops the database.
 pub(super) struct Held {
@@ -149,7 +149,7 @@ impl TestApp {
 
     /// What the test's instances have put into Redis.
     pub async fn redis_keys(&self) -> RedisKeys {
-        let redis = self.config.redis.as_ref().expect("a test with Redis");
+        let redis = settings::redis(&self.config).expect("a test with Redis");
         let client = redis::Client::open(redis.urls[0].as_str()).expect("the URL of Redis");
         let connection = client.get_multiplexed_async_connection().await.expect("a connection to Redis");
         RedisKeys::new(&self.namespace, connection)

@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use aside::config::RedisConfig;
+use aside::config::{L2Config, RedisConfig};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
 
 use super::{
@@ -63,7 +63,7 @@ impl Life {
         let near = lines.to(public.to_string(), Speech::Http, "").await;
         let mut config = app.config.clone();
         config.database_url = settings::database_url(&options, postgres);
-        config.redis = Some(RedisConfig::standalone(format!("redis://{redis}/")));
+        config.l2 = Some(L2Config::Redis(RedisConfig::standalone(format!("redis://{redis}/"))));
         (config.bind_addr, config.management_addr) = (public, management);
         let program = Path::new(env!("CARGO_BIN_EXE_aside"));
         let environment: Vec<_> = settings::environment(&config).into_iter().chain(more.iter().cloned()).collect();

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use aside::config::{Config, RedisConfig};
+use aside::config::{Config, L2Config, RedisConfig};
 use sqlx::postgres::PgConnectOptions;
 
 /// What instances seal with. Everybody may know it.
@@ -25,9 +25,8 @@ pub fn config(database_url: String, redis: Option<RedisConfig>, namespace: Strin
         database_read_url: None,
         database_connections: 3,
         migrate: true,
-        redis,
+        l2: redis.map(L2Config::Redis),
         cdn: None,
-        memcached: None,
         cache_namespace: namespace,
         cache_l1_bytes: 8 * 1024 * 1024,
         cache_warm_top: 0,
@@ -66,11 +65,7 @@ pub fn environment(config: &Config) -> Vec<(&'static str, String)> {
         ("DATABASE_URL", config.database_url.clone()),
         ("DATABASE_CONNECTIONS", "2".into()),
         ("DATABASE_MIGRATE", "false".into()),
-        ("REDIS_URL", config.redis.as_ref().map(|redis| redis.urls.join(",")).unwrap_or_default()),
-        (
-            "MEMCACHED_URL",
-            config.memcached.as_ref().map(|one| format!("memcached://{}", one.address)).unwrap_or_default(),
-        ),
+        ("REDIS_URL", redis(config).map(|redis| redis.urls.join(",")).unwrap_or_default()),
         ("BIND_ADDR", config.bind_addr.to_string()),
         ("MANAGEMENT_ADDR", config.management_addr.to_string()),
         ("MANAGEMENT_TOKEN", config.management_token.clone().unwrap_or_default()),
@@ -84,4 +79,12 @@ pub fn environment(config: &Config) -> Vec<(&'static str, String)> {
         ("RUST_LOG", "warn".into()),
         ("LOG_FORMAT", "text".into()),
     ]
+}
+
+/// The Redis of an instance, if it has one.
+pub fn redis(config: &Config) -> Option<&RedisConfig> {
+    match &config.l2 {
+        Some(L2Config::Redis(redis)) => Some(redis),
+        _ => None,
+    }
 }

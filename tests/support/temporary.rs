@@ -10,12 +10,12 @@ use std::{
 pub struct Temporary(PathBuf);
 
 impl Temporary {
-    /// A path at which nothing is yet. `name` ends the name of it: `keys.json`.
-    pub fn path(name: &str) -> Self {
+    /// A path at which nothing is yet.
+    fn path(name: &str) -> Self {
         Self(std::env::temp_dir().join(format!("aside-{}-{name}", uuid::Uuid::now_v7())))
     }
 
-    /// A file that holds this.
+    /// A file that holds this. `name` ends the name of it: `keys.json`.
     pub fn file(name: &str, contents: impl AsRef<[u8]>) -> Self {
         let file = Self::path(name);
         fs::write(&file.0, contents).expect("a temporary file");

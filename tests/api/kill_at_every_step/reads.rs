@@ -25,7 +25,7 @@ struct Seen {
 
 pub async fn killed_at_every_step(pool: PgPool) {
     let (begun, app) = (Instant::now(), TestApp::builder(pool).trust(PROMISED).build().await);
-    let writer = app.another_with(|config| config.redis = None).await;
+    let writer = app.another_with(|config| config.l2 = None).await;
     let mut life = Life::begin(&app).await;
     let (mut kills, mut seen) = (0, Seen::default());
     for steps in Steps::ALL {
