@@ -16,7 +16,7 @@ use crate::support::{
 /// When all requests from before a change have ended, it is purged for the last time: so it is no longer than a slow machine needs.
 const LONGEST_REQUEST: Duration = Duration::from_secs(5);
 /// How long the last purge of a change may take to come.
-const LAST_PURGE: Duration = Duration::from_secs(60);
+const LAST_PURGE: Duration = Duration::from_secs(40);
 
 async fn start(pool: PgPool, cdn: &Cdn, instances: u32) -> TestApp {
     let app = TestApp::builder(pool)

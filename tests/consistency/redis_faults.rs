@@ -1,5 +1,7 @@
 //! What can happen to Redis.
 
+use std::collections::HashMap;
+
 use deadpool_redis::redis::{self, aio::MultiplexedConnection};
 
 use crate::{
@@ -116,16 +118,15 @@ async fn promoted(arena: &Arena, rng: &mut fastrand::Rng) -> String {
     let _ = nodes.ask::<i64>(primary, &parted).await;
     // Shorter than it takes the others to give a silent replica up.
     pause(arena.between(rng, 300, 900)).await;
-    // What the primary told nobody that it has no more.
-    let all = redis::cmd("KEYS").arg("*").to_owned();
-    let latest: Vec<String> = nodes.ask(primary, &all).await.unwrap_or_default();
+    let latest = nodes.values_of(primary).await;
     nodes.kill_9(primary).await;
     replicas.iter().for_each(|replica| nodes.signal(*replica, "CONT"));
-    let known: Vec<String> = match replicas.first() {
-        Some(replica) => nodes.ask(*replica, &all).await.unwrap_or_default(),
-        None => Vec::new(),
+    let known = match replicas.first() {
+        Some(replica) => nodes.values_of(*replica).await,
+        None => HashMap::new(),
     };
-    let keys = known.iter().filter(|key| !latest.contains(key)).count();
+    // What the primary told nobody that it has no more, or has newer.
+    let keys = known.iter().filter(|(key, order)| latest.get(*key) != Some(*order)).count();
     pause(millis(FAILOVER_MS)).await;
     nodes.launch(primary).await;
     nodes.settled().await;

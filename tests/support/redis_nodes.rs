@@ -2,6 +2,7 @@
 //! with a replica each. For tests that kill, freeze and fail over. None outlives the run.
 
 use std::{
+    collections::HashMap,
     fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicU32, Ordering},
@@ -9,6 +10,7 @@ use std::{
 };
 
 use deadpool_redis::redis::{self, FromRedisValue, RedisResult, aio::MultiplexedConnection};
+use futures_util::future::join_all;
 
 use super::{
     eventually::within,
@@ -195,6 +197,24 @@ impl RedisNodes {
     /// Asks a node.
     pub async fn ask<R: FromRedisValue>(&self, node: usize, command: &redis::Cmd) -> Option<R> {
         ask(&self.nodes[node], command).await
+    }
+
+    /// The values that a node holds, by key: the order of each.
+    pub async fn values_of(&self, node: usize) -> HashMap<String, String> {
+        let reading = async {
+            let mut connection = self.nodes[node].connect().await?;
+            // A replica in a Cluster would send others away to its primary. Elsewhere nobody knows the command, or needs it.
+            let _ = redis::cmd("READONLY").query_async::<redis::Value>(&mut connection).await;
+            let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await?;
+            let value = |key: String| {
+                let (mut connection, mut command) = (connection.clone(), redis::cmd("HGET"));
+                command.arg(&key).arg("o");
+                async move { Some((key, command.query_async::<Option<String>>(&mut connection).await.ok()??)) }
+            };
+            RedisResult::Ok(join_all(keys.into_iter().map(value)).await.into_iter().flatten().collect())
+        };
+        let read = tokio::time::timeout(Duration::from_secs(2), reading).await;
+        read.ok().and_then(Result::ok).unwrap_or_default()
     }
 
     /// The nodes of a Cluster, one a line.

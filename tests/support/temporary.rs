@@ -40,6 +40,8 @@ impl Deref for Temporary {
 
 impl Drop for Temporary {
     fn drop(&mut self) {
-        let _ = if self.0.is_dir() { fs::remove_dir_all(&self.0) } else { fs::remove_file(&self.0) };
+        let remove = || if self.0.is_dir() { fs::remove_dir_all(&self.0) } else { fs::remove_file(&self.0) };
+        // Somebody who has not ended yet may put a file into the folder while it is emptied.
+        let _ = (0..10).any(|_| remove().is_ok() || !self.0.exists());
     }
 }
