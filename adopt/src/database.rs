@@ -8,6 +8,8 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions},
 };
 
+use crate::cache::is_idle;
+
 /// A pool for serving: statements end before the requests that wait for them.
 pub fn pool(options: PgConnectOptions) -> PgPool {
     let options = options.application_name("invoices").options([
@@ -19,6 +21,13 @@ pub fn pool(options: PgConnectOptions) -> PgPool {
         .max_connections(5)
         .acquire_timeout(Duration::from_secs(3))
         .max_lifetime(Duration::from_secs(60))
+        // Whose use was cut off may be inside of a transaction that nobody ends.
+        .after_release(|connection, _| {
+            Box::pin(async move {
+                let answer = tokio::time::timeout(Duration::from_secs(2), is_idle(connection)).await;
+                answer.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+            })
+        })
         .connect_lazy_with(options)
 }
 

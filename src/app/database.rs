@@ -12,7 +12,7 @@ use sqlx::{
 };
 
 use super::StartError;
-use crate::config::Config;
+use crate::{cache::is_idle, config::Config};
 
 /// How long to wait for a Postgres that does not answer yet.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -122,11 +122,12 @@ fn lazy_pool(config: &Config, options: PgConnectOptions, acquire: Duration) -> P
                 Ok(true)
             })
         })
-        // One whose use was cut off may be waiting for an answer that never comes, and with it its place in the pool.
+        // One whose use was cut off may be waiting for an answer that never comes, and with it its place in the pool; or be inside of a
+        // transaction that nobody ends.
         .after_release(|connection, _| {
             Box::pin(async move {
-                let answer = tokio::time::timeout(RELEASE_LIMIT, connection.ping()).await;
-                answer.unwrap_or(Err(sqlx::Error::PoolTimedOut)).map(|()| true)
+                let answer = tokio::time::timeout(RELEASE_LIMIT, is_idle(connection)).await;
+                answer.unwrap_or(Err(sqlx::Error::PoolTimedOut))
             })
         })
         // What a session was told when it began may have changed: an address, or that nobody may write.

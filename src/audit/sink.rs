@@ -132,7 +132,9 @@ impl Sink {
                 tracing::error!(%error, "audit records are lost");
             }
         } else {
-            self.failing = false;
+            if std::mem::take(&mut self.failing) {
+                tracing::info!("audit records are written again");
+            }
             self.counts.written.fetch_add(1, Ordering::Relaxed);
         }
     }

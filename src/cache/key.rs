@@ -215,6 +215,23 @@ fn join(pattern: &str, tenant: Option<&Tenant>, segments: &[&dyn fmt::Display]) 
     joined
 }
 
+/// Whether a text is a segment as keys spell it: each has one spelling only.
+pub fn is_segment(text: &str) -> bool {
+    let mut bytes = text.bytes();
+    let mut plain = Vec::with_capacity(text.len());
+    while let Some(byte) = bytes.next() {
+        let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
+        plain.push(match byte {
+            b'%' => match (digit(bytes.next()), digit(bytes.next())) {
+                (Some(high), Some(low)) => (16 * high + low) as u8,
+                _ => return false,
+            },
+            byte => byte,
+        });
+    }
+    !text.is_empty() && String::from_utf8(plain).is_ok_and(|plain| *join("", None, &[&plain]) == *format!(":{text}"))
+}
+
 /// Percent-escapes all but letters, digits, `-`, `.` and `_` on the way into the key's text.
 struct Escaped<'a>(&'a mut String);
 

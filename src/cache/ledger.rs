@@ -21,6 +21,17 @@ pub(super) async fn begin(db: &PgPool) -> Result<Transaction<'static, Postgres>,
     db.begin_with("begin; set local aside.names_changes = 'on'").await
 }
 
+/// Whether a connection that is given back to its pool is outside of any transaction: for `after_release` of the pool that the cache works
+/// with. Who is cut off while a transaction begins leaves it open and the client doesn't know, so whatever is done next on that
+/// connection would be part of it, and undone at some time.
+///
+/// # Errors
+/// When the connection can't be asked, or what is open has failed: it is of no use either way.
+pub async fn is_idle(db: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    // In the simple protocol a statement by itself begins its transaction, so these are one moment.
+    sqlx::raw_sql("select now() = statement_timestamp()").fetch_one(db).await?.try_get(0)
+}
+
 /// Raises the number of every name, in the transaction of `db`. One statement; sorted, because two writers that lock the same
 /// rows in different orders deadlock.
 pub(super) async fn bump(db: &mut PgConnection, names: &BTreeSet<Name>) -> Result<Vec<Label>, sqlx::Error> {

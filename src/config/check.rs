@@ -290,7 +290,7 @@ pub fn collector() -> impl Parser<String> {
 pub fn is_plain_http(text: &str) -> bool {
     text.parse::<axum::http::Uri>().is_ok_and(|uri| {
         let named = uri.authority().is_some_and(|place| !place.host().is_empty() && !place.as_str().contains('@'));
-        uri.scheme_str() == Some("http") && named && uri.query().is_none()
+        uri.scheme_str() == Some("http") && named && uri.query().is_none() && !text.contains('#')
     })
 }
 

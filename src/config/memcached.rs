@@ -49,6 +49,7 @@ fn memcached_url() -> impl Parser<MemcachedConfig> {
         let given = uri.authority()?.as_str();
         let plain = given == host || given == format!("{host}:{port}");
         let whole = uri.scheme_str() == Some("memcached") && !host.is_empty() && matches!(uri.path(), "" | "/");
-        (whole && plain && uri.query().is_none()).then(|| MemcachedConfig { address: format!("{host}:{port}") })
+        (whole && plain && port > 0 && uri.query().is_none())
+            .then(|| MemcachedConfig { address: format!("{host}:{port}") })
     })
 }

@@ -1,5 +1,7 @@
 //! Which texts are names of something: keys that entries are cached under, and tags that lists depend on.
 
+use crate::cache::{Tenant, is_segment};
+
 /// What names look like, for who typed something else.
 pub const FORMS: &str = "must be a key or a tag: product:ID, product-top:LIMIT, product-list, product-list:category:NAME, \
     product-list:department:NAME, order:TENANT:ID, order-list:TENANT:CUSTOMER, or the key of a page.";
@@ -8,15 +10,21 @@ pub const FORMS: &str = "must be a key or a tag: product:ID, product-top:LIMIT, 
 pub fn is_name(text: &str) -> bool {
     let segments: Vec<&str> = text.split(':').collect();
     match segments[..] {
-        ["product", id] | ["order", _, id] | ["order-list", _, id] => is_number(id),
+        ["product", id] => is_number(id),
+        ["order" | "order-list", tenant, id] => Tenant::parse(tenant).is_some() && is_number(id),
         ["product-top", limit] => is_number(limit),
-        ["product-list"] | ["product-list", "category" | "department", _] => true,
+        ["product-list"] => true,
+        ["product-list", "category" | "department", text] => is_segment(text),
         ["product-list", category, department, limit, after] => {
-            let any = |part: &str| part == "any" || part.starts_with("is.");
+            let any = |part: &str| part == "any" || part.starts_with("is.") && is_segment(part);
             any(category) && any(department) && is_number(limit) && (after == "0" || is_number(after))
         }
-        ["order-list", _, customer, _status, limit, after] => {
-            is_number(customer) && is_number(limit) && (after == "0" || is_number(after))
+        ["order-list", tenant, customer, status, limit, after] => {
+            Tenant::parse(tenant).is_some()
+                && is_segment(status)
+                && is_number(customer)
+                && is_number(limit)
+                && (after == "0" || is_number(after))
         }
         _ => false,
     }
@@ -30,13 +38,10 @@ fn is_number(text: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{
-        cache::Tenant,
-        domain::{
-            orders::{Order, OrderFilter, OrderPage},
-            page::PageRequest,
-            products::{Product, ProductFilter, TopProducts, names::category_tag},
-        },
+    use crate::domain::{
+        orders::{Order, OrderFilter, OrderPage},
+        page::PageRequest,
+        products::{Product, ProductFilter, TopProducts, names::category_tag},
     };
 
     #[test]
@@ -54,6 +59,11 @@ mod tests {
             OrderFilter { customer_id: 749, status: None }.key(&demo, page).as_str().to_owned(),
         ] {
             assert!(is_name(&name), "{name}");
+        }
+        for text in
+            ["product-list:category:%e4", "product-list:category:a%2", "product-list:category:%61", "order:Acme:1"]
+        {
+            assert!(!is_name(text), "{text} is another spelling, or none");
         }
         for text in ["product", "order", "order:demo", "order:1", "product:00042", "product:%zz", "product-list:x"] {
             assert!(!is_name(text), "{text}");

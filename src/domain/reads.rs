@@ -301,6 +301,9 @@ impl<S: Clone> Stores<S> {
                 }
                 return Some((found, known));
             }
+            Ok(Err(DomainError::Database(error))) if matches!(*error, sqlx::Error::ColumnDecode { .. }) => {
+                &"it can't say what it shows: it is no replica, or not any more"
+            }
             Ok(Err(error)) => &error.clone(),
             Err(_) => &"it took too long",
         };

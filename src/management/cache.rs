@@ -13,6 +13,7 @@ use super::{Management, problem::problem};
 use crate::{
     cache::{Name, Reuse, Tenant},
     domain::{
+        detached,
         names::{FORMS, is_name},
         products::names::rows_of,
     },
@@ -51,7 +52,8 @@ pub async fn erase_tenant(State(state): State<Management>, body: Result<Json<Era
     let Some(tenant) = Tenant::parse(&tenant) else {
         return problem(StatusCode::UNPROCESSABLE_ENTITY, "tenant must be 1 to 64 of a-z, 0-9 and '-'.");
     };
-    let erased = state.cache.erase(&tenant).await;
+    let (cache, erased) = (state.cache.clone(), tenant.clone());
+    let erased = detached(cache.time_limit(), async move { Ok(cache.erase(&erased).await?) }).await;
     if let Some(audit) = &state.audit {
         audit.by_hand("erase", tenant.as_str(), matches!(erased, Ok(true)));
     }
@@ -111,7 +113,8 @@ pub async fn invalidate_names(
         Err(rule) => return problem(StatusCode::UNPROCESSABLE_ENTITY, &rule),
     };
     let texts: Vec<String> = names.iter().map(Name::to_string).collect();
-    let invalidated = state.cache.invalidate(names).await;
+    let cache = state.cache.clone();
+    let invalidated = detached(cache.time_limit(), async move { Ok(cache.invalidate(names).await?) }).await;
     if let Some(audit) = &state.audit {
         audit.by_hand("invalidate", &tenant, invalidated.is_ok());
     }

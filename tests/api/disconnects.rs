@@ -1,8 +1,14 @@
 //! A client that hangs up in the middle of a write neither cancels it nor leaves the tiers stale.
 
-use sqlx::PgPool;
+use std::time::Duration;
 
-use crate::support::{Gate, Instance, TestApp, database, eventually, product, raw::json_request};
+use aside::{
+    app::database::serving_pool,
+    cache::{Cache, CacheConfig},
+};
+use sqlx::{PgPool, Row};
+
+use crate::support::{Fault, Gate, Instance, TestApp, database, eventually, product, raw::json_request};
 
 #[sqlx::test]
 async fn a_change_whose_client_hangs_up_is_done_and_shown(pool: PgPool) {
@@ -73,4 +79,39 @@ async fn service_noticed(app: &Instance) {
     for _ in 0..5 {
         app.get("/livez").await.expect(200);
     }
+}
+
+#[sqlx::test]
+async fn a_transaction_whose_begin_was_cut_off_is_not_left_open(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let mut config = app.config.clone();
+    config.database_connections = 1;
+    let own = serving_pool(&config).await.expect("the service's pool");
+    let cache = Cache::start(CacheConfig::default(), own.clone());
+    let open = "select count(*) from pg_stat_activity where datname = current_database()
+        and state = 'idle in transaction' and query like 'begin;%'";
+    let mut tries = 0..20;
+    loop {
+        tries.next().expect("it is seen to be open while its answer is on the way");
+        // So that its connection is there, and nobody is using it.
+        sqlx::query("select 1").execute(&own).await.expect("an answer");
+        eventually("it is given back", || async { (own.num_idle() == 1).then_some(()) }).await;
+        app.database.set(Fault::Delay(Duration::from_millis(500)));
+        let seen = async {
+            eventually("it is open", || async { (database::one(&app.pool, open).await == 1).then_some(()) }).await
+        };
+        let seen = tokio::select! {
+            _write = cache.begin() => false,
+            () = seen => true,
+        };
+        app.database.restore();
+        if seen {
+            break;
+        }
+    }
+    let sql = "select now() = statement_timestamp()";
+    let idle: bool = sqlx::raw_sql(sql).fetch_one(&own).await.expect("an answer").get(0);
+    assert!(idle, "whoever is next is inside of somebody else's transaction");
+    cache.shutdown().await;
+    own.close().await;
 }
