@@ -16,10 +16,13 @@ unset PORT # BIND_ADDR says it all from here on
 # as_seen_from_here ADDRESS: one to connect to.
 as_seen_from_here() { case $1 in 0.0.0.0:* | \[::\]:*) echo "127.0.0.1:${1##*:}" ;; *) echo "$1" ;; esac; }
 public=$(as_seen_from_here "$BIND_ADDR") management=$(as_seen_from_here "$MANAGEMENT_ADDR")
+# A run that was killed may still have the ports.
+make_run_folder
+sweep
 for address in "$public" "$management"; do
     if port_open "${address%:*}" "${address##*:}"; then
         warn "$address is taken by another program."
-        detail "End it, or choose other ports: make run BIND_ADDR=127.0.0.1:3100 MANAGEMENT_ADDR=127.0.0.1:3101"
+        detail "End it, or choose free ports: make run BIND_ADDR=127.0.0.1:PORT MANAGEMENT_ADDR=127.0.0.1:PORT"
         exit 1
     fi
 done
@@ -43,8 +46,8 @@ announce() {
     curl -iX PATCH http://$public/products/1082185 -H 'Content-Type: application/merge-patch+json' -d '{"price_cents": 79}'
     curl http://$management/metrics                # and /cache/stats, /cache/policies; the live page is http://$management
 
-    The servers, for psql, redis-cli and a second instance (BIND_ADDR=127.0.0.1:3100 MANAGEMENT_ADDR=127.0.0.1:3101 $aside serve):
-    export DATABASE_URL='$DATABASE_URL' REDIS_URL='${REDIS_URL:-}'
+    The servers, for psql, redis-cli and a second instance (BIND_ADDR=127.0.0.1:PORT MANAGEMENT_ADDR=127.0.0.1:PORT $aside serve):
+    export DATABASE_URL='$DATABASE_URL' REDIS_URL='${REDIS_URL:-}' CACHE_KEYS='${CACHE_KEYS:-}'
 
     Ctrl-C ends it.
 

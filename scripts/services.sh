@@ -344,8 +344,8 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
     if [ $# -gt 0 ]; then
         run_to_end "$@"
     else
-        printf 'export DATABASE_URL=%q REDIS_URL=%q REDIS_SERVER_BIN=%q POSTGRES_BIN_DIR=%q\n' \
-            "$DATABASE_URL" "$REDIS_URL" "$REDIS_SERVER_BIN" "$POSTGRES_BIN_DIR"
+        printf 'export DATABASE_URL=%q REDIS_URL=%q CACHE_KEYS=%q REDIS_SERVER_BIN=%q POSTGRES_BIN_DIR=%q\n' \
+            "$DATABASE_URL" "$REDIS_URL" "${CACHE_KEYS:-}" "$REDIS_SERVER_BIN" "$POSTGRES_BIN_DIR"
         say "Ctrl-C stops them"
         run_to_end tail -f /dev/null || true
     fi

@@ -13,7 +13,7 @@
 //!          domain      CachedProductService                    domain      CachedProductService
 //!            │           one get_or_load                         │           begin · store call · touch · commit
 //!  ┌─ cache ─┴───────────────────────────────┐         ┌─ cache ─┴───────────────────────────────┐
-//!  │ L1 memory ──hit──► serve rule ──► answer │         │ ledger: raise the number of each name    │
+//!  │ L1 memory ──hit──► serve rule ─► answer │         │ ledger: raise the number of each name   │
 //!  │    │ miss             ▲                 │         │    │ in the same transaction            │
 //!  │ single flight         │ floors          │         │ COMMIT                                  │
 //!  │    │                  │                 │         │    │                                    │

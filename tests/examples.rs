@@ -20,7 +20,10 @@ mod warming;
 #[sqlx::test]
 async fn the_smallest_cache_aside_loads_once_after_each_write(pool: PgPool) {
     let outcomes = cache_aside::run(pool).await.expect("the example runs");
-    assert_eq!(outcomes, [Outcome::LoadedCold, Outcome::L1Hit, Outcome::LoadedFenced, Outcome::L1Hit]);
+    let [first, hit, changed, again] = outcomes[..] else { panic!("{outcomes:?}") };
+    assert_eq!((first, hit, again), (Outcome::LoadedCold, Outcome::L1Hit, Outcome::L1Hit));
+    // With a Redis that still holds the old one it is refused; without, there is none.
+    assert!(matches!(changed, Outcome::LoadedFenced | Outcome::LoadedCold), "{changed:?}");
 }
 
 #[sqlx::test]

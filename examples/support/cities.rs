@@ -51,8 +51,14 @@ pub async fn prepare(db: &PgPool, cache: &Cache) -> Result<(), sqlx::Error> {
     let table =
         "create table if not exists example_cities (id bigint primary key, name text not null, country text not null)";
     sqlx::query(table).execute(db).await?;
-    sqlx::query("delete from example_cities").execute(db).await?;
-    cache.invalidate([Name::everything(&[&"example-city"]), Name::everything(&[&"example-cities"])]).await
+    let mut write = cache.begin().await?;
+    let sql = "delete from example_cities returning id, country";
+    let gone: Vec<(i64, String)> = sqlx::query_as(sql).fetch_all(write.db()).await?;
+    for (id, country) in gone {
+        write.touch(City::key(id).name().clone());
+        write.touch(tag(&country));
+    }
+    write.commit().await
 }
 
 /// Writes a city: begin, change, name what changed, commit.

@@ -125,6 +125,8 @@ run_to_end() {
     "$@" </dev/null &
     CHILD=$!
     set +m
+    # Beside servers that were started here it is noted like them, for should this script be killed.
+    if [ -e "${LEDGER:-}" ]; then remember process "$CHILD $1"; fi
     wait "$CHILD" || status=$?
     # A trapped signal ends `wait` early with a status of its own; the command's comes when it has really ended.
     if [ -n "$INTERRUPTED" ]; then

@@ -33,8 +33,8 @@ use crate::domain::{
         title = "Aside",
         version = env!("CARGO_PKG_VERSION"),
         description = "Orders and products, read through two cache tiers that are never believed.\n\n\
-            Try `get_product` with some id twice and look at `Cache-Status`: the first answer was loaded (the hundred most viewed \
-            products are loaded at start), the second comes from memory; after five seconds, for so long your browser keeps it. \
+            Try `get_product` with some id and look at `Cache-Status`; then again more than five seconds later (until then your browser \
+            answers by itself): now it comes from memory. The hundred most viewed products are there from the start. \
             Send its `ETag` back as `If-None-Match` and get a 304, or as `If-Match` with a change and be safe from lost updates. \
             Every error is a problem (RFC 9457) whose `type` leads to its explanation. Every response carries `X-Request-Id`; \
             send one of your own (1 to 128 letters, digits, `-`, `_`, `.`) to find the request in the log.",

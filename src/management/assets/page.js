@@ -234,7 +234,9 @@ async function showPolicies() {
   const cells = (values, kind) => values.map((value) => Object.assign(document.createElement(kind), { textContent: value }));
   const row = (values, kind) => { const tr = document.createElement("tr"); tr.append(...cells(values, kind)); return tr; };
   $("policies-head").replaceChildren(row(names.map((name) => name.replaceAll("_", " ")), "th"));
-  $("policies").replaceChildren(...policies.map((policy) => row(names.map((name) => policy[name]), "td")));
+  // What has a part of its own, {"regional": "not_kept"}, is told in words.
+  const words = (value) => (value && typeof value === "object" ? Object.entries(value).flat().join(", ").replaceAll("_", " ") : value);
+  $("policies").replaceChildren(...policies.map((policy) => row(names.map((name) => words(policy[name])), "td")));
 }
 
 // An instance of another version may not say all that is shown.
