@@ -6,7 +6,7 @@ pub enum NotLoaded {
     /// It panicked, or what it brought can't be encoded.
     #[error("the load ended without a result")]
     Aborted,
-    /// It took longer than any load may.
+    /// It took longer than any load may; or it was not begun, because the database didn't say where the tenant is at home.
     #[error("the load did not end in time")]
     Late,
     /// It was not begun: as many loads of its kind, or of its tenant, are under way as may be.
