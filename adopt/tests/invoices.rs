@@ -11,7 +11,7 @@ use invoices::{
 };
 use sqlx::PgPool;
 
-use crate::support::{Ground, RedisServer, eventually, triggers};
+use crate::support::{Gate, Ground, RedisServer, eventually, triggers};
 
 const CUSTOMER: i64 = 7;
 
@@ -152,6 +152,33 @@ async fn a_write_touches_all_that_the_triggers_would_name(pool: PgPool) {
     assert_eq!(triggers::heard(&ground.pool).await, (2, vec![]), "issuing names the invoice and the list");
     service.pay_invoice(&tenant("demo"), issued.id).await.expect("it is paid");
     assert_eq!(triggers::heard(&ground.pool).await, (2, vec![]), "and so does paying");
+}
+
+/// The other instance can't hear of the change, and says what it found.
+#[sqlx::test]
+async fn what_a_write_without_effect_said_is_read_afterwards(pool: PgPool) {
+    let mut ground = Ground::new(pool).await;
+    let (one, other) = (ground.instance().await, ground.instance().await);
+    let (paid, gone) = (issue(&other).await, issue(&other).await);
+    for invoice in [&paid, &gone] {
+        assert!(!read(&other, invoice.id).await.0.paid);
+    }
+    assert_eq!(listed(&other).await.len(), 2);
+    let gate = Gate::looks(&ground.pool).await;
+    one.pay_invoice(&tenant("demo"), paid.id).await.expect("it is paid");
+    let sql = "delete from invoices where id = $1";
+    sqlx::query(sql).bind(gone.id).execute(&ground.pool).await.expect("a deletion by somebody else");
+    for invoice in [&paid, &gone] {
+        assert!(!read(&other, invoice.id).await.0.paid, "it has not heard of the change");
+    }
+    other.pay_invoice(&tenant("demo"), paid.id).await.expect("it stays paid");
+    assert!(read(&other, paid.id).await.0.paid);
+    assert_eq!(listed(&other).await, [paid.id]);
+    let refused = other.pay_invoice(&tenant("demo"), gone.id).await;
+    assert!(matches!(refused, Err(DomainError::NotFound { .. })), "{refused:?}");
+    let read = other.get_invoice(&tenant("demo"), gone.id, Reuse::Allowed).await;
+    assert!(matches!(read, Err(DomainError::NotFound { .. })), "{read:?}");
+    gate.open().await;
 }
 
 #[sqlx::test]

@@ -7,11 +7,10 @@ use std::{
 
 use aside::{
     app,
-    cache::Name,
+    cache::{Name, Write},
     domain::{
-        DomainError, detached,
+        DomainError, ExpectedVersion, detached,
         products::{Product, ProductChange, store},
-        retried,
     },
     http::Services,
     seed,
@@ -123,34 +122,33 @@ async fn round(services: &Services, ids: &Arc<[i64]>, way: Way, time: Duration) 
     Round { rate, p50: quantile(&mut took, 0.5), p99: quantile(&mut took, 0.99) }
 }
 
-/// A write in the surroundings of every write of the service (a task of its own, repeated after a deadlock).
+/// A write in a task of its own, as every write of the service.
 async fn write(services: &Services, way: Way, id: i64) -> Result<(), DomainError> {
     let change = ProductChange { price_cents: Some(fastrand::i64(1..1_000_000)), ..ProductChange::default() };
     let Services { databases, cache, products, .. } = services.clone();
     let limit = cache.time_limit();
     match way {
         Way::Plain => {
-            let work = async move || {
+            let work = async move {
                 // Without the triggers either: they are for writers outside of the service.
                 let mut transaction =
                     databases.primary.begin_with("begin; set local aside.names_changes = 'on'").await?;
-                store::lock(&mut transaction, id, None).await?;
+                store::lock(&mut transaction, id).await?;
                 store::update(&mut transaction, id, &change).await?;
                 Ok(transaction.commit().await?)
             };
-            detached(limit, retried(work)).await
+            detached(limit, work).await
         }
-        Way::Service => products.update_product(id, change, None).await.map(drop),
+        Way::Service => products.update_product(id, change, ExpectedVersion::any()).await.map(drop),
         Way::Named(tags) => {
-            let work = async move || {
-                let mut write = cache.begin().await?;
-                store::lock(write.db(), id, None).await?;
+            let work = async move |write: &mut Write| {
+                store::lock(write.db(), id).await?;
                 let product = store::update(write.db(), id, &change).await?;
                 write.touch(Product::name_of(id));
                 tags(&product).into_iter().for_each(|tag| write.touch(tag));
-                Ok(write.commit().await?)
+                Ok(())
             };
-            detached(limit, retried(work)).await
+            detached(limit, cache.write([Product::name_of(id)], work)).await
         }
     }
 }

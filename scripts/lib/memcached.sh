@@ -4,8 +4,9 @@
 # find_memcached: sets MEMCACHED_BIN to what is named there already, else to what is installed.
 find_memcached() {
     MEMCACHED_BIN=${MEMCACHED_BIN:-$(command -v memcached || true)}
+    # An empty one would name a binary to whoever only looks whether it is set.
+    if [ -z "$MEMCACHED_BIN" ]; then unset MEMCACHED_BIN; return 1; fi
     export MEMCACHED_BIN
-    [ -n "$MEMCACHED_BIN" ]
 }
 obtain_memcached() {
     find_memcached || { install_packages memcached memcached memcached && find_memcached; }

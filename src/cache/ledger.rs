@@ -75,6 +75,11 @@ pub(super) async fn numbers_now(
     Ok((first.try_get("era")?, rows.iter().filter(|row| has_name(row)).map(label).collect::<Result<_, _>>()?))
 }
 
+/// Whether an error says that an earlier statement of the same transaction has failed.
+pub(super) fn is_aborted(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "25P02")
+}
+
 /// What is known of a tenant; makes its secret when there is none yet.
 pub(super) async fn meet(db: &PgPool, tenant: &Tenant) -> Result<Home, sqlx::Error> {
     let sql = "select home_region, secret from cache_tenants where tenant = $1";

@@ -25,7 +25,7 @@
 //! | fence | all that decides whether an answer is fresh: floors, trust, era |
 //! | trust | the proof, not older than D, that the floors are current |
 //! | touch | naming what a write changes; at its commit these numbers rise |
-//! | settle | ending a write that had nothing to change, as current as whoever did change it |
+//! | finish unchanged | ending a write that changes nothing: this instance's floors rise to the versions of what the write saw |
 //! | invalidate | raising a name's number in a committed transaction |
 //! | warm | filling the tiers before anyone asks |
 //!
@@ -104,7 +104,7 @@ pub use self::{
     stats::{CacheStats, KnownEntry, KnownKey, L1Stats, PatternStats},
     token::ConsistencyToken,
     warmer::{CacheWarmer, WarmerReport, WarmingResult},
-    write::Write,
+    write::{Write, WriteError},
 };
 use self::{
     bulkhead::Bulkhead, fence::Fence, flight::Flights, guard::GuardedL2, keyring::Keys, l1::L1, meter::Meter,

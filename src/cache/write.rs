@@ -3,8 +3,11 @@
 //! The invalidation is part of the commit: the numbers of the touched names rise in the write's own transaction. After the
 //! commit and before the reply the instance raises its own floors, so it never again serves what the write made old; other
 //! instances learn of it by their tails. Deleting from L2 only keeps it tidy: nothing is lost when it fails.
+//!
+//! A write that changes nothing tells its caller something too: that a product is gone, which version is the current one. Before
+//! it is told, the floors rise to the versions of what the write saw, so this instance never takes it back.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
 
 use sqlx::{PgConnection, Postgres, Transaction};
 use tracing::Instrument;
@@ -25,13 +28,62 @@ pub struct Write {
     cache: Cache,
     transaction: Transaction<'static, Postgres>,
     touched: BTreeSet<Name>,
+    /// What the answer may speak of, if nothing is changed.
+    seen: BTreeSet<Name>,
     _room: Room,
 }
 
 /// Writes that an instance has under way at a time, whether somebody waits for them or not. More are refused.
 const WRITES: usize = 128;
+/// Attempts at a write before a conflict is reported.
+const ATTEMPTS: u32 = 4;
+/// The longest pause after the first attempt; it grows with each further one.
+const CONFLICT_PAUSE: Duration = Duration::from_millis(10);
+
+/// The error of a write.
+pub trait WriteError: From<sqlx::Error> {
+    /// Whether the database failed. Every other error refuses the write because of what the database holds, and says so.
+    fn is_failure(&self) -> bool;
+
+    /// Whether the same work, begun again, may well succeed: it lost against another transaction.
+    fn is_conflict(&self) -> bool;
+}
 
 impl Cache {
+    /// Does a write from begin to end. If `work` returns a value, the write is committed; if an error, it is rolled back. In
+    /// both cases this instance serves nothing older afterwards than what `work` told: what it touched if it touched
+    /// anything, else what it saw. It is done again when it lost against another transaction.
+    ///
+    /// `sees`: the names of what `work` looks at before it decides: what it locks, and what it may find to be absent.
+    ///
+    /// # Errors
+    /// Those of `work`; and when the database fails at the begin or at the end, which of both may leave open whether the write
+    /// was done.
+    pub fn write<T, E, S, W>(&self, sees: S, work: W) -> impl Future<Output = Result<T, E>> + use<T, E, S, W>
+    where
+        S: IntoIterator<Item = Name>,
+        E: WriteError,
+        W: AsyncFn(&mut Write) -> Result<T, E>,
+    {
+        let (cache, sees) = (self.clone(), BTreeSet::from_iter(sees));
+        async move {
+            let mut attempt = 1;
+            loop {
+                let mut write = cache.begin().await?;
+                write.saw(sees.iter().cloned());
+                let result = work(&mut write).await;
+                match write.end(result).await {
+                    Err(error) if error.is_conflict() && attempt < ATTEMPTS => {
+                        // A random pause, so that two that met don't meet again.
+                        tokio::time::sleep(CONFLICT_PAUSE.mul_f64(fastrand::f64() * f64::from(attempt))).await;
+                        attempt += 1;
+                    }
+                    result => return result,
+                }
+            }
+        }
+    }
+
     /// Begins a write.
     ///
     /// # Errors
@@ -39,7 +91,7 @@ impl Cache {
     pub async fn begin(&self) -> Result<Write, sqlx::Error> {
         let room = self.inner.bulkhead.enter("writes", None, WRITES).ok_or(sqlx::Error::PoolTimedOut)?;
         let transaction = ledger::begin(&self.inner.db).await?;
-        Ok(Write { cache: self.clone(), transaction, touched: BTreeSet::new(), _room: room })
+        Ok(Write { cache: self.clone(), transaction, touched: BTreeSet::new(), seen: BTreeSet::new(), _room: room })
     }
 
     /// Invalidates names of entities or tags, or all of a pattern ([`Name::everything`]), that something outside of the service
@@ -100,25 +152,72 @@ impl Write {
         // Last in the transaction: a name's row stays locked from here to the commit.
         let raised = ledger::bump(&mut self.transaction, &self.touched).instrument(span.clone()).await?;
         let committed = self.transaction.commit().instrument(span).await;
-        self.cache.inner.fence.raise(&raised, self.cache.inner.fence.db_now());
+        self.cache.raise_floors(&raised);
         self.cache.forget(&raised);
         committed
     }
 
-    /// Ends a write that found done what it was to do. Nothing is raised, but this instance may be behind whoever did it, and
-    /// must not answer older than what it is about to acknowledge: its floors rise to the numbers of the touched names.
+    /// Names what this write has looked at, so that its answer may speak of it.
+    pub fn saw(&mut self, names: impl IntoIterator<Item = Name>) {
+        self.seen.extend(names);
+    }
+
+    /// Ends a write that changed nothing. Nothing is invalidated, but this instance may be behind another one that did change
+    /// something, and must not answer older than what it is about to tell: its floors rise to the versions of what the write saw or
+    /// touched.
     ///
     /// # Errors
-    /// When the database can't be reached; then nothing may be acknowledged.
-    pub async fn settle(mut self) -> Result<(), sqlx::Error> {
-        let numbers = ledger::numbers(&mut self.transaction, &self.touched).await?;
-        self.transaction.rollback().await?;
-        self.cache.inner.fence.raise(&numbers, self.cache.inner.fence.db_now());
+    /// When the database can't be reached; then nothing may be told.
+    pub async fn finish_unchanged(mut self) -> Result<(), sqlx::Error> {
+        match self.see_versions().await {
+            // The work made a refusal of a failed statement, for example of a unique violation.
+            Err(error) if ledger::is_aborted(&error) => {
+                self.transaction.rollback().await?;
+                let mut connection = self.cache.inner.db.acquire().await?;
+                let versions = ledger::numbers(&mut connection, &self.seen).await?;
+                self.cache.raise_floors(&versions);
+                Ok(())
+            }
+            seen => {
+                seen?;
+                self.transaction.rollback().await
+            }
+        }
+    }
+
+    /// Ends a write by what its work came to.
+    async fn end<T, E: WriteError>(mut self, result: Result<T, E>) -> Result<T, E> {
+        match &result {
+            Ok(_) if !self.touched.is_empty() => self.commit().await?,
+            Ok(_) => {
+                self.see_versions().await?;
+                self.transaction.commit().await?;
+            }
+            // Nothing was learned; the transaction is rolled back when it is dropped.
+            Err(error) if error.is_failure() => {}
+            Err(_) => self.finish_unchanged().await?,
+        }
+        result
+    }
+
+    /// Raises this instance's floors to the versions of what the write saw or touched. They are read after that was seen, so
+    /// they are not older.
+    async fn see_versions(&mut self) -> Result<(), sqlx::Error> {
+        self.seen.append(&mut self.touched);
+        if !self.seen.is_empty() {
+            let versions = ledger::numbers(&mut self.transaction, &self.seen).await?;
+            self.cache.raise_floors(&versions);
+        }
         Ok(())
     }
 }
 
 impl Cache {
+    /// From here on nothing is served that is older than these versions.
+    fn raise_floors(&self, versions: &[Label]) {
+        self.inner.fence.raise(versions, self.inner.fence.db_now());
+    }
+
     /// Removes what changed from L1, and from L2 in the background.
     fn forget(&self, changes: &[Label]) {
         for Label { name, .. } in changes {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::violation::Violation;
-use crate::cache::{LoadError, NotLoaded};
+use crate::cache::{LoadError, NotLoaded, WriteError};
 
 /// A refusal or a failure. Cheap to clone: every caller that waited for one load gets the same error.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -86,13 +86,6 @@ const BUSY: [&str; 3] = ["55P03", "57014", "53300"];
 /// Postgres' codes for "others were in the way, the same work again may succeed": deadlock, serialization failure.
 const CONFLICT: [&str; 2] = ["40P01", "40001"];
 
-impl DomainError {
-    /// Whether the same work, begun again, may well succeed.
-    pub fn is_conflict(&self) -> bool {
-        matches!(self, Self::Database(error) if has_code(error, &CONFLICT))
-    }
-}
-
 fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
     error.as_database_error().and_then(|e| e.code()).is_some_and(|code| codes.contains(&code.as_ref()))
 }
@@ -110,6 +103,16 @@ impl From<NotLoaded> for DomainError {
 impl LoadError for DomainError {
     fn is_outage(&self) -> bool {
         matches!(self, Self::Busy | Self::Database(_))
+    }
+}
+
+impl WriteError for DomainError {
+    fn is_failure(&self) -> bool {
+        matches!(self, Self::Busy | Self::Database(_) | Self::Panicked)
+    }
+
+    fn is_conflict(&self) -> bool {
+        matches!(self, Self::Database(error) if has_code(error, &CONFLICT))
     }
 }
 

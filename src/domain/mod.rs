@@ -5,6 +5,7 @@
 
 pub mod detached;
 pub mod error;
+pub mod expected;
 pub mod names;
 pub mod orders;
 pub mod page;
@@ -12,8 +13,9 @@ pub mod products;
 pub mod reads;
 pub mod violation;
 
-pub use detached::{detached, retried};
+pub use detached::detached;
 pub use error::DomainError;
+pub use expected::ExpectedVersion;
 pub use page::{Cursor, ListKind, PageRequest};
 pub use reads::{Databases, Reads};
 pub use violation::Violation;

@@ -13,10 +13,8 @@ use axum::{
     http::{HeaderMap, HeaderName, HeaderValue, header, request::Parts},
 };
 
-use super::{
-    problem::{Kind, Problem},
-    text::Text,
-};
+use super::{problem::Problem, text::Text};
+use crate::domain::ExpectedVersion;
 
 /// The entity tag of a response.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -118,12 +116,18 @@ impl Conditions {
         }
     }
 
-    /// The versions that a write may meet; `None`: any. `*` asks for existence only, which every write here needs anyway.
-    pub fn expected_versions(&self) -> Option<Vec<i64>> {
-        match &self.if_match {
+    /// What a write may meet. `If-Match: *` asks for existence only, which every write here needs anyway.
+    pub fn expected(&self) -> ExpectedVersion {
+        let one_of = match &self.if_match {
             Some(Condition::Tags(tags)) => Some(tags.iter().filter(|tag| !tag.weak).filter_map(Tag::version).collect()),
             Some(Condition::Any) | None => None,
-        }
+        };
+        let none_of = match &self.if_none_match {
+            // Weak comparison: `W/` makes no difference.
+            Some(Condition::Tags(tags)) => tags.iter().filter_map(Tag::version).collect(),
+            Some(Condition::Any) | None => Vec::new(),
+        };
+        ExpectedVersion { one_of, none_of, absent: self.if_none_match == Some(Condition::Any) }
     }
 
     #[cfg(test)]
@@ -131,28 +135,6 @@ impl Conditions {
         let mut tags = Vec::new();
         parse_tags(opaque_in_quotes, &mut tags).unwrap();
         Self { if_match: None, if_none_match: Some(Condition::Tags(tags)) }
-    }
-
-    /// Whether a write must look at the current version before it begins.
-    pub fn forbids_versions(&self) -> bool {
-        self.if_none_match.is_some()
-    }
-
-    /// Refuses a write that `If-None-Match` forbids at version `current`. The version may be read before the write's own
-    /// transaction: versions never come back, so one that differs from the client's goes on differing.
-    pub fn check_not(&self, current: i64) -> Result<(), Problem> {
-        let forbidden = match &self.if_none_match {
-            Some(Condition::Any) => true,
-            Some(Condition::Tags(tags)) => tags.iter().any(|tag| tag.version() == Some(current)),
-            None => false,
-        };
-        if forbidden {
-            return Err(Problem::new(
-                &Kind::VERSION_CONFLICT,
-                format!("If-None-Match names the current version, {current}."),
-            ));
-        }
-        Ok(())
     }
 }
 
@@ -294,7 +276,7 @@ mod tests {
         ];
         for (value, expected) in cases {
             match conditions(Method::PATCH, &[(header::IF_MATCH, value)]).await {
-                Ok(conditions) => assert_eq!(conditions.expected_versions(), expected, "{value}"),
+                Ok(conditions) => assert_eq!(conditions.expected().one_of, expected, "{value}"),
                 Err(problem) => assert_eq!((problem.name(), value), ("invalid-parameter", "\"somebody else's\"")),
             }
         }
@@ -313,8 +295,7 @@ mod tests {
     async fn if_none_match_stops_a_write_on_the_version_it_names() {
         for (value, refused) in [("*", true), ("W/\"7-00000000000000ff\"", true), ("\"6-00000000000000ab\"", false)] {
             let conditions = conditions(Method::DELETE, &[(header::IF_NONE_MATCH, value)]).await.unwrap();
-            assert!(conditions.forbids_versions());
-            assert_eq!(conditions.check_not(7).is_err(), refused, "{value}");
+            assert_eq!(conditions.expected().check(7).is_err(), refused, "{value}");
         }
     }
 }

@@ -24,12 +24,9 @@ use super::{
     query::{IdText, Query, WholeNumber, page},
     trail::Trail,
 };
-use crate::{
-    cache::Reuse,
-    domain::{
-        ListKind,
-        orders::{NewOrder, Order, OrderFilter, OrderPage, OrderStatus},
-    },
+use crate::domain::{
+    ListKind,
+    orders::{NewOrder, Order, OrderFilter, OrderPage, OrderStatus},
 };
 
 /// Reads an order.
@@ -147,11 +144,7 @@ pub async fn update_order(
 ) -> Result<Response, Problem> {
     let orders = &state.services.orders;
     let mut access = trail.begin(&state, &caller).await.of(|| Order::key(&caller.tenant, id));
-    if conditions.forbids_versions() {
-        let current = access.seen(orders.get_order(&caller.tenant, id, Reuse::NoStore).await)?;
-        conditions.check_not(current.entry.value.as_ref().map_or(0, |order| order.version))?;
-    }
-    let changed = orders.change_status(&caller.tenant, id, body.status, conditions.expected_versions()).await;
+    let changed = orders.change_status(&caller.tenant, id, body.status, conditions.expected()).await;
     let order = access.seen(changed)?;
     access.ended(None);
     written(StatusCode::OK, &format!("/orders/{id}"), order.version, encode(&order)?)

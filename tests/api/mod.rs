@@ -23,6 +23,7 @@ mod page;
 mod products;
 mod purging;
 mod redis_outage;
+mod refused_writes;
 mod replicas;
 mod rows;
 mod sealing;

@@ -11,7 +11,7 @@ use std::{
 
 use aside::cache::{
     Cache, CacheConfig, Cacheable, Clock, DbTime, Format, Key, L2, Label, LoadError, Loaded, MemcachedL2, MemoryL2,
-    Name, NotLoaded, Outcome, Policy, Read, RedisL2, Residency, Reuse, Sensitivity,
+    Name, NotLoaded, Outcome, Policy, Read, RedisL2, Residency, Reuse, Sensitivity, WriteError,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, Row};
@@ -69,6 +69,31 @@ impl From<NotLoaded> for NoteError {
 impl LoadError for NoteError {
     fn is_outage(&self) -> bool {
         matches!(self, Self::Refused)
+    }
+}
+
+/// The error of a write.
+#[derive(Debug)]
+pub enum WriteRefused {
+    /// There is such a note already.
+    Taken,
+    Failed(sqlx::Error),
+}
+
+impl From<sqlx::Error> for WriteRefused {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl WriteError for WriteRefused {
+    fn is_failure(&self) -> bool {
+        matches!(self, Self::Failed(_))
+    }
+
+    fn is_conflict(&self) -> bool {
+        let code = |error: &sqlx::Error| error.as_database_error().and_then(|error| error.code()).map(String::from);
+        matches!(self, Self::Failed(error) if code(error).as_deref() == Some("40001"))
     }
 }
 

@@ -3,28 +3,23 @@
 
 use std::time::Duration;
 
-use aside::cache::{Cache, CacheConfig, DbTime, Loaded, Name, Outcome, Reuse};
+use aside::cache::{Cache, CacheConfig, DbTime, Loaded, Name, Outcome, Reuse, Write};
 use sqlx::PgPool;
 
-use super::bench::{Backend, Bench, Door, NoteError, key, name, over_every_backend, over_every_l2, text};
+use super::bench::{Backend, Bench, Door, NoteError, WriteRefused, key, name, over_every_backend, over_every_l2, text};
 use crate::support::{Gate, eventually, eventually::within};
-
-/// Holds every look at the ledger, and nothing else: what a cache does without news.
-async fn no_looks(bench: &Bench) -> Gate {
-    Gate::table(&bench.pool, "cache_era").await
-}
 
 #[sqlx::test]
 async fn a_look_that_is_answered_late_proves_only_what_was_when_it_was_sent(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::None).await;
     let trust = Duration::from_secs(60);
     let cache = bench.cache_with(|config| config.trust = trust).await;
-    let first = no_looks(&bench).await;
+    let first = Gate::looks(&bench.pool).await;
     first.until_waiting(1).await;
     bench.clock.advance(trust + Duration::from_secs(1));
     assert!(!cache.trusted());
     // The second gate queues behind the look that waits, so that this look is answered and the next one isn't.
-    let (second, ()) = tokio::join!(no_looks(&bench), async {
+    let (second, ()) = tokio::join!(Gate::looks(&bench.pool), async {
         first.until_waiting(2).await;
         first.open().await;
     });
@@ -95,7 +90,7 @@ async fn the_writer_needs_no_look_to_know_its_own_change(pool: PgPool) {
         let (cache, id) = (bench.cache().await, bench.fresh_id());
         bench.write(&cache, id, "old").await;
         let old = bench.load(id).await;
-        let gate = no_looks(&bench).await;
+        let gate = Gate::looks(&bench.pool).await;
         bench.write(&cache, id, "new").await;
         cache.put_many(vec![(key(id), old)]).expect("filled");
         let read = bench.read(&cache, id).await;
@@ -215,7 +210,7 @@ async fn after_waiting_for_the_fleet_no_instance_serves_the_old_value(pool: PgPo
         (bench.read(&reader, id).await.outcome == Outcome::L1Hit).then_some(())
     })
     .await;
-    let gate = no_looks(&bench).await;
+    let gate = Gate::looks(&bench.pool).await;
     bench.write(&writer, id, "new").await;
     writer.await_fleet().await;
     assert_eq!(text(&bench.read(&reader, id).await), Some("new"));
@@ -241,17 +236,40 @@ async fn who_finds_a_change_made_already_does_not_answer_older_than_it(pool: PgP
         let (other, cache, id) = (bench.cache().await, bench.cache().await, bench.fresh_id());
         bench.write(&other, id, "old").await;
         let old = bench.load(id).await;
-        let gate = no_looks(&bench).await;
+        let gate = Gate::looks(&bench.pool).await;
         bench.write(&other, id, "new").await;
         cache.put_many(vec![(key(id), old)]).expect("filled");
         // The same change, sent again to another instance: there is nothing left to do.
         let mut write = cache.begin().await.expect("a transaction");
         write.touch(name(id));
-        write.settle().await.expect("settled");
+        write.finish_unchanged().await.expect("ended");
         assert_eq!(text(&bench.read(&cache, id).await), Some("new"));
         gate.open().await;
     })
     .await;
+}
+
+/// A refusal that the work makes of a failed statement: by then the transaction can't be asked any more.
+#[sqlx::test]
+async fn who_is_refused_by_a_constraint_does_not_answer_older_than_what_broke_it(pool: PgPool) {
+    let bench = Bench::new(&pool, Backend::None).await;
+    let (other, cache, id) = (bench.cache().await, bench.cache().await, bench.fresh_id());
+    assert_eq!(text(&bench.read(&cache, id).await), None);
+    let gate = Gate::looks(&bench.pool).await;
+    bench.write(&other, id, "there").await;
+    assert_eq!(text(&bench.read(&cache, id).await), None, "it has not heard of it");
+    let refused: Result<(), WriteRefused> = cache
+        .write([name(id)], async |write: &mut Write| {
+            let inserted = sqlx::query("insert into notes values ($1, 'mine')").bind(id).execute(write.db()).await;
+            inserted.map(drop).map_err(|error| match error.as_database_error() {
+                Some(error) if error.is_unique_violation() => WriteRefused::Taken,
+                _ => WriteRefused::Failed(error),
+            })
+        })
+        .await;
+    assert!(matches!(refused, Err(WriteRefused::Taken)), "{refused:?}");
+    assert_eq!(text(&bench.read(&cache, id).await), Some("there"));
+    gate.open().await;
 }
 
 #[sqlx::test]

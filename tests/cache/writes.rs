@@ -1,12 +1,15 @@
 //! Writes: what a transaction that fails, is dropped or is raced leaves behind.
 
-use std::task::Poll;
+use std::{
+    sync::atomic::{AtomicU32, Ordering},
+    task::Poll,
+};
 
-use aside::cache::Outcome;
+use aside::cache::{Outcome, Write};
 use futures_util::{future::maybe_done, poll};
 use sqlx::PgPool;
 
-use super::bench::{Backend, Bench, name, over_every_backend, text};
+use super::bench::{Backend, Bench, WriteRefused, name, over_every_backend, text};
 use crate::support::together;
 
 #[sqlx::test]
@@ -115,4 +118,57 @@ async fn a_failed_statement_fails_the_write_and_leaves_the_truth(pool: PgPool) {
     write.touch(name(id));
     assert!(write.commit().await.is_err(), "an aborted transaction can't commit");
     assert_eq!(text(&bench.read(&cache, id).await), Some("one"));
+}
+
+#[sqlx::test]
+async fn a_write_commits_what_returns_a_value_and_rolls_back_what_returns_an_error(pool: PgPool) {
+    let bench = Bench::new(&pool, Backend::Memory).await;
+    let (cache, id) = (bench.cache().await, bench.fresh_id());
+    for (number, touches, fails) in [(0, false, false), (1, true, false), (2, true, true)] {
+        let (note, texts) = (id + number, ["quiet", "told", "undone"]);
+        assert_eq!(text(&bench.read(&cache, note).await), None);
+        let written = cache
+            .write([], async |write: &mut Write| {
+                let sql = "insert into notes values ($1, $2)";
+                sqlx::query(sql).bind(note).bind(texts[number as usize]).execute(write.db()).await?;
+                if touches {
+                    write.touch(name(note));
+                }
+                if fails { Err(WriteRefused::Taken) } else { Ok(()) }
+            })
+            .await;
+        assert_eq!(written.is_err(), fails);
+        let stored: Option<String> = sqlx::query_scalar("select text from notes where id = $1")
+            .bind(note)
+            .fetch_optional(&pool)
+            .await
+            .expect("read");
+        assert_eq!(stored.as_deref(), (!fails).then_some(texts[number as usize]));
+        let shown = (touches && !fails).then_some(texts[number as usize]);
+        assert_eq!(text(&bench.read(&cache, note).await), shown, "what is not touched is not invalidated");
+    }
+}
+
+#[sqlx::test]
+async fn a_write_that_lost_against_another_one_is_done_again_and_no_more_than_four_times(pool: PgPool) {
+    let bench = Bench::new(&pool, Backend::None).await;
+    let cache = bench.cache().await;
+    for losses in [3, 4] {
+        let attempts = AtomicU32::new(0);
+        let written = cache
+            .write([], async |write: &mut Write| {
+                let attempt = attempts.fetch_add(1, Ordering::SeqCst);
+                sqlx::query("insert into notes values (501, 'once')").execute(write.db()).await?;
+                if attempt < losses {
+                    let lost = "do $$ begin raise exception using errcode = 'serialization_failure'; end $$";
+                    sqlx::query(lost).execute(write.db()).await?;
+                }
+                Ok::<_, WriteRefused>(())
+            })
+            .await;
+        assert_eq!((written.is_ok(), attempts.into_inner()), (losses == 3, 4));
+        let sql = "with gone as (delete from notes where id = 501 returning 1) select count(*) from gone";
+        let stored: i64 = sqlx::query_scalar(sql).fetch_one(&pool).await.expect("counted");
+        assert_eq!(stored, i64::from(losses == 3));
+    }
 }

@@ -59,6 +59,21 @@ fn each_store_is_known_to_one_file_of_the_cache() {
     }
 }
 
+/// A write that ends by hand can forget what its refusals say: `Cache::write` ends them all in one place.
+#[test]
+fn writes_of_the_services_end_in_one_place() {
+    for folder in ["src/domain", "adopt/src/domain"] {
+        let services: Vec<Source> = files(folder, "/service.rs");
+        assert!(!services.is_empty(), "no service in {folder}");
+        for source in services {
+            assert!(source.code().contains("cache.write("), "{} writes nothing", source.path);
+            for word in [".begin()", ".commit()", ".finish_unchanged()"] {
+                assert!(!source.code().contains(word), "{} ends a write by hand: {word}", source.path);
+            }
+        }
+    }
+}
+
 #[test]
 fn drivers_of_the_tiers_are_known_to_the_cache_only() {
     for source in files("src", ".rs").iter().filter(|source| !source.path.starts_with("src/cache/")) {

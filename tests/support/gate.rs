@@ -28,6 +28,11 @@ impl Gate {
         Self::closed_by(pool, format!("select pg_advisory_xact_lock({number})")).await
     }
 
+    /// Holds back every look at the ledger and nothing else: instances hear nothing of each other's writes.
+    pub async fn looks(pool: &PgPool) -> Self {
+        Self::table(pool, "cache_era").await
+    }
+
     async fn closed_by(pool: &PgPool, statement: String) -> Self {
         let mut lock = pool.begin().await.expect("a transaction for the gate");
         sqlx::query(sqlx::AssertSqlSafe(statement)).execute(&mut *lock).await.expect("the gate's lock");

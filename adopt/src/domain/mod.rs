@@ -4,7 +4,7 @@ pub mod detached;
 pub mod error;
 pub mod invoices;
 
-pub use detached::{detached, retried};
+pub use detached::detached;
 pub use error::DomainError;
 
 use crate::cache::{Cacheable, Policy};

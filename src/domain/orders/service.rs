@@ -6,8 +6,8 @@ use super::{
     store::{self, OrderStore},
 };
 use crate::{
-    cache::{Cache, Read, Reuse, Tenant, Write},
-    domain::{Databases, Reads, detached, error::DomainError, page::PageRequest, products::Product, retried},
+    cache::{Cache, Name, Read, Reuse, Tenant, Write},
+    domain::{Databases, ExpectedVersion, Reads, detached, error::DomainError, page::PageRequest, products::Product},
 };
 
 /// Orders, cached. Cheap to clone.
@@ -65,17 +65,14 @@ impl CachedOrderService {
     ) -> Result<Placed, DomainError> {
         new.check()?;
         once.iter().try_for_each(Idempotency::check)?;
-        let (cache, tenant) = (self.cache.clone(), tenant.clone());
-        let work = async move || {
-            let mut write = cache.begin().await?;
+        let tenant = tenant.clone();
+        let products: Vec<Name> = new.items.iter().map(|item| Product::name_of(item.product_id)).collect();
+        let work = async move |write: &mut Write| {
             if let Some(once) = &once
                 && let Some(answered) = idempotency::claim(write.db(), &tenant, once).await?
             {
                 // Placed before, maybe through another instance, of which this one has not heard yet.
-                if let Some(order) = answered.order() {
-                    touch_placed(&mut write, &tenant, &order);
-                }
-                write.settle().await?;
+                write.saw(answered.order().iter().flat_map(|order| placed_names(&tenant, order)));
                 return Ok(answered);
             }
             let order = placing::place(write.db(), &tenant, &new).await?;
@@ -83,49 +80,46 @@ impl CachedOrderService {
             if let Some(once) = &once {
                 idempotency::record(write.db(), &tenant, once, &placed).await?;
             }
-            touch_placed(&mut write, &tenant, &order);
-            write.commit().await?;
+            placed_names(&tenant, &order).for_each(|name| write.touch(name));
             Ok(placed)
         };
-        detached(self.cache.time_limit(), retried(work)).await
+        detached(self.cache.time_limit(), self.cache.write(products, work)).await
     }
 
     /// Takes one step in the life of an order. Cancelling gives its stock back.
-    /// `expected`: the versions, one of which the order must have; `None`: any.
     pub async fn change_status(
         &self,
         tenant: &Tenant,
         id: i64,
         to: OrderStatus,
-        expected: Option<Vec<i64>>,
+        expected: ExpectedVersion,
     ) -> Result<Order, DomainError> {
-        let (cache, tenant) = (self.cache.clone(), tenant.clone());
-        let work = async move || {
-            let mut write = cache.begin().await?;
-            let before = store::lock(write.db(), &tenant, id, expected.as_deref()).await?;
+        let (name, tenant) = (Order::key(tenant, id).name().clone(), tenant.clone());
+        let work = async move |write: &mut Write| {
+            let before = store::lock(write.db(), &tenant, id).await?;
+            write.saw(before.names(&tenant));
+            expected.check(before.version)?;
             before.status.check_step(to)?;
             let after = store::set_status(write.db(), &tenant, id, to).await?;
             if to == OrderStatus::Cancelled {
                 store::give_back(write.db(), &after).await?;
-                touch_products(&mut write, &after);
+                product_names(&after).for_each(|name| write.touch(name));
             }
             after.names(&tenant).into_iter().for_each(|name| write.touch(name));
-            write.commit().await?;
             Ok(after)
         };
-        detached(self.cache.time_limit(), retried(work)).await
+        detached(self.cache.time_limit(), self.cache.write([name], work)).await
     }
 }
 
-/// Names what changes when an order is placed.
-fn touch_placed(write: &mut Write, tenant: &Tenant, order: &Order) {
-    order.names(tenant).into_iter().for_each(|name| write.touch(name));
-    touch_products(write, order);
+/// What changes when an order is placed.
+fn placed_names(tenant: &Tenant, order: &Order) -> impl Iterator<Item = Name> {
+    order.names(tenant).into_iter().chain(product_names(order))
 }
 
-/// Names the products whose stock an order took or gave back.
-fn touch_products(write: &mut Write, order: &Order) {
-    order.items.iter().for_each(|item| write.touch(Product::name_of(item.product_id)));
+/// The products whose stock an order took or gave back.
+fn product_names(order: &Order) -> impl Iterator<Item = Name> {
+    order.items.iter().map(|item| Product::name_of(item.product_id))
 }
 
 fn present(id: i64, read: Read<Order>) -> Result<Read<Order>, DomainError> {

@@ -5,7 +5,7 @@ use sqlx::PgPool;
 use super::{service::CachedOrderService, *};
 use crate::{
     cache::{Cache, CacheConfig, Reuse, Tenant},
-    domain::{ListKind, PageRequest, page::Cursor, products::Product},
+    domain::{ExpectedVersion, ListKind, PageRequest, page::Cursor, products::Product},
 };
 
 const BANANAS: i64 = 1_082_185;
@@ -117,7 +117,7 @@ async fn a_repeated_request_is_answered_the_same_and_done_once(db: PgPool) {
     let orders = service(&db).await;
     let new = order(&[(BANANAS, 2)]);
     let first = orders.place_order(&demo(), new.clone(), once("k", 1)).await.unwrap();
-    orders.change_status(&demo(), first.id, OrderStatus::Confirmed, None).await.unwrap();
+    orders.change_status(&demo(), first.id, OrderStatus::Confirmed, ExpectedVersion::any()).await.unwrap();
     let again = orders.place_order(&demo(), new.clone(), once("k", 1)).await.unwrap();
     assert_eq!(again, Placed { replayed: true, ..first }, "as answered then, whatever became of it");
     let other = orders.place_order(&demo(), order(&[(BANANAS, 3)]), once("k", 2)).await.unwrap_err();
@@ -173,11 +173,13 @@ async fn cancelling_gives_the_stock_back_and_names_the_products(db: PgPool) {
     let orders = service(&db).await;
     let placed = orders.place_order(&demo(), order(&[(BANANAS, 4), (MANGO, 5)]), None).await.unwrap();
     let before = number(&db, Product::name_of(MANGO).as_str()).await;
-    let cancelled = orders.change_status(&demo(), placed.id, OrderStatus::Cancelled, Some(vec![1])).await.unwrap();
+    let cancelled =
+        orders.change_status(&demo(), placed.id, OrderStatus::Cancelled, ExpectedVersion::one_of([1])).await.unwrap();
     assert_eq!((cancelled.status, cancelled.version, cancelled.items.len()), (OrderStatus::Cancelled, 2, 2));
     assert_eq!((stock(&db, BANANAS).await, stock(&db, MANGO).await), ((10, 3), (5, 3)));
     assert!(number(&db, Product::name_of(MANGO).as_str()).await > before);
-    let again = orders.change_status(&demo(), placed.id, OrderStatus::Cancelled, None).await.unwrap_err();
+    let again =
+        orders.change_status(&demo(), placed.id, OrderStatus::Cancelled, ExpectedVersion::any()).await.unwrap_err();
     assert!(matches!(again, DomainError::IllegalTransition { from: "cancelled", to: "cancelled" }), "{again}");
     assert_eq!(stock(&db, BANANAS).await.0, 10, "given back once");
 }
@@ -187,9 +189,10 @@ async fn another_version_or_another_tenant_can_not_change_an_order(db: PgPool) {
     let orders = service(&db).await;
     let acme = Tenant::parse("acme").unwrap();
     let id = orders.place_order(&demo(), order(&[(BANANAS, 1)]), None).await.unwrap().id;
-    let stale = orders.change_status(&demo(), id, OrderStatus::Confirmed, Some(vec![7])).await.unwrap_err();
+    let stale =
+        orders.change_status(&demo(), id, OrderStatus::Confirmed, ExpectedVersion::one_of([7])).await.unwrap_err();
     assert!(matches!(stale, DomainError::VersionConflict { current: 1 }), "{stale}");
-    let foreign = orders.change_status(&acme, id, OrderStatus::Confirmed, None).await.unwrap_err();
+    let foreign = orders.change_status(&acme, id, OrderStatus::Confirmed, ExpectedVersion::any()).await.unwrap_err();
     assert!(matches!(foreign, DomainError::NotFound { kind: "order", .. }), "{foreign}");
     assert!(orders.get_order(&acme, id, Reuse::Allowed).await.is_err());
     let list = orders.list_orders(&acme, any_status(), FIRST_PAGE, Reuse::Allowed).await.unwrap();
@@ -207,7 +210,7 @@ async fn orders_are_listed_newest_first_in_pages_and_by_status(db: PgPool) {
     for _ in 0..5 {
         ids.insert(0, orders.place_order(&demo(), order(&[(BANANAS, 1)]), None).await.unwrap().id);
     }
-    orders.change_status(&demo(), ids[1], OrderStatus::Confirmed, None).await.unwrap();
+    orders.change_status(&demo(), ids[1], OrderStatus::Confirmed, ExpectedVersion::any()).await.unwrap();
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
         let loaded = orders

@@ -11,8 +11,8 @@ use super::{
     views::ViewCounter,
 };
 use crate::{
-    cache::{Cache, Key, Read, Reuse, Write},
-    domain::{Databases, Reads, detached, error::DomainError, page::PageRequest, retried},
+    cache::{Cache, Key, Name, Read, Reuse, Write},
+    domain::{Databases, ExpectedVersion, Reads, detached, error::DomainError, page::PageRequest},
 };
 
 /// Products of one load while warming.
@@ -72,57 +72,50 @@ impl CachedProductService {
 
     pub async fn create_product(&self, new: NewProduct) -> Result<Product, DomainError> {
         new.check()?;
-        let cache = self.cache.clone();
-        let work = async move || {
-            let mut write = cache.begin().await?;
+        let work = async move |write: &mut Write| {
             let created = store::insert(write.db(), &new).await?;
-            touch_membership(&mut write, &created);
-            write.commit().await?;
+            touch_all(write, membership(&created));
             Ok(created)
         };
-        detached(self.cache.time_limit(), retried(work)).await
+        detached(self.cache.time_limit(), self.cache.write([], work)).await
     }
 
-    /// `expected`: the versions, one of which the product must have; `None`: any. A change to what already is writes nothing
-    /// and answers with the version that stands.
+    /// A change to what already is writes nothing and answers with the version that stands.
     pub async fn update_product(
         &self,
         id: i64,
         change: ProductChange,
-        expected: Option<Vec<i64>>,
+        expected: ExpectedVersion,
     ) -> Result<Product, DomainError> {
         change.check()?;
-        let cache = self.cache.clone();
-        let work = async move || {
-            let mut write = cache.begin().await?;
-            let before = store::lock(write.db(), id, expected.as_deref()).await?;
+        let work = async move |write: &mut Write| {
+            let before = store::lock(write.db(), id).await?;
+            write.saw(membership(&before));
+            expected.check(before.version)?;
             if !change.alters(&before) {
-                touch_membership(&mut write, &before);
-                write.settle().await?;
                 return Ok(before);
             }
             let after = store::update(write.db(), id, &change).await?;
             write.touch(Product::name_of(id));
             if before.list_tags() != after.list_tags() {
-                touch_membership(&mut write, &before);
-                touch_membership(&mut write, &after);
+                touch_all(write, membership(&before));
+                touch_all(write, membership(&after));
             }
-            write.commit().await?;
             Ok(after)
         };
-        detached(self.cache.time_limit(), retried(work)).await
+        detached(self.cache.time_limit(), self.cache.write([Product::name_of(id)], work)).await
     }
 
-    pub async fn delete_product(&self, id: i64, expected: Option<Vec<i64>>) -> Result<(), DomainError> {
-        let cache = self.cache.clone();
-        let work = async move || {
-            let mut write = cache.begin().await?;
-            let before = store::lock(write.db(), id, expected.as_deref()).await?;
+    pub async fn delete_product(&self, id: i64, expected: ExpectedVersion) -> Result<(), DomainError> {
+        let work = async move |write: &mut Write| {
+            let before = store::lock(write.db(), id).await?;
+            write.saw(membership(&before));
+            expected.check(before.version)?;
             store::discontinue(write.db(), id).await?;
-            touch_membership(&mut write, &before);
-            Ok(write.commit().await?)
+            touch_all(write, membership(&before));
+            Ok(())
         };
-        detached(self.cache.time_limit(), retried(work)).await
+        detached(self.cache.time_limit(), self.cache.write([Product::name_of(id)], work)).await
     }
 
     /// Counts a view, in memory: see [`ViewCounter`].
@@ -145,11 +138,14 @@ fn keys(ids: impl IntoIterator<Item = i64>) -> Vec<(i64, Key<Product>)> {
     ids.into_iter().map(|id| (id, Product::key(id))).collect()
 }
 
-/// Names what changes when a product comes, goes or moves: itself (its absence may be cached) and every list that it belongs to.
-fn touch_membership(write: &mut Write, product: &Product) {
-    write.touch(Product::name_of(product.id));
-    write.touch(catalogue_tag().of(product.id));
-    product.list_tags().into_iter().for_each(|tag| write.touch(tag));
+/// What changes when a product comes, goes or moves: itself (its absence may be cached) and every list that it belongs to.
+fn membership(product: &Product) -> [Name; 4] {
+    let [category, department] = product.list_tags();
+    [Product::name_of(product.id), catalogue_tag().of(product.id), category, department]
+}
+
+fn touch_all(write: &mut Write, names: impl IntoIterator<Item = Name>) {
+    names.into_iter().for_each(|name| write.touch(name));
 }
 
 fn present(id: i64, read: Read<Product>) -> Result<Read<Product>, DomainError> {

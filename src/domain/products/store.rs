@@ -144,19 +144,12 @@ pub async fn insert(db: &mut PgConnection, new: &NewProduct) -> Result<Product, 
     Ok(inserted)
 }
 
-/// Reads a product and keeps others from changing it until the transaction ends. `expected`: the versions, one of which it
-/// must have; `None`: any.
-pub async fn lock(db: &mut PgConnection, id: i64, expected: Option<&[i64]>) -> Result<Product, DomainError> {
+/// Reads a product and keeps others from changing it until the transaction ends.
+pub async fn lock(db: &mut PgConnection, id: i64) -> Result<Product, DomainError> {
     let sql =
         format!("select {COLUMNS} from products p where p.id = $1 and p.discontinued_at is null for no key update");
     let found: Option<Product> = sqlx::query_as(AssertSqlSafe(sql)).bind(id).fetch_optional(db).await?;
-    let product = found.ok_or(DomainError::NotFound { kind: "product", id })?;
-    match expected {
-        Some(versions) if !versions.contains(&product.version) => {
-            Err(DomainError::VersionConflict { current: product.version })
-        }
-        _ => Ok(product),
-    }
+    found.ok_or(DomainError::NotFound { kind: "product", id })
 }
 
 /// Applies a change to a locked product.

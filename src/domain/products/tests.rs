@@ -5,7 +5,7 @@ use sqlx::PgPool;
 use super::{names::catalogue_tag, service::CachedProductService, store::ProductStore, *};
 use crate::{
     cache::{Cache, CacheConfig, Name, Reuse},
-    domain::{DomainError, ListKind, PageRequest, page::Cursor},
+    domain::{DomainError, ExpectedVersion, ListKind, PageRequest, page::Cursor},
 };
 
 fn service(db: &PgPool) -> CachedProductService {
@@ -97,7 +97,7 @@ async fn a_change_is_seen_by_the_next_reader_and_counted_under_its_names_only(db
     let tags_before = (number(&db, &catalogue_tag().of(made.id)).await, number(&db, &made.list_tags()[0]).await);
 
     let cheaper = ProductChange { price_cents: Some(99), package_size: Some(None), ..Default::default() };
-    let changed = products.update_product(made.id, cheaper, None).await.unwrap();
+    let changed = products.update_product(made.id, cheaper, ExpectedVersion::any()).await.unwrap();
     assert_eq!((changed.price_cents, &changed.package_size, changed.version), (99, &None, 2));
     assert_eq!((&changed.name, changed.stock), (&made.name, made.stock));
     let read = products.get_product(made.id, Reuse::Allowed).await.unwrap();
@@ -112,7 +112,7 @@ async fn moving_to_another_department_raises_the_tags_of_the_category_too(db: Pg
     let made = products.create_product(new_product("Mango")).await.unwrap();
     let moved = ProductChange { department: Some("GROCERY".into()), ..Default::default() };
     let before = number(&db, &made.list_tags()[0]).await;
-    let after = products.update_product(made.id, moved, None).await.unwrap();
+    let after = products.update_product(made.id, moved, ExpectedVersion::any()).await.unwrap();
     assert!(
         number(&db, &made.list_tags()[0]).await > before,
         "a page of the category within the department gains a row"
@@ -126,7 +126,7 @@ async fn a_change_to_what_already_is_writes_nothing(db: PgPool) {
     let made = products.create_product(new_product("Mango")).await.unwrap();
     let before = number(&db, &Product::name_of(made.id)).await;
     let same = ProductChange { price_cents: Some(made.price_cents), ..Default::default() };
-    assert_eq!(products.update_product(made.id, same, Some(vec![1])).await.unwrap(), made);
+    assert_eq!(products.update_product(made.id, same, ExpectedVersion::one_of([1])).await.unwrap(), made);
     assert_eq!(number(&db, &Product::name_of(made.id)).await, before);
 }
 
@@ -135,11 +135,11 @@ async fn a_write_that_expects_another_version_changes_nothing(db: PgPool) {
     let products = service(&db);
     let made = products.create_product(new_product("Mango")).await.unwrap();
     let free = ProductChange { price_cents: Some(0), ..Default::default() };
-    let refused = products.update_product(made.id, free.clone(), Some(vec![2, 3])).await.unwrap_err();
+    let refused = products.update_product(made.id, free.clone(), ExpectedVersion::one_of([2, 3])).await.unwrap_err();
     assert!(matches!(refused, DomainError::VersionConflict { current: 1 }), "{refused}");
-    assert!(products.delete_product(made.id, Some(vec![])).await.is_err());
+    assert!(products.delete_product(made.id, ExpectedVersion::one_of([])).await.is_err());
     assert_eq!(store(&db).load(made.id).await.unwrap().value, Some(made.clone()));
-    assert!(products.update_product(made.id, free, Some(vec![9, 1])).await.is_ok());
+    assert!(products.update_product(made.id, free, ExpectedVersion::one_of([9, 1])).await.is_ok());
 }
 
 #[sqlx::test]
@@ -147,11 +147,11 @@ async fn a_deleted_product_is_absent_everywhere_but_keeps_its_row(db: PgPool) {
     let products = service(&db);
     let made = products.create_product(new_product("Mango")).await.unwrap();
     products.get_product(made.id, Reuse::Allowed).await.unwrap();
-    products.delete_product(made.id, None).await.unwrap();
+    products.delete_product(made.id, ExpectedVersion::any()).await.unwrap();
     let gone = |result: Result<_, DomainError>| matches!(result, Err(DomainError::NotFound { kind: "product", .. }));
     assert!(gone(products.get_product(made.id, Reuse::Allowed).await.map(drop)));
-    assert!(gone(products.update_product(made.id, ProductChange::default(), None).await.map(drop)));
-    assert!(gone(products.delete_product(made.id, None).await));
+    assert!(gone(products.update_product(made.id, ProductChange::default(), ExpectedVersion::any()).await.map(drop)));
+    assert!(gone(products.delete_product(made.id, ExpectedVersion::any()).await));
     for filter in [ProductFilter::default(), of_category("TROPICAL FRUIT")] {
         assert!(store(&db).load_page(filter.clone(), page(20, None)).await.unwrap().value.unwrap().items.is_empty());
     }

@@ -23,12 +23,9 @@ use super::{
     problem::Problem,
     query::{Ids, Query, WholeNumber, page},
 };
-use crate::{
-    cache::Reuse,
-    domain::{
-        ListKind,
-        products::{NewProduct, Product, ProductChange, ProductFilter, ProductPage, TopProducts},
-    },
+use crate::domain::{
+    ListKind,
+    products::{NewProduct, Product, ProductChange, ProductFilter, ProductPage, TopProducts},
 };
 
 /// Reads a product.
@@ -161,10 +158,7 @@ pub async fn update_product(
     conditions: Conditions,
     MergePatch(change): MergePatch<ProductChange>,
 ) -> Result<Response, Problem> {
-    // Before the preconditions: what is wrong anyway wins over a stale tag.
-    change.check()?;
-    refuse_forbidden(&state, id, &conditions).await?;
-    let product = state.services.products.update_product(id, change, conditions.expected_versions()).await?;
+    let product = state.services.products.update_product(id, change, conditions.expected()).await?;
     written(StatusCode::OK, &format!("/products/{id}"), product.version, encode(&product)?)
 }
 
@@ -178,16 +172,6 @@ pub async fn delete_product(
     Id(id): Id,
     conditions: Conditions,
 ) -> Result<Response, Problem> {
-    refuse_forbidden(&state, id, &conditions).await?;
-    state.services.products.delete_product(id, conditions.expected_versions()).await?;
+    state.services.products.delete_product(id, conditions.expected()).await?;
     Ok((StatusCode::NO_CONTENT, [(header::CACHE_CONTROL, "no-store")]).into_response())
-}
-
-/// Looks at `If-None-Match` of a write, which is rare enough to cost a query of its own.
-async fn refuse_forbidden(state: &WebState, id: i64, conditions: &Conditions) -> Result<(), Problem> {
-    if !conditions.forbids_versions() {
-        return Ok(());
-    }
-    let current = state.services.products.get_product(id, Reuse::NoStore).await?;
-    conditions.check_not(current.entry.value.as_ref().map_or(0, |product| product.version))
 }

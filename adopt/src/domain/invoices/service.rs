@@ -1,7 +1,8 @@
 //! START HERE: cache-aside with explicit invalidation, for data that belongs to somebody.
 //!
-//! A read is one `get_or_load` around one store call. A write begins a transaction, changes the row, names what changed, and commits; the
-//! commit raises the numbers of those names in the same transaction. The tenant is part of every key, every name and every statement.
+//! A read is one `get_or_load` around one store call. A write is one `write` around its statements: it says what it looks at, changes the row and
+//! names what changed. Its end commits and raises the numbers of those names in the same transaction; or, if the write changed nothing or was
+//! refused, this instance serves nothing older than what the write saw. The tenant is part of every key, every name and every statement.
 
 use sqlx::PgPool;
 
@@ -10,8 +11,8 @@ use super::{
     store::{self, InvoiceStore},
 };
 use crate::{
-    cache::{Cache, Read, Reuse, Tenant},
-    domain::{detached, error::DomainError, retried},
+    cache::{Cache, Read, Reuse, Tenant, Write},
+    domain::{detached, error::DomainError},
 };
 
 /// Invoices, cached. Cheap to clone.
@@ -50,32 +51,28 @@ impl CachedInvoiceService {
         customer_id: i64,
         amount_cents: i64,
     ) -> Result<Invoice, DomainError> {
-        let (cache, tenant) = (self.cache.clone(), tenant.clone());
-        let work = async move || {
-            let mut write = cache.begin().await?;
+        let tenant = tenant.clone();
+        let work = async move |write: &mut Write| {
             let issued = store::insert(write.db(), &tenant, customer_id, amount_cents).await?;
             issued.names(&tenant).into_iter().for_each(|name| write.touch(name));
-            write.commit().await?;
             Ok(issued)
         };
-        detached(self.cache.time_limit(), retried(work)).await
+        detached(self.cache.time_limit(), self.cache.write([], work)).await
     }
 
     /// Paying what is paid changes nothing, and answers with the version that stands.
     pub async fn pay_invoice(&self, tenant: &Tenant, id: i64) -> Result<Invoice, DomainError> {
-        let (cache, tenant) = (self.cache.clone(), tenant.clone());
-        let work = async move || {
-            let mut write = cache.begin().await?;
+        let (name, tenant) = (Invoice::key(tenant, id).name().clone(), tenant.clone());
+        let work = async move |write: &mut Write| {
             let before = store::lock(write.db(), &tenant, id).await?;
-            before.names(&tenant).into_iter().for_each(|name| write.touch(name));
+            write.saw(before.names(&tenant));
             if before.paid {
-                write.settle().await?;
                 return Ok(before);
             }
             let after = store::set_paid(write.db(), &tenant, id).await?;
-            write.commit().await?;
+            after.names(&tenant).into_iter().for_each(|name| write.touch(name));
             Ok(after)
         };
-        detached(self.cache.time_limit(), retried(work)).await
+        detached(self.cache.time_limit(), self.cache.write([name], work)).await
     }
 }

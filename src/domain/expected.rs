@@ -1,0 +1,62 @@
+//! Which versions a write may meet: what a client's preconditions come to.
+
+use super::error::DomainError;
+
+/// The versions that a caller expects. The default expects nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ExpectedVersion {
+    /// The current version must be one of these; `None`: any.
+    pub one_of: Option<Vec<i64>>,
+    /// The current version must be none of these.
+    pub none_of: Vec<i64>,
+    /// Nothing may exist.
+    pub absent: bool,
+}
+
+impl ExpectedVersion {
+    /// Any version will do.
+    pub fn any() -> Self {
+        Self::default()
+    }
+
+    /// One of these versions.
+    pub fn one_of(versions: impl Into<Vec<i64>>) -> Self {
+        Self { one_of: Some(versions.into()), ..Self::default() }
+    }
+
+    /// Refuses a write that meets another version than the caller expects. Asked in the write's own transaction, when the row
+    /// is locked: it can't change any more.
+    pub fn check(&self, current: i64) -> Result<(), DomainError> {
+        let is_allowed = self.one_of.as_ref().is_none_or(|versions| versions.contains(&current));
+        if is_allowed && !self.absent && !self.none_of.contains(&current) {
+            return Ok(());
+        }
+        Err(DomainError::VersionConflict { current })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_an_expected_version_is_met() {
+        let none_of = |versions: &[i64]| ExpectedVersion { none_of: versions.into(), ..ExpectedVersion::any() };
+        let nothing = ExpectedVersion { absent: true, ..ExpectedVersion::any() };
+        let cases = [
+            (ExpectedVersion::any(), true),
+            (ExpectedVersion::one_of([6, 7]), true),
+            (ExpectedVersion::one_of([6]), false),
+            (ExpectedVersion::one_of([]), false),
+            (none_of(&[6]), true),
+            (none_of(&[6, 7]), false),
+            (nothing, false),
+            (ExpectedVersion { none_of: vec![7], ..ExpectedVersion::one_of([7]) }, false),
+        ];
+        for (expected, is_met) in cases {
+            assert_eq!(expected.check(7).is_ok(), is_met, "{expected:?}");
+        }
+        let refused = ExpectedVersion::one_of([6]).check(7);
+        assert!(matches!(refused, Err(DomainError::VersionConflict { current: 7 })), "{refused:?}");
+    }
+}
