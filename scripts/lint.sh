@@ -20,7 +20,7 @@ tools=$(python_env lint $requirements) || die "The linters couldn't be installed
 
 say "lock files"
 # Before anything is built for minutes with one that is behind.
-for manifest in Cargo.toml fuzz/Cargo.toml; do
+for manifest in Cargo.toml fuzz/Cargo.toml benches/peers/Cargo.toml; do
     cargo metadata --locked --quiet --format-version 1 --manifest-path "$manifest" >/dev/null
 done
 

@@ -1,0 +1,27 @@
+#!/usr/bin/env bash
+# The service against programs that know nothing of its code (benches/peers/README.md): builds them, starts a Postgres and a Redis of
+# its own, and measures each program in turn.
+#
+#   scripts/peers.sh miss [--rounds N]    misses on a cold catalogue against one plain select; under a minute
+#
+# ASIDE_PROGRAM=FILE measures that build of the service instead of building one.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=services.sh
+. "$(dirname "$0")/services.sh"
+cd "$ROOT"
+need_build_tools
+
+export PEERS_FOLDER="$ROOT/target/peers/release"
+run_to_end cargo build --locked --release --manifest-path benches/peers/Cargo.toml --target-dir target/peers \
+    --package plain --package load --package compare
+if [ -z "${ASIDE_PROGRAM:-}" ]; then
+    run_to_end cargo build --locked --release --bin aside
+    export ASIDE_PROGRAM="$ROOT/target/release/aside"
+fi
+
+# Postgres, Redis and the clients have one core, and the servers that are compared the other.
+if has taskset && [ "$(nproc)" -gt 1 ]; then taskset -pc 1 $$ >/dev/null; fi
+# Never a server of somebody's data: Redis is emptied again and again.
+SERVICES_OWN=yes
+services_start
+run_to_end "$PEERS_FOLDER/compare" "$@"
