@@ -69,7 +69,7 @@ check: ## what CI runs: format, lint, clippy, documentation, tour, browser, clie
 	@scripts/test.sh
 
 model: ## the protocol's model in every order of its steps: ten minutes; docs/model.md
-	$(CARGO) test --locked --profile model --test suite model::runs::long_runs -- --ignored --nocapture
+	$(CARGO) test --locked --profile quick --test suite model::runs::long_runs -- --ignored --nocapture
 
 PROVE ?= all
 prove: ## removes every guard in turn and expects a test to go red; the central ones: make prove PROVE=quick

@@ -20,7 +20,7 @@ unset CACHE_TRUST_MS CACHE_L1_BYTES
 services_start
 say "Building (some minutes the first time)"
 # --debug: what is built for the tests already, to see in CI that the tour is still true.
-profile=release
+profile=quick
 if [ "${1:-}" = --debug ]; then profile=debug; fi
 run_to_end cargo build --locked --bin aside "--profile=${profile/debug/dev}"
 aside="${CARGO_TARGET_DIR:-$ROOT/target}/$profile/aside"

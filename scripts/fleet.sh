@@ -33,8 +33,8 @@ fi
 unset PORT BIND_ADDR MANAGEMENT_ADDR
 services_start
 say "Building (some minutes the first time)"
-run_to_end cargo build --release --locked --bin aside
-aside="${CARGO_TARGET_DIR:-$ROOT/target}/release/aside"
+run_to_end cargo build --profile quick --locked --bin aside
+aside="${CARGO_TARGET_DIR:-$ROOT/target}/quick/aside"
 say "Migrations and data"
 run_to_end "$aside" seed
 

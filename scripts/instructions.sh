@@ -12,7 +12,7 @@ has valgrind || die "valgrind isn't here: apt-get install valgrind"
 
 REQUESTS=5000
 SERVICES_OWN=yes
-cargo build --locked --release --bin aside
+cargo build --locked --profile bench --bin aside
 speed=$(cargo bench --locked --bench speed --no-run --message-format=json | grep -o '"executable":"[^"]*speed[^"]*"' | cut -d'"' -f4)
 aside="${CARGO_TARGET_DIR:-$ROOT/target}/release/aside"
 services_start

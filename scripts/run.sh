@@ -29,8 +29,8 @@ done
 
 services_start
 say "Building (some minutes the first time)"
-run_to_end cargo build --release --locked --bin aside
-aside="${CARGO_TARGET_DIR:-$ROOT/target}/release/aside"
+run_to_end cargo build --profile quick --locked --bin aside
+aside="${CARGO_TARGET_DIR:-$ROOT/target}/quick/aside"
 say "Migrations and data"
 run_to_end "$aside" migrate
 run_to_end "$aside" seed
