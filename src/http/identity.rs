@@ -23,7 +23,7 @@ use super::{
     WebState,
     observe::Origin,
     problem::{Kind, Problem},
-    trail,
+    signatures, trail,
 };
 use crate::cache::Tenant;
 
@@ -89,6 +89,7 @@ struct Identity {
 impl Verifier {
     /// Believes who knows the secret (HS256).
     pub fn with_secret(secret: &str, expected: Expected) -> Self {
+        signatures::install();
         let key = DecodingKey::from_secret(secret.as_bytes());
         let algorithm = Algorithm::HS256;
         let secret = KnownKey { id: None, algorithm, key, rules: rules(algorithm, &expected) };
@@ -100,6 +101,7 @@ impl Verifier {
     /// # Errors
     /// When it is none, or has no key of use.
     pub fn with_key_set(text: &str, expected: Expected) -> Result<Self, WrongKeys> {
+        signatures::install();
         Ok(Self { keys: Arc::new(RwLock::new(public_keys(text, &expected)?)), expected })
     }
 
@@ -229,6 +231,7 @@ pub fn sign(
     expected: &Expected,
     (tenant, subject, scope): (&Tenant, &str, &str),
 ) -> Result<String, jsonwebtoken::errors::Error> {
+    signatures::install();
     let claims = serde_json::json!({
         "tenant": tenant.as_str(),
         "sub": subject,

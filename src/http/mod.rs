@@ -26,6 +26,7 @@ mod products;
 mod query;
 mod rate;
 mod routes;
+mod signatures;
 mod text;
 mod trail;
 

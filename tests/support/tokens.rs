@@ -1,11 +1,11 @@
-//! Bearer tokens, good and forged.
+//! Bearer tokens, good and forged. They are written and signed here, by nothing of the service.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
-use jsonwebtoken::{Algorithm, EncodingKey, Header, encode, get_current_timestamp};
+use jsonwebtoken::get_current_timestamp;
 use ring::{
     hmac,
     rand::SystemRandom,
-    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair},
+    signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair, RSA_PKCS1_SHA256, RsaKeyPair},
 };
 use serde_json::{Value, json};
 
@@ -47,22 +47,30 @@ impl Token {
 
     /// Signed with a secret.
     pub fn signed_with(&self, secret: &str) -> String {
-        encode(&Header::new(Algorithm::HS256), &self.0, &EncodingKey::from_secret(secret.as_bytes())).expect("a token")
+        self.written(&json!({ "alg": "HS256", "typ": "JWT" }), |message| with_secret(secret, message))
     }
 
     /// Signed with a private key.
     pub fn signed_by(&self, signer: &Signer) -> String {
-        let header = Header { kid: Some(signer.id.clone()), ..Header::new(signer.algorithm) };
-        encode(&header, &self.0, &signer.key).expect("a token")
+        let algorithm = match signer.key {
+            PrivateKey::Elliptic(_) => "ES256",
+            PrivateKey::Rsa(_) => "RS256",
+        };
+        let header = json!({ "alg": algorithm, "typ": "JWT", "kid": signer.id });
+        self.written(&header, |message| signer.key.sign(message))
     }
 
     /// Signed with the secret, under a header that says this too.
     pub fn signed_under(&self, more: &Value) -> String {
         let mut header = json!({ "alg": "HS256" });
         header.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
-        let signed = format!("{}.{}", BASE64.encode(header.to_string()), BASE64.encode(self.0.to_string()));
-        let tag = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, SECRET.as_bytes()), signed.as_bytes());
-        format!("{signed}.{}", BASE64.encode(tag))
+        self.written(&header, |message| with_secret(SECRET, message))
+    }
+
+    fn written(&self, header: &Value, sign: impl FnOnce(&[u8]) -> Vec<u8>) -> String {
+        let message = format!("{}.{}", BASE64.encode(header.to_string()), BASE64.encode(self.0.to_string()));
+        let signature = sign(message.as_bytes());
+        format!("{message}.{}", BASE64.encode(signature))
     }
 
     /// Signed by nobody, and saying so.
@@ -78,11 +86,14 @@ impl Token {
     }
 }
 
+fn with_secret(secret: &str, message: &[u8]) -> Vec<u8> {
+    hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), message).as_ref().to_vec()
+}
+
 /// A key pair of somebody who signs tokens.
 pub struct Signer {
     id: String,
-    algorithm: Algorithm,
-    key: EncodingKey,
+    key: PrivateKey,
     /// The public key as a JSON Web Key.
     pub public: Value,
 }
@@ -93,14 +104,10 @@ impl Signer {
         let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
         let random = SystemRandom::new();
         let pair = EcdsaKeyPair::generate_pkcs8(algorithm, &random).expect("a key pair");
-        let known = EcdsaKeyPair::from_pkcs8(algorithm, pair.as_ref(), &random).expect("a key pair");
-        let (x, y) = known.public_key().as_ref()[1..].split_at(32);
-        Self {
-            id: id.to_owned(),
-            algorithm: Algorithm::ES256,
-            key: EncodingKey::from_ec_der(pair.as_ref()),
-            public: json!({ "kty": "EC", "crv": "P-256", "kid": id, "x": BASE64.encode(x), "y": BASE64.encode(y) }),
-        }
+        let key = EcdsaKeyPair::from_pkcs8(algorithm, pair.as_ref(), &random).expect("a key pair");
+        let (x, y) = key.public_key().as_ref()[1..].split_at(32);
+        let public = json!({ "kty": "EC", "crv": "P-256", "kid": id, "x": BASE64.encode(x), "y": BASE64.encode(y) });
+        Self { id: id.to_owned(), key: PrivateKey::Elliptic(key), public }
     }
 
     /// A pair for RS256. Making one takes too long, so it is always the same, and secret to nobody.
@@ -108,9 +115,27 @@ impl Signer {
         let private = base64::prelude::BASE64_STANDARD.decode(RSA_PRIVATE).expect("base64");
         Self {
             id: id.to_owned(),
-            algorithm: Algorithm::RS256,
-            key: EncodingKey::from_rsa_der(&private),
+            key: PrivateKey::Rsa(RsaKeyPair::from_der(&private).expect("a key pair")),
             public: json!({ "kty": "RSA", "kid": id, "n": RSA_MODULUS, "e": "AQAB" }),
+        }
+    }
+}
+
+enum PrivateKey {
+    Elliptic(EcdsaKeyPair),
+    Rsa(RsaKeyPair),
+}
+
+impl PrivateKey {
+    fn sign(&self, message: &[u8]) -> Vec<u8> {
+        let random = SystemRandom::new();
+        match self {
+            Self::Elliptic(key) => key.sign(&random, message).expect("a signature").as_ref().to_vec(),
+            Self::Rsa(key) => {
+                let mut signature = vec![0; key.public().modulus_len()];
+                key.sign(&RSA_PKCS1_SHA256, &random, message, &mut signature).expect("a signature");
+                signature
+            }
         }
     }
 }
