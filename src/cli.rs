@@ -13,7 +13,10 @@ use crate::{
     app::{App, StartError, database, start_services},
     audit::{self, Head, Misfit, Span, Verified},
     cache::{Reuse, Tenant, WarmingResult},
-    config::{Config, LogConfig, LogFormat, Settings, WrongSettings, env_example, unknown_names},
+    config::{
+        Config, LogConfig, LogFormat, Settings, WrongSettings, env_example, names_of_variables, unknown_names,
+        without_empty_variables,
+    },
     http::{
         self,
         identity::{self, Expected},
@@ -124,10 +127,11 @@ impl Failure {
 /// The definition of the command line.
 pub fn command() -> clap::Command {
     // Values of the environment may be secrets, so --help shows names only.
-    Cli::command().mut_args(|arg| match arg.get_env() {
+    let command = Cli::command().mut_args(|arg| match arg.get_env() {
         Some(_) => arg.global(true).hide_env_values(true),
         None => arg,
-    })
+    });
+    without_empty_variables(command)
 }
 
 /// Does what the command line says.
@@ -161,7 +165,7 @@ async fn with_telemetry(
     };
     let telemetry = telemetry::init(&filter, json, collector.as_deref());
     telemetry::log_panics();
-    for name in unknown_names(std::env::vars_os().filter_map(|(name, _)| name.into_string().ok())) {
+    for name in unknown_names(names_of_variables()) {
         tracing::warn!(name, "this variable is not a setting of the service and has no effect");
     }
     tracing::debug!(?config, "settings");

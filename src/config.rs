@@ -1,9 +1,10 @@
 //! Every setting of the service: environment variable, flag, default, rule and documentation, each in one place (`settings.rs`).
 //! `--help` and `.env.example` are rendered from here. All wrong settings are reported together; secrets are never printed,
-//! neither in reports nor by `Debug`. Imports nothing else of this crate.
+//! neither in reports nor by `Debug`. A variable that is set but empty is not set. Imports nothing else of this crate.
 
 mod cdn;
 mod check;
+mod environment;
 mod example;
 mod given;
 mod memcached;
@@ -13,6 +14,7 @@ mod settings;
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use cdn::{CdnConfig, CdnTags, PurgeConfig};
+pub use environment::{names_of_variables, without_empty_variables};
 pub use example::{env_example, unknown_names};
 pub use given::{WrongSetting, WrongSettings};
 pub use memcached::MemcachedConfig;

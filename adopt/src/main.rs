@@ -20,14 +20,15 @@ async fn main() -> ExitCode {
 }
 
 async fn show() -> Result<(), Box<dyn Error>> {
-    let url = env::var("DATABASE_URL").map_err(|_| "set DATABASE_URL to a Postgres database of its own")?;
+    let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
+    let url = variable("DATABASE_URL").ok_or("set DATABASE_URL to a Postgres database of its own")?;
     let db = database::pool(url.parse()?);
     database::migrate(&db).await?;
 
-    let l2 = env::var("REDIS_URL").ok().filter(|url| !url.is_empty());
+    let l2 = variable("REDIS_URL");
     let l2 = l2.map(|url| RedisL2::standalone(&url).map(|redis| Arc::new(redis) as Arc<dyn L2>)).transpose()?;
     // Without keys invoices stay out of Redis: they are somebody's.
-    let keys = env::var("CACHE_KEYS").ok().map(|keys| Keyring::parse(&keys)).transpose()?;
+    let keys = variable("CACHE_KEYS").map(|keys| Keyring::parse(&keys)).transpose()?;
     let config =
         CacheConfig { namespace: "invoices".into(), keys, l2, policies: domain::policies(), ..CacheConfig::default() };
     let service = CachedInvoiceService::new(Cache::start(config, db.clone()), db);

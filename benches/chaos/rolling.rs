@@ -73,7 +73,8 @@ pub async fn measure(scene: &Scene) -> Section {
 
 /// The balancer of `make fleet`, once it passes requests on.
 async fn balancer(scene: &Scene, fleet: &[Instance]) -> (Process, String) {
-    let program = env::var_os("CADDY_BIN").map(PathBuf::from).expect("CADDY_BIN: run `make rolling`, which brings one");
+    let program = env::var_os("CADDY_BIN").filter(|path| !path.is_empty()).map(PathBuf::from);
+    let program = program.expect("CADDY_BIN: run `make rolling`, which brings one");
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("ops/fleet/Caddyfile");
     let port = free_port();
     let upstreams: Vec<String> = fleet.iter().map(|instance| format!("127.0.0.1:{}", instance.port)).collect();

@@ -34,7 +34,10 @@ struct Arguments {
 #[tokio::main]
 async fn main() {
     let Arguments { short, .. } = Arguments::parse();
-    let variable = |name: &str| env::var(name).unwrap_or_else(|_| panic!("{name} isn't set: run scripts/costs.sh"));
+    let variable = |name: &str| {
+        let value = env::var(name).ok().filter(|value| !value.is_empty());
+        value.unwrap_or_else(|| panic!("{name} isn't set: run scripts/costs.sh"))
+    };
     let place = Place::new(&variable("DATABASE_URL"), &variable("REDIS_URL"), short);
     let place_lines = place.description().await;
 

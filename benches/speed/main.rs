@@ -77,7 +77,10 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 #[tokio::main]
 async fn main() {
     let Arguments { command, short, full, .. } = Arguments::parse();
-    let variable = |name: &str| env::var(name).unwrap_or_else(|_| panic!("{name} isn't set: run scripts/bench.sh"));
+    let variable = |name: &str| {
+        let value = env::var(name).ok().filter(|value| !value.is_empty());
+        value.unwrap_or_else(|| panic!("{name} isn't set: run scripts/bench.sh"))
+    };
     let (database_url, redis_url) = (variable("DATABASE_URL"), variable("REDIS_URL"));
     if let Some(Command::Contender(ContenderArguments { contender, port })) = command {
         let (head, body) = (variable("BENCH_HEAD"), variable("BENCH_BODY"));

@@ -32,7 +32,7 @@ impl LoadError for Failed {
 /// Runs an example on the database that `DATABASE_URL` names.
 pub fn main<T, F: Future<Output = Result<T, Failure>>>(name: &str, example: impl FnOnce(PgPool) -> F) -> ExitCode {
     let run = async {
-        let url = env::var("DATABASE_URL").map_err(|_| {
+        let url = env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()).ok_or_else(|| {
             format!("DATABASE_URL is not set. This brings a Postgres and a Redis: scripts/services.sh cargo run --example {name}")
         })?;
         example(PgPool::connect(&url).await?).await

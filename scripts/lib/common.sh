@@ -2,6 +2,13 @@
 # What every script here needs: messages, polling, ports, private Python environments, and running a command so that Ctrl-C ends it
 # before the servers. Keeps to bash 3.2, which is what macOS ships.
 
+# A variable that is set but empty is not set, neither for the scripts nor for what they start: cargo, for one, refuses an empty
+# CARGO_TARGET_DIR, and a test would start a program of no name.
+for name in $(compgen -e); do
+    [ -n "${!name:-}" ] || unset "$name"
+done
+unset name
+
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 # Everything the scripts make lives here, unreadable for others: instance folders hold passwords.
 RUN="$ROOT/.run"

@@ -162,10 +162,11 @@ impl Settings {
         public_addr(&mut wrong, self.bind_addr, self.port).ok_or(wrong)
     }
 
-    /// Settings from pairs of variable and value, without looking at the environment: for tests.
+    /// Settings from pairs of variable and value, without looking at the environment: for tests. As there, an empty one is not set.
     pub fn from_pairs(pairs: &[(&str, &str)]) -> Result<Self, clap::Error> {
         let command = Self::augment_args(clap::Command::new("aside"));
-        let flags = pairs.iter().map(|(name, value)| format!("--{}={value}", name.to_lowercase().replace('_', "-")));
+        let set = pairs.iter().filter(|(_, value)| !value.is_empty());
+        let flags = set.map(|(name, value)| format!("--{}={value}", name.to_lowercase().replace('_', "-")));
         let arguments = std::iter::once("aside".to_owned()).chain(flags);
         let matches = command.mut_args(|arg| arg.env(None::<&str>)).try_get_matches_from(arguments)?;
         Self::from_arg_matches(&matches)

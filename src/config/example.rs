@@ -8,6 +8,7 @@ use super::Settings;
 const HEAD: &str = "\
 # Every setting of the service with its default; those without a default are commented out and show an example.
 # Rendered by `aside env-example`; a test compares. Flags of the same names exist (--bind-addr) and win.
+# A variable that is set but empty is not set.
 ";
 
 /// The text of `.env.example`.

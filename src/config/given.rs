@@ -47,7 +47,8 @@ impl WrongSettings {
         given.meaning.map_err(|rule| self.add(name, rule, Some(given.text))).ok()
     }
 
-    /// Same for a setting that need not be there. Outer `None`: wrong; inner `None`: not given, or given empty.
+    /// Same for a setting that need not be there. Outer `None`: wrong; inner `None`: not given, or by an empty flag, which takes away
+    /// what a variable says.
     pub fn take_optional<T>(&mut self, name: &'static str, given: Option<Given<T>>) -> Option<Option<T>> {
         match given.filter(|given| !given.text.is_empty()) {
             None => Some(None),

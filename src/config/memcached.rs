@@ -22,7 +22,7 @@ impl MemcachedConfig {
 /// The definition, as given and not yet checked.
 #[derive(clap::Args)]
 pub struct MemcachedSettings {
-    /// A Memcached (1.6 or newer) that serves as L2 instead of Redis. Not set or empty: REDIS_URL says what L2 is. It need not be there
+    /// A Memcached (1.6 or newer) that serves as L2 instead of Redis. Not set: REDIS_URL says what L2 is. It need not be there
     /// at start.
     #[arg(
         long,

@@ -68,7 +68,7 @@ impl fmt::Debug for RedisConfig {
 /// The definitions, as given and not yet checked.
 #[derive(clap::Args)]
 pub struct RedisSettings {
-    /// The Redis that serves as L2; rediss:// for TLS. Not set or empty: no L2, unless MEMCACHED_URL names one. It need not be there at start. Several Sentinels or
+    /// The Redis that serves as L2; rediss:// for TLS. Not set: no L2, unless MEMCACHED_URL names one. It need not be there at start. Several Sentinels or
     /// nodes of a Cluster are separated by commas; user and password are those of Redis. Secret.
     #[arg(
         long,

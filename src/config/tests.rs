@@ -1,5 +1,7 @@
 //! The rules of the settings. No test here looks at the environment.
 
+use clap::{Args, FromArgMatches};
+
 use super::*;
 
 const PURGE_URL: &str = "http://127.0.0.1:6081/";
@@ -41,9 +43,13 @@ fn port_alone_moves_the_public_listener_and_bind_addr_wins_over_it() {
 }
 
 #[test]
-fn what_need_not_be_set_may_be_empty() {
-    let empty = ["BIND_ADDR", "CORS_ORIGINS", "MANAGEMENT_TOKEN", "REDIS_URL", "LOG_FORMAT"].map(|name| (name, ""));
-    let config = config(&empty);
+fn an_empty_flag_takes_away_what_a_variable_says() {
+    let command = Settings::augment_args(clap::Command::new("aside")).mut_args(|arg| arg.env(None::<&str>));
+    let flags = ["BIND_ADDR", "CORS_ORIGINS", "MANAGEMENT_TOKEN", "REDIS_URL", "LOG_FORMAT"]
+        .map(|name| format!("--{}=", name.to_lowercase().replace('_', "-")));
+    let arguments = ["aside", "--database-url", URL.1].map(str::to_owned).into_iter().chain(flags);
+    let settings = Settings::from_arg_matches(&command.get_matches_from(arguments)).expect("settings");
+    let config = settings.check().unwrap().0;
     assert_eq!((config.l2.is_none(), config.management_token), (true, None));
     assert_eq!(config.bind_addr.port(), 3000);
 }
@@ -63,7 +69,7 @@ fn every_wrong_setting_is_reported_at_once_by_name() {
         ("MANAGEMENT_TOKEN", "hunter2-short"),
         ("DATABASE_URL", "mysql://aside:hunter2-db@host/aside"),
         ("DATABASE_CONNECTIONS", "1"),
-        ("DATABASE_MIGRATE", ""),
+        ("DATABASE_MIGRATE", "yes"),
         ("REDIS_URL", "http://:hunter2-redis@host"),
         ("CACHE_NAMESPACE", "a:b"),
         ("CACHE_L1_BYTES", "1e6"),

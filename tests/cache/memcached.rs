@@ -11,7 +11,7 @@ use tokio::{
     sync::Mutex,
 };
 
-use crate::support::{MemcachedServer, eventually, redis_server::fresh_namespace};
+use crate::support::{MemcachedServer, eventually, memcached_server, redis_server::fresh_namespace};
 
 const LEASE: Duration = Duration::from_secs(1);
 
@@ -152,8 +152,10 @@ async fn a_server_that_is_away_is_an_error_at_once() {
 }
 
 #[tokio::test]
-#[ignore = "needs MEMCACHED_BIN: make memcached"]
 async fn a_real_one_keeps_what_fits_and_says_how_full_it_is() {
+    if memcached_server::binary().is_none() {
+        return;
+    }
     let (l2, key) = (MemcachedL2::new(MemcachedServer::shared().address()), fresh_namespace());
     l2.ping().await.expect("it answers");
     for (size, expected) in [(1 << 20, Filled::Released), (1_040_000, Filled::Kept)] {

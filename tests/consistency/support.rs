@@ -1,6 +1,8 @@
 //! What the checker shares with the test suite.
 #![allow(dead_code)]
 
+#[path = "../support/environment.rs"]
+pub mod environment;
 #[path = "../support/eventually.rs"]
 pub mod eventually;
 #[path = "../support/postgres_server.rs"]

@@ -3,6 +3,7 @@
 mod adopt;
 mod dashboards;
 mod documents;
+mod environment;
 mod files;
 mod kubernetes;
 mod layers;

@@ -1,7 +1,6 @@
 //! A real Memcached that the tests of the contract share, each in a namespace of its own. It never outlives the run, however that ends.
 
 use std::{
-    env,
     io::{BufRead, BufReader, Write},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
@@ -9,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use super::process::{Process, TRIES, free_port};
+use super::{
+    environment::{note_skipped, variable},
+    process::{Process, TRIES, free_port},
+};
 
 /// A memcached on a port of its own.
 pub struct MemcachedServer {
@@ -18,9 +20,13 @@ pub struct MemcachedServer {
 }
 
 /// The binary, when the contract is to be run over Memcached too: there is no wheel of it, so not every machine can have one.
-/// `make memcached` sees to it.
+/// `make memcached` sees to it. Without one the test that asks skips what it would do with it, and that is noted.
 pub fn binary() -> Option<PathBuf> {
-    env::var_os("MEMCACHED_BIN").map(PathBuf::from)
+    let named = variable("MEMCACHED_BIN").map(PathBuf::from);
+    if named.is_none() {
+        note_skipped("no memcached");
+    }
+    named
 }
 
 impl MemcachedServer {

@@ -8,6 +8,7 @@ pub mod cdn;
 pub mod collector;
 pub mod data;
 pub mod database;
+pub mod environment;
 pub mod eventually;
 pub mod gate;
 pub mod life;

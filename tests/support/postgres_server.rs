@@ -10,7 +10,10 @@ use std::{
 
 use sqlx::{ConnectOptions, postgres::PgConnectOptions};
 
-use super::process::{Process, TRIES, User, free_port};
+use super::{
+    environment::variable,
+    process::{Process, TRIES, User, free_port},
+};
 
 /// How long a server may take to start again on its port.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -177,8 +180,8 @@ fn unprivileged() -> Option<User> {
 
 /// A program of Postgres: in `POSTGRES_BIN_DIR`, on the path, or where distributions keep it.
 fn binary(name: &str) -> PathBuf {
-    let mut folders: Vec<PathBuf> = env::var_os("POSTGRES_BIN_DIR").map(PathBuf::from).into_iter().collect();
-    folders.extend(env::split_paths(&env::var_os("PATH").unwrap_or_default()));
+    let mut folders: Vec<PathBuf> = variable("POSTGRES_BIN_DIR").map(PathBuf::from).into_iter().collect();
+    folders.extend(env::split_paths(&variable("PATH").unwrap_or_default()));
     let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
     let mut installed: Vec<PathBuf> = installed.map(|version| version.path().join("bin")).collect();
     installed.sort();

@@ -15,7 +15,10 @@ use std::{
 
 use deadpool_redis::redis;
 
-use super::process::{Process, TRIES, free_port};
+use super::{
+    environment::variable,
+    process::{Process, TRIES, free_port},
+};
 
 /// A redis-server (or valkey-server) on a port of its own, without persistence.
 pub struct RedisServer {
@@ -106,10 +109,10 @@ pub fn fresh_namespace() -> String {
 
 /// The server's binary: `REDIS_SERVER_BIN`, else the first of the usual names on the path.
 pub fn binary() -> PathBuf {
-    if let Some(named) = env::var_os("REDIS_SERVER_BIN") {
+    if let Some(named) = variable("REDIS_SERVER_BIN") {
         return named.into();
     }
-    let path = env::var_os("PATH").unwrap_or_default();
+    let path = variable("PATH").unwrap_or_default();
     let candidates =
         env::split_paths(&path).flat_map(|folder| [folder.join("redis-server"), folder.join("valkey-server")]);
     candidates.into_iter().find(|file| file.is_file()).unwrap_or_else(|| {

@@ -3,6 +3,7 @@
 // The files that are copied offer more than this suite uses.
 #![allow(dead_code)]
 
+pub mod environment;
 pub mod eventually;
 pub mod gate;
 pub mod ground;

@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# What a newcomer does, for scripts/bare.sh: `run` is `make run` until it answers, Ctrl-C, and a look at what is left; `test` is `make test`.
+# Prints how long each took.
+set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=../lib/common.sh
+. "$(dirname "$0")/../lib/common.sh"
+cd "$ROOT"
+
+PRODUCT=1082185
+
+answers() { ANSWER=$(curl -sf -m 5 "http://127.0.0.1:3000/products/$PRODUCT"); }
+answers_or_over() { answers || gone "$RUNNING"; }
+# Processes besides this script. It is the first one in a bare root; elsewhere others are none of its business.
+others() {
+    local process
+    [ $$ -eq 1 ] || return 0
+    for process in /proc/[0-9]*; do
+        process=${process#/proc/}
+        case $(command_line "$process") in '' | *bare/steps.sh*) ;; *) echo "$process: $(command_line "$process")" ;; esac
+    done
+}
+alone() { [ -z "$(others)" ]; }
+folders() { find .run /tmp -maxdepth 1 \( -name 'started.*' -o -name 'aside-*' \) 2>/dev/null | sort; }
+
+# run WHEN: the command, an answer, Ctrl-C.
+run() {
+    local begun=$SECONDS before took left
+    say "make run, $1"
+    before=$(folders)
+    # A process group of its own, as on a terminal: Ctrl-C goes to all of it.
+    set -m
+    make run </dev/null &
+    RUNNING=$!
+    set +m
+    ANSWER=''
+    poll 3000 answers_or_over
+    took=$((SECONDS - begun))
+    [ -n "$ANSWER" ] || die "make run ended before it answered"
+    case $ANSWER in *"\"id\":$PRODUCT"*) ;; *) die "This is no product: $ANSWER" ;; esac
+    kill -INT -- "-$RUNNING"
+    wait "$RUNNING" || true
+    poll 30 alone || { others >&2; die "These still run after Ctrl-C"; }
+    if port_open 127.0.0.1 3000; then die "Port 3000 is still taken after Ctrl-C"; fi
+    left=$(comm -13 <(echo "$before") <(folders))
+    [ -z "$left" ] || die "Left behind after Ctrl-C: $left"
+    TOLD="$TOLD make run, $1: answered after $took s."
+}
+
+TOLD=''
+for step in "$@"; do
+    case $step in
+    run)
+        run "the first time"
+        run "again"
+        ;;
+    test)
+        say "make test"
+        begun=$SECONDS
+        make test </dev/null
+        TOLD="$TOLD make test: green after $((SECONDS - begun)) s."
+        ;;
+    esac
+done
+say "As $(id -un):$TOLD"

@@ -1,0 +1,20 @@
+//! Which variables of the environment count: one that is set but empty is not set. Compose files and scripts write `PORT=${PORT:-}` for
+//! what they don't have, and an empty text is the value of no setting.
+
+use std::env;
+
+use clap::Command;
+
+/// The definitions of flags without the variables that are empty now: for those the defaults hold. `tests/contract/environment.rs` runs
+/// the program with all of them empty.
+pub fn without_empty_variables(command: Command) -> Command {
+    command.mut_args(|arg| {
+        let value = arg.get_env().and_then(env::var_os);
+        if value.is_some_and(|value| value.is_empty()) { arg.env(None::<&str>) } else { arg }
+    })
+}
+
+/// The names of the variables that are set.
+pub fn names_of_variables() -> impl Iterator<Item = String> {
+    env::vars_os().filter(|(_, value)| !value.is_empty()).filter_map(|(name, _)| name.into_string().ok())
+}

@@ -1,0 +1,153 @@
+//! A variable that is set but empty is not set: for the service, for scripts and Makefile, for tests and benches, and in the compose
+//! file. Each test here finds the variables by itself, so a new one is held to the rule too.
+
+use std::{collections::BTreeSet, process::Command};
+
+use super::sources::{Source, files, read};
+
+/// The variables that are settings, as `.env.example` names them.
+fn settings() -> BTreeSet<String> {
+    let example = read(".env.example");
+    let name = |line: &str| {
+        let (name, _) = line.trim_start_matches('#').split_once('=')?;
+        name.chars().all(|c| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_').then(|| name.to_owned())
+    };
+    example.lines().filter_map(name).collect()
+}
+
+#[test]
+fn the_service_runs_with_all_its_variables_empty() {
+    let settings = settings();
+    assert!(settings.len() > 40, "only {} settings were found", settings.len());
+    // It reads and checks all settings, and needs no server. Flags give what it can't do without.
+    let mut token = Command::new(env!("CARGO_BIN_EXE_aside"));
+    token.args(["token", "--database-url", "postgres://aside@127.0.0.1/aside", "--jwt-secret", &"s".repeat(32)]);
+    let ran = token.envs(settings.iter().map(|name| (name, ""))).output().expect("aside runs");
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+}
+
+/// The scripts of the tree.
+fn scripts() -> Vec<Source> {
+    let mut scripts = files("scripts", ".sh");
+    scripts.push(Source { path: ".ci/run".into(), text: read(".ci/run") });
+    scripts
+}
+
+/// The names in capitals that a script expands: `$NAME`, `${NAME…}`.
+fn expanded(text: &str) -> BTreeSet<String> {
+    let begins = text.match_indices('$').map(|(at, _)| text[at + 1..].trim_start_matches(['{', '!', '#']));
+    let name = |rest: &str| {
+        let end = rest.find(|c: char| !(c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_'));
+        rest[..end.unwrap_or(rest.len())].to_owned()
+    };
+    begins.map(name).filter(|name| name.starts_with(|c: char| c.is_ascii_uppercase())).collect()
+}
+
+#[test]
+fn scripts_see_no_empty_variable_and_hand_none_on() {
+    let mut names: BTreeSet<String> = scripts().iter().flat_map(|script| expanded(&script.text)).collect();
+    for known in ["MEMCACHED_BIN", "POSTGRES_BIN_DIR", "REDIS_SERVER_BIN", "PORT", "BIND_ADDR", "CARGO_TARGET_DIR"] {
+        assert!(names.contains(known), "{known} was not found");
+    }
+    // Of cargo and its test runner, which scripts start; both end with an error when these are empty.
+    names.extend(["RUST_TEST_THREADS".to_owned(), "CARGO_TARGET_DIR".to_owned()]);
+    names.extend(settings());
+    // The shell could not even start without these, or gives them a value of its own.
+    for own in ["PATH", "SECONDS", "RANDOM", "BASH_SOURCE", "EPOCHREALTIME"] {
+        names.remove(own);
+    }
+    let mut shell = Command::new("bash");
+    shell.args(["-c", "set -euo pipefail; . scripts/lib/common.sh; env"]);
+    shell.current_dir(env!("CARGO_MANIFEST_DIR")).envs(names.iter().map(|name| (name, "")));
+    let ran = shell.output().expect("bash runs");
+    let (seen, error) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+    assert!(ran.status.success(), "{error}");
+    let empty: Vec<&str> = seen.lines().filter(|line| line.ends_with('=')).collect();
+    assert!(seen.contains("PATH=") && empty.is_empty(), "{empty:?}");
+}
+
+#[test]
+fn every_script_reads_no_variable_before_the_empty_ones_are_gone() {
+    for Source { path, text } in scripts() {
+        if path.starts_with("scripts/lib/") {
+            continue;
+        }
+        let sources =
+            |line: &str| line.starts_with(". ") && (line.contains("common.sh") || line.contains("services.sh"));
+        let before: Vec<&str> = text.lines().take_while(|line| !sources(line)).collect();
+        assert!(
+            before.len() < text.lines().count(),
+            "{path} sources neither scripts/lib/common.sh nor scripts/services.sh"
+        );
+        let code: String = before.into_iter().filter(|line| !line.starts_with('#')).collect();
+        let read = expanded(&code);
+        assert!(read.is_empty(), "{path} reads {read:?} before");
+    }
+}
+
+#[test]
+fn scripts_set_no_variable_of_a_test_to_nothing() {
+    // What is exported afterwards and may be empty would be set and empty for the tests.
+    let tests = read("tests/support/memcached_server.rs") + &read("tests/support/redis_server.rs");
+    assert!(tests.contains("variable(\"MEMCACHED_BIN\")") && tests.contains("variable(\"REDIS_SERVER_BIN\")"));
+    let probe = r#"
+        set -euo pipefail
+        . scripts/services.sh
+        . scripts/lib/memcached.sh
+        clean_up_at_the_end() { :; }
+        find_binary() { return 1; }
+        type() { return 1; }
+        find_memcached && exit 1
+        look_for_server_binaries && exit 1
+        env"#;
+    let mut shell = Command::new("bash");
+    shell.args(["-c", probe]).current_dir(env!("CARGO_MANIFEST_DIR"));
+    for name in ["MEMCACHED_BIN", "POSTGRES_BIN_DIR", "REDIS_SERVER_BIN"] {
+        shell.env_remove(name);
+    }
+    let ran = shell.output().expect("bash runs");
+    let seen = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let empty: Vec<&str> = seen.lines().filter(|line| line.ends_with('=')).collect();
+    assert!(seen.contains("PATH=") && empty.is_empty(), "{empty:?}");
+}
+
+#[test]
+fn make_takes_an_empty_cargo_for_none() {
+    let mut make = Command::new("make");
+    make.args(["--no-print-directory", "--dry-run", "fmt", "CARGO="]).env("CARGO", "");
+    // `make test` may have started this test, and would hand down its own.
+    make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").current_dir(env!("CARGO_MANIFEST_DIR"));
+    let shown = make.output().expect("make runs");
+    assert_eq!(String::from_utf8_lossy(&shown.stdout).trim_end(), "cargo fmt");
+}
+
+#[test]
+fn rust_reads_variables_where_an_empty_one_is_none() {
+    let folders = ["src", "tests", "benches", "examples", "adopt", "fuzz/src"];
+    let mut read = 0;
+    for Source { path, text } in folders.iter().flat_map(|folder| files(folder, ".rs")) {
+        for (at, _) in text.match_indices(&["env::", "var"].concat()) {
+            let rest = &text[at..];
+            let statement = &rest[..rest.find(';').unwrap_or(rest.len())];
+            let may = ["tests/support/environment.rs", "src/config/environment.rs"].contains(&path.as_str());
+            assert!(
+                may || statement.contains(".is_empty()"),
+                "{path} takes an empty variable for a value: {statement}"
+            );
+            read += 1;
+        }
+    }
+    assert!(read > 5, "only {read} places were found");
+}
+
+#[test]
+fn the_compose_file_has_a_default_for_every_variable_also_for_an_empty_one() {
+    let text = read("docker-compose.yml");
+    let variables: Vec<&str> =
+        text.match_indices("${").map(|(at, _)| &text[at..at + text[at..].find('}').unwrap_or(0)]).collect();
+    assert!(variables.len() > 10, "only {} were found", variables.len());
+    for variable in variables {
+        assert!(variable.contains(":-") || variable.contains(":?"), "{variable}}} is another thing when it is empty");
+    }
+}
