@@ -25,7 +25,7 @@ for manifest in Cargo.toml fuzz/Cargo.toml benches/peers/Cargo.toml; do
 done
 
 say "shellcheck"
-"$tools/bin/shellcheck" --external-sources scripts/*.sh scripts/lib/*.sh .ci/run
+"$tools/bin/shellcheck" --external-sources scripts/*.sh scripts/*/*.sh .ci/run
 
 say "hadolint"
 "$tools/bin/hadolint" --failure-threshold style Dockerfile

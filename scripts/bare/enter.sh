@@ -37,4 +37,5 @@ done
 if [ -e "$cargo_home/config.toml" ]; then cp "$cargo_home/config.toml" "$root$cargo_home/"; fi
 mount --bind "$target" "$root$checkout/target"
 
+# shellcheck disable=SC2016 # expanded inside
 exec chroot --userspec="$id:$id" --groups='' "$root" /usr/bin/env -i "${variables[@]}" /bin/bash -c 'cd "$1" && shift && exec "$@"' bash "$checkout" "$@"

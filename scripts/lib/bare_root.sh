@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2034 # what is set here is read in bare.sh
 # A root as bare as a newcomer's machine: this machine's own distribution by debootstrap, with what the README names under *Needed* and
 # nothing else. It is made once and kept as an archive outside of the checkout; each run unpacks a copy of its own. Needs services.sh.
 #
