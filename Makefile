@@ -100,6 +100,9 @@ redis-cluster: ## a throw-away Redis Cluster of six nodes, to try things out; Ct
 fleet: ## three instances behind a balancer on 127.0.0.1:3000; Ctrl-C ends them
 	@scripts/fleet.sh
 
+compose: ## docker-compose.yml with all profiles by a container engine: checked, ended, brought up again, removed; images that are here already: make compose ARGS=--no-build
+	@scripts/compose.sh $(ARGS)
+
 rolling: ## three instances behind a balancer are restarted one after the other under load: no request fails; docs/rolling.md
 	@scripts/fleet.sh roll $(ARGS)
 

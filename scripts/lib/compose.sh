@@ -1,22 +1,26 @@
 # shellcheck shell=bash
 # Postgres and Redis from docker-compose.yml, in a project of its own with free host ports.
 
-COMPOSE=()
-# compose_found: an engine that answers and a compose command for it; sets COMPOSE.
+COMPOSE=() ENGINE=''
+# compose_found: an engine that answers and a compose command for it; sets ENGINE and COMPOSE.
 compose_found() {
     [ ${#COMPOSE[@]} -eq 0 ] || return 0
     if has docker && docker info >/dev/null 2>&1; then
+        ENGINE=docker
         if docker compose version >/dev/null 2>&1; then COMPOSE=(docker compose)
         elif has docker-compose; then COMPOSE=(docker-compose)
         fi
     elif has podman && podman info >/dev/null 2>&1; then
+        # shellcheck disable=SC2034 # read in compose.sh
+        ENGINE=podman
         if podman compose version >/dev/null 2>&1; then COMPOSE=(podman compose)
         elif has podman-compose; then COMPOSE=(podman-compose)
         fi
     fi
     [ ${#COMPOSE[@]} -gt 0 ]
 }
-compose() { "${COMPOSE[@]}" -p "$COMPOSE_PROJECT" -f "$ROOT/docker-compose.yml" "$@"; }
+# All profiles, so that `down` reaches everything that was started; `up` is told what to start.
+compose() { COMPOSE_PROFILES=fleet,l3,observability "${COMPOSE[@]}" -p "$COMPOSE_PROJECT" -f "$ROOT/docker-compose.yml" "$@"; }
 
 # compose_launch postgres|redis
 compose_launch() {

@@ -1,6 +1,7 @@
 //! What the tree itself promises: layers, documents that say what the code does, drift that fails a test.
 
 mod adopt;
+mod compose;
 mod dashboards;
 mod documents;
 mod environment;
