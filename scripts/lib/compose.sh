@@ -20,7 +20,7 @@ compose_found() {
     [ ${#COMPOSE[@]} -gt 0 ]
 }
 # All profiles, so that `down` reaches everything that was started; `up` is told what to start.
-compose() { COMPOSE_PROFILES=fleet,l3,observability "${COMPOSE[@]}" -p "$COMPOSE_PROJECT" -f "$ROOT/docker-compose.yml" "$@"; }
+compose() { "${COMPOSE[@]}" -p "$COMPOSE_PROJECT" -f "$ROOT/docker-compose.yml" --profile fleet --profile l3 --profile observability "$@"; }
 
 # compose_launch postgres|redis
 compose_launch() {
