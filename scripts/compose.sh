@@ -41,9 +41,13 @@ COMPOSE_PROJECT=aside-check-$$
 # stay empty, which must count as not set.
 # shellcheck disable=SC2016 # the dollar signs of the file
 variables=$(grep -o '\${[A-Z0-9_]*' docker-compose.yml | cut -c3- | sort -u)
+ports=' '
 for name in $variables; do
     case $name in
-    *_PORT) export "$name=$(free_port)" ;;
+    *_PORT)
+        until port=$(free_port) && [ "${ports#* "$port" }" = "$ports" ]; do :; done
+        ports="$ports$port " && export "$name=$port"
+        ;;
     *_PASSWORD | *_TOKEN) export "$name=$(random_hex)" ;;
     *) export "$name=" ;;
     esac
@@ -59,7 +63,7 @@ done
 remember compose "$COMPOSE_PROJECT"
 if [ -n "$build" ]; then
     say "Building the image (ten minutes or more the first time)"
-    run_to_end "${COMPOSE[@]}" -p "$COMPOSE_PROJECT" -f docker-compose.yml build app-1
+    run_to_end "${COMPOSE[@]}" -p "$COMPOSE_PROJECT" -f docker-compose.yml build seed
 fi
 
 # The project's containers; ended ones too.

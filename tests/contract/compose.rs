@@ -70,7 +70,8 @@ fn ports_are_published_on_loopback_only() {
 }
 
 #[test]
-fn images_are_of_one_version() {
+fn images_are_of_one_version_and_the_own_one_is_not_fetched() {
+    assert!(lines().contains(&"  pull_policy: never".to_owned()), "another image of this name would be taken");
     for line in lines().iter().filter_map(|line| line.trim().strip_prefix("image: ")).filter(|image| *image != "aside") {
         let (_, tag) = line.split_once(':').unwrap_or_else(|| panic!("{line} has no tag"));
         assert!(tag.trim_start_matches('v').matches('.').count() >= 1, "{line} names no version");
