@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Brings docker-compose.yml up with the container engine of this machine (make compose): a project of its own, free ports, random
-# passwords, all profiles. Checks what the file promises, ends it by `down`, brings it up again and looks for the data; takes
-# everything away at the end, volumes included. Needs Docker or Podman with compose, and python3.
+# Runs docker-compose.yml on the container engine of this machine and checks it (make compose). The
+# run is a project of its own, with free ports, random passwords and all profiles. It checks what the
+# file promises, ends it by `down`, starts it again and looks for the data. At the end everything is
+# removed, volumes included. Needs Docker or Podman with compose, and python3.
 #
 #   scripts/compose.sh [--no-build] [--without SERVICE]…
 #
-# --no-build takes the image `aside` as it is. --without leaves out a service, for instance one whose image can't be had here.
+# --no-build takes the image `aside` as it is. --without leaves out a service, for instance one whose
+# image can't be fetched.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=services.sh
 . "$(dirname "$0")/services.sh"
@@ -37,8 +39,8 @@ say "${COMPOSE[*]}: $("${COMPOSE[@]}" version 2>/dev/null | head -n 1)"
 new_folder folder "$RUN"
 folder=$NEW_FOLDER
 COMPOSE_PROJECT=aside-check-$$
-# Every variable that the file reads gets a value here, so that neither the environment nor an .env of this folder matters. Some
-# stay empty, which must count as not set.
+# Every variable that the file reads gets a value here, so that neither the environment nor an .env
+# of this folder matters. Some stay empty, which must count as not set.
 # shellcheck disable=SC2016 # the dollar signs of the file
 variables=$(grep -o '\${[A-Z0-9_]*' docker-compose.yml | cut -c3- | sort -u)
 ports=' '

@@ -1,7 +1,12 @@
-"""Checks a running docker-compose.yml from outside. Run by scripts/compose.sh, which gives the addresses in the environment; a
-service without an address was left out. `check.py running` writes and looks everywhere, `check.py restarted` looks whether the data
-outlived `down` and `up`, and `check.py stripped` looks at the program of the image. Every step polls until a deadline and ends
-the run with a message when the deadline has passed."""
+"""Checks a running docker-compose.yml from outside. scripts/compose.sh runs it and gives the addresses in
+the environment; a service without an address was left out.
+
+    check.py running     writes, and asks every service
+    check.py restarted   looks whether the data outlived `down` and `up`
+    check.py stripped    looks at the program that was copied out of the image
+
+Every step polls until a deadline. When the deadline has passed, the run ends with a message.
+"""
 
 import http.client
 import json
@@ -75,7 +80,7 @@ def expect(reply, status, what):
 
 
 def eventually(what, attempt, seconds=DEADLINE):
-    """Calls `attempt` until it returns something; what it returned last, or why it raised, is part of the failure."""
+    """Calls `attempt` until it returns something. The failure names what it raised last."""
     deadline, problem = time.monotonic() + seconds, None
     while time.monotonic() < deadline:
         try:
@@ -127,7 +132,7 @@ def an_order_is_placed_once():
 
 
 class Load:
-    """Reads, writes and wrong requests on all instances in a few threads, so that every panel has something to show."""
+    """Reads, writes and wrong requests on all instances, so that every panel has figures."""
 
     def __init__(self):
         self.ends = threading.Event()
@@ -294,7 +299,7 @@ def restarted():
 
 
 def stripped():
-    """The program that was copied out of the image has neither names nor lines of its source: 64-bit ELF, little endian."""
+    """Reads the section table of a 64-bit ELF file, little endian: no symbols, no lines."""
     with open(os.path.join(os.environ["CHECK_FOLDER"], "aside"), "rb") as file:
         program = file.read()
     if program[:6] != b"\x7fELF\x02\x01":

@@ -1,5 +1,5 @@
-//! docker-compose.yml agrees with the settings, with the image, and with what Prometheus scrapes. That an engine brings it up is
-//! checked by `make compose`.
+//! docker-compose.yml agrees with the settings, with the image, and with what Prometheus scrapes.
+//! That an engine runs it is checked by `make compose`.
 
 use std::collections::BTreeSet;
 
@@ -72,7 +72,8 @@ fn ports_are_published_on_loopback_only() {
 #[test]
 fn images_are_of_one_version_and_the_own_one_is_not_fetched() {
     assert!(lines().contains(&"  pull_policy: never".to_owned()), "another image of this name would be taken");
-    for line in lines().iter().filter_map(|line| line.trim().strip_prefix("image: ")).filter(|image| *image != "aside") {
+    for line in lines().iter().filter_map(|line| line.trim().strip_prefix("image: ")).filter(|image| *image != "aside")
+    {
         let (_, tag) = line.split_once(':').unwrap_or_else(|| panic!("{line} has no tag"));
         assert!(tag.trim_start_matches('v').matches('.').count() >= 1, "{line} names no version");
     }
