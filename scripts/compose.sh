@@ -2,7 +2,7 @@
 # Runs docker-compose.yml on the container engine of this machine and checks it (make compose). The
 # run is a project of its own, with free ports, random passwords and all profiles. It checks what the
 # file promises, ends it by `down`, starts it again and looks for the data. At the end everything is
-# removed, volumes included. Needs Docker or Podman with compose, and python3.
+# removed, volumes included. Needs Docker with compose, and python3.
 #
 #   scripts/compose.sh [--no-build] [--without SERVICE]…
 #
@@ -25,8 +25,8 @@ done
 has python3 || die "The checks need python3"
 if ! compose_found; then
     warn "No container engine with compose answers here, so nothing was checked."
-    detail "Docker: https://docs.docker.com/engine/install (with the compose plugin; Debian: apt-get install docker.io docker-compose),"
-    detail "Podman: https://podman.io (Debian: apt-get install podman podman-compose). Is it running, and may this user talk to it?"
+    detail "Install Docker with its compose plugin: https://docs.docker.com/engine/install (Debian: apt-get install docker.io docker-compose)."
+    detail "If it is installed: does it run, and may this user talk to it (docker info)?"
     exit 1
 fi
 clean_up_at_the_end
