@@ -22,6 +22,9 @@ consistency: ## three instances under faults, 300,000 requests, not one stale an
 demo: ## a tour that proves each step: L1, L2, a write on one instance seen by another, Redis killed
 	@scripts/demo.sh
 
+bare: ## run and test as a newcomer does: a bare Debian root, a fresh clone, as root and as a user; needs root, takes half an hour
+	@scripts/bare.sh $(ARGS)
+
 memcached: ## the cache's tests over a real Memcached too, which `make test` does where there is one
 	@scripts/memcached.sh
 

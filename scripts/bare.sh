@@ -36,11 +36,16 @@ say "Filling Cargo's registry, which the roots share"
 run_to_end cargo fetch --locked --quiet
 
 # Everything of this run: the clone, the roots, and what is compiled.
-mkdir -p "${XDG_CACHE_HOME:-$HOME/.cache}/aside"
-new_folder folder "${XDG_CACHE_HOME:-$HOME/.cache}/aside"
+mkdir -p "$BARE_CACHE"
+new_folder folder "$BARE_CACHE"
 work=$NEW_FOLDER
-git clone --quiet --no-hardlinks "$ROOT" "$work/clone" || die "git can't clone $ROOT"
-[ -z "$(git status --porcelain)" ] || warn "What is not committed is not in the clone"
+if has git && git clone --quiet --no-hardlinks "$ROOT" "$work/clone"; then
+    [ -z "$(git status --porcelain)" ] || warn "What is not committed is not in the clone"
+else
+    warn "git can't clone this checkout: its files are copied as they are"
+    mkdir "$work/clone"
+    tar -C "$ROOT" --exclude=./target --exclude=./.run --exclude=./.git -cf - . | tar -C "$work/clone" -xf -
+fi
 target="$work/target"
 if [ -n "$shared" ]; then target="${CARGO_TARGET_DIR:-$ROOT/target}"; fi
 mkdir -p "$target"
@@ -80,11 +85,11 @@ bare() {
 for who in "$@"; do
     case $who in
     root)
-        bare_root_archive root "${NEEDED[@]}" || { in_place "the root couldn't be made"; exit; }
+        bare_root_archive root || { in_place "the root couldn't be made"; exit; }
         bare root 0 /root run test
         ;;
     user)
-        bare_root_archive user "${NEEDED[@]}" "${NEEDED_BY_USERS[@]}" || { in_place "the root couldn't be made"; exit; }
+        bare_root_archive user || { in_place "the root couldn't be made"; exit; }
         bare user 1000 /home/newcomer run test
         ;;
     *) die "root or user, not $who" ;;

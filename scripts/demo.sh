@@ -8,6 +8,8 @@ set -euo pipefail
 . "$(dirname "$0")/lib/promtool.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/instances.sh
 . "$(dirname "$0")/lib/instances.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/build.sh
+. "$(dirname "$0")/lib/build.sh"
 cd "$ROOT"
 need_build_tools
 has curl || die "The demo makes its requests with curl, which isn't here"
@@ -18,11 +20,10 @@ PROMISED_MS=500 # how long another instance may go on answering with the old ver
 SERVICES_FAST=yes SERVICES_OWN=yes
 unset CACHE_TRUST_MS CACHE_L1_BYTES
 services_start
-say "Building (some minutes the first time)"
 # --debug: what is built for the tests already, to see in CI that the tour is still true.
 profile=quick
 if [ "${1:-}" = --debug ]; then profile=debug; fi
-run_to_end cargo build --locked --bin aside "--profile=${profile/debug/dev}"
+build $profile "$FIRST_QUICK_BUILD" cargo build --locked --bin aside "--profile=${profile/debug/dev}"
 aside="${CARGO_TARGET_DIR:-$ROOT/target}/$profile/aside"
 run_to_end "$aside" seed
 

@@ -6,6 +6,8 @@ set -euo pipefail
 . "$(dirname "$0")/services.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/instances.sh
 . "$(dirname "$0")/lib/instances.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/build.sh
+. "$(dirname "$0")/lib/build.sh"
 cd "$ROOT"
 need_build_tools
 
@@ -32,10 +34,9 @@ if port_open "${public%:*}" "${public##*:}"; then
 fi
 unset PORT BIND_ADDR MANAGEMENT_ADDR
 services_start
-say "Building (some minutes the first time)"
-run_to_end cargo build --profile quick --locked --bin aside
+build quick "$FIRST_QUICK_BUILD" cargo build --profile quick --locked --bin aside
 aside="${CARGO_TARGET_DIR:-$ROOT/target}/quick/aside"
-say "Migrations and data"
+say "Schema and data (some seconds)"
 run_to_end "$aside" seed
 
 new_folder folder "$RUN"

@@ -4,6 +4,8 @@
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=services.sh
 . "$(dirname "$0")/services.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/build.sh
+. "$ROOT/scripts/lib/build.sh"
 cd "$ROOT"
 need_build_tools
 
@@ -28,16 +30,21 @@ for address in "$public" "$management"; do
 done
 
 services_start
-say "Building (some minutes the first time)"
-run_to_end cargo build --profile quick --locked --bin aside
+build quick "$FIRST_QUICK_BUILD" cargo build --profile quick --locked --bin aside
 aside="${CARGO_TARGET_DIR:-$ROOT/target}/quick/aside"
-say "Migrations and data"
-run_to_end "$aside" migrate
-run_to_end "$aside" seed
+say "Schema and data (some seconds)"
+run_to_end "$aside" seed || {
+    warn "The database could not be filled; the message is above."
+    detail "A database that DATABASE_URL names must be empty or Aside's own, and its user must own it. Without DATABASE_URL a throw-away one is used."
+    exit 1
+}
 
 ready_or_over() { "$aside" healthcheck >/dev/null 2>&1 || ! alive $$; }
 announce() {
-    poll 60 ready_or_over && alive $$ || return 0
+    poll 60 ready_or_over || warn "The service is not ready after a minute; its log above says why. It goes on trying, and Ctrl-C ends it."
+    alive $$ || return 0
+    until ready_or_over; do sleep 1; done
+    alive $$ || return 0
     say "Ready. Open ${BOLD}http://$public/docs$OFF, or try"
     cat >&2 <<TEXT
 

@@ -27,28 +27,42 @@ bare_root_impossible() {
     return 1
 }
 
-# bare_root_archive NAME PACKAGE…: an archive of such a root, in ARCHIVE; made if there is none by this recipe yet.
+BARE_CACHE="${XDG_CACHE_HOME:-$HOME/.cache}/aside"
+
+# bare_root_archive root|user: an archive of such a root, in ARCHIVE; made if there is none by this recipe yet.
 bare_root_archive() {
-    local name=$1 cache mirror suite begun=$SECONDS
-    shift
-    cache="${XDG_CACHE_HOME:-$HOME/.cache}/aside"
-    ARCHIVE="$cache/bare-$name-$({ cat "${BASH_SOURCE[0]}" /etc/os-release; echo "$*"; } | cksum | cut -d' ' -f1).tar"
+    local of=$1 begun=$SECONDS
+    ARCHIVE="$BARE_CACHE/bare-$of-$(cat "${BASH_SOURCE[0]}" /etc/os-release | cksum | cut -d' ' -f1).tar"
     if [ -e "$ARCHIVE" ]; then return; fi
-    say "Making a bare root with $* (two minutes or so, once)"
-    mkdir -p "$cache"
-    rm -f "$cache/bare-$name"-*
+    say "Making a bare root for $of (two minutes or so, once)"
+    mkdir -p "$BARE_CACHE"
+    rm -f "$BARE_CACHE/bare-$of"-*
+    new_folder folder "$BARE_CACHE"
+    "bare_root_of_$of" "$NEW_FOLDER" || return
+    tar -C "$NEW_FOLDER" -cf "$ARCHIVE.$$" . && mv "$ARCHIVE.$$" "$ARCHIVE" || return
+    rm -rf "$NEW_FOLDER"
+    say "Made in $((SECONDS - begun)) s: $ARCHIVE, $(($(wc -c <"$ARCHIVE") / 1000000)) MB"
+}
+bare_root_of_root() {
+    local mirror suite
     quietly apt-get update || return
     # shellcheck source=/dev/null
     suite=$(. /etc/os-release && echo "$VERSION_CODENAME")
     # shellcheck disable=SC2016 # apt-get expands them
-    mirror=$(apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: Packages' | awk -v suite="$suite" '$1 == suite { print $2; exit }')
+    mirror=$(apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: Packages' | awk -v suite="$suite" '$1 == suite && !found { print $2; found = 1 }')
     [ -n "$mirror" ] || { warn "apt-get has no source for $suite"; return 1; }
-    new_folder folder "$cache"
-    quietly debootstrap --variant=minbase --include="$(IFS=,; echo "$*")" "$suite" "$NEW_FOLDER" "$mirror" || return
-    with_settings_of_this_machine "$NEW_FOLDER"
-    tar -C "$NEW_FOLDER" -cf "$ARCHIVE.$$" . && mv "$ARCHIVE.$$" "$ARCHIVE"
-    rm -rf "$NEW_FOLDER"
-    say "Made in $((SECONDS - begun)) s: $ARCHIVE, $(($(wc -c <"$ARCHIVE") / 1000000)) MB"
+    quietly debootstrap --variant=minbase --include="$(IFS=,; echo "${NEEDED[*]}")" "$suite" "$1" "$mirror" || return
+    with_settings_of_this_machine "$1"
+}
+# That of root, and what others need besides.
+bare_root_of_user() {
+    local archive=$ARCHIVE root=$1
+    bare_root_archive root || return
+    tar -C "$root" -xf "$ARCHIVE" || return
+    ARCHIVE=$archive NEW_FOLDER=$root
+    quietly chroot "$root" apt-get update || return
+    quietly chroot "$root" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${NEEDED_BY_USERS[@]}" || return
+    rm -rf "$root"/var/lib/apt/lists/*
 }
 # with_settings_of_this_machine ROOT: what programs in it need to reach the registries that this machine reaches.
 with_settings_of_this_machine() {

@@ -37,6 +37,11 @@ has() { command -v "$1" >/dev/null 2>&1; }
 # What builds the service can't be had by the way, so it is said before any server is started.
 need_build_tools() {
     has cargo || die "Rust isn't here: https://rustup.rs says how to install it (or open a new shell, if it was installed just now)"
+    local here needed
+    here=$(rustc --version | sed -nE 's/^rustc ([0-9]+)\.([0-9]+).*/\1 \2/p') needed=$(sed -nE 's/^rust-version = "([0-9]+)\.([0-9]+).*/\1 \2/p' "$ROOT/Cargo.toml")
+    if [ -n "$here" ] && [ $((${here% *} * 1000 + ${here#* })) -lt $((${needed% *} * 1000 + ${needed#* })) ]; then
+        die "Rust ${here/ /.} is here, and ${needed/ /.} or newer is needed: rustup update stable"
+    fi
     has cc || die "A C compiler isn't here, which some crates are built with (Debian: apt-get install gcc libc6-dev; macOS: xcode-select --install)"
 }
 # need_open_files N: many systems allow fewer at first than they would.
