@@ -3,7 +3,7 @@
 # under *Needed*, in a fresh clone, with an emptied environment. Once as root, where the scripts install servers as packages, and once
 # as a user without root, for whom they come in wheels. Ends with 1 when something fails, is left behind or was skipped in silence.
 #
-#   scripts/bare.sh [--shared] [root|user]…   both if none is named
+#   scripts/bare.sh [--shared] [root|user|root:run|user:test]…   both commands as both if none is named
 #
 # Everything is compiled anew, as it is for a newcomer; with --shared in this checkout's target folder, so that nothing is compiled
 # twice. Cargo's registry is filled before and shared read-only, and so is the toolchain. What is not committed is not in the clone.
@@ -82,16 +82,18 @@ bare() {
     return "$status"
 }
 
-for who in "$@"; do
-    case $who in
+for arg in "$@"; do
+    steps=(run test)
+    case $arg in *:run) steps=(run) ;; *:test) steps=(test) ;; esac
+    case ${arg%:*} in
     root)
         bare_root_archive root || { in_place "the root couldn't be made"; exit; }
-        bare root 0 /root run test
+        bare root 0 /root "${steps[@]}"
         ;;
     user)
         bare_root_archive user || { in_place "the root couldn't be made"; exit; }
-        bare user 1000 /home/newcomer run test
+        bare user 1000 /home/newcomer "${steps[@]}"
         ;;
-    *) die "root or user, not $who" ;;
+    *) die "root or user, not $arg" ;;
     esac
 done
