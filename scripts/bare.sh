@@ -57,6 +57,7 @@ bare() {
     shift 3
     mkdir "$root"
     tar -C "$root" -xf "$ARCHIVE"
+    chmod 755 "$root"
     mkdir -p "$root$home" "$root$(dirname "$ROOT")" "$root$cargo_home" "$root$rustup_home"
     # The same path as here, or Cargo would compile everything again.
     cp -a "$work/clone" "$root$ROOT"
