@@ -30,7 +30,7 @@ build() {
 # What cargo wrote, without its progress.
 build_messages() {
     tr '\r' '\n' <"$1" | sed $'s/\033\\[K//g' |
-        grep -vE '^ *(Compiling|Checking|Building|Downloading|Downloaded|Updating|Blocking|Fresh|Locking|Adding) |^ *$' || true
+        grep -vE '^ *(Compiling|Checking|Building|Executable|Downloading|Downloaded|Updating|Blocking|Fresh|Locking|Adding) |^ *$' || true
 }
 
 # tell_progress LOG: until the log is gone, or the script.
