@@ -5,6 +5,7 @@
 pub mod database;
 mod keys;
 mod l2;
+mod migrations;
 mod server;
 
 use std::{net::SocketAddr, num::NonZeroU32, path::Path, sync::Arc, time::Duration};

@@ -68,7 +68,7 @@ pub struct Config {
 /// How to log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
-    /// Directives of `tracing_subscriber::EnvFilter`.
+    /// Directives of `tracing_subscriber::filter::Targets`.
     pub filter: String,
     /// `None`: text on a terminal, JSON otherwise.
     pub format: Option<LogFormat>,

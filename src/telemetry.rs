@@ -2,23 +2,28 @@
 //! for machines. Spans go to a collector by OTLP over HTTP, if one is named; otherwise no span is ever made. Imports nothing else
 //! of this crate.
 
-use std::{collections::HashMap, io};
+use std::{collections::HashMap, io, time::Duration};
 
+use async_trait::async_trait;
 use opentelemetry::{
     propagation::TextMapPropagator,
     trace::{TraceContextExt, TracerProvider},
 };
-use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_http::{Bytes, HttpClient, HttpError, Request, Response, hyper::HyperClient};
+use opentelemetry_otlp::{SpanExporter, WithExportConfig, WithHttpConfig};
 use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
+use tokio::runtime::Handle;
+use tokio_util::context::TokioContext;
 use tracing::{Span, Subscriber, level_filters::LevelFilter};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{
-    EnvFilter, Layer, filter::Targets, fmt, layer::SubscriberExt, registry, registry::LookupSpan,
-    util::SubscriberInitExt,
+    Layer, filter::Targets, fmt, layer::SubscriberExt, registry, registry::LookupSpan, util::SubscriberInitExt,
 };
 
 /// The target of all spans, here and in the cache: only the layer for traces wants them.
 const SPANS: &str = "spans";
+/// Longest time for one request to the collector.
+const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Started logs and traces.
 pub struct Telemetry(Option<SdkTracerProvider>);
@@ -26,7 +31,8 @@ pub struct Telemetry(Option<SdkTracerProvider>);
 /// Starts logging for the process, and tracing if there is a collector. Later calls change nothing, so tests may call it as often
 /// as they like.
 ///
-/// `filter` are directives of [`EnvFilter`]; those that can't be understood are left out (`config` has checked them before).
+/// `filter`: a level, and levels of single targets, as [`Targets`] reads them. One that can't be understood lets everything of level info
+/// through; `config` has checked it before.
 /// `collector`: base URL of an OTLP receiver, to which `/v1/traces` is added.
 pub fn init(filter: &str, json: bool, collector: Option<&str>) -> Telemetry {
     let provider = collector.and_then(provider);
@@ -36,7 +42,8 @@ pub fn init(filter: &str, json: bool, collector: Option<&str>) -> Telemetry {
 }
 
 fn subscriber(filter: &str, json: bool, provider: Option<&SdkTracerProvider>) -> Box<dyn Subscriber + Send + Sync> {
-    let filter = EnvFilter::new(format!("{filter},{SPANS}=off"));
+    let filter: Targets = filter.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
+    let filter = filter.with_target(SPANS, LevelFilter::OFF);
     // One filter for all, unless there are two readers: what it turns off then costs the look at one static value.
     let Some(provider) = provider else { return Box::new(registry().with(filter).with(logs(json))) };
     let traces = tracing_opentelemetry::layer().with_tracer(provider.tracer("aside"));
@@ -56,10 +63,27 @@ fn logs<S: Subscriber + for<'a> LookupSpan<'a>>(json: bool) -> Box<dyn Layer<S> 
 
 fn provider(collector: &str) -> Option<SdkTracerProvider> {
     let endpoint = format!("{}/v1/traces", collector.trim_end_matches('/'));
-    let exporter = SpanExporter::builder().with_http().with_endpoint(endpoint).build();
+    let runtime = Handle::try_current().inspect_err(|error| eprintln!("aside: no traces are sent: {error}")).ok()?;
+    let client = CollectorClient { http: HyperClient::with_default_connector(EXPORT_TIMEOUT, None), runtime };
+    let exporter = SpanExporter::builder().with_http().with_http_client(client).with_endpoint(endpoint).build();
     let exporter = exporter.inspect_err(|error| eprintln!("aside: no traces are sent: {error}")).ok()?;
     let resource = Resource::builder().with_service_name("aside").build();
     Some(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build())
+}
+
+/// Sends spans to the collector. The exporter calls it from a thread of its own, which is none of the runtime's, while the client needs the
+/// runtime's clock and sockets.
+#[derive(Debug)]
+struct CollectorClient {
+    http: HyperClient,
+    runtime: Handle,
+}
+
+#[async_trait]
+impl HttpClient for CollectorClient {
+    async fn send_bytes(&self, request: Request<Bytes>) -> Result<Response<Bytes>, HttpError> {
+        TokioContext::new(self.http.send_bytes(request), self.runtime.clone()).await
+    }
 }
 
 impl Telemetry {

@@ -11,7 +11,7 @@ use sqlx::{
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 
-use super::StartError;
+use super::{StartError, migrations::migrator};
 use crate::{cache::is_idle, config::Config};
 
 /// How long to wait for a Postgres that does not answer yet.
@@ -64,7 +64,7 @@ pub async fn patient_pool(config: &Config) -> Result<PgPool, StartError> {
 /// schema may be newer than the program.
 pub async fn migrate(config: &Config) -> Result<(), StartError> {
     let mut connection = connect_patiently(&options(config)?).await?;
-    let mut migrator = sqlx::migrate!();
+    let mut migrator = migrator();
     migrator.set_ignore_missing(true);
     migrator.run(&mut connection).await.map_err(|error| StartError {
         what: format!("the schema could not be brought up to date: {error}"),
@@ -81,7 +81,7 @@ pub async fn expect_migrated(db: &PgPool) -> Result<(), StartError> {
         .fetch_all(db)
         .await
         .unwrap_or_default();
-    let missing = sqlx::migrate!().iter().filter(|migration| !applied.contains(&migration.version)).count();
+    let missing = migrator().iter().filter(|migration| !applied.contains(&migration.version)).count();
     match missing {
         0 => Ok(()),
         _ => Err(StartError {

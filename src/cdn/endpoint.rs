@@ -3,7 +3,14 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use axum::http::{HeaderValue, Method};
+use axum::{
+    body::Body,
+    http::{HeaderValue, Request, Uri, header},
+};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
 
 use crate::config::PurgeConfig;
 
@@ -16,8 +23,8 @@ const SOFT_PURGE: &str = "xkey-softpurge";
 /// The shared cache, as the purger sees it.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
-    http: reqwest::Client,
-    url: reqwest::Url,
+    http: Client<HttpConnector, Body>,
+    url: Uri,
     token: Option<HeaderValue>,
 }
 
@@ -41,15 +48,13 @@ impl Endpoint {
     /// # Errors
     /// When what is configured can't be sent.
     pub fn new(config: &PurgeConfig) -> Result<Self, WrongEndpoint> {
-        let client =
-            reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).timeout(DEADLINE);
         let bearer = |token: &String| {
             let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| WrongEndpoint)?;
             value.set_sensitive(true);
             Ok(value)
         };
         Ok(Self {
-            http: client.build().map_err(|_| WrongEndpoint)?,
+            http: Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build_http(),
             url: config.url.parse().map_err(|_| WrongEndpoint)?,
             token: config.token.as_ref().map(bearer).transpose()?,
         })
@@ -57,12 +62,13 @@ impl Endpoint {
 
     /// Purges all that carries one of these tags, which fit into one request.
     pub(super) async fn purge(&self, tags: &str) -> Result<(), Unpurged> {
-        let method = Method::from_bytes(b"PURGE").map_err(|_| Unpurged::Unreachable)?;
-        let mut request = self.http.request(method, self.url.clone()).header(SOFT_PURGE, tags);
+        let mut request = Request::builder().method("PURGE").uri(&self.url).header(SOFT_PURGE, tags);
         if let Some(token) = &self.token {
-            request = request.header(axum::http::header::AUTHORIZATION, token);
+            request = request.header(header::AUTHORIZATION, token);
         }
-        let status = request.send().await.map_err(|_| Unpurged::Unreachable)?.status();
+        let request = request.body(Body::empty()).map_err(|_| Unpurged::Unreachable)?;
+        let sent = tokio::time::timeout(DEADLINE, self.http.request(request)).await;
+        let status = sent.map_err(|_| Unpurged::Unreachable)?.map_err(|_| Unpurged::Unreachable)?.status();
         if status.is_success() { Ok(()) } else { Err(Unpurged::Refused(status.as_u16())) }
     }
 }

@@ -297,6 +297,6 @@ pub fn is_plain_http(text: &str) -> bool {
 
 pub fn log_filter() -> impl Parser<String> {
     rule("must be a level (error, warn, info, debug, trace) or target=level pairs, separated by commas", |text| {
-        tracing_subscriber::EnvFilter::try_new(text).is_ok().then(|| text.to_owned())
+        text.parse::<tracing_subscriber::filter::Targets>().is_ok().then(|| text.to_owned())
     })
 }

@@ -7,7 +7,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use sqlx::{PgConnection, PgPool, prelude::FromRow};
+use sqlx::{PgConnection, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use super::Placed;
@@ -35,13 +35,6 @@ pub struct Idempotency {
     pub fingerprint: Vec<u8>,
 }
 
-#[derive(FromRow)]
-struct Recorded {
-    fingerprint: Vec<u8>,
-    order_id: i64,
-    response: Vec<u8>,
-}
-
 /// Takes the key for the caller's transaction: `None`, and the caller does the work; or the answer recorded before.
 ///
 /// While another transaction holds the key, this waits for its end: after a commit the answer is there to be replayed, after
@@ -65,16 +58,16 @@ pub async fn claim(db: &mut PgConnection, tenant: &Tenant, once: &Idempotency) -
     }
     let sql =
         "select fingerprint, order_id, response from idempotency_keys where tenant = $1 and route = $2 and key = $3";
-    let found: Option<Recorded> =
+    let found: Option<(Vec<u8>, i64, Vec<u8>)> =
         sqlx::query_as(sql).bind(tenant.as_str()).bind(ROUTE).bind(&once.key).fetch_optional(db).await?;
     // Removed between the two statements: so old that it may be removed, so new that it was still there. The client's next
     // attempt finds the key free.
-    let recorded = found.ok_or(DomainError::IdempotencyInProgress)?;
-    if recorded.fingerprint != once.fingerprint {
+    let (fingerprint, order_id, response) = found.ok_or(DomainError::IdempotencyInProgress)?;
+    if fingerprint != once.fingerprint {
         return Err(DomainError::IdempotencyMismatch);
     }
-    let body = Bytes::from(recorded.response);
-    Ok(Some(Placed { id: recorded.order_id, version: FIRST_VERSION, body, replayed: true }))
+    let body = Bytes::from(response);
+    Ok(Some(Placed { id: order_id, version: FIRST_VERSION, body, replayed: true }))
 }
 
 /// Records the answer under the key that the same transaction has claimed.

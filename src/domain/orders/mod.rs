@@ -30,16 +30,14 @@ pub use idempotency::Idempotency;
 pub use status::OrderStatus;
 
 /// An order with its lines.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Order {
     #[schema(minimum = 1, examples(31198970033_i64))]
     pub id: i64,
     #[schema(minimum = 1, examples(749))]
     pub customer_id: i64,
-    #[sqlx(try_from = "String")]
     pub status: OrderStatus,
     /// By product id.
-    #[sqlx(json)]
     pub items: Vec<OrderItem>,
     /// The sum over the lines, in hundredths of `currency`.
     #[schema(minimum = 0, examples(320))]

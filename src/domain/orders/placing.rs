@@ -3,19 +3,32 @@
 //! Products are locked in the order of their ids, so two orders for the same products wait for each other and never
 //! deadlock. The order gets the names and prices that the locked rows have: nobody can change them before the commit.
 
-use sqlx::{PgConnection, prelude::FromRow};
+use chrono::{DateTime, Utc};
+use sqlx::{FromRow, PgConnection, Row, postgres::PgRow};
 
 use super::{NewOrder, Order, OrderItem, OrderStatus};
 use crate::{cache::Tenant, domain::error::DomainError};
 
 /// What an order needs to know of a product.
-#[derive(Clone, Debug, FromRow)]
+#[derive(Clone, Debug)]
 struct Shelf {
     id: i64,
     name: String,
     price_cents: i64,
     currency: String,
     stock: i32,
+}
+
+impl FromRow<'_, PgRow> for Shelf {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            name: row.try_get("name")?,
+            price_cents: row.try_get("price_cents")?,
+            currency: row.try_get("currency")?,
+            stock: row.try_get("stock")?,
+        })
+    }
 }
 
 /// A new order's lines, priced, by product id, with the currency and the total.
@@ -83,14 +96,6 @@ async fn take_stock(db: &mut PgConnection, items: &[OrderItem]) -> Result<(), Do
     Ok(())
 }
 
-/// What the database decides about a new order.
-#[derive(FromRow)]
-struct Inserted {
-    id: i64,
-    placed_at: chrono::DateTime<chrono::Utc>,
-    version: i64,
-}
-
 async fn insert(
     db: &mut PgConnection,
     tenant: &Tenant,
@@ -102,7 +107,7 @@ async fn insert(
     // An order that never changed says so: both times are the same one.
     let sql = "insert into orders (tenant, customer_id, status, total_cents, currency, placed_at, updated_at)
                values ($1, $2, $3, $4, $5, statement_timestamp(), statement_timestamp()) returning id, placed_at, version";
-    let inserted: Inserted = sqlx::query_as(sql)
+    let (id, placed_at, version): (i64, DateTime<Utc>, i64) = sqlx::query_as(sql)
         .bind(tenant.as_str())
         .bind(customer_id)
         .bind(status.as_str())
@@ -110,7 +115,6 @@ async fn insert(
         .bind(&currency)
         .fetch_one(&mut *db)
         .await?;
-    let Inserted { id, placed_at, version } = inserted;
 
     let sql = "insert into order_items (order_id, product_id, name, quantity, unit_price_cents)
                select $1, * from unnest($2::bigint[], $3::text[], $4::integer[], $5::bigint[])";

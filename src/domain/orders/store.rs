@@ -3,7 +3,7 @@
 //! Every read is one statement, thus one snapshot: the data, the numbers of the names it depends on, and the time belong
 //! together. Every statement names the tenant: another tenant's order is as absent as one that doesn't exist.
 
-use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool, Row, postgres::PgRow};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool, Row, postgres::PgRow, types::Json};
 
 use super::{Order, OrderFilter, OrderPage, OrderStatus};
 use crate::{
@@ -118,6 +118,24 @@ pub async fn give_back(db: &mut PgConnection, order: &Order) -> Result<(), Domai
     let (ids, quantities): (Vec<i64>, Vec<i32>) = order.items.iter().map(|i| (i.product_id, i.quantity)).unzip();
     sqlx::query(sql).bind(ids).bind(quantities).bind(MAX_STOCK).execute(db).await?;
     Ok(())
+}
+
+impl FromRow<'_, PgRow> for Order {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        let status = OrderStatus::try_from(row.try_get::<String, _>("status")?);
+        let Json(items) = row.try_get("items")?;
+        Ok(Self {
+            id: row.try_get("id")?,
+            customer_id: row.try_get("customer_id")?,
+            status: status.map_err(|unknown| sqlx::Error::Decode(unknown.into()))?,
+            items,
+            total_cents: row.try_get("total_cents")?,
+            currency: row.try_get("currency")?,
+            placed_at: row.try_get("placed_at")?,
+            version: row.try_get("version")?,
+            updated_at: row.try_get("updated_at")?,
+        })
+    }
 }
 
 /// The order of a row, or `None` where the outer join found none.

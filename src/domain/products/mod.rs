@@ -21,7 +21,7 @@ use utoipa::ToSchema;
 use crate::cache::{Cacheable, Format, Policy, Residency, Sensitivity};
 
 /// A product that is for sale.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema, sqlx::FromRow)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Product {
     #[schema(minimum = 1, examples(1082185))]
     pub id: i64,
@@ -34,7 +34,6 @@ pub struct Product {
     #[schema(examples("TROPICAL FRUIT"))]
     pub category: String,
     #[serde(rename = "type")]
-    #[sqlx(rename = "type")]
     #[schema(examples("BANANAS"))]
     pub kind: String,
     /// As printed on the package; `null` when the product is sold loose.

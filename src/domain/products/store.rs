@@ -189,6 +189,26 @@ pub async fn discontinue(db: &mut PgConnection, id: i64) -> Result<(), DomainErr
     Ok(())
 }
 
+impl FromRow<'_, PgRow> for Product {
+    fn from_row(row: &PgRow) -> sqlx::Result<Self> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            name: row.try_get("name")?,
+            department: row.try_get("department")?,
+            brand: row.try_get("brand")?,
+            category: row.try_get("category")?,
+            kind: row.try_get("type")?,
+            package_size: row.try_get("package_size")?,
+            price_cents: row.try_get("price_cents")?,
+            currency: row.try_get("currency")?,
+            stock: row.try_get("stock")?,
+            view_count: row.try_get("view_count")?,
+            version: row.try_get("version")?,
+            updated_at: row.try_get("updated_at")?,
+        })
+    }
+}
+
 /// The product of a row, or `None` where the outer join found none.
 fn product(row: &PgRow) -> Result<Option<Product>, sqlx::Error> {
     let there = row.try_get::<Option<i64>, _>("id")?.is_some();
