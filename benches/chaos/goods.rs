@@ -61,11 +61,6 @@ impl Goods {
         self.0.shuffled[at % self.0.shuffled.len()]
     }
 
-    /// One of the `top` most popular ones.
-    pub fn among(&self, top: usize) -> i64 {
-        self.0.products[fastrand::usize(..top)].0
-    }
-
     /// A request as the shop's clients send them, mostly reads.
     pub fn request(&self, http: &reqwest::Client, base: &str) -> RequestBuilder {
         let of = |from: &[String]| from[fastrand::usize(..from.len())].clone();

@@ -1,4 +1,4 @@
-//! Load: requests by the clock, whether or not earlier ones were answered, or by clients who wait for their answers.
+//! Load: requests by the clock, whether or not earlier ones were answered.
 
 use std::time::{Duration, Instant};
 
@@ -103,28 +103,6 @@ pub async fn by_the_clock(
     }
     asked.extend(flying.join_all().await);
     asked
-}
-
-/// So many clients send one request after the other for `lasting`.
-pub async fn by_clients(
-    begun: Instant,
-    clients: usize,
-    lasting: Duration,
-    request: impl Fn() -> RequestBuilder + Clone + Send + 'static,
-) -> Vec<Asked> {
-    let until = Instant::now() + lasting;
-    let client = |_| {
-        let request = request.clone();
-        async move {
-            let mut asked = Vec::new();
-            while Instant::now() < until {
-                asked.push(ask(begun, Instant::now(), request()).await);
-            }
-            asked
-        }
-    };
-    let clients: JoinSet<Vec<Asked>> = (0..clients).map(client).collect();
-    clients.join_all().await.concat()
 }
 
 /// How many of `asked` ended so.

@@ -4,39 +4,58 @@
 //! Exit status 0: everything holds that must hold. All runs on loopback, with servers of their own, and ends with the run.
 
 mod bulkhead;
+#[allow(dead_code)]
+#[path = "../peers/compare/src/catalogue.rs"]
+mod catalogue;
 mod chart;
+mod cold;
+mod distance;
 mod failover;
 mod film;
+mod goals;
 mod goods;
 mod load;
 #[allow(dead_code)]
 #[path = "../../tests/support/metrics.rs"]
 mod metrics;
+#[path = "../peers/compare/src/miss.rs"]
+mod miss;
 #[path = "../costs/numbers.rs"]
 mod numbers;
+mod outage;
 mod overload;
 #[allow(dead_code)]
 mod pace;
+mod peers;
+#[path = "../peers/compare/src/pin.rs"]
+mod pin;
+#[path = "../peers/compare/src/redis_server.rs"]
+mod redis_server;
+mod refusals;
 mod regions;
 mod report;
 mod rolling;
 mod scene;
+#[path = "../peers/compare/src/server.rs"]
+mod server;
 #[allow(dead_code)]
 #[path = "../../tests/consistency/servers.rs"]
 mod servers;
+mod slow_database;
 mod soak;
-mod stall;
 mod stampede;
 #[path = "../../tests/consistency/support.rs"]
 mod support;
+mod tenants;
 mod timeline;
+mod unreachable;
 
 use std::{error::Error, path::Path, process::ExitCode, time::Instant};
 
 use clap::{Parser, ValueEnum};
 
 use scene::Scene;
-use support::redis_nodes::Kind;
+use support::{process, redis_nodes::Kind};
 
 #[derive(Parser)]
 struct Arguments {
@@ -45,6 +64,12 @@ struct Arguments {
     /// Length of a soak, in seconds
     #[arg(long, default_value_t = 1_200)]
     seconds: u64,
+    /// Of refusals: one short round, in which only what doesn't depend on the machine counts
+    #[arg(long)]
+    short: bool,
+    /// Of refusals: this part alone
+    #[arg(long, value_parser = refusals::PARTS)]
+    only: Option<String>,
     /// What cargo says to every bench
     #[arg(long, hide = true)]
     bench: bool,
@@ -60,6 +85,8 @@ enum Run {
     Rolling,
     /// Two regions with a long line between them
     Regions,
+    /// Who is refused and how fast the others are answered, against a service without a cache
+    Refusals,
     /// All figures
     All,
     /// Random faults for long, and afterwards a look for leaks
@@ -68,8 +95,10 @@ enum Run {
 
 #[tokio::main]
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
-    let Arguments { run, seconds, .. } = Arguments::parse();
+    let Arguments { run, seconds, short, only, .. } = Arguments::parse();
     let begun = Instant::now();
+    // Before this run keeps to one of them.
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let stage = |title: &str| eprintln!("{:>4} s  {title}", begun.elapsed().as_secs());
     stage("servers and data");
     let mut scene = Scene::build().await?;
@@ -84,27 +113,28 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
         }
         Run::Regions => vec![regions::measure(&mut scene).await],
         Run::Rolling => vec![rolling::measure(&scene).await],
+        Run::Refusals => vec![refusals::measure(&mut scene, only.as_deref(), short).await],
         Run::All => {
             stage("a minute of faults");
             let timeline = timeline::measure(&mut scene).await;
             stage("a stampede");
             let stampede = stampede::measure(&scene).await;
-            stage("Redis hangs");
-            let stall = stall::measure(&scene).await;
             stage("a bulkhead");
             let bulkhead = bulkhead::measure(&mut scene).await;
-            stage("overload");
-            vec![timeline, stampede, stall, bulkhead, overload::measure(&scene).await]
+            stage("against a service without a cache");
+            vec![refusals::measure(&mut scene, only.as_deref(), short).await, timeline, stampede, bulkhead]
         }
     };
     scene.end().await;
     stage("done");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let head = |title, command| head(cores, title, command);
     let (file, pictures, head) = match run {
         Run::All => ("docs/resilience.md", "resilience", head("When things break", "make resilience")),
         Run::Failover => ("docs/failover.md", "failover", head("When a primary of Redis falls", "make failover")),
         Run::Regions => ("docs/windows.md", "windows", head("Two regions, measured", "make regions")),
         Run::Rolling => ("docs/rolling.md", "rolling", head("When instances are replaced", "make rolling")),
+        Run::Refusals => ("target/chaos/refusals.md", "pictures", head("Refusals", "scripts/chaos.sh refusals")),
         Run::Chaos => ("target/chaos/chaos.md", "pictures", head("A minute of faults", "make chaos")),
         Run::Soak => ("target/chaos/soak.md", "pictures", head("A soak", "make soak")),
     };
@@ -112,8 +142,7 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     Ok(if holds { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-fn head(title: &str, command: &str) -> String {
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+fn head(cores: usize, title: &str, command: &str) -> String {
     format!(
         "# {title}\n\nWritten by `{command}`, all in one run, on {cores} cores shared by clients, instances, Postgres and \
          Redis. Read the ratios and what holds: times belong to the machine.\n"

@@ -9,3 +9,8 @@ pub async fn pause(time: Duration) {
 pub fn millis(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
+
+/// Does what blocks its thread, such as waiting for a process, without holding up the run's other tasks.
+pub fn blocking<R>(work: impl FnOnce() -> R) -> R {
+    tokio::task::block_in_place(work)
+}

@@ -143,6 +143,8 @@ impl Instance {
     }
 }
 
-fn program() -> PathBuf {
-    Path::new(env!("CARGO_BIN_EXE_aside")).to_owned()
+/// The service's program: what `ASIDE_PROGRAM` names, to measure another build, or the one that was built with this run.
+pub fn program() -> PathBuf {
+    let named = std::env::var_os("ASIDE_PROGRAM").filter(|file| !file.is_empty());
+    named.map_or_else(|| Path::new(env!("CARGO_BIN_EXE_aside")).to_owned(), PathBuf::from)
 }

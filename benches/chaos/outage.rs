@@ -1,0 +1,59 @@
+//! Redis is killed or frozen under many clients of an instance whose L1 holds a part of the catalogue: who is refused.
+
+use crate::{
+    catalogue::paths,
+    goals::Goal,
+    pace::{blocking, millis, pause},
+    peers::{Peers, client},
+    scene::Scene,
+    server::{Program, begin_load},
+};
+
+/// A part of the catalogue.
+const L1_BYTES: &str = "1000000";
+/// Requests until Redis breaks, while it is broken, and after it is back.
+const PHASE_MS: u64 = 1_500;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Killed,
+    Frozen,
+}
+
+pub async fn measure(scene: &mut Scene, peers: &Peers, rounds: usize) -> Vec<Goal> {
+    let mut goals = Vec::new();
+    for clients in [64, 256] {
+        for (fault, name) in [(Fault::Killed, "killed"), (Fault::Frozen, "frozen")] {
+            let (mut lost, mut all) = (0.0, 0.0);
+            for _ in 0..rounds {
+                let sample = run(scene, peers, fault, clients).await;
+                lost += sample.refused + sample.failed;
+                all += sample.refused + sample.failed + sample.answered;
+            }
+            goals.push(Goal::none(
+                format!("Redis {name}, L1 of 1 MB, {clients} clients: refused or failed"),
+                lost,
+                all,
+            ));
+        }
+    }
+    goals
+}
+
+async fn run(scene: &mut Scene, peers: &Peers, fault: Fault, clients: usize) -> crate::server::Sample {
+    let program = Program::aside("Aside", &peers.aside, &peers.database_url, &peers.redis_url);
+    let server = blocking(|| program.with("CACHE_L1_BYTES", L1_BYTES).start());
+    let asked = paths("products", &peers.catalogue.popular(100_000));
+    let running = begin_load(server.address(), &client(clients, 3 * PHASE_MS), &asked);
+    pause(millis(PHASE_MS)).await;
+    match fault {
+        Fault::Killed => scene.redis.kill().await,
+        Fault::Frozen => scene.redis.signal("STOP"),
+    }
+    pause(millis(PHASE_MS)).await;
+    match fault {
+        Fault::Killed => scene.redis.launch().await,
+        Fault::Frozen => scene.redis.signal("CONT"),
+    }
+    blocking(|| running.end())
+}

@@ -1,0 +1,66 @@
+//! The programs of `benches/peers` beside the service: where they are, what they serve, and who gets which core.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::{
+    catalogue::Catalogue,
+    pin,
+    scene::{Scene, program},
+};
+
+pub struct Peers {
+    pub aside: PathBuf,
+    pub catalogue: Catalogue,
+    pub database_url: String,
+    pub redis_url: String,
+}
+
+impl Peers {
+    /// From now on the servers that are compared have a core for themselves, and this run with Postgres and Redis has the other.
+    pub async fn prepare(scene: &mut Scene) -> Self {
+        pin::leave_the_servers_core();
+        // What is started now stays on the core of this process.
+        scene.postgres.restart(false).await;
+        scene.redis.restart(false).await;
+        Self {
+            aside: program(),
+            catalogue: Catalogue::read(&scene.db).await.expect("the products"),
+            database_url: scene.postgres.url(scene.postgres.port),
+            redis_url: format!("redis://127.0.0.1:{}/1", scene.redis.port),
+        }
+    }
+}
+
+/// Arguments of the client: so many clients for so long.
+pub fn client(clients: usize, lasting_ms: u64) -> Vec<String> {
+    ["--clients", &clients.to_string(), "--seconds", &seconds(lasting_ms)].map(str::to_owned).to_vec()
+}
+
+/// Arguments of the client: so many requests a second by the clock.
+pub fn clock(rate: f64, lasting_ms: u64) -> Vec<String> {
+    ["--rate", &rate.to_string(), "--seconds", &seconds(lasting_ms)].map(str::to_owned).to_vec()
+}
+
+fn seconds(milliseconds: u64) -> String {
+    (milliseconds as f64 / 1e3).to_string()
+}
+
+/// Brings schema and sample into a database.
+pub fn seed(database_url: &str) {
+    run(&program(), "seed", &[], &[("DATABASE_URL", database_url)]);
+}
+
+/// A token of a tenant.
+pub fn token(aside: &Path, database_url: &str, secret: &str, tenant: &str) -> String {
+    run(aside, "token", &["--tenant", tenant], &[("DATABASE_URL", database_url), ("JWT_SECRET", secret)])
+}
+
+fn run(program: &Path, command: &str, args: &[&str], settings: &[(&str, &str)]) -> String {
+    let output = Command::new(program).arg(command).args(args).envs(settings.iter().copied()).output();
+    let output = output.expect("the service's program runs");
+    assert!(output.status.success(), "{command}: {}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+}

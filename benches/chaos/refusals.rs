@@ -1,0 +1,43 @@
+//! Who is refused, and how fast the others are answered: a cold catalogue, Redis away, more requests than Postgres can serve, many
+//! clients of one tenant, and a Postgres far away, each against a service without a cache where that is a measure.
+
+use crate::{
+    cold, distance,
+    goals::{self, Goal},
+    outage, overload,
+    pace::blocking,
+    peers::Peers,
+    report::Section,
+    scene::Scene,
+    slow_database, tenants, unreachable,
+};
+
+/// What can be measured by itself.
+pub const PARTS: [&str; 6] = ["cold", "redis", "distance", "overload", "tenants", "postgres"];
+
+pub async fn measure(scene: &mut Scene, only: Option<&str>, is_short: bool) -> Section {
+    let rounds = if is_short { 1 } else { 3 };
+    let peers = Peers::prepare(scene).await;
+    let slow_url = slow_database::make(scene).await;
+    let mut found: Vec<Goal> = Vec::new();
+    for part in PARTS.into_iter().filter(|part| only.is_none_or(|only| only == *part)) {
+        eprintln!("  {part}");
+        found.extend(match part {
+            "cold" => blocking(|| cold::measure(&peers, rounds)),
+            "redis" => outage::measure(scene, &peers, rounds).await,
+            "distance" => distance::measure(&peers, ([127, 0, 0, 1], scene.postgres.port).into(), rounds).await,
+            "overload" => overload::measure(&peers, &slow_url, rounds),
+            "tenants" => tenants::measure(&peers, &slow_url, rounds).await,
+            _ => unreachable::measure(scene, &peers, rounds).await,
+        });
+    }
+    let method = format!(
+        "Each row is one promise with its figure: counts of {rounds} rounds together, or the median of the rounds with the lowest and the \
+         highest. `plain` is a separate axum program whose every request is one plain select (`benches/peers`); it and the service take \
+         turns on one core, and the clients have the other core with Postgres and Redis. Where Postgres is to be the bottleneck, each of \
+         its rows takes {} ms to read, so that ten connections read {} a second.",
+        slow_database::ROW.as_millis(),
+        10_000 / slow_database::ROW.as_millis()
+    );
+    goals::section(method, &found, is_short)
+}

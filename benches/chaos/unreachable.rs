@@ -1,0 +1,54 @@
+//! Postgres is away: how soon a client is told that its answer can't be given.
+
+use crate::{
+    catalogue::paths,
+    goals::Goal,
+    pace::{blocking, millis, pause},
+    peers::{Peers, client},
+    scene::Scene,
+    server::{Program, begin_load},
+};
+
+/// What a client waits until it is told, at most, in milliseconds: while connections are refused a quarter of the time limit, and while
+/// nothing answers the time limit, each with a tenth of a quarter for a busy machine.
+const LIMITS: [(Fault, &str, f64); 2] = [(Fault::Killed, "killed", 2_750.0), (Fault::Frozen, "frozen", 10_250.0)];
+const CLIENTS: usize = 16;
+const LASTING_MS: u64 = 3_000;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Killed,
+    Frozen,
+}
+
+pub async fn measure(scene: &mut Scene, peers: &Peers, rounds: usize) -> Vec<Goal> {
+    let mut goals = Vec::new();
+    for (fault, name, limit) in LIMITS {
+        let mut longest = Vec::new();
+        for _ in 0..rounds {
+            longest.push(run(scene, peers, fault).await);
+        }
+        goals.push(Goal::at_most(format!("Postgres {name}: longest time until a client is told, ms"), &longest, limit));
+    }
+    goals
+}
+
+async fn run(scene: &mut Scene, peers: &Peers, fault: Fault) -> f64 {
+    let program = Program::aside("Aside", &peers.aside, &peers.database_url, "");
+    let server = blocking(|| program.with("CACHE_L1_BYTES", "0").start());
+    let asked = paths("products", &peers.catalogue.shuffled());
+    // Connections as a busy service has them.
+    blocking(|| begin_load(server.address(), &client(CLIENTS, 300), &asked).end());
+    match fault {
+        Fault::Killed => scene.postgres.stop(true).await,
+        Fault::Frozen => scene.postgres.signal("STOP"),
+    }
+    pause(millis(50)).await;
+    let found = blocking(|| begin_load(server.address(), &client(CLIENTS, LASTING_MS), &asked).end());
+    match fault {
+        Fault::Killed => scene.postgres.launch().await,
+        Fault::Frozen => scene.postgres.signal("CONT"),
+    }
+    eprintln!("  {found:?}");
+    found.refused_max
+}
