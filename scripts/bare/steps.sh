@@ -20,7 +20,7 @@ others() {
     done
 }
 alone() { [ -z "$(others)" ]; }
-folders() { find .run /tmp -maxdepth 1 \( -name 'started.*' -o -name 'aside-*' \) 2>/dev/null | sort; }
+folders() { find .run /tmp -maxdepth 1 \( -name 'started.*' -o -name 'aside-*' \) 2>/dev/null | sort || true; }
 
 # run WHEN: the command, an answer, Ctrl-C.
 run() {
@@ -46,7 +46,8 @@ run() {
     TOLD="$TOLD make run, $1: answered after $took s."
 }
 
-TOLD=''
+TOLD='' step=''
+trap '[ $? -eq 0 ] || warn "FAILED: make $step, as $(id -un)"' EXIT
 for step in "$@"; do
     case $step in
     run)
