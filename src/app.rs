@@ -22,13 +22,13 @@ use crate::{
     audit::Audit,
     cache::{Cache, CacheConfig, Reuse},
     cdn::{Endpoint, Marker, PurgeMetrics, Purger},
-    config::Config,
+    config::{Config, ForwardedHeader},
     domain::{
         self, Databases,
         orders::{idempotency::run_removal, service::CachedOrderService},
         products::service::CachedProductService,
     },
-    http::{self, Front, Services, identity::Verifier},
+    http::{self, Front, Services, TrustedProxies, identity::Verifier},
     management::{self, Management, compliance::Protection, instances::Instances},
     readiness::Readiness,
     shutdown::Countdown,
@@ -185,7 +185,15 @@ impl App {
         let (stop, stop_management, stop_views) = (Stop::default(), Stop::default(), CancellationToken::new());
         let answers = move |peer, request| Arc::clone(&public.2).answer(peer, request);
         let public = tokio::spawn(serve(public.0, MOST_CONNECTIONS, answers, stop.clone()));
-        let answers = move |_peer, request| management.2.clone().oneshot(request).map(|Ok(answer)| answer);
+        let answers = move |_peer, request| {
+            let router = management.2.clone();
+            async move {
+                match http::has_valid_host(&request) {
+                    true => router.oneshot(request).map(|Ok(answer)| answer).await,
+                    false => management::refuse_host(),
+                }
+            }
+        };
         let management = tokio::spawn(serve(management.0, MOST_OPERATORS, answers, stop_management.clone()));
         tokio::spawn(run_removal(services.databases.primary.clone(), stop.polite.clone()));
         let again = warming::warm_again(services.products.clone(), config.cache_warm_top);
@@ -267,6 +275,10 @@ fn http_config(
 ) -> http::HttpConfig {
     http::HttpConfig {
         cors_origins: config.cors_origins.clone(),
+        proxies: TrustedProxies::new(
+            config.proxies.networks.clone(),
+            config.proxies.header == ForwardedHeader::Forwarded,
+        ),
         max_requests: config.max_requests,
         request_timeout: config.request_timeout,
         body_limit: config.body_limit,

@@ -8,6 +8,7 @@ mod environment;
 mod example;
 mod given;
 mod memcached;
+mod proxies;
 mod redis_settings;
 mod settings;
 
@@ -18,6 +19,7 @@ pub use environment::{names_of_variables, without_empty_variables};
 pub use example::{env_example, unknown_names};
 pub use given::{WrongSetting, WrongSettings};
 pub use memcached::MemcachedConfig;
+pub use proxies::{ForwardedHeader, ProxyConfig};
 pub use redis_settings::{RedisConfig, RedisMode};
 pub use settings::Settings;
 
@@ -58,6 +60,7 @@ pub struct Config {
     pub jwt_issuer: Option<String>,
     pub tenant_requests_per_second: u32,
     pub cors_origins: Vec<String>,
+    pub proxies: ProxyConfig,
     pub max_requests: usize,
     pub request_timeout: Duration,
     pub body_limit: usize,
@@ -151,6 +154,7 @@ impl fmt::Debug for Config {
             .field("jwt_issuer", &self.jwt_issuer)
             .field("tenant_requests_per_second", &self.tenant_requests_per_second)
             .field("cors_origins", &self.cors_origins)
+            .field("proxies", &self.proxies)
             .field("max_requests", &self.max_requests)
             .field("request_timeout", &self.request_timeout)
             .field("body_limit", &self.body_limit)

@@ -47,7 +47,7 @@ impl End {
             StatusCode::SERVICE_UNAVAILABLE if !header("retry-after").is_empty() => Self::Refused,
             status if !status.is_success() => Self::Failed,
             _ if *method != Method::GET => Self::Written,
-            _ if cache.contains("ttl=-") => Self::Stale,
+            _ if cache.contains("detail=database-away") => Self::Stale,
             _ if cache.contains("aside-l1; hit") => Self::L1,
             _ if cache.contains("aside-l2; hit") => Self::L2,
             _ => Self::Loaded,

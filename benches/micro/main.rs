@@ -12,7 +12,7 @@ use aside::{
         Databases, DomainError, orders::service::CachedOrderService, products::Product,
         products::service::CachedProductService,
     },
-    http::{self, Front, HttpConfig, Services},
+    http::{self, Front, HttpConfig, Services, TrustedProxies},
     readiness::Readiness,
 };
 use axum::{body::Body, extract::Request, response::Response};
@@ -55,6 +55,7 @@ impl Place {
         };
         let config = HttpConfig {
             cors_origins: vec![],
+            proxies: TrustedProxies::default(),
             max_requests: 512,
             request_timeout: std::time::Duration::from_secs(10),
             body_limit: 65_536,

@@ -1,5 +1,6 @@
 // What a person would look for on the live page and in the explorer. Run by scripts/browser.sh.
 import { MANAGEMENT, PICTURES, PUBLIC, becomes, check, counted, end, open, picture, text } from "./ground.mjs";
+import { hot } from "./hot.mjs";
 import { states } from "./states.mjs";
 
 const live = await open(`${MANAGEMENT}/`);
@@ -48,6 +49,7 @@ await picture(phone, "phone");
 const explorer = await open(`${PUBLIC}/docs/`);
 await becomes("the explorer lists the routes", async () => (await explorer.locator(".opblock").count()) > 10);
 await explorer.screenshot({ path: `${PICTURES}/explorer.png` });
+await hot(explorer);
 
 await states(live);
 await end();

@@ -158,6 +158,11 @@ impl Fence {
     /// Waits until the floors are trusted and cover everything committed before `moment`, for a while; says whether they do.
     /// One look serves the whole instance, so a late one is cheaper to wait for than to turn every cached read into a load.
     pub(super) async fn wait_for(&self, moment: DbTime) -> bool {
+        self.wait_for_within(moment, LOOK_WAIT).await
+    }
+
+    /// The same with another limit.
+    pub(super) async fn wait_for_within(&self, moment: DbTime, limit: Duration) -> bool {
         if self.covers(moment) {
             return true;
         }
@@ -174,7 +179,7 @@ impl Fence {
                 next.await;
             }
         };
-        tokio::time::timeout(LOOK_WAIT, looked).await.is_ok()
+        tokio::time::timeout(limit, looked).await.is_ok()
     }
 
     /// Waits until the floors are trusted, as [`Fence::wait_for`]; when that was, or gave up.
@@ -201,6 +206,12 @@ impl Fence {
     /// How long before `now` the database was read, by the database's own clock.
     pub(super) fn age(&self, loaded_at: DbTime, now: Duration) -> Duration {
         loaded_at.age_at(self.db_time(now))
+    }
+
+    /// Time since an answer that was read so long ago was last known to be current. A look proves that no number has risen, so
+    /// what passes the serve rule was current when the last look was sent.
+    pub(super) fn since_validation(&self, since_read: Duration, now: Duration) -> Duration {
+        self.since_look_at(now).map_or(since_read, |since_look| since_look.min(since_read))
     }
 
     /// Takes note of changes: before the reply to a write, and when the tail reports them. `after` is a moment of the database

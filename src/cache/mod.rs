@@ -102,7 +102,7 @@ pub use self::{
     pressure::{Memory, MemoryState, MemoryUse},
     redis::{RedisL2, RedisPlace, RedisTls},
     stats::{CacheStats, KnownEntry, KnownKey, L1Stats, PatternStats},
-    token::ConsistencyToken,
+    token::{CatchUp, ConsistencyToken},
     warmer::{CacheWarmer, WarmerReport, WarmingResult},
     write::{Write, WriteError},
 };
@@ -209,10 +209,13 @@ pub struct Read<T> {
     pub entry: Arc<Entry<T>>,
     /// Where it came from.
     pub outcome: Outcome,
+    /// Time since the answer was last known to be current (RFC 9111, section 5.1): since the database was read, or since the look
+    /// at the ledger that proved that nothing has changed. `None` when the database was read for this very request.
+    pub age: Option<Duration>,
     /// Time since the database was read, by the database's clock.
-    pub age: Duration,
-    /// For how long L1 may go on serving this entry.
-    pub fresh_for: Duration,
+    pub since_read: Duration,
+    /// What is left of the entry's lifetime in L1, in milliseconds. Below zero when it has outlived it.
+    pub ttl_ms: i64,
     /// Whether L1 may hold such answers: there is one, and the tenant is at home here.
     pub kept: bool,
     /// Stands for this answer: a read that brings it is never answered older, on whatever instance.

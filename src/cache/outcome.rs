@@ -87,6 +87,11 @@ impl Outcome {
         }
     }
 
+    /// Whether the database was read for this very request.
+    pub const fn is_load(self) -> bool {
+        !matches!(self, Self::L1Hit | Self::L2Hit | Self::Collapsed | Self::Stale | Self::NotCached | Self::Failed)
+    }
+
     /// Whether a tier answered, without a load.
     pub const fn is_hit(self) -> bool {
         matches!(self, Self::L1Hit | Self::L2Hit)

@@ -309,12 +309,14 @@ impl Cache {
         let Held { entry, era, fresh_until, .. } = held;
         let now = self.inner.clock.now();
         self.inner.metrics.read(T::POLICY.pattern, outcome, now.saturating_sub(begun));
-        let age = self.inner.fence.age(entry.loaded_at, now);
+        let since_read = self.inner.fence.age(entry.loaded_at, now);
         if outcome != Outcome::Stale {
-            self.inner.meter.sample(&Served { labels: &entry.labels, era: era.number, age, begun });
+            self.inner.meter.sample(&Served { labels: &entry.labels, era: era.number, age: since_read, begun });
         }
+        let age = (!outcome.is_load()).then(|| self.inner.fence.since_validation(since_read, now));
         let token = ConsistencyToken::new(era, entry.read_by);
-        Read { entry, outcome, age, fresh_for: fresh_until.saturating_sub(now), kept, token }
+        let ttl_ms = fresh_until.as_millis() as i64 - now.as_millis() as i64;
+        Read { entry, outcome, age, since_read, ttl_ms, kept, token }
     }
 
     /// What a look into the tiers found, or that it found nothing; counted.

@@ -3,20 +3,35 @@
 //! only once its floors cover everything that was committed before that moment, and else loads.
 //!
 //! One moment covers all names, so a token is as short for a list as for one value, and what a client has read or written of one
-//! thing also holds for every other. Not a secret and not a proof: a forged token costs a load and reveals nothing.
+//! thing also holds for every other. Not a secret and not a proof: a forged token reveals nothing, and costs what the caller of
+//! [`Cache::catch_up`] grants.
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use super::{Cache, entry::DbTime, fence::Era};
 
-/// A token of the future is not one of ours; the clocks of two looks differ by less than this.
-const AHEAD: Duration = Duration::from_secs(1);
+/// How far the pictures that two instances have of the database's clock can lie apart: by as much as a look at the ledger may
+/// take, and more. A token from farther in the future was not given by any instance.
+const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(30);
 
 /// A moment in one life of the database.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConsistencyToken {
     era: Arc<str>,
     moment: DbTime,
+}
+
+/// How far an instance has come with a token.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CatchUp {
+    /// The floors cover what it stands for: the tiers may be used.
+    Covered,
+    /// They don't cover it in time, because looks at the ledger are late: only a load keeps the promise.
+    Late,
+    /// It belongs to another life of the database, or to none. What it stands for can't be compared with anything here.
+    OtherEra,
+    /// It names a moment that lies so far ahead that no instance has given it.
+    Impossible,
 }
 
 impl Cache {
@@ -31,11 +46,34 @@ impl Cache {
         tokio::time::sleep(self.inner.fence.trust()).await;
     }
 
-    /// Waits until the floors cover everything the token stands for; `false`: they don't in time, so the tiers may not be used.
-    pub async fn catch_up(&self, token: &ConsistencyToken) -> bool {
+    /// Waits for a moment until the floors cover everything the token stands for. Costs no query: one look at the ledger serves
+    /// all who wait.
+    pub async fn catch_up(&self, token: &ConsistencyToken) -> CatchUp {
         let fence = &self.inner.fence;
-        let possible = token.era == fence.era().name && token.moment.0 <= fence.db_now().after(AHEAD).0;
-        possible && fence.wait_for(token.moment).await
+        let now = fence.db_now();
+        if token.era != fence.era().name {
+            // The other era may have begun a moment ago; the next look tells.
+            fence.wait_for(now).await;
+            if token.era != fence.era().name {
+                return CatchUp::OtherEra;
+            }
+        }
+        if token.moment > now.after(MAX_CLOCK_DIFFERENCE) {
+            return CatchUp::Impossible;
+        }
+        // What a token stands for was committed before the request that brings it was sent, whatever moment it names.
+        if fence.wait_for(token.moment.min(now)).await { CatchUp::Covered } else { CatchUp::Late }
+    }
+
+    /// [`Cache::catch_up`] for a token that was late, with more patience: for as long as a look proves anything.
+    pub async fn catch_up_later(&self, token: &ConsistencyToken) -> bool {
+        let fence = &self.inner.fence;
+        token.era == fence.era().name && fence.wait_for_within(token.moment.min(fence.db_now()), fence.trust()).await
+    }
+
+    /// Whether the moment of a token has come. One that lies ahead was not given by this instance.
+    pub fn has_reached(&self, token: &ConsistencyToken) -> bool {
+        token.moment <= self.inner.fence.db_now()
     }
 }
 

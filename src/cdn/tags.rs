@@ -34,10 +34,10 @@ pub struct Answered<'a> {
     pub pattern: &'static str,
     /// The names that it depends on.
     pub labels: &'a [Label],
-    /// Time since the database was read.
+    /// What its header `Age` says: time since it was last known to be current.
     pub age: Duration,
-    /// The age at which it may not be answered any more, wherever it is kept.
-    pub max_age: Duration,
+    /// For how long more it may be answered at most, wherever it is kept: what its maximal age leaves since the database was read.
+    pub left: Duration,
 }
 
 impl Marker {
@@ -52,8 +52,8 @@ impl Marker {
         let Some(tags) = self.form.render(&tags_of(answer.pattern, answer.labels)) else { return headers };
         headers.insert(self.form.header.clone(), tags);
         if let Some(longer) = self.max_age {
-            // Caches take the age off: an answer that was proven fresh just now has all of its time before it, however old it is.
-            let max_age = (answer.age + longer).min(answer.max_age).as_secs();
+            // Caches take off what `Age` says.
+            let max_age = answer.age.as_secs() + longer.min(answer.left).as_secs();
             let control = HeaderValue::try_from(format!("max-age={max_age}, {WINDOWS}"));
             headers.extend(control.ok().map(|control| (self.form.control.clone(), control)));
         }

@@ -25,6 +25,7 @@ impl Settings {
         let jwt_issuer = wrong.take_optional("JWT_ISSUER", self.jwt_issuer);
         let tenant_requests = wrong.take("TENANT_REQUESTS_PER_SECOND", self.tenant_requests_per_second);
         let cors_origins = wrong.take_optional("CORS_ORIGINS", self.cors_origins);
+        let proxies = self.proxies.check(&mut wrong);
         let max_requests = wrong.take("MAX_REQUESTS", self.max_requests);
         let request_timeout = wrong.take("REQUEST_TIMEOUT_MS", self.request_timeout_ms);
         let body_limit = wrong.take("BODY_LIMIT_BYTES", self.body_limit_bytes);
@@ -142,6 +143,7 @@ impl Settings {
                 jwt_issuer: jwt_issuer?,
                 tenant_requests_per_second: tenant_requests?,
                 cors_origins: cors_origins?.unwrap_or_default(),
+                proxies: proxies?,
                 max_requests: max_requests?,
                 request_timeout: request_timeout?,
                 body_limit: body_limit?,

@@ -11,6 +11,7 @@ use super::{
     },
     given::{Given, milliseconds, number, switch},
     memcached::MemcachedSettings,
+    proxies::ProxySettings,
     redis_settings::RedisSettings,
 };
 
@@ -117,6 +118,9 @@ pub struct Settings {
         help_heading = "HTTP",
     )]
     pub(super) cors_origins: Option<Given<Vec<String>>>,
+
+    #[command(flatten)]
+    pub(super) proxies: ProxySettings,
 
     /// How many reads of resources are worked on at a time; writes have room of their own. Further ones get a 503 at once instead
     /// of waiting in a queue.

@@ -18,7 +18,7 @@ pub use error::DomainError;
 pub use expected::ExpectedVersion;
 pub use page::{Cursor, ListKind, PageRequest};
 pub use reads::{Databases, Reads};
-pub use violation::Violation;
+pub use violation::{MAX_ID, Violation};
 
 use crate::cache::{Cacheable, Policy};
 

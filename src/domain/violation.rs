@@ -3,6 +3,9 @@
 
 use super::error::DomainError;
 
+/// The highest id: the largest whole number that JavaScript tells from its neighbours.
+pub const MAX_ID: i64 = (1 << 53) - 1;
+
 /// One broken rule.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -24,7 +27,8 @@ pub fn examined(violations: Vec<Violation>) -> Result<(), DomainError> {
     if violations.is_empty() { Ok(()) } else { Err(DomainError::Invalid(violations)) }
 }
 
-/// A text that people read: 1 to `longest` characters, none of them a control character, no space at either end.
+/// A text that people read: 1 to `longest` characters, one of which at least can be seen, none that controls how others are shown, no
+/// space at either end.
 pub fn text(field: &str, value: &str, longest: usize, violations: &mut Vec<Violation>) {
     let length = value.chars().count();
     if !(1..=longest).contains(&length) {
@@ -33,9 +37,30 @@ pub fn text(field: &str, value: &str, longest: usize, violations: &mut Vec<Viola
     if value.chars().any(char::is_control) {
         violations.push(Violation::new(field, "must not contain control characters"));
     }
+    if value.chars().any(misleads) {
+        violations
+            .push(Violation::new(field, "must not contain characters that change how the text around them is shown"));
+    }
+    if length > 0 && value.chars().all(is_invisible) {
+        violations.push(Violation::new(field, "must contain a character that can be seen"));
+    }
     if value.trim().len() != value.len() && length > 0 {
         violations.push(Violation::new(field, "must not begin or end with a space"));
     }
+}
+
+/// Characters that turn around or hide what stands beside them: line and paragraph separators, overrides and isolates of the
+/// direction of writing, interlinear annotations, the byte order mark, tags. Marks that some scripts need inside of words may stand.
+fn misleads(c: char) -> bool {
+    matches!(c, '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E007F}')
+}
+
+/// Characters that leave nothing to be seen: spaces, and those that Unicode lets programs ignore.
+fn is_invisible(c: char) -> bool {
+    let ignorable = matches!(c, '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}'..='\u{1160}' | '\u{17B4}'..='\u{17B5}'
+        | '\u{180B}'..='\u{180F}' | '\u{200B}'..='\u{200F}' | '\u{2060}'..='\u{206F}' | '\u{2800}' | '\u{3164}'
+        | '\u{FE00}'..='\u{FE0F}' | '\u{FFA0}' | '\u{1D173}'..='\u{1D17A}' | '\u{E0080}'..='\u{E0FFF}');
+    c.is_whitespace() || c.is_control() || misleads(c) || ignorable
 }
 
 /// A whole number within bounds, both included.
@@ -45,11 +70,9 @@ pub fn between(field: &str, value: i64, least: i64, most: i64, violations: &mut 
     }
 }
 
-/// An id: ids are positive.
+/// An id: ids are positive, and JavaScript can read them.
 pub fn id(field: &str, value: i64, violations: &mut Vec<Violation>) {
-    if value < 1 {
-        violations.push(Violation::new(field, "must be a positive integer"));
-    }
+    between(field, value, 1, MAX_ID, violations);
 }
 
 #[cfg(test)]
@@ -73,5 +96,20 @@ mod tests {
         assert_eq!(broken_by(""), ["must have 1 to 5 characters"]);
         assert_eq!(broken_by("a\0b"), ["must not contain control characters"]);
         assert_eq!(broken_by(" long name").len(), 2);
+    }
+
+    #[test]
+    fn a_text_can_be_seen_and_shows_itself_as_it_is() {
+        let unseen = ["\u{200B}", "\u{3164}", "\u{2060}\u{AD}", "\u{2800}", "\u{FE0F}", "\u{115F}"];
+        for text in unseen {
+            assert_eq!(broken_by(text), ["must contain a character that can be seen"], "{text:?}");
+        }
+        for text in ["a\u{202E}b", "\u{FEFF}x", "x\u{E0041}", "a\u{2066}b", "a\u{2028}b"] {
+            assert_eq!(broken_by(text), ["must not contain characters that change how the text around them is shown"]);
+        }
+        // Joiners in Persian and in emoji, a soft hyphen, a combining mark, a replaced character.
+        for text in ["می\u{200C}خو", "👩\u{200D}👧", "❤\u{FE0F}", "a\u{AD}b", "e\u{301}", "A\u{FFFD}B"] {
+            assert!(broken_by(text).is_empty(), "{text:?}");
+        }
     }
 }

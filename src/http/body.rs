@@ -1,110 +1,35 @@
 //! From the bytes of a body to a typed request, strictly: an object, no unknown or repeated fields, nothing that the database
-//! can't keep, and every fault named by a JSON pointer.
+//! can't keep, and every fault named by a JSON pointer, in this service's own words.
+
+mod raw;
+mod shape;
 
 use serde::de::DeserializeOwned;
-use serde_json::Value;
-use serde_path_to_error::Segment;
+use serde_json::value::RawValue;
 
 use super::problem::{Kind, Problem};
+pub use shape::{Shape, Shapes};
 
-/// Parses a body: broken syntax is a 400, a body of the wrong shape a 422.
-///
-/// Reads it twice. The first reading sees the whole of it, so that broken syntax is found before a wrong shape is, and refuses
-/// what types would let through; the second one makes the value.
-pub fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+/// Parses a body: broken syntax is a 400, a body of the wrong shape a 422 that names all that is wrong with it.
+pub fn parse<T: DeserializeOwned>(bytes: &[u8], shape: &Shape) -> Result<T, Problem> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(Problem::new(&Kind::MALFORMED_BODY, "The body is empty."));
     }
-    let whole: Value = serde_json::from_slice(bytes)
-        .map_err(|error| Problem::new(&Kind::MALFORMED_BODY, format!("Not JSON: {error}.")))?;
-    let mut faults = Vec::new();
-    look_at_object(&whole, String::new(), &mut faults);
-    if !faults.is_empty() {
-        return Err(Problem::validation(faults));
-    }
-    let mut json = serde_json::Deserializer::from_slice(bytes);
-    serde_path_to_error::deserialize(&mut json).map_err(|error| wrong_shape(error.inner(), pointer(error.path())))
-}
-
-/// Bodies are objects, and lists in them are lists of objects. Derived `Deserialize` would also take an array with the fields
-/// in the order of the Rust source, which no client should be able to depend on.
-fn look_at_object(value: &Value, pointer: String, faults: &mut Vec<(String, String)>) {
-    match value {
-        Value::Object(fields) => {
-            for (key, field) in fields {
-                look_at_field(field, format!("{pointer}/{}", escaped(key)), faults);
-            }
-        }
-        _ => faults.push((pointer, "must be an object".into())),
-    }
-}
-
-fn look_at_field(value: &Value, pointer: String, faults: &mut Vec<(String, String)>) {
-    match value {
-        // Postgres has no NUL in text.
-        Value::String(text) if text.contains('\0') => {
-            faults.push((pointer, "must not contain the character U+0000".into()))
-        }
-        Value::Array(items) => {
-            for (index, item) in items.iter().enumerate() {
-                look_at_object(item, format!("{pointer}/{index}"), faults);
-            }
-        }
-        Value::Object(_) => look_at_object(value, pointer, faults),
-        _ => {}
-    }
-}
-
-/// The second reading knows that the body is JSON, so whatever it finds is a wrong shape, also what serde calls wrong syntax (a
-/// number where one of several words is due).
-fn wrong_shape(error: &serde_json::Error, pointer: String) -> Problem {
-    let message = error.to_string();
-    let rule = message.rsplit_once(" at line ").map_or(message.as_str(), |(rule, _)| rule);
-    // A field that is missing or repeated is reported at its parent.
-    let named = |what: &str| rule.strip_prefix(what).and_then(|rest| rest.strip_suffix('`'));
-    let (pointer, rule) = match (named("missing field `"), named("duplicate field `")) {
-        (Some(name), _) => (format!("{pointer}/{name}"), "must be given".into()),
-        (_, Some(name)) => (format!("{pointer}/{name}"), "must be given once".into()),
-        _ if rule == "expected value" => (pointer, "must be a string".into()),
-        _ => (pointer, in_words_of_json(rule)),
-    };
-    Problem::validation([(pointer, rule)])
-}
-
-/// Names types as a client knows them.
-fn in_words_of_json(rule: &str) -> String {
-    let Some((found, expected)) = rule.rsplit_once(", expected ") else {
-        return rule.to_owned();
-    };
-    let expected = match expected {
-        "i64" => "a whole number of 64 bits",
-        "i32" => "a whole number of 32 bits",
-        "a sequence" => "an array",
-        other => other,
-    };
-    let found = found.replace("sequence", "array").replace(" map", " object");
-    format!("{found}, expected {expected}")
-}
-
-fn pointer(path: &serde_path_to_error::Path) -> String {
-    path.iter()
-        .filter_map(|segment| match segment {
-            Segment::Seq { index } => Some(format!("/{index}")),
-            Segment::Map { key } => Some(format!("/{}", escaped(key))),
-            Segment::Enum { .. } | Segment::Unknown => None,
-        })
-        .collect()
-}
-
-/// A key as a segment of a JSON pointer (RFC 6901).
-fn escaped(key: &str) -> String {
-    key.replace('~', "~0").replace('/', "~1")
+    let given: &RawValue = serde_json::from_slice(bytes).map_err(|error| {
+        let place = format!("from line {}, column {}", error.line(), error.column());
+        Problem::new(&Kind::MALFORMED_BODY, format!("The body is not JSON {place} on."))
+    })?;
+    let value = shape.check(given).map_err(Problem::validation)?;
+    serde_json::from_value(value).map_err(|_| {
+        Problem::validation([(String::new(), "must have the form that the API's document describes".into())])
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use axum::response::IntoResponse;
     use serde::Deserialize;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -115,6 +40,7 @@ mod tests {
         customer: i64,
         items: Vec<Item>,
         note: Option<String>,
+        state: Option<String>,
     }
 
     #[derive(Debug, Deserialize)]
@@ -124,47 +50,93 @@ mod tests {
         quantity: i32,
     }
 
+    fn basket() -> Shape {
+        let schemas = json!({
+            "Basket": {
+                "type": "object",
+                "required": ["customer", "items"],
+                "properties": {
+                    "items": { "type": "array", "items": { "$ref": "#/components/schemas/Item" } },
+                    "customer": { "type": "integer", "format": "int64", "minimum": 1, "maximum": 9_007_199_254_740_991_i64 },
+                    "note": { "type": ["string", "null"] },
+                    "state": { "type": "string", "enum": ["open", "closed"] },
+                },
+            },
+            "Item": {
+                "type": "object",
+                "required": ["quantity"],
+                "properties": { "quantity": { "type": "integer", "format": "int32", "minimum": 1, "maximum": 1000 } },
+            },
+        });
+        Shapes::of(&json!({ "components": { "schemas": schemas } })).get("Basket").unwrap().clone()
+    }
+
+    async fn refused(body: &[u8]) -> (u16, Value) {
+        let text = String::from_utf8_lossy(body);
+        let response = parse::<Basket>(body, &basket()).expect_err(&text).into_response();
+        let status = response.status().as_u16();
+        let answer = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        (status, serde_json::from_slice(&answer).unwrap())
+    }
+
     #[tokio::test]
     async fn each_fault_of_a_body_has_a_status_and_a_place() {
-        let cases: [(&[u8], u16, &str); 24] = [
-            (b"", 400, ""),
-            (b" \n", 400, ""),
-            (b"{", 400, ""),
-            (b"nonsense", 400, ""),
-            (b"{\"customer\":1,\"items\":[]} {}", 400, ""),
-            (b"{\"customer\":1,\"items\":[],\"note\":\"\xff\"}", 400, ""),
-            (b"{\"customer\":1,\"items\":[],\"note\":\"\x00\"}", 400, ""),
-            (b"[]", 422, "\"pointer\":\"\""),
-            (b"[1,[],null]", 422, "\"pointer\":\"\""),
-            (b"\"x\"", 422, "\"pointer\":\"\""),
-            (b"null", 422, "\"pointer\":\"\""),
-            (b"{\"items\":[[1,2]]", 400, ""),
-            (b"{\"customer\":\"1\",", 400, ""),
-            (b"{}", 422, "\"pointer\":\"/customer\""),
-            (b"{\"customer\":\"1\",\"items\":[]}", 422, "\"pointer\":\"/customer\""),
-            (b"{\"customer\":99999999999999999999,\"items\":[]}", 422, "\"pointer\":\"/customer\""),
-            (b"{\"customer\":1,\"customer\":2,\"items\":[]}", 422, "\"pointer\":\"/customer\""),
-            (b"{\"customer\":1,\"items\":{}}", 422, "\"pointer\":\"/items\""),
-            (b"{\"customer\":1,\"items\":[{\"quantity\":1},[2]]}", 422, "\"pointer\":\"/items/1\""),
-            (b"{\"customer\":1,\"items\":[{\"quantity\":2147483648}]}", 422, "\"pointer\":\"/items/0/quantity\""),
-            (b"{\"customer\":1,\"items\":[{\"quantity\":1.5}]}", 422, "expected a whole number of 32 bits"),
-            (b"{\"customer\":1,\"items\":[{}]}", 422, "\"pointer\":\"/items/0/quantity\""),
-            (b"{\"customer\":1,\"items\":[],\"a/b\":1}", 422, "\"pointer\":\"/a~1b\""),
-            (b"{\"customer\":1,\"items\":[],\"note\":\"a\\u0000b\"}", 422, "\"pointer\":\"/note\""),
+        let cases: [(&[u8], u16, Option<&str>); 28] = [
+            (b"", 400, None),
+            (b" \n", 400, None),
+            (b"{", 400, None),
+            (b"nonsense", 400, None),
+            (b"{\"customer\":1,\"items\":[]} {}", 400, None),
+            (b"{\"customer\":1,\"items\":[],\"note\":\"\xff\"}", 400, None),
+            (b"{\"customer\":1,\"items\":[],\"note\":\"\x00\"}", 400, None),
+            (b"{\"customer\":1e400,\"items\":[]}", 422, Some("/customer")),
+            (b"{\"customer\":1,\"items\":[],\"note\":\"\\ud800\"}", 422, Some("/note")),
+            (b"{\"items\":[[1,2]]", 400, None),
+            (b"{\"customer\":\"1\",", 400, None),
+            (b"[]", 422, Some("")),
+            (b"[1,[],null]", 422, Some("")),
+            (b"\"x\"", 422, Some("")),
+            (b"null", 422, Some("")),
+            (b"{}", 422, Some("/customer")),
+            (b"{\"customer\":\"1\",\"items\":[]}", 422, Some("/customer")),
+            (b"{\"customer\":99999999999999999999,\"items\":[]}", 422, Some("/customer")),
+            (b"{\"customer\":1,\"customer\":2,\"items\":[]}", 422, Some("/customer")),
+            (b"{\"customer\":1,\"items\":{}}", 422, Some("/items")),
+            (b"{\"customer\":1,\"items\":[{\"quantity\":1},[2]]}", 422, Some("/items/1")),
+            (b"{\"customer\":1,\"items\":[{\"quantity\":2147483648}]}", 422, Some("/items/0/quantity")),
+            (b"{\"customer\":1,\"items\":[{\"quantity\":1.5}]}", 422, Some("/items/0/quantity")),
+            (b"{\"customer\":1,\"items\":[{}]}", 422, Some("/items/0/quantity")),
+            (b"{\"customer\":1,\"items\":[],\"a/b\":1}", 422, Some("/a~1b")),
+            (b"{\"customer\":1,\"items\":[],\"note\":\"a\\u0000b\"}", 422, Some("/note")),
+            (b"{\"customer\":1,\"items\":[],\"state\":null}", 422, Some("/state")),
+            (b"{\"customer\":1,\"items\":[],\"state\":\"lost\"}", 422, Some("/state")),
         ];
-        for (bytes, status, needle) in cases {
+        for (bytes, status, pointer) in cases {
+            let (answered, problem) = refused(bytes).await;
             let body = String::from_utf8_lossy(bytes);
-            let response = parse::<Basket>(bytes).expect_err(&body).into_response();
-            assert_eq!(response.status().as_u16(), status, "{body}");
-            let answer = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
-            let answer = String::from_utf8(answer.to_vec()).unwrap();
-            assert!(answer.contains(needle), "{body} answered {answer}");
+            assert_eq!(answered, status, "{body}");
+            assert_eq!(problem.pointer("/errors/0/pointer").and_then(Value::as_str), pointer, "{body}: {problem}");
+            // Words of the library that reads JSON.
+            for word in
+                ["expected", "invalid", "unknown", "missing field", "EOF", "variant", "trailing", "i32", "i64", "`/"]
+            {
+                assert!(!problem.to_string().contains(word), "{body}: {problem}");
+            }
         }
+    }
+
+    #[tokio::test]
+    async fn all_that_is_wrong_is_named_in_one_answer_and_first_comes_the_first() {
+        let (_, problem) = refused(br#"{"note":7,"colour":"red","items":[{"quantity":"many"},{}]}"#).await;
+        let places: Vec<_> = problem["errors"].as_array().unwrap().iter().map(|error| &error["pointer"]).collect();
+        assert_eq!(places, ["/note", "/colour", "/items/0/quantity", "/items/1/quantity", "/customer"]);
+        assert_eq!(problem["detail"], "`note` must be a string.");
     }
 
     #[test]
     fn an_escaped_backslash_before_u0000_is_not_a_nul() {
-        let basket: Basket = parse(br#"{"customer":1,"items":[{"quantity":1}],"note":"\\u0000"}"#).unwrap();
-        assert_eq!(basket.note.as_deref(), Some("\\u0000"));
+        let body = br#"{"customer":1.0,"items":[{"quantity":1e0}],"note":"\\u0000"}"#;
+        let basket: Basket = parse(body, &basket()).unwrap();
+        assert_eq!((basket.note.as_deref(), basket.customer, basket.items[0].quantity), (Some("\\u0000"), 1, 1));
     }
 }

@@ -2,7 +2,8 @@
 //! where they came from.
 //!
 //! Promises: an answer from L1 is neither decoded nor encoded; the tag is computed from the same entry as the body; a 304 has
-//! the headers of the 200. `Age` counts from the moment Postgres was read, so the lifetimes of the tiers don't add to `max-age`.
+//! the headers of the 200. `Age` counts from the last moment at which the answer was known to be current (RFC 9111, section 5.1):
+//! a hit was proven current by the last look at the ledger, so its lifetime begins there, however long ago Postgres was read.
 
 use std::{
     sync::{Arc, LazyLock},
@@ -33,9 +34,9 @@ use crate::{
 #[derive(Debug)]
 pub struct Sharing(LazyLock<HeaderMap>);
 
-/// Catalogue data: for everybody, and short, because nobody can take an answer back from a browser. Five seconds, counted from
-/// the read of Postgres, keep a page's repeated requests away; a price shown late does no harm, as orders take theirs from
-/// the database. The two windows are those of RFC 5861.
+/// Catalogue data: for everybody, and short, because nobody can take an answer back from a browser. Five seconds keep a page's
+/// repeated requests away; a price shown late does no harm, as orders take theirs from the database. The two windows are those
+/// of RFC 5861.
 static CATALOGUE: Sharing = Sharing(LazyLock::new(|| {
     prepared([(header::CACHE_CONTROL, "public, max-age=5, stale-while-revalidate=10, stale-if-error=60")])
 }));
@@ -66,8 +67,12 @@ fn prepared<const N: usize>(constant: [(HeaderName, &'static str); N]) -> Header
 pub struct Answer {
     pub body: Bytes,
     pub tag: EntityTag,
-    pub age: Duration,
-    pub fresh_for: Duration,
+    /// Time since it was last known to be current; `None` when the database was read for this request, which `Age` would deny.
+    pub age: Option<Duration>,
+    /// Time since the database was read.
+    pub since_read: Duration,
+    /// What is left of its lifetime in L1; below zero when it has outlived it.
+    pub ttl_ms: i64,
     pub outcome: Outcome,
     /// Whether L1 may hold it.
     pub kept: bool,
@@ -89,7 +94,8 @@ impl Answer {
             body: entry.body.clone(),
             tag: EntityTag::new(version(value), entry.digest),
             age: read.age,
-            fresh_for: read.fresh_for,
+            since_read: read.since_read,
+            ttl_ms: read.ttl_ms,
             outcome: read.outcome,
             kept: read.kept,
             token: read.token.clone(),
@@ -102,8 +108,14 @@ impl Answer {
     /// The response to a GET or HEAD of the catalogue, marked for the shared cache in front of the service if there is one. A flagged answer is
     /// nobody's to keep.
     pub fn publish(self, conditions: &Conditions, cdn: Option<&Marker>, l2: bool) -> Result<Response, Problem> {
-        let Self { pattern, age, max_age, .. } = self;
-        let mark = |marker: &Marker| marker.marks(&Answered { pattern, labels: &self.labels, age, max_age });
+        let mark = |marker: &Marker| {
+            marker.marks(&Answered {
+                pattern: self.pattern,
+                labels: &self.labels,
+                age: self.age.unwrap_or_default(),
+                left: self.max_age.saturating_sub(self.since_read),
+            })
+        };
         let marks = cdn.filter(|_| self.outcome != Outcome::Stale).map(mark);
         let mut response = self.respond(conditions, &CATALOGUE, l2)?;
         response.headers_mut().extend(marks.into_iter().flatten());
@@ -112,9 +124,9 @@ impl Answer {
 
     /// The response to a GET or HEAD: 200, 304, or 412. `l2`: whether there is a second tier to speak of.
     pub fn respond(self, conditions: &Conditions, sharing: &Sharing, l2: bool) -> Result<Response, Problem> {
-        let (status, length, body) = match conditions.judge_read(&self.tag) {
-            Verdict::Proceed => (StatusCode::OK, Some(self.body.len()), Body::from(self.body)),
-            Verdict::NotModified => (StatusCode::NOT_MODIFIED, None, Body::empty()),
+        let (status, length) = match conditions.judge_read(&self.tag) {
+            Verdict::Proceed => (StatusCode::OK, Some(self.body.len())),
+            Verdict::NotModified => (StatusCode::NOT_MODIFIED, None),
             Verdict::Failed => {
                 return Err(Problem::new(&Kind::VERSION_CONFLICT, "If-Match names no current representation."));
             }
@@ -125,8 +137,8 @@ impl Answer {
             length.map(|_| JSON),
             length.map(HeaderValue::from),
             Some(self.tag.header()),
-            Some(self.age.as_secs().into()),
-            cache_status(self.outcome, self.fresh_for, (self.kept, l2)),
+            self.age.map(|age| age.as_secs().into()),
+            cache_status(&self, l2),
             self.token.as_ref().map(consistency::header_of),
         ];
         let left_out = own.each_ref().map(Option::is_none);
@@ -140,7 +152,7 @@ impl Answer {
         if self.outcome == Outcome::Stale {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
-        let mut response = Response::new(body);
+        let mut response = Response::new(if length.is_some() { Body::from(self.body) } else { Body::empty() });
         *response.status_mut() = status;
         *response.headers_mut() = headers;
         observe::note(&mut response, self.outcome);
@@ -171,35 +183,45 @@ pub fn encode(value: &impl Serialize) -> Result<Bytes, Problem> {
 }
 
 /// `Cache-Status` (RFC 9211): the tiers' names and what each did, the one nearest to the database first. Keys are never named.
-/// The RFC speaks of HTTP caches; the mapping of the outcomes is this service's own.
-fn cache_status(outcome: Outcome, fresh_for: Duration, (kept, l2): (bool, bool)) -> Option<HeaderValue> {
-    let ttl = fresh_for.as_secs() as i64;
-    let stored = if kept { "; stored" } else { "" };
+/// The RFC speaks of HTTP caches; the mapping of the outcomes is this service's own, and so is the parameter `aside-read-age`: seconds
+/// since the database was read.
+fn cache_status(answer: &Answer, l2: bool) -> Option<HeaderValue> {
+    let ttl = answer.ttl_ms.div_euclid(1000);
+    let read_age = answer.since_read.as_secs() as i64;
+    let stored = if answer.kept { "; stored" } else { "" };
+    let mut text = Text::default();
     // What L2 did (left out when there is none), and what L1 did, before and behind `stored`.
-    let (second, first, detail) = match outcome {
-        Outcome::L1Hit => return Some(Text::default().put("aside-l1; hit; ttl=").number(ttl).value()),
-        Outcome::L2Hit => {
-            let mut text = Text::default();
-            return Some(text.put("aside-l2; hit; ttl=").number(ttl).put(", aside-l1; fwd=miss").put(stored).value());
+    let (second, first, detail) = match answer.outcome {
+        Outcome::L1Hit => {
+            text.put("aside-l1; hit; ttl=").number(ttl).put("; aside-read-age=").number(read_age);
+            return Some(text.value());
         }
-        // Which tier held what was refused is not said, and whether L2 is filled is not known yet: `miss` and no `stored`.
+        Outcome::L2Hit => {
+            text.put("aside-l2; hit; ttl=").number(ttl).put("; aside-read-age=").number(read_age);
+            return Some(text.put(", aside-l1; fwd=miss").put(stored).value());
+        }
+        // The lifetime it should have had, as a negative number: this is how the RFC flags a stale answer. Which tier held it is not said.
+        Outcome::Stale => {
+            text.put("aside; hit; ttl=").number(ttl.min(-1)).put("; detail=database-away; aside-read-age=");
+            return Some(text.number(read_age).value());
+        }
+        Outcome::Collapsed => return Some(HeaderValue::from_static("aside-l1; fwd=miss; collapsed")),
+        Outcome::Bypass => return Some(HeaderValue::from_static("aside-l1; fwd=request")),
+        // An entry was found and refused. Which tier held it is not said.
+        Outcome::LoadedExpired | Outcome::LoadedFenced => {
+            let detail = if answer.outcome == Outcome::LoadedFenced { "fenced" } else { "expired" };
+            let name = if l2 { "aside; fwd=stale" } else { "aside-l1; fwd=stale" };
+            return Some(text.put(name).put(stored).put("; detail=").put(detail).value());
+        }
+        // Whether L2 is filled is not known yet: no `stored` there.
         Outcome::LoadedCold => ("fwd=miss", "fwd=miss", ""),
-        Outcome::LoadedExpired => ("fwd=miss; detail=expired", "fwd=miss", "; detail=expired"),
-        Outcome::LoadedFenced => ("fwd=miss; detail=fenced", "fwd=miss", "; detail=fenced"),
         Outcome::LoadedUntrusted => ("fwd=bypass; detail=untrusted", "fwd=bypass", "; detail=untrusted"),
         Outcome::LoadedUnreadable => ("fwd=miss; detail=unreadable", "fwd=miss", ""),
         Outcome::L2Error => ("fwd=bypass; detail=error", "fwd=miss", ""),
         Outcome::L2Skipped => ("fwd=bypass; detail=breaker-open", "fwd=miss", ""),
-        Outcome::Collapsed => {
-            return Some(HeaderValue::from_static("aside-l1; fwd=miss; collapsed"));
-        }
-        // The lifetime it should have had, as a negative number: this is how the RFC flags a stale answer. Which tier held it is not said.
-        Outcome::Stale => return Some(HeaderValue::from_static("aside; hit; ttl=-1; detail=database-away")),
-        Outcome::Bypass => return Some(HeaderValue::from_static("aside-l1; fwd=request")),
         // An error that this service makes by itself tells nothing about a cache (RFC 9211, section 2).
         Outcome::NotCached | Outcome::Failed => return None,
     };
-    let mut text = Text::default();
     if l2 {
         text.put("aside-l2; ").put(second).put(", ");
     }
@@ -211,11 +233,32 @@ mod tests {
     use super::*;
     use crate::domain::products::Product;
 
+    fn answer(outcome: Outcome) -> Answer {
+        Answer {
+            body: Bytes::from_static(b"{}"),
+            tag: EntityTag::new(Some(3), 0xab),
+            age: (!outcome.is_load()).then_some(Duration::from_millis(1_999)),
+            since_read: Duration::from_millis(631_900),
+            ttl_ms: 12_900,
+            outcome,
+            kept: true,
+            token: "0a1b2c-17".parse().ok(),
+            labels: Arc::new([]),
+            pattern: Product::POLICY.pattern,
+            max_age: Product::POLICY.max_age,
+        }
+    }
+
+    fn text(answer: &Answer, l2: bool) -> Option<String> {
+        cache_status(answer, l2).map(|status| status.to_str().unwrap().to_owned())
+    }
+
     #[test]
     fn every_outcome_has_its_cache_status() {
+        let hit = Some("aside-l1; hit; ttl=12; aside-read-age=631");
         let cases = [
-            (Outcome::L1Hit, Some("aside-l1; hit; ttl=12"), Some("aside-l1; hit; ttl=12")),
-            (Outcome::L2Hit, Some("aside-l2; hit; ttl=12, aside-l1; fwd=miss; stored"), None),
+            (Outcome::L1Hit, hit, hit),
+            (Outcome::L2Hit, Some("aside-l2; hit; ttl=12; aside-read-age=631, aside-l1; fwd=miss; stored"), None),
             (
                 Outcome::LoadedCold,
                 Some("aside-l2; fwd=miss, aside-l1; fwd=miss; stored"),
@@ -223,28 +266,26 @@ mod tests {
             ),
             (
                 Outcome::LoadedExpired,
-                Some("aside-l2; fwd=miss; detail=expired, aside-l1; fwd=miss; stored; detail=expired"),
-                Some("aside-l1; fwd=miss; stored; detail=expired"),
+                Some("aside; fwd=stale; stored; detail=expired"),
+                Some("aside-l1; fwd=stale; stored; detail=expired"),
             ),
+            (Outcome::LoadedFenced, Some("aside; fwd=stale; stored; detail=fenced"), None),
             (Outcome::L2Error, Some("aside-l2; fwd=bypass; detail=error, aside-l1; fwd=miss; stored"), None),
             (Outcome::L2Skipped, Some("aside-l2; fwd=bypass; detail=breaker-open, aside-l1; fwd=miss; stored"), None),
             (Outcome::Collapsed, Some("aside-l1; fwd=miss; collapsed"), Some("aside-l1; fwd=miss; collapsed")),
+            (Outcome::Stale, Some("aside; hit; ttl=-1; detail=database-away; aside-read-age=631"), None),
             (Outcome::Bypass, Some("aside-l1; fwd=request"), Some("aside-l1; fwd=request")),
         ];
-        let text = |outcome, l2| {
-            let status = cache_status(outcome, Duration::from_millis(12_900), (true, l2));
-            status.map(|status| status.to_str().unwrap().to_owned())
-        };
         for (outcome, with_l2, without) in cases {
-            assert_eq!(text(outcome, true).as_deref(), with_l2, "{outcome:?}");
+            assert_eq!(text(&answer(outcome), true).as_deref(), with_l2, "{outcome:?}");
             if let Some(without) = without {
-                assert_eq!(text(outcome, false).as_deref(), Some(without), "{outcome:?}");
+                assert_eq!(text(&answer(outcome), false).as_deref(), Some(without), "{outcome:?}");
             }
         }
         for outcome in Outcome::ALL {
-            let unkept = cache_status(outcome, Duration::ZERO, (false, true));
+            let unkept = cache_status(&Answer { kept: false, ..answer(outcome) }, true);
             assert!(unkept.is_none_or(|status| !status.to_str().unwrap().contains("stored")), "{outcome:?}");
-            let status = text(outcome, true);
+            let status = text(&answer(outcome), true);
             let silent = matches!(outcome, Outcome::NotCached | Outcome::Failed);
             assert_eq!(status.is_none(), silent, "{outcome:?}");
             let exclusive =
@@ -254,19 +295,17 @@ mod tests {
     }
 
     #[test]
+    fn an_entry_that_has_outlived_its_lifetime_has_a_negative_ttl() {
+        for (ttl_ms, expected) in
+            [(999, "ttl=0;"), (0, "ttl=0;"), (-1, "ttl=-1;"), (-1_000, "ttl=-1;"), (-1_001, "ttl=-2;")]
+        {
+            let status = text(&Answer { ttl_ms, ..answer(Outcome::L1Hit) }, true).unwrap();
+            assert!(status.contains(expected), "{ttl_ms}: {status}");
+        }
+    }
+
+    #[test]
     fn a_304_has_the_headers_of_the_200() {
-        let answer = || Answer {
-            body: Bytes::from_static(b"{}"),
-            tag: EntityTag::new(Some(3), 0xab),
-            age: Duration::from_millis(1_999),
-            fresh_for: Duration::from_secs(9),
-            outcome: Outcome::L1Hit,
-            kept: true,
-            token: "0a1b2c-17".parse().ok(),
-            labels: Arc::new([]),
-            pattern: Product::POLICY.pattern,
-            max_age: Product::POLICY.max_age,
-        };
         let names = |response: &Response| {
             let mut names: Vec<_> = response.headers().keys().map(|name| name.as_str().to_owned()).collect();
             names.retain(|name| !["content-type", "content-length"].contains(&name.as_str()));
@@ -274,15 +313,23 @@ mod tests {
             names
         };
         for sharing in [&CATALOGUE, &PERSONAL] {
-            let full = answer().respond(&Conditions::default(), sharing, true).unwrap();
-            let not_modified = answer().respond(&Conditions::none_of("\"3-00000000000000ab\""), sharing, true).unwrap();
-            assert_eq!(full.status(), 200);
-            assert_eq!(not_modified.status(), 304);
-            assert_eq!(names(&full), names(&not_modified));
-            for name in ["etag", "age", "cache-control", "cache-status", "consistency-token"] {
-                assert_eq!(full.headers().get(name), not_modified.headers().get(name), "{name}");
+            for outcome in [Outcome::L1Hit, Outcome::LoadedCold] {
+                let answer = || answer(outcome);
+                let full = answer().respond(&Conditions::default(), sharing, true).unwrap();
+                let unchanged = Conditions::none_of("\"3-00000000000000ab\"");
+                let not_modified = answer().respond(&unchanged, sharing, true).unwrap();
+                assert_eq!(full.status(), 200);
+                assert_eq!(not_modified.status(), 304);
+                assert_eq!(names(&full), names(&not_modified));
+                for name in ["etag", "age", "cache-control", "cache-status", "consistency-token"] {
+                    assert_eq!(full.headers().get(name), not_modified.headers().get(name), "{name}");
+                }
+                // Its presence would say that the answer was not generated for this request.
+                assert_eq!(
+                    full.headers().get("age").map(|age| age.as_bytes()),
+                    (!outcome.is_load()).then_some(&b"1"[..])
+                );
             }
-            assert_eq!(full.headers()["age"], "1");
         }
     }
 }

@@ -21,8 +21,12 @@ pub fn token(headers: &HeaderMap) -> Result<Option<ConsistencyToken>, Problem> {
     let mut values = headers.get_all(CONSISTENCY_TOKEN).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let token = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|_| values.next().is_none());
-    let refused = || Problem::header("Consistency-Token", "must be one token, as an earlier answer gave it");
-    token.map(Some).ok_or_else(refused)
+    token.map(Some).ok_or_else(not_ours)
+}
+
+/// The problem of a token that no answer of this service can have given.
+pub fn not_ours() -> Problem {
+    Problem::header("Consistency-Token", "must be one token, as an earlier answer gave it")
 }
 
 /// The header of an answer that was read at `token`.
@@ -32,7 +36,8 @@ pub fn header_of(token: &ConsistencyToken) -> HeaderValue {
 
 /// What a request asks of the answer besides its contents.
 pub enum Asked {
-    /// A read: that it doesn't get a token that stands for less than the one it brings.
+    /// A read: that it doesn't get a token that stands for less than the one it brings. One that lies ahead is not repeated: it
+    /// isn't ours.
     Read(Option<ConsistencyToken>),
     /// A write: that the answer brings a token, and with `fleet` that no instance serves anything older any more.
     Write { fleet: bool },
@@ -53,7 +58,7 @@ impl Asked {
             Self::Read(None) => return response,
             Self::Read(Some(brought)) => {
                 let given = token(response.headers()).ok().flatten();
-                given.and_then(|given| given.overtaken_by(brought))
+                given.and_then(|given| given.overtaken_by(brought)).filter(|token| cache.has_reached(token))
             }
             Self::Write { .. } if !response.status().is_success() => None,
             Self::Write { fleet } => {

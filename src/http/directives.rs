@@ -2,7 +2,8 @@
 //! `only-if-cached`. The RFC leaves it to a cache whether it follows them; other directives are not looked at.
 //!
 //! `no-cache` and `no-store` cost a query of the database each, so they are granted a limited number of times a second; beyond
-//! it they are treated as ordinary reads.
+//! it they are treated as ordinary reads. What a `Consistency-Token` costs is taken from the same budget: no header that a client
+//! makes up costs more.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -18,7 +19,7 @@ use super::{
     WebState, consistency,
     problem::{Kind, Problem},
 };
-use crate::cache::Reuse;
+use crate::cache::{CatchUp, ConsistencyToken, Reuse};
 
 /// How a read may be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,14 +47,32 @@ impl FromRequestParts<WebState> for ReadMode {
             }
             mode => mode,
         };
-        // A token is a promise, so what it needs is not counted against the budget of wishes.
         match consistency::token(&parts.headers)? {
-            Some(token) if !state.services.cache.catch_up(&token).await => match mode {
-                Self::Load(Reuse::Allowed) => Ok(Self::Load(Reuse::Refresh)),
-                Self::Load(reuse) => Ok(Self::Load(reuse)),
-                Self::OnlyIfCached => Self::cached(None),
-            },
-            _ => Ok(mode),
+            Some(token) => mode.honouring(&token, state).await,
+            None => Ok(mode),
+        }
+    }
+}
+
+impl ReadMode {
+    /// The mode in which nothing older than the token is answered.
+    async fn honouring(self, token: &ConsistencyToken, state: &WebState) -> Result<Self, Problem> {
+        let cache = &state.services.cache;
+        match (cache.catch_up(token).await, self) {
+            (CatchUp::Impossible, _) => Err(consistency::not_ours()),
+            (CatchUp::Covered, mode) => Ok(mode),
+            (CatchUp::Late | CatchUp::OtherEra, Self::OnlyIfCached) => Self::cached(None),
+            (CatchUp::Late | CatchUp::OtherEra, Self::Load(Reuse::Allowed)) if state.reloads.grant(Instant::now()) => {
+                Ok(Self::Load(Reuse::Refresh))
+            }
+            // What it stands for either outlived the other era, so that every answer of this one shows it, or is lost.
+            (CatchUp::OtherEra, mode) => Ok(mode),
+            (CatchUp::Late, Self::Load(Reuse::Allowed)) if !cache.catch_up_later(token).await => Err(Problem::new(
+                &Kind::OVERLOADED,
+                "Nothing proves at the moment that an answer would not be older than the token.",
+            )
+            .with_cause("tokens wait for a late look at the ledger")),
+            (CatchUp::Late, mode) => Ok(mode),
         }
     }
 }

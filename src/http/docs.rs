@@ -1,21 +1,27 @@
 //! The pages for people: the API explorer at `/docs`, the document it reads at `/openapi.json`, and a page for every type of
 //! problem under `/problems`. All assets are in the binary; nothing is fetched from elsewhere, and the pages' policy forbids it.
 
-use std::sync::Arc;
+use std::{
+    collections::HashMap,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+};
 
 use axum::{
-    Json, Router,
+    Router,
     body::Bytes,
     extract::{Path, State, rejection::PathRejection},
     http::{HeaderMap, HeaderValue, header},
-    response::{IntoResponse, Redirect, Response},
+    response::{Redirect, Response},
     routing::get,
 };
 use serde::Serialize;
 use utoipa::{ToSchema, openapi::OpenApi};
 
 use super::{
-    WebState, openapi,
+    WebState,
+    conditional::Conditions,
+    constant::Constant,
+    negotiation, openapi,
     problem::{Kind, Problem},
 };
 
@@ -26,6 +32,14 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 const ASSET: HeaderValue = HeaderValue::from_static("public, max-age=3600");
 /// Asked for again every time: the explorer must describe the service that answers it.
 const DOCUMENT: HeaderValue = HeaderValue::from_static("no-cache");
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
+
+/// What was made when it was first asked for, by its path under `/docs/`; the API's document is there too. Those of one process are
+/// the same in all its instances.
+static ASSETS: LazyLock<Mutex<HashMap<String, Arc<Constant>>>> = LazyLock::new(Mutex::default);
+const OPENAPI: &str = "../openapi.json";
 
 #[derive(Clone)]
 struct Pages {
@@ -51,47 +65,62 @@ pub fn routes(api: &OpenApi) -> Router<WebState> {
         .with_state(pages)
 }
 
-async fn document(State(pages): State<Pages>) -> Response {
-    (
-        [(header::CONTENT_TYPE, HeaderValue::from_static("application/json")), (header::CACHE_CONTROL, DOCUMENT)],
-        pages.document,
-    )
-        .into_response()
+async fn document(State(pages): State<Pages>, conditions: Conditions, headers: HeaderMap) -> Result<Response, Problem> {
+    let make = move || Ok(Constant::new(JSON, pages.document));
+    made_once(OPENAPI.into(), make).await?.respond(&headers, &conditions, DOCUMENT)
 }
 
-async fn front_page(State(pages): State<Pages>) -> Result<Response, Problem> {
-    asset("", pages)
+async fn front_page(
+    State(pages): State<Pages>,
+    conditions: Conditions,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    asset(String::new(), pages, &conditions, &headers).await
 }
 
 async fn explorer_file(
     State(pages): State<Pages>,
     file: Result<Path<String>, PathRejection>,
+    conditions: Conditions,
+    headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    match file {
-        Ok(Path(file)) => asset(&file, pages),
-        Err(_) => Err(no_such_file()),
-    }
+    let Ok(Path(file)) = file else { return Err(no_such_file()) };
+    asset(file, pages, &conditions, &headers).await
 }
 
 fn no_such_file() -> Problem {
     Problem::new(&Kind::NO_SUCH_ROUTE, "The explorer has no such file.")
 }
 
-fn asset(file: &str, pages: Pages) -> Result<Response, Problem> {
-    let found = utoipa_swagger_ui::serve(file, pages.explorer)
-        .map_err(|_| Problem::internal("the explorer's configuration has no JSON form"))?
-        .ok_or_else(no_such_file)?;
-    let mut response = Bytes::from(found.bytes.into_owned()).into_response();
-    let headers = response.headers_mut();
-    if let Ok(content_type) = HeaderValue::try_from(found.content_type) {
-        headers.insert(header::CONTENT_TYPE, content_type);
-    }
-    if found.gzpipped {
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    }
-    headers.insert(header::CACHE_CONTROL, ASSET);
-    headers.insert(header::CONTENT_SECURITY_POLICY, POLICY);
+async fn asset(file: String, pages: Pages, conditions: &Conditions, headers: &HeaderMap) -> Result<Response, Problem> {
+    let name = file.clone();
+    let make = move || {
+        let found = utoipa_swagger_ui::serve(&name, pages.explorer)
+            .map_err(|_| Problem::internal("the explorer's configuration has no JSON form"))?
+            .ok_or_else(no_such_file)?;
+        let content_type = HeaderValue::try_from(found.content_type)
+            .map_err(|_| Problem::internal("a file of the explorer has no content type"))?;
+        Ok(Constant::new(content_type, found.bytes.into_owned().into()))
+    };
+    let mut response = made_once(file, make).await?.respond(headers, conditions, ASSET)?;
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, POLICY);
     Ok(response)
+}
+
+/// What is remembered under `name`, or else made, off the threads that serve.
+async fn made_once(
+    name: String,
+    make: impl FnOnce() -> Result<Constant, Problem> + Send + 'static,
+) -> Result<Arc<Constant>, Problem> {
+    let known = || ASSETS.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(constant) = known().get(&name).cloned() {
+        return Ok(constant);
+    }
+    let made = tokio::task::spawn_blocking(make).await;
+    let made = Arc::new(made.map_err(|_| Problem::internal("a page could not be made"))??);
+    // Only what exists is remembered, so there is an end to it.
+    known().insert(name, Arc::clone(&made));
+    Ok(made)
 }
 
 /// A type of problem, explained.
@@ -120,30 +149,37 @@ impl From<&'static Kind> for ProblemType {
 #[utoipa::path(get, path = "/problems", tag = "problems", security(()), responses(
     (status = 200, description = "All types.", body = Vec<ProblemType>),
 ))]
-pub async fn list_problems() -> Response {
-    let types: Vec<ProblemType> = Kind::ALL.into_iter().map(ProblemType::from).collect();
-    ([(header::CACHE_CONTROL, ASSET)], Json(types)).into_response()
+pub async fn list_problems(conditions: Conditions, headers: HeaderMap) -> Result<Response, Problem> {
+    static LIST: LazyLock<Constant> =
+        LazyLock::new(|| json(&Kind::ALL.into_iter().map(ProblemType::from).collect::<Vec<_>>()));
+    LIST.respond(&headers, &conditions, ASSET)
 }
 
 /// Explains a type of problem: JSON for programs, a page for browsers.
 #[utoipa::path(get, path = "/problems/{name}", tag = "problems", security(()),
     params(("name" = String, Path, description = "Last segment of the type's URI.", example = "version-conflict")),
     responses((status = 200, description = "The type.", content((ProblemType = "application/json"), (String = "text/html"))), openapi::Explain))]
-pub async fn get_problem(name: Result<Path<String>, PathRejection>, headers: HeaderMap) -> Result<Response, Problem> {
+pub async fn get_problem(
+    name: Result<Path<String>, PathRejection>,
+    conditions: Conditions,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
     let kind = name.ok().and_then(|Path(name)| Kind::ALL.into_iter().find(|kind| kind.name == name));
     let kind =
         kind.ok_or_else(|| Problem::new(&Kind::NOT_FOUND, "There is no such type of problem; /problems lists them."))?;
-    let wants_page = headers
-        .get_all(header::ACCEPT)
-        .iter()
-        .any(|accept| accept.to_str().is_ok_and(|text| text.contains("text/html")));
-    let vary = HeaderValue::from_static("accept");
-    let common = [(header::CACHE_CONTROL, ASSET), (header::VARY, vary), (header::CONTENT_SECURITY_POLICY, POLICY)];
-    Ok(if wants_page {
-        (common, axum::response::Html(page(kind))).into_response()
-    } else {
-        (common, Json(ProblemType::from(kind))).into_response()
-    })
+    let constant = match negotiation::media_type(&headers, &["application/json", "text/html"]) {
+        "text/html" => Constant::new(HTML, page(kind).into()),
+        _ => json(&ProblemType::from(kind)),
+    };
+    let mut response = constant.respond(&headers, &conditions, ASSET)?;
+    response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
+    response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, POLICY);
+    Ok(response)
+}
+
+fn json(value: &impl Serialize) -> Constant {
+    // Texts and numbers always have a JSON form.
+    Constant::new(JSON, serde_json::to_vec(value).unwrap_or_default().into())
 }
 
 /// The texts are constants of this program, free of characters that HTML would need escaped.

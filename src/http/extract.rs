@@ -4,16 +4,18 @@
 //! a NUL character (Postgres refuses them) or with fields that nobody reads.
 
 use axum::{
-    body::Bytes,
+    body::{Bytes, HttpBody},
     extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request},
     http::{HeaderMap, header, request::Parts},
 };
 use serde::de::DeserializeOwned;
+use utoipa::ToSchema;
 
 use super::{
     WebState, body,
     problem::{Kind, Problem},
 };
+use crate::domain::MAX_ID;
 
 /// The id of a product or an order in the path, in its one canonical form: `007` and `+7` are refused, so that every resource
 /// has one URL for the caches between here and the client.
@@ -21,12 +23,13 @@ use super::{
 pub struct Id(pub i64);
 
 impl Id {
-    const RULE: &'static str = "must be a whole number from 1 to 9223372036854775807, without sign or leading zeros";
+    const RULE: &'static str = "must be a whole number from 1 to 9007199254740991, without sign or leading zeros";
 
     /// Reads an id as the path and the list of `ids` write it.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let canonical = matches!(text.as_bytes(), [b'1'..=b'9', rest @ ..] if rest.iter().all(u8::is_ascii_digit));
-        canonical.then(|| text.parse().ok()).flatten().map(Self).ok_or(Self::RULE)
+        let id = canonical.then(|| text.parse().ok()).flatten();
+        id.filter(|id| *id <= MAX_ID).map(Self).ok_or(Self::RULE)
     }
 }
 
@@ -45,7 +48,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
 #[derive(Debug)]
 pub struct Json<T>(pub T);
 
-impl<T: DeserializeOwned> FromRequest<WebState> for Json<T> {
+impl<T: DeserializeOwned + ToSchema> FromRequest<WebState> for Json<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &WebState) -> Result<Self, Problem> {
@@ -54,7 +57,7 @@ impl<T: DeserializeOwned> FromRequest<WebState> for Json<T> {
                 unsupported("Send the body as application/json.").with_header(header::ACCEPT, "application/json")
             );
         }
-        body::parse(&read(request, state).await?).map(Self)
+        parse(request, state).await.map(Self)
     }
 }
 
@@ -65,7 +68,7 @@ pub const PATCH_MEDIA_TYPES: &str = "application/merge-patch+json, application/j
 #[derive(Debug)]
 pub struct MergePatch<T>(pub T);
 
-impl<T: DeserializeOwned> FromRequest<WebState> for MergePatch<T> {
+impl<T: DeserializeOwned + ToSchema> FromRequest<WebState> for MergePatch<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, state: &WebState) -> Result<Self, Problem> {
@@ -74,7 +77,7 @@ impl<T: DeserializeOwned> FromRequest<WebState> for MergePatch<T> {
                 .with_header(header::ACCEPT, PATCH_MEDIA_TYPES)
                 .with_header(super::ACCEPT_PATCH, PATCH_MEDIA_TYPES));
         }
-        body::parse(&read(request, state).await?).map(Self)
+        parse(request, state).await.map(Self)
     }
 }
 
@@ -91,11 +94,24 @@ fn has_media_type(headers: &HeaderMap, accepted: &[&str]) -> bool {
     accepted.iter().any(|accepted| essence.eq_ignore_ascii_case(accepted))
 }
 
+/// The body as the document describes it under the name of its type.
+async fn parse<T: DeserializeOwned + ToSchema>(request: Request, state: &WebState) -> Result<T, Problem> {
+    let shape =
+        state.shapes.get(&T::name()).ok_or_else(|| Problem::internal("the document lacks the type of a body"))?;
+    body::parse(&read(request, state).await?, shape)
+}
+
 async fn read(mut request: Request, state: &WebState) -> Result<Bytes, Problem> {
     if request.headers().get(header::CONTENT_ENCODING).is_some_and(|coding| coding != "identity") {
         return Err(
             unsupported("Send the body without a content coding.").with_header(header::ACCEPT_ENCODING, "identity")
         );
+    }
+    let too_large =
+        || Problem::new(&Kind::PAYLOAD_TOO_LARGE, format!("The body may have at most {} bytes.", state.body_limit));
+    // Before anything is read: reading would ask a client that waits for `100 Continue` for all of it (RFC 9110, section 10.1.1).
+    if request.body().size_hint().lower() > state.body_limit as u64 {
+        return Err(too_large());
     }
     // Half of the time for the answer: a client that sends slowly hears that it was slow, not that the service was.
     DefaultBodyLimit::max(state.body_limit).apply(&mut request);
@@ -105,9 +121,7 @@ async fn read(mut request: Request, state: &WebState) -> Result<Bytes, Problem> 
             .with_header(header::CONNECTION, "close")
     })?;
     arrived.map_err(|rejection| match rejection.status() {
-        axum::http::StatusCode::PAYLOAD_TOO_LARGE => {
-            Problem::new(&Kind::PAYLOAD_TOO_LARGE, format!("The body may have at most {} bytes.", state.body_limit))
-        }
+        axum::http::StatusCode::PAYLOAD_TOO_LARGE => too_large(),
         _ => Problem::new(&Kind::MALFORMED_BODY, "The body could not be read to its end."),
     })
 }
@@ -117,12 +131,26 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_id_has_one_spelling_and_fits_into_64_bits() {
-        for (text, expected) in [("1", Some(1)), ("1082185", Some(1_082_185)), ("9223372036854775807", Some(i64::MAX))]
-        {
+    fn an_id_has_one_spelling_and_can_be_read_by_javascript() {
+        for (text, expected) in [("1", Some(1)), ("1082185", Some(1_082_185)), ("9007199254740991", Some(MAX_ID))] {
             assert_eq!(Id::parse(text).ok().map(|id| id.0), expected, "{text}");
         }
-        for text in ["", "0", "-1", "+1", "007", "1.0", "1e3", "abc", "9223372036854775808", " 1", "1 ", "١", "1\0"] {
+        for text in [
+            "",
+            "0",
+            "-1",
+            "+1",
+            "007",
+            "1.0",
+            "1e3",
+            "abc",
+            "9007199254740992",
+            "9223372036854775808",
+            " 1",
+            "1 ",
+            "١",
+            "1\0",
+        ] {
             assert!(Id::parse(text).is_err(), "{text:?}");
         }
     }

@@ -1,7 +1,7 @@
 //! The answers to requests that no handler takes.
 
 use axum::{
-    http::{HeaderValue, Method, StatusCode, Uri},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
     response::{IntoResponse, Response},
 };
 
@@ -11,13 +11,24 @@ use super::{
     problem::{Kind, Problem},
 };
 
-/// The answer where no route has the path.
-pub async fn no_such_route() -> Problem {
-    Problem::new(&Kind::NO_SUCH_ROUTE, "No route has this path; /docs lists them.")
+/// The methods that some route has.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PATCH, DELETE, OPTIONS");
+
+/// The answer where no route has the path. `OPTIONS *` asks what the service as a whole has (RFC 9110, section 9.3.7).
+pub async fn no_such_route(method: Method, uri: Uri) -> Response {
+    match (&method, uri.path()) {
+        (&Method::OPTIONS, "*") => (StatusCode::NO_CONTENT, [(header::ALLOW, METHODS)]).into_response(),
+        _ if !is_known(&method) => not_implemented(),
+        _ => Problem::new(&Kind::NO_SUCH_ROUTE, "No route has this path; /docs lists them.").into_response(),
+    }
 }
 
-/// The answer where the route lacks the method: `OPTIONS` asks what it has, anything else is a 405. The framework adds `Allow`.
+/// The answer where the route lacks the method: `OPTIONS` asks what it has, anything else is a 405, or a 501 where the service knows
+/// no such method. The framework adds `Allow`, which [`with_options`] completes.
 pub async fn method_not_allowed(method: Method, uri: Uri) -> Response {
+    if !is_known(&method) {
+        return not_implemented();
+    }
     if method != Method::OPTIONS {
         return Problem::new(&Kind::METHOD_NOT_ALLOWED, "`Allow` lists the methods of this route.").into_response();
     }
@@ -27,4 +38,26 @@ pub async fn method_not_allowed(method: Method, uri: Uri) -> Response {
         response.headers_mut().insert(ACCEPT_PATCH, HeaderValue::from_static(PATCH_MEDIA_TYPES));
     }
     response
+}
+
+/// Every route has `OPTIONS`, which the framework doesn't know.
+pub fn with_options(response: &mut Response) {
+    if let Some(allow) = response.headers_mut().get_mut(header::ALLOW) {
+        let methods = allow.to_str().unwrap_or_default().replace(", ", ",").replace(',', ", ");
+        if !methods.contains("OPTIONS")
+            && let Ok(all) = HeaderValue::try_from(format!("{methods}, OPTIONS"))
+        {
+            *allow = all;
+        }
+    }
+}
+
+/// The methods that RFC 9110 and RFC 5789 describe for resources.
+fn is_known(method: &Method) -> bool {
+    let known = [Method::GET, Method::HEAD, Method::POST, Method::PUT, Method::PATCH, Method::DELETE, Method::OPTIONS];
+    known.contains(method)
+}
+
+fn not_implemented() -> Response {
+    Problem::new(&Kind::NOT_IMPLEMENTED, "The service has no such method.").into_response()
 }

@@ -18,7 +18,7 @@ use std::{
 use axum::{
     Router,
     extract::Request,
-    http::{HeaderName, Method, header},
+    http::{HeaderName, Method, StatusCode, header},
     response::{IntoResponse, Response},
 };
 use futures_util::{FutureExt, poll};
@@ -28,13 +28,17 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
 
 use super::{
-    HttpConfig,
+    ACCEPT_PATCH, HttpConfig,
     consistency::{Asked, CONSISTENCY_TOKEN},
+    fallbacks,
+    forwarded::TrustedProxies,
     idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED},
     metrics::{HttpMetrics, Shown},
     observe::{Observation, REQUEST_ID},
     problem::{Kind, Problem},
+    query,
     routes::{Route, Routes},
+    target,
 };
 use crate::cache::Cache;
 
@@ -49,6 +53,7 @@ pub struct Front {
     max_requests: usize,
     /// Whether handlers want to know where requests came from: they verify callers, or record accesses.
     origins: bool,
+    proxies: TrustedProxies,
     /// Reads of resources that are worked on.
     under_way: AtomicUsize,
 }
@@ -66,6 +71,7 @@ impl Front {
             time_limit: config.request_timeout,
             max_requests: config.max_requests,
             origins: config.verifier.is_some() || config.audit.is_some(),
+            proxies: config.proxies.clone(),
             under_way: AtomicUsize::new(0),
         }
     }
@@ -77,27 +83,40 @@ impl Front {
 
     /// Answers a request of a peer.
     pub async fn answer(self: Arc<Self>, peer: IpAddr, mut request: Request) -> Response {
+        target::normalize_path(&mut request);
         let route = self.routes.find(request.uri().path());
         let observation = Observation::begin(&self.metrics, self.routes.name(route), route, &request);
         if self.origins {
-            request.extensions_mut().insert(observation.origin(peer));
+            let client = self.proxies.client(peer, request.headers());
+            request.extensions_mut().insert(observation.origin(client));
         }
         let answer = async {
             match &self.cors {
-                None => self.bounded(route, request).await,
-                Some(cors) => {
+                _ if !target::has_valid_host(&request) => Problem::header("Host", target::HOST_RULE).into_response(),
+                Some(cors) if request.method() != Method::OPTIONS || is_preflight(&request) => {
                     let bounded = async |request| Ok::<_, Infallible>(self.bounded(route, request).await);
                     let Ok(response) = Box::pin(cors.layer(service_fn(bounded)).oneshot(request)).await;
                     response
                 }
+                _ => self.bounded(route, request).await,
             }
         };
-        let response = answer.instrument(observation.span.clone()).await;
+        let mut response = answer.instrument(observation.span.clone()).await;
+        if observation.asks_for_methods() || response.status() == StatusCode::METHOD_NOT_ALLOWED {
+            fallbacks::with_options(&mut response);
+        }
         observation.complete(response)
     }
 
     /// The answer, or at once that there is no room for the request, or in time that it takes too long.
     async fn bounded(&self, route: Route, request: Request) -> Response {
+        if let Some(query) = request.uri().query() {
+            let unknown = self.routes.unknown_parameters(route, request.method(), query);
+            if !unknown.is_empty() {
+                let broken = unknown.into_iter().map(|name| (name, query::UNKNOWN.to_owned()));
+                return Problem::parameters(broken).into_response();
+            }
+        }
         // A queue would only make all of them late. Writes need room when their body has come, and take it where they begin.
         let Some(_until_answered) = Room::take(self, route.resource && request.method().is_safe()) else {
             return Problem::new(
@@ -146,6 +165,11 @@ impl Drop for Room<'_> {
     }
 }
 
+/// Whether a page's browser asks what the page may send. Without the method that it asks about, `OPTIONS` asks for the route's own.
+fn is_preflight(request: &Request) -> bool {
+    request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
 fn cors(origins: &[String]) -> Option<CorsLayer> {
     if origins.is_empty() {
         return None;
@@ -161,12 +185,21 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         CONSISTENCY_TOKEN,
         HeaderName::from_static("prefer"),
         REQUEST_ID,
+        // W3C Trace Context and Baggage: what a traced page sends with each request.
+        HeaderName::from_static("traceparent"),
+        HeaderName::from_static("tracestate"),
+        HeaderName::from_static("baggage"),
     ];
     let shown = [
+        header::ALLOW,
+        ACCEPT_PATCH,
         header::ETAG,
         header::AGE,
+        header::CONTENT_LOCATION,
         header::LOCATION,
         header::RETRY_AFTER,
+        HeaderName::from_static("ratelimit"),
+        HeaderName::from_static("ratelimit-policy"),
         header::WWW_AUTHENTICATE,
         HeaderName::from_static("cache-status"),
         IDEMPOTENCY_REPLAYED,
@@ -188,7 +221,7 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
 mod tests {
     use axum::{
         body::{Body, Bytes, to_bytes},
-        http::{HeaderMap, HeaderValue, StatusCode},
+        http::{HeaderMap, HeaderValue},
         routing::{get, post},
     };
     use serde_json::Value;
@@ -196,11 +229,12 @@ mod tests {
     use utoipa::openapi::OpenApi;
 
     use super::*;
-    use crate::{cache::CacheConfig, http::fallbacks, readiness::Readiness};
+    use crate::{cache::CacheConfig, readiness::Readiness};
 
     fn front(origins: &[&str]) -> Arc<Front> {
         let limits = HttpConfig {
             cors_origins: origins.iter().map(|&origin| origin.to_owned()).collect(),
+            proxies: TrustedProxies::default(),
             max_requests: 1,
             request_timeout: Duration::from_millis(50),
             body_limit: 16,
@@ -238,7 +272,7 @@ mod tests {
     }
 
     fn request(method: &str, path: &str) -> Request {
-        Request::builder().method(method).uri(path).body(Body::empty()).unwrap()
+        Request::builder().method(method).uri(path).header("host", "test").body(Body::empty()).unwrap()
     }
 
     #[tokio::test]
@@ -246,7 +280,7 @@ mod tests {
         let cases = [
             ("GET", "/nowhere?secret=1", 404, "/problems/no-such-route", "/nowhere"),
             ("DELETE", "/fine", 405, "/problems/method-not-allowed", "/fine"),
-            ("BREW", "/fine", 405, "/problems/method-not-allowed", "/fine"),
+            ("BREW", "/fine", 501, "/problems/not-implemented", "/fine"),
             ("GET", "/panics", 500, "/problems/internal", "/panics"),
             ("GET", "/hangs", 503, "/problems/timeout", "/hangs"),
         ];
@@ -258,14 +292,14 @@ mod tests {
             assert_eq!(problem["instance"], instance);
             assert_eq!(problem["request_id"].as_str(), headers["x-request-id"].to_str().ok());
             assert_eq!(headers.contains_key("retry-after"), status == 503, "{method} {path}");
-            assert_eq!(headers.contains_key("allow"), status == 405, "{method} {path}");
+            assert_eq!(headers.contains_key("allow"), path == "/fine", "{method} {path}");
         }
     }
 
     #[tokio::test]
     async fn options_lists_the_methods() {
         let (status, headers, _) = send(front(&[]), request("OPTIONS", "/fine")).await;
-        assert_eq!((status.as_u16(), &headers["allow"]), (204, &HeaderValue::from_static("GET,HEAD")));
+        assert_eq!((status.as_u16(), &headers["allow"]), (204, &HeaderValue::from_static("GET, HEAD, OPTIONS")));
     }
 
     #[tokio::test]

@@ -15,7 +15,7 @@ use axum::{
 };
 use jsonwebtoken::{
     Algorithm, DecodingKey, EncodingKey, Header, Validation, decode, decode_header, encode, get_current_timestamp,
-    jwk::{AlgorithmParameters, EllipticCurve, JwkSet, PublicKeyUse},
+    jwk::{AlgorithmParameters, EllipticCurve, Jwk, PublicKeyUse},
 };
 use serde::Deserialize;
 
@@ -68,6 +68,12 @@ struct KnownKey {
     algorithm: Algorithm,
     key: DecodingKey,
     rules: Validation,
+}
+
+/// A JSON Web Key Set, its members not yet read.
+#[derive(Deserialize)]
+struct KeySet {
+    keys: Vec<serde_json::Value>,
 }
 
 #[derive(Deserialize)]
@@ -173,8 +179,10 @@ fn rules(algorithm: Algorithm, expected: &Expected) -> Validation {
 }
 
 fn public_keys(text: &str, expected: &Expected) -> Result<Arc<[KnownKey]>, WrongKeys> {
-    let set: JwkSet = serde_json::from_str(text).map_err(|_| WrongKeys::Form)?;
-    let known = set.keys.iter().filter_map(|key| {
+    let set: KeySet = serde_json::from_str(text).map_err(|_| WrongKeys::Form)?;
+    // What isn't understood is ignored, as if it weren't there (RFC 7517, section 5).
+    let readable: Vec<Jwk> = set.keys.into_iter().filter_map(|key| serde_json::from_value(key).ok()).collect();
+    let known = readable.iter().filter_map(|key| {
         if matches!(key.common.public_key_use, Some(PublicKeyUse::Encryption)) {
             return None;
         }
@@ -232,14 +240,16 @@ pub fn sign(
     (tenant, subject, scope): (&Tenant, &str, &str),
 ) -> Result<String, jsonwebtoken::errors::Error> {
     signatures::install();
-    let claims = serde_json::json!({
+    let mut claims = serde_json::json!({
         "tenant": tenant.as_str(),
         "sub": subject,
         "scope": scope,
         "aud": expected.audience,
-        "iss": expected.issuer,
         "exp": get_current_timestamp() + 3600,
     });
+    if let Some(issuer) = &expected.issuer {
+        claims["iss"] = issuer.as_str().into();
+    }
     encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(secret.as_bytes()))
 }
 
@@ -289,7 +299,7 @@ fn permit<S: Scope>(identity: &Identity, parts: &Parts, state: &WebState) -> Res
 /// Somebody without a valid token. Who comes so too often is told to wait, and recorded no more: that would fill the disk.
 fn unknown<S: Scope>(parts: &Parts, state: &WebState, problem: Problem) -> Result<Identity, Problem> {
     if let Some(origin) = parts.extensions.get::<Origin>() {
-        state.failures.admit(origin.peer)?;
+        state.failures.admit(origin.client)?;
     }
     refused::<S>(parts, state, None);
     Err(problem)
@@ -308,16 +318,18 @@ pub fn nobody() -> Tenant {
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     let mut given = headers.get_all(header::AUTHORIZATION).iter();
-    let Some(first) = given.next() else {
-        let detail = "Send a token: Authorization: Bearer …";
-        return Err(Problem::new(&Kind::UNAUTHENTICATED, detail)
-            .with_header(header::WWW_AUTHENTICATE, r#"Bearer realm="aside""#));
-    };
-    let token = first.to_str().ok().and_then(|value| value.split_once(' '));
-    match token {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") && given.next().is_none() => Ok(token.trim()),
-        _ => Err(invalid_token()),
+    let (first, more) = (given.next(), given.next());
+    if more.is_some() {
+        return Err(invalid_token());
     }
+    let value = first.map(|value| value.to_str().unwrap_or_default()).unwrap_or_default();
+    let (scheme, token) = value.split_once(' ').unwrap_or((value, ""));
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Ok(token.trim());
+    }
+    // Who brings no token, or speaks another scheme, has said nothing about a token: the challenge names no error (RFC 6750, section 3.1).
+    Err(Problem::new(&Kind::UNAUTHENTICATED, "Send a token: Authorization: Bearer …")
+        .with_header(header::WWW_AUTHENTICATE, r#"Bearer realm="aside""#))
 }
 
 /// Says nothing of what is wrong with it: that helps only those who forge tokens.
@@ -343,5 +355,23 @@ mod tests {
         assert!(!taken("", MODULUS - 2), "below 2048 bits");
         assert!(!taken(r#","use":"enc""#, MODULUS));
         assert!(!taken(r#","alg":"RS512""#, MODULUS) && !taken(r#","alg":"RSA-OAEP""#, MODULUS));
+    }
+
+    #[test]
+    fn odd_members_of_a_key_set_are_ignored() {
+        let good = format!(r#"{{"kty":"RSA","kid":"a","e":"AQAB","n":"{}"}}"#, "w".repeat(MODULUS));
+        let expected = || Expected { audience: "aside".into(), issuer: None };
+        let read = |keys: &str| Verifier::with_key_set(&format!(r#"{{"keys":[{keys}]}}"#), expected()).map(|_| ());
+        for odd in [
+            r#"{"kty":"RSA","kid":7,"e":"AQAB","n":"w"}"#,
+            "null",
+            r#"{"kty":"EC","crv":"P-256","kid":"b","key_ops":"verify","x":"a","y":"b"}"#,
+            r#"{"kty":"EC","crv":"P-256","kid":"b","alg":5,"x":"a","y":"b"}"#,
+            r#"{"kty":"AKP","kid":"pq","alg":"ML-DSA-44","pub":"AAAA"}"#,
+        ] {
+            assert!(read(&format!("{odd},{good}")).is_ok(), "{odd}");
+            assert!(matches!(read(odd), Err(WrongKeys::NoKey)), "{odd}");
+        }
+        assert!(matches!(Verifier::with_key_set(r#"{"keys":{}}"#, expected()), Err(WrongKeys::Form)));
     }
 }

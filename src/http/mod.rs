@@ -9,15 +9,18 @@ mod body;
 mod caching;
 mod conditional;
 mod consistency;
+mod constant;
 mod directives;
 mod docs;
 mod extract;
 mod fallbacks;
+mod forwarded;
 mod front;
 mod health;
 mod idempotency;
 pub mod identity;
 mod metrics;
+mod negotiation;
 mod observe;
 mod openapi;
 mod orders;
@@ -27,6 +30,7 @@ mod query;
 mod rate;
 mod routes;
 mod signatures;
+mod target;
 mod text;
 mod trail;
 
@@ -35,9 +39,11 @@ use std::{num::NonZeroU32, sync::Arc, time::Duration};
 use axum::http::HeaderName;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub use forwarded::TrustedProxies;
 pub use front::Front;
 use identity::Verifier;
 use routes::Routes;
+pub use target::has_valid_host;
 
 use crate::{
     audit::Audit,
@@ -61,6 +67,8 @@ pub struct Services {
 pub struct HttpConfig {
     /// Origins whose pages may call the service; none: no CORS headers at all.
     pub cors_origins: Vec<String>,
+    /// Whose word is taken for which client a request comes from.
+    pub proxies: TrustedProxies,
     /// How many reads of resources are worked on at a time.
     pub max_requests: usize,
     /// How long an answer may take before the client gets a 503; a body must arrive within half of it.
@@ -105,6 +113,8 @@ struct Shared {
     l2: bool,
     body_timeout: Duration,
     body_limit: usize,
+    /// What bodies must look like.
+    shapes: body::Shapes,
 }
 
 type WebState = Arc<Shared>;
@@ -112,6 +122,7 @@ type WebState = Arc<Shared>;
 /// All that the listener answers.
 pub fn front(services: Services, config: &HttpConfig) -> Front {
     let cache = services.cache.clone();
+    let (router, api) = resources().merge(probes()).split_for_parts();
     let state = Arc::new(Shared {
         l2: services.cache.l2_breaker().is_some(),
         services,
@@ -125,8 +136,9 @@ pub fn front(services: Services, config: &HttpConfig) -> Front {
         reloads: directives::ReloadBudget::new(FORCED_RELOADS_PER_SECOND),
         body_timeout: config.request_timeout / 2,
         body_limit: config.body_limit,
+        // A document that was built from these types always has a JSON form.
+        shapes: body::Shapes::of(&serde_json::to_value(&api).unwrap_or_default()),
     });
-    let (router, api) = resources().merge(probes()).split_for_parts();
     let router = router
         .merge(docs::routes(&api))
         .method_not_allowed_fallback(fallbacks::method_not_allowed)

@@ -7,7 +7,7 @@ use std::{
 };
 
 use axum::{
-    body::Body,
+    body::{Body, HttpBody},
     extract::Request,
     http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     response::Response,
@@ -38,10 +38,10 @@ pub fn note(response: &mut Response, outcome: Outcome) {
     }
 }
 
-/// Where a request came from, and what leads from elsewhere to its log line; for handlers that ask who calls.
+/// The client that a request came from, and what leads from elsewhere to its log line; for handlers that ask who calls.
 #[derive(Clone, Debug)]
 pub struct Origin {
-    pub peer: IpAddr,
+    pub client: IpAddr,
     pub request_id: HeaderValue,
 }
 
@@ -80,9 +80,14 @@ impl<'a> Observation<'a> {
         }
     }
 
-    /// Where it came from, when that was this peer.
-    pub fn origin(&self, peer: IpAddr) -> Origin {
-        Origin { peer, request_id: self.id.clone() }
+    /// Whether it asks which methods there are.
+    pub fn asks_for_methods(&self) -> bool {
+        self.method == Method::OPTIONS
+    }
+
+    /// Where it came from, when that was this client.
+    pub fn origin(&self, client: IpAddr) -> Origin {
+        Origin { client, request_id: self.id.clone() }
     }
 
     /// The answer with the id, and with what every answer must have; a problem with path and id of the request.
@@ -92,8 +97,10 @@ impl<'a> Observation<'a> {
             let id = self.id.to_str().ok().map(str::to_owned);
             let (parts, body) = problem.render(Some(self.uri.path().to_owned()), id).into_parts();
             response.headers_mut().extend(parts.headers);
-            // That of the body it had.
+            // That of this body, also where it is left out (RFC 9110, section 9.3.2).
+            let length = body.size_hint().exact().map(HeaderValue::from);
             response.headers_mut().remove(header::CONTENT_LENGTH);
+            response.headers_mut().extend(length.map(|length| (header::CONTENT_LENGTH, length)));
             *response.body_mut() = if self.method == Method::HEAD { Body::empty() } else { body };
         }
         let status = response.status();

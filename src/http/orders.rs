@@ -21,7 +21,7 @@ use super::{
         Written,
     },
     problem::Problem,
-    query::{IdText, Query, WholeNumber, page},
+    query::{IdText, Query, StatusText, WholeNumber, page},
     trail::Trail,
 };
 use crate::domain::{
@@ -31,7 +31,7 @@ use crate::domain::{
 
 /// Reads an order.
 #[utoipa::path(get, path = "/orders/{id}", tag = "orders", security((), ("bearer" = ["orders:read"])), params(
-    ("id" = i64, Path, description = "The order.", minimum = 1, example = 31_198_970_033i64), ReadHeaders),
+    ("id" = i64, Path, description = "The order.", minimum = 1, maximum = 9_007_199_254_740_991i64, example = 31_198_970_033i64), ReadHeaders),
     responses(Cached<Order>, ReadOwn))]
 pub async fn get_order(
     State(state): State<WebState>,
@@ -57,10 +57,11 @@ pub async fn get_order(
 #[into_params(parameter_in = Query)]
 pub struct ListOrders {
     /// The customer whose orders to list.
-    #[param(value_type = i64, minimum = 1, example = 749)]
+    #[param(value_type = i64, minimum = 1, maximum = 9_007_199_254_740_991i64, example = 749)]
     customer_id: IdText,
     /// Only orders in this status.
-    status: Option<OrderStatus>,
+    #[param(value_type = Option<OrderStatus>)]
+    status: Option<StatusText>,
     /// How many orders at most; 20 when not given.
     #[param(value_type = Option<u16>, minimum = 1, maximum = 100, example = 20)]
     limit: Option<WholeNumber>,
@@ -79,7 +80,8 @@ pub async fn list_orders(
     conditions: Conditions,
 ) -> Result<Response, Problem> {
     let orders = &state.services.orders;
-    let filter = OrderFilter { customer_id: wanted.customer_id.0, status: wanted.status };
+    let filter =
+        OrderFilter { customer_id: wanted.customer_id.0, status: wanted.status.map(|StatusText(status)| status) };
     let page = page(ListKind::Orders, wanted.limit, wanted.cursor.as_deref())?;
     let mut access = trail.begin(&state, &caller).await.of(|| filter.key(&caller.tenant, page));
     let read = match mode {
@@ -131,7 +133,7 @@ pub struct OrderPatch {
 /// Orders go from `pending` to `confirmed` to `shipped` to `delivered`; pending and confirmed ones may be `cancelled`.
 /// The example is the last order of the sample data, which is pending until somebody confirms it.
 #[utoipa::path(patch, path = "/orders/{id}", tag = "orders", security((), ("bearer" = ["orders:write"])), params(
-    ("id" = i64, Path, description = "The order.", minimum = 1, example = 33_919_347_292i64), WriteHeaders),
+    ("id" = i64, Path, description = "The order.", minimum = 1, maximum = 9_007_199_254_740_991i64, example = 33_919_347_292i64), WriteHeaders),
     request_body(content((OrderPatch = "application/merge-patch+json"), (OrderPatch = "application/json"))),
     responses(Written<Order, 200>, UpdateOrder))]
 pub async fn update_order(

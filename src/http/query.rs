@@ -8,8 +8,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Map, Value};
 use serde_path_to_error::Segment;
 
-use super::{extract::Id, problem::Problem};
-use crate::domain::{DomainError, ListKind, PageRequest};
+use super::{extract::Id, problem::Problem, target};
+use crate::domain::{DomainError, ListKind, PageRequest, orders::OrderStatus};
 
 /// The parameters of a query. The types of the fields below parse themselves and know their rules.
 #[derive(Debug)]
@@ -19,21 +19,37 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-        type Pairs = axum::extract::Query<Vec<(String, String)>>;
-        let Ok(axum::extract::Query(pairs)) = Pairs::try_from_uri(&parts.uri) else {
-            return Err(Problem::parameter("", "the query is not a list of name=value"));
-        };
-        parse(pairs).map(Self)
+        parse(pairs(parts.uri.query().unwrap_or_default())?).map(Self)
     }
+}
+
+/// The names and values of a query, as forms write them.
+fn pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
+    let split = |pair: &str| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        let name = String::from_utf8_lossy(&plain(name)).into_owned();
+        match String::from_utf8(plain(value)) {
+            Ok(value) if value.contains('\0') => Err(Problem::parameter(name, "must not contain the character U+0000")),
+            Ok(value) => Ok((name, value)),
+            Err(_) => Err(Problem::parameter(name, "must be UTF-8")),
+        }
+    };
+    query.split('&').filter(|pair| !pair.is_empty()).map(split).collect()
+}
+
+/// The names of a query.
+pub fn names(query: &str) -> impl Iterator<Item = String> {
+    let pairs = query.split('&').filter(|pair| !pair.is_empty());
+    pairs.map(|pair| String::from_utf8_lossy(&plain(pair.split('=').next().unwrap_or_default())).into_owned())
+}
+
+fn plain(text: &str) -> Vec<u8> {
+    target::decoded(text.replace('+', " ").as_bytes(), |_| true).into_owned()
 }
 
 fn parse<T: DeserializeOwned>(pairs: Vec<(String, String)>) -> Result<T, Problem> {
     let mut parameters = Map::new();
     for (name, value) in pairs {
-        // Bytes that are not UTF-8 arrive as U+FFFD.
-        if value.contains(['\0', '\u{FFFD}']) {
-            return Err(Problem::parameter(name, "must be UTF-8 without the character U+0000"));
-        }
         if parameters.insert(name.clone(), Value::String(value)).is_some() {
             return Err(Problem::parameter(name, "must be given once"));
         }
@@ -47,10 +63,15 @@ fn parse<T: DeserializeOwned>(pairs: Vec<(String, String)>) -> Result<T, Problem
         });
         match missing {
             Some(name) => Problem::parameter(name, "must be given"),
-            None => Problem::parameter(name.unwrap_or_default(), rule.replace("unknown field", "unknown parameter")),
+            // The library's own words for what the router has refused before.
+            None if rule.starts_with("unknown field") => Problem::parameter(name.unwrap_or_default(), UNKNOWN),
+            None => Problem::parameter(name.unwrap_or_default(), rule),
         }
     })
 }
+
+/// The rule of parameters that a route doesn't have.
+pub const UNKNOWN: &str = "is not a parameter of this route";
 
 /// The slice of a list that the parameters `limit` and `cursor` ask for.
 pub fn page(kind: ListKind, limit: Option<WholeNumber>, cursor: Option<&str>) -> Result<PageRequest, Problem> {
@@ -68,6 +89,19 @@ impl TryFrom<String> for WholeNumber {
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         text.parse().map(Self).map_err(|_| "must be a whole number")
+    }
+}
+
+/// A status given as a parameter.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(try_from = "String")]
+pub struct StatusText(pub OrderStatus);
+
+impl TryFrom<String> for StatusText {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        OrderStatus::parse(&text).map(Self).ok_or("must be one of pending, confirmed, shipped, delivered, cancelled")
     }
 }
 
@@ -142,6 +176,8 @@ mod tests {
             (&many, "ids"),
             ("/?customer=1&text=%00", "text"),
             ("/?customer=1&text=%FF", "text"),
+            ("/?customer=1&text=%EF%BF", "text"),
+            ("/?customer=9007199254740992", "customer"),
         ];
         for (uri, parameter) in cases {
             let response = search(uri).await.expect_err(uri).into_response();
@@ -149,6 +185,27 @@ mod tests {
             let answer = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
             let answer: Value = serde_json::from_slice(&answer).unwrap();
             assert_eq!(answer["errors"][0]["parameter"], parameter, "{uri} answered {answer}");
+            // Words of the libraries that read queries.
+            for word in ["expected", "invalid type", "unknown field", "missing field", "variant"] {
+                assert!(!answer.to_string().contains(word), "{uri} answered {answer}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_status_is_one_of_the_words_of_the_rule() {
+        let rule = StatusText::try_from("lost".to_owned()).unwrap_err();
+        let words: Vec<_> = OrderStatus::ALL.iter().map(|status| status.as_str()).collect();
+        assert_eq!(rule, format!("must be one of {}", words.join(", ")));
+    }
+
+    #[tokio::test]
+    async fn what_is_utf8_arrives_as_it_was_sent() {
+        for (query, expected) in
+            [("A%EF%BF%BDB", "A\u{FFFD}B"), ("A%09B", "A\tB"), ("a+b%2Bc", "a b+c"), ("%zz", "%zz")]
+        {
+            let search = search(&format!("/?customer=1&text={query}")).await.unwrap();
+            assert_eq!(search.text.as_deref(), Some(expected));
         }
     }
 

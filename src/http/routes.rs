@@ -1,8 +1,14 @@
 //! Which route a path belongs to, known before the router is asked and after its answer: the names of metrics and log lines. The
 //! router says it only to its own handlers. Built from the API's document, which is built with the router.
 
+use axum::http::Method;
 use matchit::Router;
-use utoipa::openapi::OpenApi;
+use utoipa::openapi::{
+    OpenApi, RefOr,
+    path::{Operation, ParameterIn},
+};
+
+use super::query;
 
 /// The routes that are not in the document.
 const PAGES: [&str; 5] = ["/", "/docs", "/docs/", "/docs/{*file}", "/openapi.json"];
@@ -15,6 +21,8 @@ pub struct Routes {
     known: Router<Route>,
     /// By the places of the routes; the last one is `UNMATCHED`.
     names: Vec<String>,
+    /// The parameters that queries of a route may have, by place and method, as far as the document describes it.
+    parameters: Vec<Vec<(Method, Vec<String>)>>,
 }
 
 /// One route.
@@ -36,23 +44,35 @@ impl Routes {
     /// The routes of `resources`, those of `others`, and the pages.
     pub fn new(resources: &OpenApi, others: &OpenApi) -> Self {
         let paths = |api: &OpenApi| api.paths.paths.keys().cloned().collect::<Vec<_>>();
+        let described = |name: &String| methods(resources, name).or_else(|| methods(others, name)).unwrap_or_default();
         let resources = paths(resources);
-        let others = paths(others).into_iter().filter(|path| !resources.contains(path));
+        let more = paths(others).into_iter().filter(|path| !resources.contains(path));
         let pages = PAGES.map(str::to_owned);
         let names: Vec<String> =
-            resources.iter().cloned().chain(others).chain(pages).chain([UNMATCHED.to_owned()]).collect();
+            resources.iter().cloned().chain(more).chain(pages).chain([UNMATCHED.to_owned()]).collect();
+        let parameters = names.iter().map(described).collect();
         let mut known = Router::new();
         for (place, name) in names.iter().enumerate().take(names.len() - 1) {
             let route = Route { place, resource: place < resources.len() };
             known.insert(name, route).expect("the router has taken this route too");
         }
-        Self { known, names }
+        Self { known, names, parameters }
     }
 
     /// The route of a path.
     pub fn find(&self, path: &str) -> Route {
         let unmatched = Route { place: self.names.len() - 1, resource: false };
         self.known.at(path).map_or(unmatched, |found| *found.value)
+    }
+
+    /// The parameters of a query that the route doesn't have. Of what the document doesn't describe, pages and methods that are refused
+    /// anyway, nothing is known.
+    pub fn unknown_parameters(&self, route: Route, method: &Method, query: &str) -> Vec<String> {
+        let method = if method == Method::HEAD { &Method::GET } else { method };
+        let known = self.parameters[route.place].iter().find(|(known, _)| known == method);
+        let unknown =
+            |(_, known): &(Method, Vec<String>)| query::names(query).filter(|name| !known.contains(name)).collect();
+        known.map(unknown).unwrap_or_default()
     }
 
     /// The pattern of a route: `/products/{id}`.
@@ -69,4 +89,25 @@ impl Routes {
     pub fn len(&self) -> usize {
         self.names.len()
     }
+}
+
+/// The methods of a path, each with the parameters of its queries.
+fn methods(api: &OpenApi, path: &str) -> Option<Vec<(Method, Vec<String>)>> {
+    let item = api.paths.paths.get(path)?;
+    let operations = [
+        (Method::GET, &item.get),
+        (Method::POST, &item.post),
+        (Method::PUT, &item.put),
+        (Method::PATCH, &item.patch),
+        (Method::DELETE, &item.delete),
+    ];
+    let described = |(method, operation): (Method, &Option<Operation>)| {
+        let parameters = operation.as_ref()?.parameters.iter().flatten();
+        let of_query = parameters.filter_map(|parameter| match parameter {
+            RefOr::T(parameter) if parameter.parameter_in == ParameterIn::Query => Some(parameter.name.clone()),
+            _ => None,
+        });
+        Some((method, of_query.collect()))
+    };
+    Some(operations.into_iter().filter_map(described).collect())
 }

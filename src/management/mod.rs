@@ -16,6 +16,7 @@ use axum::{
     extract::DefaultBodyLimit,
     http::StatusCode,
     middleware::from_fn_with_state,
+    response::Response,
     routing::{get, post},
 };
 use prometheus_client::registry::Registry;
@@ -44,6 +45,14 @@ pub struct Management {
     pub protection: Protection,
     /// Who records what operators do; `None`: nobody does.
     pub audit: Option<Audit>,
+}
+
+/// The answer to a request without a valid host (RFC 9112, section 3.2).
+pub fn refuse_host() -> Response {
+    problem::problem(
+        StatusCode::BAD_REQUEST,
+        "The header Host must be given once, as a host name or address, perhaps with a port.",
+    )
 }
 
 /// All routes of the management listener.

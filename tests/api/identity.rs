@@ -193,6 +193,24 @@ async fn who_sends_too_many_wrong_tokens_is_told_to_wait_and_nobody_else(pool: P
     app.get("/products").await.expect(200);
 }
 
+#[sqlx::test]
+async fn clients_behind_a_trusted_proxy_are_counted_apart(pool: PgPool) {
+    let app = TestApp::builder(pool)
+        .config(|config| {
+            config.jwt_secret = Some(SECRET.into());
+            config.proxies.networks = vec!["127.0.0.0/8".parse().expect("a network")];
+        })
+        .build()
+        .await;
+    let wrong = token("acme").unsigned();
+    let read = async |client: &str| {
+        let request = app.request(Method::GET, "/orders?customer_id=1").bearer_auth(&wrong);
+        app.send(request.header("X-Forwarded-For", format!("198.51.100.1, {client}"))).await
+    };
+    until_refused(200, async |_| read("203.0.113.7").await).await;
+    read("203.0.113.8").await.problem("unauthenticated", 401);
+}
+
 /// Sends so many at a time, faster than anybody may, until one is told to wait: its answer, and how many were not told so.
 async fn until_refused(at_once: usize, send: impl AsyncFn(usize) -> Reply) -> (Reply, usize) {
     let let_in = AtomicUsize::new(0);

@@ -3,6 +3,7 @@
 mod audit;
 mod bad_input;
 mod conditional;
+mod conformance;
 mod consistency;
 mod database_outage;
 mod directives;

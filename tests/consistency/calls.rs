@@ -202,7 +202,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
 fn source(headers: &HeaderMap) -> &'static str {
     let Some(status) = text(headers, "cache-status") else { return "" };
     let named = [
-        ("ttl=-", "stale"),
+        ("detail=database-away", "stale"),
         ("aside-l1; hit", "l1_hit"),
         ("aside-l2; hit", "l2_hit"),
         ("collapsed", "collapsed"),
@@ -212,7 +212,7 @@ fn source(headers: &HeaderMap) -> &'static str {
         ("detail=error", "l2_error"),
         ("detail=breaker-open", "l2_skipped"),
         ("fwd=request", "bypass"),
-        ("fwd=stale", "loaded_expired"),
+        ("detail=expired", "loaded_expired"),
     ];
     named.iter().find(|(mark, _)| status.contains(mark)).map_or("loaded_cold", |(_, name)| name)
 }

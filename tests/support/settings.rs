@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use aside::config::{Config, L2Config, RedisConfig};
+use aside::config::{Config, L2Config, ProxyConfig, RedisConfig};
 use sqlx::postgres::PgConnectOptions;
 
 /// What instances seal with. Everybody may know it.
@@ -44,6 +44,7 @@ pub fn config(database_url: String, redis: Option<RedisConfig>, namespace: Strin
         jwt_issuer: None,
         tenant_requests_per_second: 0,
         cors_origins: Vec::new(),
+        proxies: ProxyConfig::default(),
         max_requests: 2_000,
         request_timeout: Duration::from_secs(30),
         body_limit: 64 * 1024,

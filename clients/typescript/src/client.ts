@@ -36,8 +36,13 @@ export class Session {
       if (this.token !== undefined && request.method === "GET") request.headers.set(TOKEN, this.token);
       return request;
     },
-    onResponse: ({ request, response }) => {
+    onResponse: async ({ request, response }) => {
       const came = response.headers.get(TOKEN);
+      // A token that the service can't have given, as after the database's clock was put right, would be refused again and again.
+      if (response.status === 400 && request.headers.has(TOKEN)) {
+        const problem = (await response.clone().json()) as Problem;
+        if (problem.errors?.some((error) => error.header === TOKEN)) this.token = undefined;
+      }
       if (request.method !== "GET" && response.ok && came !== null) this.token = covering(this.token, came);
       return response;
     },

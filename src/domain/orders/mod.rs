@@ -32,9 +32,9 @@ pub use status::OrderStatus;
 /// An order with its lines.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Order {
-    #[schema(minimum = 1, examples(31198970033_i64))]
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991i64, examples(31198970033_i64))]
     pub id: i64,
-    #[schema(minimum = 1, examples(749))]
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991i64, examples(749))]
     pub customer_id: i64,
     pub status: OrderStatus,
     /// By product id.
@@ -55,7 +55,7 @@ pub struct Order {
 /// A line of an order, at the name and the price of the moment of ordering.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OrderItem {
-    #[schema(minimum = 1, examples(1082310))]
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991i64, examples(1082310))]
     pub product_id: i64,
     #[schema(examples("Dairy case 100% pure juice oth, refrigerated juices/drinks"))]
     pub name: String,
@@ -85,7 +85,7 @@ pub struct OrderFilter {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewOrder {
-    #[schema(minimum = 1, examples(749))]
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991i64, examples(749))]
     pub customer_id: i64,
     #[schema(min_items = 1, max_items = 100)]
     pub items: Vec<NewOrderItem>,
@@ -95,7 +95,7 @@ pub struct NewOrder {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewOrderItem {
-    #[schema(minimum = 1, examples(1082185))]
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991i64, examples(1082185))]
     pub product_id: i64,
     #[schema(minimum = 1, maximum = 1000, examples(2))]
     pub quantity: i32,

@@ -23,7 +23,7 @@ use crate::cache::{Cacheable, Format, Policy, Residency, Sensitivity};
 /// A product that is for sale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Product {
-    #[schema(minimum = 1, examples(1082185))]
+    #[schema(minimum = 1, maximum = 9_007_199_254_740_991i64, examples(1082185))]
     pub id: i64,
     #[schema(examples("Bananas, tropical fruit, 40 lb"))]
     pub name: String,

@@ -138,7 +138,9 @@ impl<T: ToSchema> IntoResponses for Cached<T> {
         let with_headers = |response: ResponseBuilder| {
             response
                 .header("ETag", text("Strong entity tag, computed from the bytes of the body."))
-                .header("Age", number("Seconds since the database was read."))
+                .header("Age", number(
+                        "Seconds since the answer was last known to be current. Left out when the database was read for this request.",
+                    ))
                 .header(
                     "Consistency-Token",
                     text("Stands for this answer: send it with a later read, and that one will not be older."),

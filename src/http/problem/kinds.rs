@@ -85,6 +85,12 @@ impl Kind {
         "The route does not have this method",
         "The header `Allow` lists the methods that the route has.",
     );
+    pub const NOT_IMPLEMENTED: Self = Self::new(
+        "not-implemented",
+        StatusCode::NOT_IMPLEMENTED,
+        "Unknown method",
+        "No route of the service has this method.",
+    );
     pub const REQUEST_TIMEOUT: Self = Self::new(
         "request-timeout",
         StatusCode::REQUEST_TIMEOUT,
@@ -178,7 +184,7 @@ impl Kind {
     );
 
     /// All types, as their pages list them.
-    pub const ALL: [&'static Self; 23] = [
+    pub const ALL: [&'static Self; 24] = [
         &Self::INVALID_PARAMETER,
         &Self::MALFORMED_BODY,
         &Self::UNAUTHENTICATED,
@@ -188,6 +194,7 @@ impl Kind {
         &Self::OTHER_REGION,
         &Self::NO_SUCH_ROUTE,
         &Self::METHOD_NOT_ALLOWED,
+        &Self::NOT_IMPLEMENTED,
         &Self::REQUEST_TIMEOUT,
         &Self::INVALID_TRANSITION,
         &Self::OUT_OF_STOCK,

@@ -49,7 +49,7 @@ pub struct ProblemDetails {
     #[schema(example = 422)]
     status: u16,
     /// What is wrong with this request.
-    #[schema(example = "1 rule is broken.")]
+    #[schema(example = "`price_cents` must be between 0 and 1000000000.")]
     detail: Cow<'static, str>,
     /// The path of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -100,11 +100,7 @@ impl Problem {
             parameter: None,
             header: None,
         }));
-        problem.0.detail = match problem.0.errors.len() {
-            1 => "1 rule is broken.".into(),
-            several => format!("{several} rules are broken.").into(),
-        };
-        problem
+        problem.tell_the_first()
     }
 
     /// A parameter of the path or the query is not valid.
@@ -114,21 +110,35 @@ impl Problem {
 
     /// Several parameters are not valid: name and rule of each.
     pub fn parameters(broken: impl IntoIterator<Item = (String, String)>) -> Self {
-        let mut problem = Self::new(&Kind::INVALID_PARAMETER, "The path or the query is not valid.");
+        let mut problem = Self::new(&Kind::INVALID_PARAMETER, "");
         problem.0.errors.extend(broken.into_iter().map(|(name, detail)| FieldError {
             detail,
             pointer: None,
             parameter: Some(name),
             header: None,
         }));
-        problem
+        problem.tell_the_first()
     }
 
     /// A header is not valid.
     pub fn header(name: &'static str, rule: impl Into<String>) -> Self {
-        let mut problem = Self::new(&Kind::INVALID_PARAMETER, "A header is not valid.");
+        let mut problem = Self::new(&Kind::INVALID_PARAMETER, "");
         problem.0.errors.push(FieldError { detail: rule.into(), pointer: None, parameter: None, header: Some(name) });
-        problem
+        problem.tell_the_first()
+    }
+
+    /// The detail is the first of the errors, as a sentence.
+    fn tell_the_first(mut self) -> Self {
+        if let Some(FieldError { detail, pointer, parameter, header }) = self.0.errors.first() {
+            let place = pointer.as_deref().or(parameter.as_deref()).or(*header).unwrap_or_default();
+            let place = match place.trim_start_matches('/') {
+                "" => "The body".to_owned(),
+                place => format!("`{place}`"),
+            };
+            let mark = if ["must ", "is ", "can't "].iter().any(|verb| detail.starts_with(verb)) { "" } else { ":" };
+            self.0.detail = format!("{place}{mark} {detail}.").into();
+        }
+        self
     }
 
     /// A defect of the service; `cause` goes to the log only.

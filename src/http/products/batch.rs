@@ -65,8 +65,9 @@ pub async fn read(products: &CachedProductService, ids: Vec<i64>, mode: ReadMode
 struct Batch {
     items: Vec<u8>,
     unknown: Vec<i64>,
-    age: Duration,
-    fresh_for: Option<Duration>,
+    age: Option<Duration>,
+    since_read: Duration,
+    ttl_ms: Option<i64>,
     outcome: Option<Outcome>,
     unkept: bool,
     token: Option<ConsistencyToken>,
@@ -77,7 +78,8 @@ impl Batch {
     fn add(&mut self, id: i64, read: &Read<Product>) {
         // The answer is as old as its oldest part, as fresh as its least fresh one, and came from as far as its farthest.
         self.age = self.age.max(read.age);
-        self.fresh_for = Some(self.fresh_for.map_or(read.fresh_for, |least| least.min(read.fresh_for)));
+        self.since_read = self.since_read.max(read.since_read);
+        self.ttl_ms = Some(self.ttl_ms.map_or(read.ttl_ms, |least| least.min(read.ttl_ms)));
         if self.outcome.is_none_or(|so_far| distance(read.outcome) > distance(so_far)) {
             self.outcome = Some(read.outcome);
         }
@@ -102,7 +104,8 @@ impl Batch {
             tag: EntityTag::new(None, cache::digest(&body)),
             body,
             age: self.age,
-            fresh_for: self.fresh_for.unwrap_or_default(),
+            since_read: self.since_read,
+            ttl_ms: self.ttl_ms.unwrap_or_default(),
             outcome: self.outcome.unwrap_or(Outcome::L1Hit),
             kept: !self.unkept,
             token: self.token,
@@ -132,7 +135,7 @@ mod tests {
     use super::*;
     use crate::cache::{DbTime, Entry};
 
-    fn read(id: i64, known: bool, outcome: Outcome, age: u64, fresh_for: u64) -> Read<Product> {
+    fn read(id: i64, known: bool, outcome: Outcome, since_read: u64, ttl: i64) -> Read<Product> {
         let text = || "x".to_owned();
         let product = Product {
             id,
@@ -152,8 +155,9 @@ mod tests {
         let body = serde_json::to_vec(&product).unwrap().into();
         let value = known.then_some(product);
         let entry = Entry { value, body, digest: 0, labels: Arc::new([]), loaded_at: DbTime(0), read_by: DbTime(0) };
-        let (age, fresh_for) = (Duration::from_secs(age), Duration::from_secs(fresh_for));
-        Read { entry: Arc::new(entry), outcome, age, fresh_for, kept: true, token: None }
+        let age = (!outcome.is_load()).then_some(Duration::from_secs(since_read.min(2)));
+        let since_read = Duration::from_secs(since_read);
+        Read { entry: Arc::new(entry), outcome, age, since_read, ttl_ms: ttl * 1000, kept: true, token: None }
     }
 
     #[test]
@@ -167,7 +171,8 @@ mod tests {
         let ids: Vec<_> = body["items"].as_array().unwrap().iter().map(|item| item["id"].as_i64().unwrap()).collect();
         assert_eq!(ids, [7, 2]);
         assert_eq!(body["unknown"], serde_json::json!([9]));
-        assert_eq!((answer.age.as_secs(), answer.fresh_for.as_secs(), answer.outcome), (20, 40, Outcome::LoadedCold));
+        assert_eq!((answer.age, answer.since_read), (Some(Duration::from_secs(2)), Duration::from_secs(20)));
+        assert_eq!((answer.ttl_ms, answer.outcome), (40_000, Outcome::LoadedCold));
     }
 
     #[test]

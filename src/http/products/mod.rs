@@ -32,7 +32,7 @@ use crate::domain::{
 ///
 /// Counts a view, also when the answer is a 304; counting is batched and does not invalidate.
 #[utoipa::path(get, path = "/products/{id}", tag = "products", params(
-    ("id" = i64, Path, description = "The product.", minimum = 1, example = 1_082_185), ReadHeaders),
+    ("id" = i64, Path, description = "The product.", minimum = 1, maximum = 9_007_199_254_740_991i64, example = 1_082_185), ReadHeaders),
     responses(Cached<Product>, ReadOne))]
 pub async fn get_product(
     State(state): State<WebState>,
@@ -148,7 +148,7 @@ pub async fn create_product(
 ///
 /// The body is a merge patch (RFC 7396): fields that it doesn't name stay, `"package_size": null` removes the size.
 #[utoipa::path(patch, path = "/products/{id}", tag = "products", security((), ("bearer" = ["products:write"])), params(
-    ("id" = i64, Path, description = "The product.", minimum = 1, example = 1_082_185), WriteHeaders),
+    ("id" = i64, Path, description = "The product.", minimum = 1, maximum = 9_007_199_254_740_991i64, example = 1_082_185), WriteHeaders),
     request_body(content((ProductChange = "application/merge-patch+json"), (ProductChange = "application/json"))),
     responses(Written<Product, 200>, Update))]
 pub async fn update_product(
@@ -164,7 +164,7 @@ pub async fn update_product(
 
 /// Removes a product.
 #[utoipa::path(delete, path = "/products/{id}", tag = "products", security((), ("bearer" = ["products:write"])), params(
-    ("id" = i64, Path, description = "The product.", minimum = 1, example = 56_293), WriteHeaders),
+    ("id" = i64, Path, description = "The product.", minimum = 1, maximum = 9_007_199_254_740_991i64, example = 56_293), WriteHeaders),
     responses((status = 204, description = "Removed."), Delete))]
 pub async fn delete_product(
     State(state): State<WebState>,

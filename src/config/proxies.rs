@@ -1,0 +1,73 @@
+//! What the service is told of the proxies between its clients and itself.
+
+use ipnet::IpNet;
+
+use super::given::{Given, Parser, WrongSettings, rule};
+
+/// The proxies whose word is taken for where a request comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ProxyConfig {
+    /// Their addresses. Empty: a request comes from whoever connected.
+    pub networks: Vec<IpNet>,
+    pub header: ForwardedHeader,
+}
+
+/// The header in which proxies name the client. Only one is read: a proxy passes the other on as the client sent it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ForwardedHeader {
+    #[default]
+    XForwardedFor,
+    /// RFC 7239.
+    Forwarded,
+}
+
+/// The definitions, as given and not yet checked.
+#[derive(clap::Args)]
+pub struct ProxySettings {
+    /// Addresses or networks of the proxies in front of the service, separated by commas: their FORWARDED_HEADER says which client a request comes
+    /// from, for the limit of requests without a valid token. Not set: none, and all clients behind a proxy share its limit.
+    #[arg(
+        long,
+        env = "TRUSTED_PROXIES",
+        value_name = "10.0.0.0/8,127.0.0.1",
+        value_parser = networks(),
+        help_heading = "HTTP",
+    )]
+    trusted_proxies: Option<Given<Vec<IpNet>>>,
+
+    /// Header to which the trusted proxies append the address that a request came to them from: x-forwarded-for or forwarded (RFC 7239).
+    #[arg(
+        long,
+        env = "FORWARDED_HEADER",
+        value_name = "x-forwarded-for|forwarded",
+        default_value = "x-forwarded-for",
+        value_parser = header(),
+        help_heading = "HTTP",
+    )]
+    forwarded_header: Given<ForwardedHeader>,
+}
+
+impl ProxySettings {
+    /// Checks them.
+    pub(super) fn check(self, wrong: &mut WrongSettings) -> Option<ProxyConfig> {
+        let networks = wrong.take_optional("TRUSTED_PROXIES", self.trusted_proxies);
+        let header = wrong.take("FORWARDED_HEADER", self.forwarded_header);
+        Some(ProxyConfig { networks: networks?.unwrap_or_default(), header: header? })
+    }
+}
+
+fn networks() -> impl Parser<Vec<IpNet>> {
+    rule("must be IP addresses or networks such as 10.0.0.0/8, separated by commas", |text| {
+        let network =
+            |text: &str| text.parse().ok().or_else(|| Some(IpNet::from(text.parse::<std::net::IpAddr>().ok()?)));
+        text.split(',').map(|text| network(text.trim())).collect()
+    })
+}
+
+fn header() -> impl Parser<ForwardedHeader> {
+    rule("must be x-forwarded-for or forwarded", |text| match text {
+        "x-forwarded-for" => Some(ForwardedHeader::XForwardedFor),
+        "forwarded" => Some(ForwardedHeader::Forwarded),
+        _ => None,
+    })
+}

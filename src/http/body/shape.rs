@@ -1,0 +1,182 @@
+//! What a body must look like, taken from the API's document, so that the two can't differ: which members there are, which must
+//! be given, and of which type each is. The rules beyond that are the domain's.
+
+use std::collections::HashMap;
+
+use serde_json::{Map, Value, json, value::RawValue};
+
+use super::raw::{Members, Number, number};
+
+/// JSON pointer and rule of each fault.
+pub type Faults = Vec<(String, String)>;
+
+/// The shapes of all schemas of the document, by their names.
+#[derive(Debug, Default)]
+pub struct Shapes(HashMap<String, Shape>);
+
+/// The shape of a value.
+#[derive(Clone, Debug)]
+pub enum Shape {
+    /// Members by name and whether they must be given; any other is refused.
+    Object(Vec<(String, bool, Shape)>),
+    List(Box<Shape>),
+    /// One of these words; any text where there are none.
+    Text(Vec<String>),
+    /// A whole number that fits into what it is read into. Its bounds are the domain's, and only named here.
+    Whole {
+        fits: (i64, i64),
+        bounds: (i64, i64),
+    },
+    /// Also `null`.
+    Nullable(Box<Shape>),
+    /// Nothing that bodies consist of.
+    Other,
+}
+
+impl Shapes {
+    /// The shapes of a document.
+    pub fn of(document: &Value) -> Self {
+        let schemas = document["components"]["schemas"].as_object();
+        let named = schemas.into_iter().flatten().map(|(name, schema)| (name.clone(), shape(schema, document)));
+        Self(named.collect())
+    }
+
+    /// The shape of the schema of this name.
+    pub fn get(&self, name: &str) -> Option<&Shape> {
+        self.0.get(name)
+    }
+}
+
+fn shape(schema: &Value, document: &Value) -> Shape {
+    if let Some(pointer) = schema["$ref"].as_str() {
+        return document
+            .pointer(pointer.trim_start_matches('#'))
+            .map_or(Shape::Other, |schema| shape(schema, document));
+    }
+    match &schema["type"] {
+        Value::Array(types) => {
+            let other = types.iter().find(|one| *one != "null").cloned().unwrap_or_default();
+            let mut schema = schema.clone();
+            schema["type"] = other;
+            Shape::Nullable(Box::new(shape(&schema, document)))
+        }
+        Value::String(name) => match name.as_str() {
+            "object" => Shape::Object(members(schema, document)),
+            "array" => Shape::List(Box::new(shape(&schema["items"], document))),
+            "string" => Shape::Text(texts(&schema["enum"])),
+            "integer" => {
+                let fits =
+                    if schema["format"] == "int32" { (i32::MIN.into(), i32::MAX.into()) } else { (i64::MIN, i64::MAX) };
+                let bound = |name: &str, other| schema[name].as_f64().map_or(other, |bound| bound as i64);
+                Shape::Whole { fits, bounds: (bound("minimum", fits.0), bound("maximum", fits.1)) }
+            }
+            _ => Shape::Other,
+        },
+        _ => Shape::Other,
+    }
+}
+
+/// Those that must be given first, in their order.
+fn members(schema: &Value, document: &Value) -> Vec<(String, bool, Shape)> {
+    let required = texts(&schema["required"]);
+    let mut members: Vec<_> = schema["properties"]
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(name, schema)| (name.clone(), required.contains(name), shape(schema, document)))
+        .collect();
+    let place = |name: &String| required.iter().position(|one| one == name).unwrap_or(usize::MAX);
+    members.sort_by_key(|(name, ..)| place(name));
+    members
+}
+
+fn texts(list: &Value) -> Vec<String> {
+    list.as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
+}
+
+impl Shape {
+    /// The value with whole numbers written as such, or all that is wrong with it.
+    pub fn check(&self, given: &RawValue) -> Result<Value, Faults> {
+        let mut faults = Vec::new();
+        let value = self.read(given, "", &mut faults);
+        if faults.is_empty() { Ok(value) } else { Err(faults) }
+    }
+
+    fn read(&self, given: &RawValue, pointer: &str, faults: &mut Faults) -> Value {
+        let read = match self {
+            Self::Nullable(_) if given.get() == "null" => Ok(Value::Null),
+            Self::Nullable(shape) => return shape.read(given, pointer, faults),
+            Self::Object(known) => match serde_json::from_str(given.get()) {
+                Ok(Members(members)) => return read_members(known, members, pointer, faults),
+                Err(_) => Err("must be an object".to_owned()),
+            },
+            Self::List(shape) => match serde_json::from_str::<Vec<&RawValue>>(given.get()) {
+                Ok(items) => {
+                    let items = items.into_iter().enumerate();
+                    return items.map(|(at, item)| shape.read(item, &format!("{pointer}/{at}"), faults)).collect();
+                }
+                Err(_) => Err("must be an array".to_owned()),
+            },
+            Self::Text(words) => read_text(words, given),
+            Self::Whole { fits, bounds: (least, most) } => match number(given) {
+                Some(Number::Whole(number)) if (fits.0..=fits.1).contains(&number) => Ok(json!(number)),
+                Some(Number::Whole(_) | Number::Huge) => Err(format!("must be between {least} and {most}")),
+                Some(Number::Fraction) | None => Err("must be a whole number".to_owned()),
+            },
+            Self::Other => Err("must not be given".to_owned()),
+        };
+        read.unwrap_or_else(|rule| {
+            fault(&rule, pointer, faults);
+            Value::Null
+        })
+    }
+}
+
+fn read_text(words: &[String], given: &RawValue) -> Result<Value, String> {
+    match serde_json::from_str::<String>(given.get()) {
+        // Postgres has no NUL in text.
+        Ok(text) if text.contains('\0') => Err("must not contain the character U+0000".to_owned()),
+        Ok(text) if words.is_empty() || words.contains(&text) => Ok(json!(text)),
+        _ if !words.is_empty() => Err(format!("must be one of {}", words.join(", "))),
+        Err(_) if given.get().starts_with('"') => Err("must be Unicode text, without half a surrogate pair".to_owned()),
+        _ => Err("must be a string".to_owned()),
+    }
+}
+
+fn read_members(
+    known: &[(String, bool, Shape)],
+    given: Vec<(String, &RawValue)>,
+    pointer: &str,
+    faults: &mut Faults,
+) -> Value {
+    let mut members = Map::new();
+    for (name, value) in given {
+        let place = format!("{pointer}/{}", escaped(&name));
+        match known.iter().find(|(known, ..)| *known == name) {
+            None => fault("is not a member of this object", &place, faults),
+            Some(_) if members.contains_key(&name) => fault("must be given once", &place, faults),
+            Some((_, _, shape)) => {
+                let value = shape.read(value, &place, faults);
+                members.insert(name, value);
+            }
+        }
+    }
+    for (name, required, _) in known {
+        if *required && !members.contains_key(name) {
+            fault("must be given", &format!("{pointer}/{}", escaped(name)), faults);
+        }
+    }
+    Value::Object(members)
+}
+
+fn fault(rule: &str, pointer: &str, faults: &mut Faults) {
+    // As many as somebody reads; the work is bounded by the size of bodies.
+    if faults.len() < 100 {
+        faults.push((pointer.to_owned(), rule.to_owned()));
+    }
+}
+
+/// A key as a segment of a JSON pointer (RFC 6901).
+fn escaped(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}

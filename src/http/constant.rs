@@ -1,0 +1,82 @@
+//! Answers that are the same until the next deployment: the pages, the API's document, the types of problem. Each has a validator,
+//! and is compressed once.
+
+use std::io::Write;
+
+use axum::{
+    body::{Body, Bytes},
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::Response,
+};
+use flate2::{Compression, write::GzEncoder};
+
+use super::{
+    conditional::{Conditions, EntityTag, Verdict},
+    negotiation,
+    problem::{Kind, Problem},
+};
+use crate::cache;
+
+/// What is smaller gains nothing by being compressed.
+const COMPRESSED_FROM: usize = 1024;
+
+/// Bytes in each of their codings. The tag of each is a digest of its own bytes, so they differ (RFC 9110, section 8.8.3).
+#[derive(Clone, Debug)]
+pub struct Constant {
+    content_type: HeaderValue,
+    plain: (Bytes, EntityTag),
+    gzip: Option<(Bytes, EntityTag)>,
+}
+
+impl Constant {
+    /// Compresses the bytes, which takes its time.
+    pub fn new(content_type: HeaderValue, bytes: Bytes) -> Self {
+        let gzip = (bytes.len() >= COMPRESSED_FROM).then(|| gzip(&bytes)).flatten();
+        Self { content_type, plain: tagged(bytes), gzip: gzip.map(tagged) }
+    }
+
+    /// The response to a GET or HEAD: 200, 304, or 412.
+    pub fn respond(
+        &self,
+        headers: &HeaderMap,
+        conditions: &Conditions,
+        cache_control: HeaderValue,
+    ) -> Result<Response, Problem> {
+        let gzip = self.gzip.as_ref().filter(|_| negotiation::likes_gzip(headers));
+        let (bytes, tag) = gzip.unwrap_or(&self.plain);
+        let verdict = conditions.judge_read(tag);
+        if verdict == Verdict::Failed {
+            return Err(Problem::new(&Kind::VERSION_CONFLICT, "If-Match names no current representation."));
+        }
+        let mut response = Response::new(Body::empty());
+        let out = response.headers_mut();
+        out.insert(header::ETAG, tag.header());
+        out.insert(header::CACHE_CONTROL, cache_control);
+        if self.gzip.is_some() {
+            out.append(header::VARY, HeaderValue::from_static("accept-encoding"));
+        }
+        if verdict == Verdict::NotModified {
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            return Ok(response);
+        }
+        out.insert(header::CONTENT_TYPE, self.content_type.clone());
+        if gzip.is_some() {
+            out.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        *response.body_mut() = Body::from(bytes.clone());
+        Ok(response)
+    }
+}
+
+fn tagged(bytes: Bytes) -> (Bytes, EntityTag) {
+    let tag = EntityTag::new(None, cache::digest(&bytes));
+    (bytes, tag)
+}
+
+/// `None` where that is no smaller.
+fn gzip(bytes: &[u8]) -> Option<Bytes> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
+    encoder.write_all(bytes).ok()?;
+    let packed = encoder.finish().ok()?;
+    (packed.len() < bytes.len()).then(|| packed.into())
+}

@@ -1,0 +1,312 @@
+//! A row of a table, and what runs and prints it.
+
+use std::{collections::BTreeMap, time::Instant};
+
+use aside::config::Config;
+use serde_json::Value;
+use sqlx::PgPool;
+
+use crate::support::{Client, PATIENCE, Reply, TestApp, order, product, raw::RawConnection, tokens::token as signer};
+
+/// The rows of one topic, and the settings of the instance that they are sent to.
+pub struct Table {
+    pub topic: &'static str,
+    pub settings: fn(&mut Config),
+    pub rows: Vec<Row>,
+}
+
+/// What one section asks for, and how it is shown.
+pub struct Row {
+    source: &'static str,
+    rule: &'static str,
+    before: Vec<String>,
+    head: String,
+    body: String,
+    shown: String,
+    answer: Vec<Expectation>,
+    elsewhere: Option<&'static str>,
+}
+
+enum Expectation {
+    Status(u16),
+    Has(&'static str, String),
+    Contains(&'static str, String),
+    Lacks(&'static str),
+    Problem(&'static str, u16),
+    Names(&'static str),
+    Says(&'static str, Value),
+    Body(String),
+    ProvenSinceRead,
+}
+
+/// A row: which section asks for it, and for what.
+pub fn row(source: &'static str, rule: &'static str) -> Row {
+    Row {
+        source,
+        rule,
+        before: Vec::new(),
+        head: String::new(),
+        body: String::new(),
+        shown: String::new(),
+        answer: Vec::new(),
+        elsewhere: None,
+    }
+}
+
+impl Row {
+    /// Sends `METHOD target` as HTTP/1.1 with a host.
+    pub fn request(mut self, line: &str) -> Self {
+        self.shown = line.into();
+        self.head = format!("{line} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n");
+        self
+    }
+
+    /// Sends this head as it is, each line ended.
+    pub fn raw(mut self, head: &str) -> Self {
+        self.shown = head.replace('\n', " · ");
+        self.head = format!("{}\r\nConnection: close\r\n", head.replace('\n', "\r\n"));
+        self
+    }
+
+    /// Adds a header to the request.
+    pub fn header(mut self, name: &str, value: impl AsRef<str>) -> Self {
+        let line = format!("{name}: {}", value.as_ref());
+        self.shown += &format!(" · {line}");
+        self.head += &format!("{line}\r\n");
+        self
+    }
+
+    /// Adds a body of JSON to the request.
+    pub fn json(mut self, body: &str) -> Self {
+        self.shown += &format!(" · {body}");
+        self.head += "Content-Type: application/json\r\n";
+        self.body = body.into();
+        self
+    }
+
+    /// `GET`s this path before.
+    pub fn after(mut self, path: &str) -> Self {
+        self.before.push(path.into());
+        self
+    }
+
+    /// Lets more than a second pass before.
+    pub fn after_a_second(self) -> Self {
+        self.after("")
+    }
+
+    pub fn status(mut self, status: u16) -> Self {
+        self.answer.push(Expectation::Status(status));
+        self
+    }
+
+    /// The answer has this header with this value.
+    pub fn has(mut self, name: &'static str, value: &str) -> Self {
+        self.answer.push(Expectation::Has(name, value.into()));
+        self
+    }
+
+    /// The answer has this header with this in its value.
+    pub fn contains(mut self, name: &'static str, part: &str) -> Self {
+        self.answer.push(Expectation::Contains(name, part.into()));
+        self
+    }
+
+    /// The answer doesn't have this header.
+    pub fn lacks(mut self, name: &'static str) -> Self {
+        self.answer.push(Expectation::Lacks(name));
+        self
+    }
+
+    /// The answer is a problem of this kind.
+    pub fn problem(mut self, kind: &'static str, status: u16) -> Self {
+        self.answer.push(Expectation::Problem(kind, status));
+        self
+    }
+
+    /// The problem names this place.
+    pub fn names(mut self, place: &'static str) -> Self {
+        self.answer.push(Expectation::Names(place));
+        self
+    }
+
+    /// The body has this value at this JSON pointer.
+    pub fn says(mut self, pointer: &'static str, value: impl Into<Value>) -> Self {
+        self.answer.push(Expectation::Says(pointer, value.into()));
+        self
+    }
+
+    /// The body is this text.
+    pub fn body(mut self, text: &str) -> Self {
+        self.answer.push(Expectation::Body(text.into()));
+        self
+    }
+
+    /// The answer is younger than its read of the database, as soon as a look at the ledger has proven it.
+    pub fn proven_since_it_was_read(mut self) -> Self {
+        self.answer.push(Expectation::ProvenSinceRead);
+        self
+    }
+
+    /// What no request can show alone is shown by this test.
+    pub fn shown_by(mut self, test: &'static str) -> Self {
+        self.elsewhere = Some(test);
+        self
+    }
+}
+
+/// What rows can name: `{product}`, `{order}`, `{tag}` of the product and `{era}`, `{moment}` of a token.
+type Places = BTreeMap<&'static str, String>;
+
+fn filled(text: &str, places: &Places) -> String {
+    places.iter().fold(text.to_owned(), |text, (place, value)| text.replace(&format!("{{{place}}}"), value))
+}
+
+/// Sends all rows to an instance of their own.
+pub async fn check(pool: PgPool, table: Table) {
+    // The data are made by an instance that asks nobody who they are.
+    let app = TestApp::start(pool).await;
+    let id = app.product(product().price(199)).await;
+    let number = app.order(order(1).item(id, 1)).await;
+    let read = app.get_product(id).await;
+    let token = read.must_have("consistency-token");
+    let (era, moment) = token.split_once('-').expect("an era and a moment");
+    let places = Places::from([
+        ("product", id.to_string()),
+        ("order", number.to_string()),
+        ("tag", read.etag()),
+        ("era", era.to_owned()),
+        ("moment", moment.to_owned()),
+        ("weak", signer("acme").with("scope", "orders:write").signed()),
+        ("tomorrow", (moment.parse::<i64>().expect("microseconds") + 86_400_000_000).to_string()),
+    ]);
+    let instance = app.another_with(|config| (table.settings)(config)).await;
+    let mut wrong = Vec::new();
+    for row in table.rows.iter().filter(|row| row.elsewhere.is_none()) {
+        let begun = Instant::now();
+        let found = loop {
+            let reply = row.run(&app, &instance, &places).await;
+            let found: Vec<String> = row.answer.iter().filter_map(|one| one.judge(&reply, &places).err()).collect();
+            // A busy machine may look late; the next look tells.
+            let may_be_late = row.answer.iter().any(|one| matches!(one, Expectation::ProvenSinceRead));
+            if found.is_empty() || !may_be_late || begun.elapsed() > PATIENCE {
+                break found;
+            }
+        };
+        wrong.extend(
+            found
+                .iter()
+                .map(|found| format!("{}: {}\n  {}\n  {found}", row.source, row.rule, filled(&row.shown, &places))),
+        );
+    }
+    assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), table.topic, wrong.join("\n"));
+}
+
+impl Row {
+    async fn run(&self, app: &TestApp, instance: &Client, places: &Places) -> Reply {
+        for path in &self.before {
+            match path.as_str() {
+                // The passing of time is what such a row is about.
+                "" => drop(sqlx::query("select pg_sleep(1.1)").execute(&app.pool).await.expect("time passes")),
+                path => drop(instance.get(&filled(path, places)).await),
+            }
+        }
+        let body = filled(&self.body, places);
+        let mut head = filled(&self.head, places);
+        if !body.is_empty() && !head.contains("Content-Length") {
+            head += &format!("Content-Length: {}\r\n", body.len());
+        }
+        let mut line = RawConnection::open(instance.address).await;
+        line.send(format!("{head}\r\n{body}").as_bytes()).await;
+        line.reply().await
+    }
+
+    /// As a row of Markdown.
+    fn printed(&self) -> String {
+        let before = self.before.iter().filter(|path| !path.is_empty()).map(|path| format!("`GET {path}`, then "));
+        let cell = |text: &str| text.replace('|', "\\|").replace("\r\n", "");
+        let code = |text: &str| format!("`{}`", cell(text).replace('`', "'"));
+        let shown = if self.shown.chars().count() > 150 {
+            format!("{}…", self.shown.chars().take(150).collect::<String>())
+        } else {
+            self.shown.clone()
+        };
+        let (request, answer) = match self.elsewhere {
+            Some(test) => (String::new(), format!("shown by `{test}`")),
+            None => (
+                before.collect::<String>() + &code(&shown),
+                self.answer.iter().map(|one| cell(&one.printed())).collect::<Vec<_>>().join(", "),
+            ),
+        };
+        format!("| {} | {} | {request} | {answer} |", self.source, cell(self.rule))
+    }
+}
+
+impl Table {
+    /// As Markdown.
+    pub fn printed(&self) -> String {
+        let rows: Vec<String> = self.rows.iter().map(Row::printed).collect();
+        format!("## {}\n\n| source | rule | sent | answered |\n|---|---|---|---|\n{}\n", self.topic, rows.join("\n"))
+    }
+}
+
+impl Expectation {
+    fn judge(&self, reply: &Reply, places: &Places) -> Result<(), String> {
+        let header = |name: &str| reply.header(name);
+        let ended = |holds: bool, what: String| if holds { Ok(()) } else { Err(format!("{what}\n  {reply:?}")) };
+        match self {
+            Self::Status(status) => ended(reply.status == *status, format!("not {status}")),
+            Self::Has(name, value) => {
+                let value = filled(value, places);
+                ended(header(name).as_deref() == Some(&value), format!("not {name}: {value}, but {:?}", header(name)))
+            }
+            Self::Contains(name, part) => {
+                let part = filled(part, places);
+                let holds = header(name).is_some_and(|value| value.contains(&part));
+                ended(holds, format!("no {part} in {name}: {:?}", header(name)))
+            }
+            Self::Lacks(name) => ended(header(name).is_none(), format!("{name}: {:?}", header(name))),
+            Self::Problem(kind, status) => {
+                let typed = header("content-type").as_deref() == Some("application/problem+json");
+                let named = reply.text.contains(&format!("\"/problems/{kind}\"")) || reply.text.is_empty();
+                ended(reply.status == *status && typed && named, format!("not {kind}, {status}"))
+            }
+            Self::Names(place) => {
+                let json: Value = serde_json::from_str(&reply.text).unwrap_or_default();
+                let errors = json["errors"].as_array().cloned().unwrap_or_default();
+                let at = |error: &Value| ["pointer", "parameter", "header"].iter().any(|kind| error[*kind] == *place);
+                ended(errors.iter().any(at), format!("no error names {place}"))
+            }
+            Self::Says(pointer, value) => {
+                let json: Value = serde_json::from_str(&reply.text).unwrap_or_default();
+                ended(json.pointer(pointer) == Some(value), format!("not {value} at {pointer}"))
+            }
+            Self::ProvenSinceRead => {
+                let age: Option<u64> = header("age").and_then(|age| age.parse().ok());
+                let status = header("cache-status").unwrap_or_default();
+                let read = status
+                    .split("aside-read-age=")
+                    .nth(1)
+                    .and_then(|rest| rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok());
+                ended(age.is_some() && age < read, format!("age {age:?}, read {read:?} s ago"))
+            }
+            Self::Body(text) => ended(reply.text == filled(text, places), format!("the body is not {text:?}")),
+        }
+    }
+
+    fn printed(&self) -> String {
+        match self {
+            Self::Status(status) => status.to_string(),
+            Self::Has(name, value) if value.is_empty() => format!("`{name}` empty"),
+            Self::Has(name, value) => format!("`{name}: {value}`"),
+            Self::Contains(name, part) => format!("`{part}` in `{name}`"),
+            Self::Lacks(name) => format!("no `{name}`"),
+            Self::Problem(kind, status) => format!("{status} `{kind}`"),
+            Self::Names(place) => format!("names `{place}`"),
+            Self::Says(pointer, value) => format!("`{pointer}` is `{value}`"),
+            Self::ProvenSinceRead => "`Age` below `aside-read-age` in `Cache-Status`".into(),
+            Self::Body(text) if text.is_empty() => "no body".into(),
+            Self::Body(text) => format!("the body `{text}`"),
+        }
+    }
+}
