@@ -283,3 +283,20 @@ fn names_that_look_like_settings_and_are_none_are_found() {
         .map(String::from);
     assert_eq!(unknown_names(names.into_iter()), ["CACHE_L1_BITES", "MANAGEMENT_TOKENS", "CDN_TAG"]);
 }
+
+#[test]
+fn proxies_are_networks_or_single_addresses() {
+    let proxies =
+        config(&[("TRUSTED_PROXIES", "10.0.0.0/8, 127.0.0.1,2001:db8::/32"), ("FORWARDED_HEADER", "forwarded")])
+            .proxies;
+    let networks: Vec<_> = proxies.networks.iter().map(ToString::to_string).collect();
+    assert_eq!(
+        (networks.join(" "), proxies.header),
+        ("10.0.0.0/8 127.0.0.1/32 2001:db8::/32".into(), ForwardedHeader::Forwarded)
+    );
+    assert_eq!(config(&[]).proxies, ProxyConfig::default());
+    assert_eq!(
+        wrong_names(&[("TRUSTED_PROXIES", "proxy.example"), ("FORWARDED_HEADER", "via")]),
+        ["TRUSTED_PROXIES", "FORWARDED_HEADER"]
+    );
+}

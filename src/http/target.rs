@@ -16,11 +16,16 @@ pub const HOST_RULE: &str = "must be given once, as a host name or address, perh
 pub fn has_valid_host<B>(request: &axum::http::Request<B>) -> bool {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let (host, more) = (hosts.next(), hosts.next());
+    let authority = request.uri().authority();
+    if authority.is_some_and(|authority| !is_host(authority.as_str().as_bytes())) {
+        return false;
+    }
     match host {
         None => request.version() != Version::HTTP_11,
         Some(host) => {
-            let authority = request.uri().authority().filter(|_| request.version() == Version::HTTP_2);
-            let agrees = authority.is_none_or(|authority| authority.as_str().as_bytes() == host.as_bytes());
+            let agrees = authority
+                .filter(|_| request.version() == Version::HTTP_2)
+                .is_none_or(|authority| authority.as_str().as_bytes() == host.as_bytes());
             more.is_none() && is_host(host.as_bytes()) && agrees
         }
     }
@@ -132,6 +137,7 @@ mod tests {
         assert!(valid(Version::HTTP_2, "http://a/", &[]) && valid(Version::HTTP_2, "http://a/", &["a"]));
         assert!(!valid(Version::HTTP_2, "http://a/", &["b"]));
         assert!(valid(Version::HTTP_11, "http://a/", &["b"]), "the absolute form wins");
+        assert!(!valid(Version::HTTP_2, "http://user@a/", &[]) && !valid(Version::HTTP_11, "http://user@a/", &["a"]));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use sqlx::PgPool;
 
 use super::table::{Row, Table, check, row};
+use crate::support::{TestApp, raw::RawConnection};
 
 const HOST: &str = "RFC 9112, 3.2";
 const PATH: &str = "RFC 9110, 4.2.3; RFC 3986, 6.2.2.2";
@@ -32,6 +33,12 @@ pub fn table() -> Table {
             row("RFC 9112, 3.2.2", "the absolute form is taken, whatever `Host` says")
                 .raw("GET http://shop.example/livez HTTP/1.1\nHost: other.example")
                 .status(200),
+            refused(
+                row("RFC 9110, 4.2.4", "a target with a user is refused")
+                    .raw("GET http://user@a/livez HTTP/1.1\nHost: a"),
+            ),
+            row(HOST, "so it is on the management listener")
+                .shown_by("tests/api/conformance/hosts_and_targets.rs::the_management_listener_asks_for_a_host_too"),
             row(PATH, "a percent-encoded letter of a path is the letter")
                 .request("GET /%70roducts/{product}")
                 .status(200),
@@ -56,4 +63,19 @@ pub fn table() -> Table {
 #[sqlx::test]
 async fn requests_reach_the_resource_that_they_name(pool: PgPool) {
     check(pool, table()).await;
+}
+
+#[sqlx::test]
+async fn the_management_listener_asks_for_a_host_too(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    for (hosts, status) in
+        [("", 400), ("Host: a\r\nHost: a\r\n", 400), ("Host: a b\r\n", 400), ("Host: localhost\r\n", 200)]
+    {
+        let mut line = RawConnection::open(app.management).await;
+        line.send(format!("GET /metrics HTTP/1.1\r\n{hosts}Connection: close\r\n\r\n").as_bytes()).await;
+        let reply = line.reply().await;
+        assert_eq!(reply.status, status, "{hosts:?}");
+        let is_problem = reply.header("content-type").as_deref() == Some("application/problem+json");
+        assert_eq!(is_problem, status == 400);
+    }
 }

@@ -1,6 +1,7 @@
 //! docs/http-conformance.md is made of the tables.
 
 use super::{authentication, bodies, caching, documents, hosts_and_targets, methods, preflights, table::Table, tokens};
+use crate::support::environment::variable;
 
 const PAGE: &str = "docs/http-conformance.md";
 
@@ -31,7 +32,7 @@ fn the_page_shows_every_row() {
     let page = format!("{HEAD}{}", tables().iter().map(Table::printed).collect::<Vec<_>>().join("\n"));
     println!("{page}");
     let path = format!("{}/{PAGE}", env!("CARGO_MANIFEST_DIR"));
-    if std::env::var_os("UPDATE_PAGES").is_some() {
+    if variable("UPDATE_PAGES").is_some() {
         std::fs::write(&path, &page).expect("the page can be written");
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
