@@ -13,14 +13,13 @@ use std::{net::SocketAddr, num::NonZeroU32, path::Path, sync::Arc, time::Duratio
 use axum::Router;
 use futures_util::FutureExt;
 use prometheus_client::registry::Registry;
-use sqlx::PgPool;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::{
     audit::Audit,
-    cache::{Cache, CacheConfig, Reuse},
+    cache::{Cache, CacheConfig, ConnectionPool, Reuse},
     cdn::{Endpoint, Marker, PurgeMetrics, Purger},
     config::{Config, ForwardedHeader},
     domain::{
@@ -67,7 +66,7 @@ pub struct App {
 }
 
 /// Starts the cache and puts the services on top of it. Redis need not be there.
-pub fn start_services(config: &Config, db: PgPool) -> Result<Services, StartError> {
+pub fn start_services(config: &Config, db: ConnectionPool) -> Result<Services, StartError> {
     let cache = Cache::start(
         CacheConfig {
             // Instances of different regions never read each other's entries, also when they share a Redis.
@@ -123,7 +122,7 @@ impl App {
             audit.register_metrics(&mut registry);
         }
         let purger = purger(&config, &services, &mut registry)?;
-        management::metrics::register_process(&mut registry, db.clone());
+        management::metrics::register_process(&mut registry, db.inner().clone());
 
         let public = with_addr(public, front)?;
         let name = config.instance_name.clone().unwrap_or_else(|| public.1.to_string());
@@ -232,7 +231,7 @@ impl App {
         stop_management.polite.cancel();
         countdown.step("management", 5, async { drop(management.await) }).await;
         stop_management.now.cancel();
-        countdown.step("pool", 0, services.databases.primary.close()).await;
+        countdown.step("pool", 0, services.databases.primary.inner().close()).await;
         tracing::info!("stopped");
         Ok(())
     }

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use aside::{
     app::database,
-    cache::{Cache, L2, RedisL2},
+    cache::{Cache, ConnectionPool, L2, RedisL2},
     config::{Config, Settings},
 };
 use clap::Parser;
@@ -31,7 +31,7 @@ pub struct Database {
     /// Settings of an instance that serves it.
     pub config: Config,
     /// Connections as an instance has them.
-    pub pool: PgPool,
+    pub pool: ConnectionPool,
     /// Connections whose statements may take as long as they take.
     pub patient: PgPool,
     server: PgConnectOptions,
@@ -121,7 +121,7 @@ impl Database {
     }
 
     pub async fn drop(self) {
-        self.pool.close().await;
+        self.pool.inner().close().await;
         self.patient.close().await;
         execute(&self.server, &[format!("drop database {} with (force)", self.name)]).await;
     }

@@ -12,16 +12,11 @@ use sqlx::{
 };
 
 use super::{StartError, migrations::migrator};
-use crate::{cache::is_idle, config::Config};
+use crate::{cache::ConnectionPool, config::Config};
 
 /// How long to wait for a Postgres that does not answer yet.
 const PATIENCE: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(250);
-/// A connection that was idle for this long is asked whether it still lives before it is used.
-const IDLE: Duration = Duration::from_secs(1);
-/// A connection that was given back and doesn't answer within this is closed. Longer than any statement goes on that was cut off:
-/// Postgres ends them before.
-const RELEASE_LIMIT: Duration = Duration::from_secs(2);
 /// The longest life of a connection.
 const LIFETIME: Duration = Duration::from_secs(60);
 /// Longest wait for a connection to the replica, which may be gone.
@@ -30,7 +25,7 @@ const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// A pool for serving: statements end before the request that waits for them does, and a transaction whose client hangs is
 /// rolled back by the server.
-pub async fn serving_pool(config: &Config) -> Result<PgPool, StartError> {
+pub async fn serving_pool(config: &Config) -> Result<ConnectionPool, StartError> {
     let limit = config.request_timeout;
     let milliseconds = limit.as_millis().to_string();
     let options = options(config)?.options([
@@ -38,23 +33,26 @@ pub async fn serving_pool(config: &Config) -> Result<PgPool, StartError> {
         ("lock_timeout", milliseconds.as_str()),
         ("idle_in_transaction_session_timeout", milliseconds.as_str()),
     ]);
-    pool(config, options, (limit / 4).clamp(Duration::from_millis(100), Duration::from_secs(3))).await
+    close(connect_patiently(&options).await?).await;
+    let acquire = (limit / 4).clamp(Duration::from_millis(100), Duration::from_secs(3));
+    Ok(ConnectionPool::new("Postgres", pool(config, acquire), options))
 }
 
 /// A pool of a replica for loads. It need not be there: what it doesn't answer is asked of the primary.
-pub fn replica_pool(config: &Config, url: &str) -> Result<PgPool, StartError> {
+pub fn replica_pool(config: &Config, url: &str) -> Result<ConnectionPool, StartError> {
     let options: PgConnectOptions = url.parse().map_err(|_| StartError {
         what: "DATABASE_READ_URL is not a URL of a Postgres database".into(),
         advice: "Give one such as postgres://user:password@host:5432/database.".into(),
     })?;
     let options = options.application_name("aside").options([("aside.replica", "on"), ("statement_timeout", "1000")]);
-    Ok(lazy_pool(config, options, REPLICA_LIMIT))
+    Ok(ConnectionPool::new("the replica of Postgres", pool(config, REPLICA_LIMIT), options))
 }
 
 /// A pool for work that may take as long as it takes, so slow statements are no news: seeding.
 pub async fn patient_pool(config: &Config) -> Result<PgPool, StartError> {
     let options = options(config)?.disable_statement_logging();
-    pool(config, options, Duration::from_secs(30)).await
+    close(connect_patiently(&options).await?).await;
+    Ok(pool(config, Duration::from_secs(30)).connect_lazy_with(options))
 }
 
 /// Brings the schema up to date. Any number of instances may do so at once: a lock in Postgres lets one work and the others
@@ -76,7 +74,7 @@ pub async fn migrate(config: &Config) -> Result<(), StartError> {
 }
 
 /// Fails when the schema lacks a migration that this program needs.
-pub async fn expect_migrated(db: &PgPool) -> Result<(), StartError> {
+pub async fn expect_migrated(db: &ConnectionPool) -> Result<(), StartError> {
     let applied: Vec<i64> = sqlx::query_scalar("select version from _sqlx_migrations where success")
         .fetch_all(db)
         .await
@@ -103,36 +101,12 @@ fn is_safe(options: &PgConnectOptions) -> bool {
     local || options.get_socket().is_some() || matches!(options.get_ssl_mode(), PgSslMode::VerifyFull)
 }
 
-async fn pool(config: &Config, options: PgConnectOptions, acquire: Duration) -> Result<PgPool, StartError> {
-    close(connect_patiently(&options).await?).await;
-    Ok(lazy_pool(config, options, acquire))
-}
-
-fn lazy_pool(config: &Config, options: PgConnectOptions, acquire: Duration) -> PgPool {
+fn pool(config: &Config, acquire: Duration) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(config.database_connections)
         .acquire_timeout(acquire)
-        // Whether a connection still lives is asked only of one that was idle for a while: asking costs every load a round trip.
-        .test_before_acquire(false)
-        .before_acquire(|connection, meta| {
-            Box::pin(async move {
-                if meta.idle_for >= IDLE {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
-        // One whose use was cut off may be waiting for an answer that never comes, and with it its place in the pool; or be inside of a
-        // transaction that nobody ends.
-        .after_release(|connection, _| {
-            Box::pin(async move {
-                let answer = tokio::time::timeout(RELEASE_LIMIT, is_idle(connection)).await;
-                answer.unwrap_or(Err(sqlx::Error::PoolTimedOut))
-            })
-        })
         // What a session was told when it began may have changed: an address, or that nobody may write.
         .max_lifetime(LIFETIME)
-        .connect_lazy_with(options)
 }
 
 fn options(config: &Config) -> Result<PgConnectOptions, StartError> {

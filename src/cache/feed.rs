@@ -6,13 +6,14 @@
 
 use std::time::Duration;
 
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 
 use super::{
     entry::DbTime,
     fence::Fence,
     key::Name,
     ledger::{FAR_FUTURE, Look, Looker},
+    pool::ConnectionPool,
 };
 
 /// Up to where the ledger was heard.
@@ -45,7 +46,7 @@ impl Feed {
     ///
     /// # Errors
     /// When the database can't be reached or is a standby.
-    pub async fn connect(db: &PgPool, limit: Duration) -> Result<Self, sqlx::Error> {
+    pub async fn connect(db: &ConnectionPool, limit: Duration) -> Result<Self, sqlx::Error> {
         let mut looker = Looker::connect(db, limit).await?;
         looker.name_era().await?;
         Ok(Self(looker))

@@ -31,6 +31,7 @@ struct Floor {
 
 struct Wildcard {
     base: String,
+    version: i64,
     accept_from: DbTime,
     raised_at: Duration,
 }
@@ -64,7 +65,7 @@ impl Floors {
     pub(super) fn raise(&self, labels: &[Label], after: DbTime, now: Duration) {
         for Label { name, version } in labels {
             if let Some(base) = name.wildcard() {
-                self.raise_wildcard(base, after, now);
+                self.raise_wildcard(base, *version, after, now);
                 continue;
             }
             let mut shard = self.shard(name).write().unwrap_or_else(PoisonError::into_inner);
@@ -88,14 +89,16 @@ impl Floors {
         newer.any(|Wildcard { base, .. }| key.is_within(base) || labels.iter().any(|label| label.name.is_within(base)))
     }
 
-    fn raise_wildcard(&self, base: &str, after: DbTime, now: Duration) {
+    fn raise_wildcard(&self, base: &str, version: i64, after: DbTime, now: Duration) {
         let mut wildcards = self.wildcards.write().unwrap_or_else(PoisonError::into_inner);
         match wildcards.iter_mut().find(|wildcard| wildcard.base == base) {
+            // Told again, it must not refuse what was read since it was told first.
+            Some(known) if known.version >= version => {}
             Some(known) => {
                 known.accept_from = known.accept_from.max(after);
-                known.raised_at = now;
+                (known.version, known.raised_at) = (version, now);
             }
-            None => wildcards.push(Wildcard { base: base.to_owned(), accept_from: after, raised_at: now }),
+            None => wildcards.push(Wildcard { base: base.to_owned(), version, accept_from: after, raised_at: now }),
         }
         self.any_wildcard.store(true, Ordering::Release);
     }
@@ -212,6 +215,10 @@ mod tests {
         assert!(floors.permit(&key(), &[label("product:1", 1)], DbTime(100)));
         assert!(floors.permit(&key(), &[label("products:1", 1)], DbTime(99)), "another pattern");
         assert!(!floors.permit(&Name::from_ledger("product:7"), &[], DbTime(99)), "covered by its key");
+        floors.raise(&[label("product:*", 5)], DbTime(200), Duration::ZERO);
+        assert!(floors.permit(&key(), &[label("product:1", 1)], DbTime(100)), "told twice");
+        floors.raise(&[label("product:*", 6)], DbTime(200), Duration::ZERO);
+        assert!(!floors.permit(&key(), &[label("product:1", 1)], DbTime(100)), "raised again");
         floors.sweep(Duration::from_secs(1), Duration::ZERO, DbTime(0));
         assert!(floors.permit(&key(), &[label("product:1", 9)], DbTime(99)), "forgotten with the floors of its time");
     }

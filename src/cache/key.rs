@@ -65,6 +65,15 @@ impl Name {
         Some(base.strip_suffix(':').unwrap_or(base))
     }
 
+    /// All wildcards that cover this name: `*`, `order:*`, `order:demo:*`, `*:demo:*` …
+    pub(super) fn wildcards(&self) -> Vec<Self> {
+        let tag = self.tag();
+        let prefixes = tag.match_indices(':').map(|(end, _)| &tag[..end]).chain([tag]);
+        let tenant = tag.split(':').nth(1).map(|tenant| format!("{ANY}{tenant}:*"));
+        let texts = prefixes.map(|prefix| format!("{prefix}:*")).chain(tenant).chain(["*".to_owned()]);
+        texts.map(|text| Self(text.into())).collect()
+    }
+
     /// Whether the name is `base` or begins with its segments.
     pub(super) fn is_within(&self, base: &str) -> bool {
         let rest = match base.strip_prefix(ANY) {
@@ -285,6 +294,17 @@ mod tests {
             !covers(demo.clone(), "order:demo2:7") && !covers(demo.clone(), "order:acme:demo") && !covers(demo, "demo")
         );
         assert_eq!(Name::shared("product", &[&"*"]).wildcard(), None, "an id can't be a wildcard: it is escaped");
+    }
+
+    #[test]
+    fn the_wildcards_of_a_name_are_those_that_cover_it() {
+        let all = |name: &str| Name::from_ledger(name).wildcards().iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(all("order:demo:7"), ["order:*", "order:demo:*", "order:demo:7:*", "*:demo:*", "*"]);
+        assert_eq!(all("product-list#7"), ["product-list:*", "*"]);
+        for name in ["order:demo:7", "product-list#7", "product:42", "product-list:department:DRUG%20GM#3"] {
+            let name = Name::from_ledger(name);
+            assert!(name.wildcards().iter().all(|one| name.is_within(one.wildcard().unwrap())), "{name}");
+        }
     }
 
     #[test]

@@ -1,23 +1,21 @@
 //! The ledger's SQL: raising numbers in a write's transaction, and asking what has changed since a snapshot. All of the cache's
-//! Postgres is in this file; the tables are in the migration `0001_cache_ledger.sql`.
+//! SQL is in this file; the tables are in the migration `0001_cache_ledger.sql`.
 
 use std::{collections::BTreeSet, time::Duration};
 
-use sqlx::{
-    AssertSqlSafe, ConnectOptions, PgConnection, PgPool, Postgres, Row, Transaction,
-    postgres::{PgConnectOptions, PgRow},
-};
+use sqlx::{AssertSqlSafe, PgConnection, Postgres, Row, Transaction, postgres::PgRow};
 
 use super::{
     entry::{DbTime, Label},
     fence::Fence,
     key::{Name, Tenant},
+    pool::ConnectionPool,
     tenants::Home,
 };
 
 /// Begins a transaction whose writer names its changes itself, so the triggers for all other writers leave it alone. For this transaction
 /// only: what the same connection changes outside of a write is named by the triggers. One round trip, as any begin.
-pub(super) async fn begin(db: &PgPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+pub(super) async fn begin(db: &ConnectionPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
     db.begin_with("begin; set local aside.names_changes = 'on'").await
 }
 
@@ -62,7 +60,7 @@ pub(super) async fn numbers(db: &mut PgConnection, names: &BTreeSet<Name>) -> Re
 
 /// The life of the database, and the numbers of names as they stand now.
 pub(super) async fn numbers_now(
-    db: &PgPool,
+    db: &ConnectionPool,
     names: impl IntoIterator<Item = Name>,
 ) -> Result<(String, Vec<Label>), sqlx::Error> {
     let names: Vec<String> = names.into_iter().map(|name| name.to_string()).collect();
@@ -81,7 +79,7 @@ pub(super) fn is_aborted(error: &sqlx::Error) -> bool {
 }
 
 /// What is known of a tenant; makes its secret when there is none yet.
-pub(super) async fn meet(db: &PgPool, tenant: &Tenant) -> Result<Home, sqlx::Error> {
+pub(super) async fn meet(db: &ConnectionPool, tenant: &Tenant) -> Result<Home, sqlx::Error> {
     let sql = "select home_region, secret from cache_tenants where tenant = $1";
     if let Some(row) = sqlx::query(sql).bind(tenant.as_str()).fetch_optional(db).await? {
         return home(&row);
@@ -93,7 +91,7 @@ pub(super) async fn meet(db: &PgPool, tenant: &Tenant) -> Result<Home, sqlx::Err
 }
 
 /// What is known of tenants; `None` where a row can't be read, which says nothing of the others.
-pub(super) async fn homes(db: &PgPool, tenants: &[Tenant]) -> Result<Vec<(Tenant, Option<Home>)>, sqlx::Error> {
+pub(super) async fn homes(db: &ConnectionPool, tenants: &[Tenant]) -> Result<Vec<(Tenant, Option<Home>)>, sqlx::Error> {
     let names: Vec<&str> = tenants.iter().map(Tenant::as_str).collect();
     let sql = "select tenant, home_region, secret from cache_tenants where tenant = any($1)";
     let rows = sqlx::query(sql).bind(names).fetch_all(db).await?;
@@ -142,12 +140,10 @@ pub(super) struct Looker(PgConnection);
 impl Looker {
     /// Connects; every statement ends after `limit` at the latest, and takes the index also where a table that was just filled has
     /// no statistics yet. A plan that must do without an index counts as costly then, and compiling it would take longer than `limit`.
-    pub(super) async fn connect(pool: &PgPool, limit: Duration) -> Result<Self, sqlx::Error> {
-        let options: PgConnectOptions = (*pool.connect_options()).clone();
+    pub(super) async fn connect(pool: &ConnectionPool, limit: Duration) -> Result<Self, sqlx::Error> {
         let milliseconds = limit.as_millis().to_string();
         let settings = [("statement_timeout", milliseconds.as_str()), ("enable_seqscan", "off"), ("jit", "off")];
-        let connection = options.options(settings).connect().await?;
-        Ok(Self(connection))
+        pool.connect(&settings).await.map(Self)
     }
 
     /// The connection, for who keeps something of its own beside what it hears.

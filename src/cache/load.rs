@@ -6,9 +6,12 @@ pub enum NotLoaded {
     /// It panicked, or what it brought can't be encoded.
     #[error("the load ended without a result")]
     Aborted,
-    /// It took longer than any load may; or it was not begun, because the database didn't say where the tenant is at home.
+    /// It took longer than any load may; or it was not begun, because the database didn't say in time where the tenant is at home.
     #[error("the load did not end in time")]
     Late,
+    /// It was not begun: the database can't be reached.
+    #[error("the database can't be reached")]
+    Unreachable,
     /// It was not begun: as many loads of its kind, or of its tenant, are under way as may be.
     #[error("too many loads are under way")]
     Crowded,
@@ -19,6 +22,7 @@ pub enum NotLoaded {
 
 /// The error of a loader. Cloned to everyone who waited for the load.
 pub trait LoadError: Clone + From<NotLoaded> + Send + Sync + 'static {
-    /// Whether it may have come about because the database can't be reached. Then types that allow it are served stale.
+    /// Whether it may have come about because the database can't be reached: what [`is_unavailable`](super::is_unavailable)
+    /// recognizes, and what may only have had no room or no time. Then types that allow it are served stale.
     fn is_outage(&self) -> bool;
 }

@@ -19,7 +19,6 @@ use prometheus_client::{
     },
     registry::{Registry, Unit},
 };
-use sqlx::PgPool;
 
 use super::{
     clock::Clock,
@@ -27,6 +26,7 @@ use super::{
     fence::{Era, Fence},
     key::Name,
     ledger,
+    pool::ConnectionPool,
 };
 
 /// One in so many answers is looked at.
@@ -106,7 +106,7 @@ impl Meter {
     }
 
     /// Reads the numbers of what was served lately, again and again.
-    pub(super) async fn run(&self, db: &PgPool, fence: &Fence, clock: &Clock) {
+    pub(super) async fn run(&self, db: &ConnectionPool, fence: &Fence, clock: &Clock) {
         loop {
             // A demand begins to hold after D, so the next one must not take its place before.
             let pause = PAUSE.max(2 * fence.trust());

@@ -1,5 +1,5 @@
 //! A cache of several tiers in which Redis is never believed. This folder can be copied into another service as it is: it uses
-//! nothing else of this crate; `README.md` beside this file is the guide. SQL is only in `ledger.rs`, Redis only in `redis/`,
+//! nothing else of this crate; `README.md` beside this file is the guide. SQL is only in `ledger.rs`, connections to Postgres only in `pool.rs`, Redis only in `redis/`,
 //! Memcached only in `memcached/`, moka only in `l1.rs`. With it go the tables of `migrations/0001_cache_ledger.sql` and `0007_tenants.sql`, and triggers
 //! for the service's own tables.
 //!
@@ -38,6 +38,7 @@ mod bulkhead;
 mod clock;
 pub mod codec;
 mod counts;
+mod database_errors;
 mod entry;
 mod feed;
 mod fence;
@@ -57,6 +58,7 @@ mod meter;
 mod metrics;
 mod outcome;
 mod policy;
+mod pool;
 mod pressure;
 mod read;
 mod redis;
@@ -75,7 +77,6 @@ mod write;
 use std::{sync::Arc, time::Duration};
 
 use prometheus_client::registry::Registry;
-use sqlx::PgPool;
 use tokio::sync::broadcast;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -87,6 +88,7 @@ pub use self::{
     clock::Clock,
     codec::digest,
     counts::{Counts, Durations, PerThread},
+    database_errors::{is_busy, is_conflict, is_unavailable},
     entry::{DbTime, Entry, Label, Loaded},
     feed::{Feed, Heard, Point},
     key::{HotTag, Key, Name, Tenant, is_segment},
@@ -99,6 +101,7 @@ pub use self::{
     metrics::CacheMetrics,
     outcome::Outcome,
     policy::{Abroad, Cacheable, Format, L1_LIFETIME_CAP, MAX_AGE_CAP, Policy, Residency, Sensitivity},
+    pool::ConnectionPool,
     pressure::{Memory, MemoryState, MemoryUse},
     redis::{RedisL2, RedisPlace, RedisTls},
     stats::{CacheStats, KnownEntry, KnownKey, L1Stats, PatternStats},
@@ -181,7 +184,7 @@ struct Inner {
     meter: Arc<Meter>,
     pressure: Arc<Pressure>,
     clock: Clock,
-    db: PgPool,
+    db: ConnectionPool,
     policies: Vec<Policy>,
     /// Tells of the names whose numbers have risen.
     news: broadcast::Sender<Name>,
@@ -225,7 +228,10 @@ pub struct Read<T> {
 impl Cache {
     /// Sets the cache up and starts following the ledger in the background. Waits for nothing: until the first look at the
     /// ledger succeeds, reads go to the database.
-    pub fn start(config: CacheConfig, db: PgPool) -> Self {
+    ///
+    /// `db`: a [`ConnectionPool`], best the one that loads go through too; or a pool of sqlx.
+    pub fn start(config: CacheConfig, db: impl Into<ConnectionPool>) -> Self {
+        let db = db.into();
         let CacheConfig {
             namespace,
             region,

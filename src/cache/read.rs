@@ -102,6 +102,7 @@ impl Cache {
         }
         match self.inner.vault.stay(&T::POLICY, key.tenant_of()) {
             Stay::Refused => Err(NotLoaded::Abroad),
+            Stay::Unknown if self.inner.db.is_down() => Err(NotLoaded::Unreachable),
             Stay::Unknown => Err(NotLoaded::Late),
             Stay::Nowhere | Stay::Process | Stay::Anywhere => Ok(()),
         }

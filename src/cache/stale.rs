@@ -33,7 +33,7 @@ impl Cache {
             biased;
             result = &mut read => match result {
                 // Who has nothing to fall back on need not wait; who has must look again after the wait.
-                Err(error) if error.is_outage() && !self.trusted() => {
+                Err(error) if error.is_outage() && (!self.trusted() || self.inner.db.is_down()) => {
                     let settles = stale().await.is_some() && self.is_away().await;
                     if settles { stale().await.ok_or(error) } else { Err(error) }
                 }
@@ -55,12 +55,13 @@ impl Cache {
         }
     }
 
-    /// Whether the database is away: a load that failed may have been refused just this once, so this waits until that is known.
+    /// Whether the database is away. It is if it gives no connections, though it may go on answering on those that it gave
+    /// before. Else a load that failed may have been refused just this once, so this waits until that is known.
     async fn is_away(&self) -> bool {
-        while self.inner.fence.in_doubt() {
+        while self.inner.fence.in_doubt() && !self.inner.db.is_down() {
             tokio::time::sleep(SOFT_LIMIT).await;
         }
-        self.inner.fence.in_outage()
+        self.inner.fence.in_outage() || self.inner.db.is_down()
     }
 
     /// What a tier holds of `key`, if it may be served stale.

@@ -4,7 +4,6 @@
 use std::{future::Future, sync::Arc, time::Duration};
 
 use prometheus_client::metrics::histogram::Histogram;
-use sqlx::PgPool;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
@@ -15,6 +14,7 @@ use super::{
     key::Name,
     l1::L1,
     ledger::{FAR_FUTURE, Look, Looker},
+    pool::ConnectionPool,
 };
 
 /// Pause before the connection is tried again.
@@ -25,7 +25,7 @@ const HOUSEKEEPING: Duration = Duration::from_secs(5);
 const MOST_PATIENCE: Duration = Duration::from_secs(10);
 
 pub(super) struct Tail {
-    pub(super) db: PgPool,
+    pub(super) db: ConnectionPool,
     pub(super) fence: Arc<Fence>,
     pub(super) l1: Arc<L1>,
     pub(super) lag: Histogram,

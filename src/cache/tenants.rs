@@ -10,8 +10,6 @@ use std::{
     time::Duration,
 };
 
-use sqlx::PgPool;
-
 use super::{
     bulkhead::Bulkhead,
     clock::Clock,
@@ -19,6 +17,7 @@ use super::{
     key::{Name, Tenant},
     keyring::{Keys, Secret},
     ledger,
+    pool::ConnectionPool,
 };
 
 /// Pause between two looks at the tenants that were met.
@@ -67,11 +66,11 @@ pub(super) struct Tenants {
     keys: Arc<Keys>,
     bulkhead: Bulkhead,
     clock: Clock,
-    db: PgPool,
+    db: ConnectionPool,
 }
 
 impl Tenants {
-    pub(super) fn new(keys: Arc<Keys>, bulkhead: Bulkhead, clock: Clock, db: PgPool) -> Self {
+    pub(super) fn new(keys: Arc<Keys>, bulkhead: Bulkhead, clock: Clock, db: ConnectionPool) -> Self {
         let (met, erasures, meetings) = (RwLock::default(), Arc::default(), Flights::default());
         Self { met, erasures, meetings, keys, bulkhead, clock, db }
     }
@@ -213,7 +212,7 @@ pub(super) mod tests {
 
     /// Tenants that no database knows, and one of them.
     pub(in crate::cache) fn tenants() -> (Arc<Tenants>, Tenant) {
-        let nowhere = PgPoolOptions::new().connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap();
+        let nowhere = PgPoolOptions::new().connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap().into();
         let keys = Keys::new(Keyring::parse(&format!("a:{}", "1".repeat(64))).ok());
         let tenants = Tenants::new(Arc::new(keys), Bulkhead::default(), Clock::adjustable(), nowhere);
         (Arc::new(tenants), Tenant::parse("acme").unwrap())

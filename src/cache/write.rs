@@ -9,7 +9,7 @@
 
 use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
 
-use sqlx::{PgConnection, Postgres, Transaction};
+use sqlx::{Connection, PgConnection, Postgres, Transaction};
 use tracing::Instrument;
 
 use super::{
@@ -45,7 +45,8 @@ pub trait WriteError: From<sqlx::Error> {
     /// Whether the database failed. Every other error refuses the write because of what the database holds, and says so.
     fn is_failure(&self) -> bool;
 
-    /// Whether the same work, begun again, may well succeed: it lost against another transaction.
+    /// Whether the same work, begun again, may well succeed, as [`is_conflict`](super::is_conflict) says of the database's error: it
+    /// lost against another transaction, for example.
     fn is_conflict(&self) -> bool;
 }
 
@@ -70,6 +71,10 @@ impl Cache {
             let mut attempt = 1;
             loop {
                 let mut write = cache.begin().await?;
+                if attempt > 1 {
+                    // It may have been a prepared statement that has become useless, on this connection too.
+                    write.transaction.clear_cached_statements().await?;
+                }
                 write.saw(sees.iter().cloned());
                 let result = work(&mut write).await;
                 match write.end(result).await {
@@ -204,6 +209,9 @@ impl Write {
     /// they are not older.
     async fn see_versions(&mut self) -> Result<(), sqlx::Error> {
         self.seen.append(&mut self.touched);
+        // What was emptied or invalidated by a pattern left a version there only.
+        let patterns: Vec<Name> = self.seen.iter().flat_map(Name::wildcards).collect();
+        self.seen.extend(patterns);
         if !self.seen.is_empty() {
             let versions = ledger::numbers(&mut self.transaction, &self.seen).await?;
             self.cache.raise_floors(&versions);

@@ -7,7 +7,6 @@
 
 use std::{collections::BTreeSet, convert::Infallible, future::Future, time::Duration};
 
-use sqlx::PgPool;
 use tokio::time::Instant;
 
 use super::{
@@ -17,7 +16,7 @@ use super::{
     position,
     tags::{ALL, purged_by},
 };
-use crate::cache::{Cache, Feed, Heard};
+use crate::cache::{Cache, ConnectionPool, Feed, Heard};
 
 /// Longest time for a statement.
 const LIMIT: Duration = Duration::from_secs(5);
@@ -37,7 +36,7 @@ const AFTER_REQUESTS: Duration = Duration::from_secs(5);
 
 /// Tells a shared cache what to forget.
 pub struct Purger {
-    db: PgPool,
+    db: ConnectionPool,
     cache: Cache,
     endpoint: Endpoint,
     metrics: PurgeMetrics,
@@ -59,7 +58,7 @@ impl Purger {
     /// `trust`: within which all instances have heard of a change; `request`: how long a request may take.
     pub fn new(
         cache: Cache,
-        db: PgPool,
+        db: ConnectionPool,
         endpoint: Endpoint,
         metrics: PurgeMetrics,
         (trust, request): (Duration, Duration),

@@ -1,9 +1,9 @@
 //! What can go wrong in the domain. No HTTP in here: the edge turns each case into a problem, and logs it there once.
 
-use std::sync::Arc;
+use std::{io, sync::Arc};
 
 use super::violation::Violation;
-use crate::cache::{LoadError, NotLoaded, WriteError};
+use crate::cache::{LoadError, NotLoaded, WriteError, is_busy, is_conflict, is_unavailable};
 
 /// A refusal or a failure. Cheap to clone: every caller that waited for one load gets the same error.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -69,7 +69,10 @@ pub enum DomainError {
     /// others held for too long.
     #[error("the database is busy")]
     Busy,
-    /// The database failed.
+    /// The database did not answer: no connection could be had, or it ended, or the server can't do now what it was asked.
+    #[error("the database does not answer: {0}")]
+    Unavailable(Arc<sqlx::Error>),
+    /// The database refused a statement: a defect of the service.
     #[error("the database failed: {0}")]
     Database(Arc<sqlx::Error>),
     /// The tenant's data may not be read in this region.
@@ -80,46 +83,39 @@ pub enum DomainError {
     Panicked,
 }
 
-/// Postgres' codes for "no room in time": a lock timeout, a statement timeout, too many connections.
-const BUSY: [&str; 3] = ["55P03", "57014", "53300"];
-
-/// Postgres' codes for "others were in the way, the same work again may succeed": deadlock, serialization failure.
-const CONFLICT: [&str; 2] = ["40P01", "40001"];
-
-fn has_code(error: &sqlx::Error, codes: &[&str]) -> bool {
-    error.as_database_error().and_then(|e| e.code()).is_some_and(|code| codes.contains(&code.as_ref()))
-}
-
 impl From<NotLoaded> for DomainError {
     fn from(not_loaded: NotLoaded) -> Self {
         match not_loaded {
             NotLoaded::Aborted => Self::Panicked,
             NotLoaded::Abroad => Self::Abroad,
             NotLoaded::Crowded | NotLoaded::Late => Self::Busy,
+            NotLoaded::Unreachable => sqlx::Error::Io(io::ErrorKind::NotConnected.into()).into(),
         }
     }
 }
 
 impl LoadError for DomainError {
     fn is_outage(&self) -> bool {
-        matches!(self, Self::Busy | Self::Database(_))
+        matches!(self, Self::Busy | Self::Unavailable(_))
     }
 }
 
 impl WriteError for DomainError {
     fn is_failure(&self) -> bool {
-        matches!(self, Self::Busy | Self::Database(_) | Self::Panicked)
+        matches!(self, Self::Busy | Self::Unavailable(_) | Self::Database(_) | Self::Panicked)
     }
 
     fn is_conflict(&self) -> bool {
-        matches!(self, Self::Database(error) if has_code(error, &CONFLICT))
+        matches!(self, Self::Unavailable(error) | Self::Database(error) if is_conflict(error))
     }
 }
 
 impl From<sqlx::Error> for DomainError {
     fn from(error: sqlx::Error) -> Self {
-        if matches!(error, sqlx::Error::PoolTimedOut) || has_code(&error, &BUSY) {
+        if is_busy(&error) {
             Self::Busy
+        } else if is_unavailable(&error) {
+            Self::Unavailable(Arc::new(error))
         } else {
             Self::Database(Arc::new(error))
         }

@@ -22,7 +22,7 @@ use prometheus_client::{
 use sqlx::PgPool;
 
 use crate::{
-    cache::{Cache, Cacheable, DbTime, Key, Loaded, Read, Reuse},
+    cache::{Cache, Cacheable, ConnectionPool, DbTime, Key, Loaded, Read, Reuse},
     domain::error::DomainError,
 };
 
@@ -34,24 +34,24 @@ const REST: Duration = Duration::from_secs(1);
 /// The primary, and maybe a replica of it. Cheap to clone.
 #[derive(Clone)]
 pub struct Databases {
-    pub primary: PgPool,
-    replica: Option<PgPool>,
+    pub primary: ConnectionPool,
+    replica: Option<ConnectionPool>,
     health: Arc<Health>,
 }
 
 impl From<PgPool> for Databases {
     fn from(primary: PgPool) -> Self {
-        Self::new(primary, None)
+        Self::new(primary.into(), None)
     }
 }
 
 impl Databases {
-    pub fn new(primary: PgPool, replica: Option<PgPool>) -> Self {
+    pub fn new(primary: ConnectionPool, replica: Option<ConnectionPool>) -> Self {
         Self { primary, replica, health: Arc::default() }
     }
 
     /// A store over each, behind `cache`.
-    pub fn reads<S>(&self, cache: &Cache, store: impl Fn(PgPool) -> S) -> Reads<S> {
+    pub fn reads<S>(&self, cache: &Cache, store: impl Fn(ConnectionPool) -> S) -> Reads<S> {
         let replica = self.replica.clone().map(|db| Replica { store: store(db), health: Arc::clone(&self.health) });
         Reads(Arc::new(Stores { cache: cache.clone(), primary: store(self.primary.clone()), replica }))
     }

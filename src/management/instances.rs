@@ -8,12 +8,12 @@ use std::{
 
 use serde::Serialize;
 use serde_json::Value;
-use sqlx::{PgPool, types::Json};
+use sqlx::types::Json;
 use tokio::time::timeout;
 use uuid::Uuid;
 
 use crate::{
-    cache::{BreakerState, Cache, CacheStats, MemoryState, PatternStats},
+    cache::{BreakerState, Cache, CacheStats, ConnectionPool, MemoryState, PatternStats},
     readiness::{Phase, Readiness},
 };
 
@@ -62,7 +62,7 @@ pub struct KnownInstance {
 #[derive(Clone)]
 pub struct Instances {
     cache: Cache,
-    db: PgPool,
+    db: ConnectionPool,
     readiness: Readiness,
     id: String,
     name: String,
@@ -72,7 +72,7 @@ pub struct Instances {
 
 impl Instances {
     /// This instance, alone until the first exchange.
-    pub fn new(cache: Cache, db: PgPool, readiness: Readiness, name: String, region: String) -> Self {
+    pub fn new(cache: Cache, db: ConnectionPool, readiness: Readiness, name: String, region: String) -> Self {
         let others = Arc::new(Mutex::new((Vec::new(), Instant::now())));
         Self { cache, db, readiness, id: Uuid::now_v7().to_string(), name, region, others }
     }

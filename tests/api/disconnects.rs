@@ -95,7 +95,7 @@ async fn a_transaction_whose_begin_was_cut_off_is_not_left_open(pool: PgPool) {
         tries.next().expect("it is seen to be open while its answer is on the way");
         // So that its connection is there, and nobody is using it.
         sqlx::query("select 1").execute(&own).await.expect("an answer");
-        eventually("it is given back", || async { (own.num_idle() == 1).then_some(()) }).await;
+        eventually("it is given back", || async { (own.inner().num_idle() == 1).then_some(()) }).await;
         app.database.set(Fault::Delay(Duration::from_millis(500)));
         let seen = async {
             eventually("it is open", || async { (database::one(&app.pool, open).await == 1).then_some(()) }).await
@@ -113,5 +113,5 @@ async fn a_transaction_whose_begin_was_cut_off_is_not_left_open(pool: PgPool) {
     let idle: bool = sqlx::raw_sql(sql).fetch_one(&own).await.expect("an answer").get(0);
     assert!(idle, "whoever is next is inside of somebody else's transaction");
     cache.shutdown().await;
-    own.close().await;
+    own.inner().close().await;
 }

@@ -24,6 +24,7 @@ mod page;
 mod products;
 mod purging;
 mod redis_outage;
+mod refused_connections;
 mod refused_writes;
 mod replicas;
 mod rows;

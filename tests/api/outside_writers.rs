@@ -1,14 +1,17 @@
 //! Writers outside of the service, such as psql or another program: what they change is named by triggers, and shows. The service's own
 //! writes touch all that the triggers would name.
 
+use std::sync::atomic::{AtomicI64, Ordering};
+
 use aside::{
     app::database::serving_pool,
     cache::{Cache, CacheConfig, Name},
 };
+use reqwest::Method;
 use serde_json::json;
 use sqlx::PgPool;
 
-use crate::support::{Reply, TestApp, database, eventually, order, product, triggers};
+use crate::support::{Reply, TestApp, database, eventually, order, product, together, triggers};
 
 /// Changes the database from outside, then asks for `path` until the answer is as it should be.
 async fn shows(app: &TestApp, sql: &str, path: &str, right: impl Fn(&Reply) -> bool) {
@@ -77,10 +80,10 @@ async fn what_the_service_changes_outside_of_a_write_shows_too(pool: PgPool) {
     let cache = Cache::start(CacheConfig::default(), own.clone());
     cache.begin().await.expect("a write").commit().await.expect("a commit");
     cache.shutdown().await;
-    database::outside(&own, &format!("update products set price_cents = 7 where id = {id}")).await;
+    database::outside(own.inner(), &format!("update products set price_cents = 7 where id = {id}")).await;
     eventually("the price shows", || async { (app.get_product(id).await.int("/price_cents") == 7).then_some(()) })
         .await;
-    own.close().await;
+    own.inner().close().await;
 }
 
 /// Every write is asked for alone, because a later one of the same name would cover up for it.
@@ -107,6 +110,42 @@ async fn a_write_of_the_service_touches_all_that_the_triggers_would_name(pool: P
     touched("an order is cancelled", 3).await;
     app.delete_product(id).await.expect(204);
     touched("a product goes", 4).await;
+}
+
+/// Prepared statements don't survive it ("cached plan must not change result type"), and each connection has its own.
+#[sqlx::test]
+async fn a_column_that_gets_another_type_fails_no_request(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let (id, moved) = (app.product(product().stock(1_000)).await, app.product(product()).await);
+    let customers = AtomicI64::new(1);
+    // Of everything so much at once that all connections carry it out.
+    let turn = async || {
+        let load = |path: String| app.request(Method::GET, &path).header("cache-control", "no-cache");
+        let mut requests = Vec::new();
+        for price in 1..=6 {
+            let customer = customers.fetch_add(1, Ordering::Relaxed);
+            let change = json!({ "price_cents": price, "type": format!("KIND {customer}") });
+            let bought = serde_json::Value::from(order(customer).item(id, 1));
+            requests.push(load(format!("/products/{id}")));
+            requests.push(load(format!("/products?ids={id},{moved}")));
+            requests.push(load("/products?category=TROPICAL%20FRUIT".into()));
+            requests.push(app.request(Method::PATCH, &format!("/products/{moved}")).json(&change));
+            requests.push(app.request(Method::POST, "/orders").json(&bought));
+        }
+        together(requests.into_iter().map(|request| app.send(request))).await
+    };
+    for sql in [
+        "alter table products alter column brand type varchar(90), alter column name type varchar(200)",
+        "alter table products alter column brand type text, alter column name type text",
+    ] {
+        for reply in turn().await {
+            reply.ok();
+        }
+        sqlx::query(sql).execute(&app.pool).await.expect("another type");
+        for reply in turn().await {
+            reply.ok();
+        }
+    }
 }
 
 #[sqlx::test]

@@ -113,6 +113,20 @@ async fn after_a_404_for_what_a_program_outside_deleted_it_is_gone(pool: PgPool)
 }
 
 #[sqlx::test]
+async fn after_a_404_for_what_an_emptied_table_held_it_is_gone(pool: PgPool) {
+    let mut fleet = Fleet::start(pool).await;
+    let id = fleet.other().product(product()).await;
+    let (single, page) = (format!("/products/{id}"), "/products");
+    let shown = fleet.read(&[&single, page]).await;
+    fleet.deafen().await;
+    sqlx::query("truncate products cascade").execute(&fleet.app.pool).await.expect("emptied");
+    fleet.is_behind(&[&single, page], &shown).await;
+    fleet.other().patch_product(id, json!({ "stock": 1 })).await.problem("not-found", 404);
+    fleet.other().get(&single).await.problem("not-found", 404);
+    assert_eq!(fleet.other().get(page).await.ids(), [] as [i64; 0]);
+}
+
+#[sqlx::test]
 async fn after_a_change_to_what_already_is_the_answer_stands(pool: PgPool) {
     let mut fleet = Fleet::start(pool).await;
     let id = fleet.other().product(product().price(1).category("APPLES")).await;

@@ -183,7 +183,16 @@ impl Bench {
 
     /// A cache with other settings.
     pub async fn cache_with(&self, change: impl FnOnce(&mut CacheConfig)) -> Cache {
-        let mut config = CacheConfig {
+        let mut config = self.config();
+        change(&mut config);
+        let cache = Cache::start(config, self.pool.clone());
+        trusted(&cache).await;
+        cache
+    }
+
+    /// The settings of a cache.
+    pub fn config(&self) -> CacheConfig {
+        CacheConfig {
             namespace: self.namespace.clone(),
             l2: self.l2.clone(),
             // Patience instead of speed: a busy machine must not turn a hit into a miss.
@@ -193,11 +202,7 @@ impl Bench {
             clock: self.clock.clone(),
             policies: vec![Note::POLICY, Notes::POLICY],
             ..CacheConfig::default()
-        };
-        change(&mut config);
-        let cache = Cache::start(config, self.pool.clone());
-        trusted(&cache).await;
-        cache
+        }
     }
 
     /// An id that no note has yet.

@@ -14,6 +14,7 @@ mod leases;
 mod lifetimes;
 mod memcached;
 mod meter;
+mod refused_connections;
 mod residency;
 mod tiers;
 mod warming;

@@ -44,7 +44,7 @@ fn each_store_is_known_to_one_file_of_the_cache() {
         ("redis::", "src/cache/redis/"),
         ("TcpStream", "src/cache/memcached/"),
         ("sqlx::query", "src/cache/ledger.rs"),
-        ("PgConnectOptions", "src/cache/ledger.rs"),
+        ("PgConnectOptions", "src/cache/pool.rs"),
     ];
     for source in files("src/cache", ".rs") {
         // The folder's own module is called `redis` too.

@@ -133,6 +133,13 @@ impl Postgres {
         }
     }
 
+    /// Sends a signal to the server alone.
+    pub fn signal_server(&self, name: &str) {
+        if let Some(process) = &self.process {
+            process.signal(name);
+        }
+    }
+
     /// Sends a signal to the server and to the processes that serve its connections.
     pub fn signal(&self, name: &str) {
         if let Some(process) = &self.process {

@@ -1,7 +1,7 @@
 //! What a test of the service stands on: instances over one database and one Redis, with a proxy before Postgres.
 
 use invoices::{
-    cache::{Cache, CacheConfig},
+    cache::{Cache, CacheConfig, ConnectionPool},
     database,
     domain::invoices::service::CachedInvoiceService,
 };
@@ -17,7 +17,7 @@ pub struct Ground {
     pub database: Proxy,
     redis_url: String,
     namespace: String,
-    started: Vec<(Cache, PgPool)>,
+    started: Vec<(Cache, ConnectionPool)>,
     /// `#[sqlx::test]` waits for the pool's connections before it drops the database, so for the instances too.
     held: Option<PoolConnection<Postgres>>,
 }
@@ -63,7 +63,7 @@ impl Drop for Ground {
         tokio::spawn(async move {
             for (cache, db) in started {
                 cache.shutdown().await;
-                db.close().await;
+                db.inner().close().await;
             }
             drop(held);
         });

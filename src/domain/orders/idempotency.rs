@@ -7,11 +7,14 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use sqlx::{PgConnection, PgPool};
+use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
 use super::Placed;
-use crate::{cache::Tenant, domain::error::DomainError};
+use crate::{
+    cache::{ConnectionPool, Tenant},
+    domain::error::DomainError,
+};
 
 /// How long a key is remembered, at least.
 pub const KEPT: Duration = Duration::from_secs(24 * 3600);
@@ -90,7 +93,7 @@ pub async fn record(
 }
 
 /// Removes keys older than [`KEPT`], in small batches; returns how many.
-pub async fn remove_expired(db: &PgPool) -> Result<u64, sqlx::Error> {
+pub async fn remove_expired(db: &ConnectionPool) -> Result<u64, sqlx::Error> {
     let sql = "delete from idempotency_keys where ctid = any (array(
                    select ctid from idempotency_keys
                    where created_at < statement_timestamp() - make_interval(secs => $1)
@@ -106,7 +109,7 @@ pub async fn remove_expired(db: &PgPool) -> Result<u64, sqlx::Error> {
 }
 
 /// Removes expired keys now and then until `shutdown`.
-pub async fn run_removal(db: PgPool, shutdown: CancellationToken) {
+pub async fn run_removal(db: ConnectionPool, shutdown: CancellationToken) {
     loop {
         match remove_expired(&db).await {
             Ok(0) => {}

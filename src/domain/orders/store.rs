@@ -3,11 +3,11 @@
 //! Every read is one statement, thus one snapshot: the data, the numbers of the names it depends on, and the time belong
 //! together. Every statement names the tenant: another tenant's order is as absent as one that doesn't exist.
 
-use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool, Row, postgres::PgRow, types::Json};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row, postgres::PgRow, types::Json};
 
 use super::{Order, OrderFilter, OrderPage, OrderStatus};
 use crate::{
-    cache::{DbTime, Label, Loaded, Tenant},
+    cache::{ConnectionPool, DbTime, Label, Loaded, Tenant},
     domain::{
         error::DomainError,
         page::{ListKind, PageRequest},
@@ -30,7 +30,7 @@ const HEAD: &str = "(select (select cache_read_at()) as loaded_at,
 /// Orders in Postgres. Cheap to clone.
 #[derive(Clone)]
 pub struct OrderStore {
-    pub db: PgPool,
+    pub db: ConnectionPool,
 }
 
 impl OrderStore {

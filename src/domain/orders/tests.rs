@@ -163,7 +163,7 @@ async fn only_keys_older_than_a_day_are_removed(db: PgPool) {
     }
     let age = "update idempotency_keys set created_at = created_at - interval '25 hours' where key = 'old'";
     sqlx::query(age).execute(&db).await.unwrap();
-    assert_eq!(idempotency::remove_expired(&db).await.unwrap(), 1);
+    assert_eq!(idempotency::remove_expired(&db.clone().into()).await.unwrap(), 1);
     assert!(orders.place_order(&demo(), order(&[(BANANAS, 1)]), once("new", 1)).await.unwrap().replayed);
     assert!(!orders.place_order(&demo(), order(&[(BANANAS, 1)]), once("old", 1)).await.unwrap().replayed);
 }

@@ -6,11 +6,11 @@
 
 use std::collections::HashMap;
 
-use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool, Row, postgres::PgRow};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row, postgres::PgRow};
 
 use super::{NewProduct, Product, ProductChange, ProductFilter, ProductPage, TopProducts};
 use crate::{
-    cache::{DbTime, Label, Loaded, Name},
+    cache::{ConnectionPool, DbTime, Label, Loaded, Name},
     domain::{
         error::DomainError,
         page::{ListKind, PageRequest},
@@ -31,7 +31,7 @@ const VER: &str = "coalesce((select ver from cache_ledger where name = 'product:
 /// Products in Postgres. Cheap to clone.
 #[derive(Clone)]
 pub struct ProductStore {
-    pub db: PgPool,
+    pub db: ConnectionPool,
 }
 
 impl ProductStore {

@@ -13,7 +13,7 @@ fn service(db: &PgPool) -> CachedProductService {
 }
 
 fn store(db: &PgPool) -> ProductStore {
-    ProductStore { db: db.clone() }
+    ProductStore { db: db.clone().into() }
 }
 
 fn new_product(name: &str) -> NewProduct {

@@ -11,10 +11,9 @@ use std::{
     time::Duration,
 };
 
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::PerThread;
+use crate::cache::{ConnectionPool, PerThread};
 
 /// How many products each thread counts between two flushes.
 const MAX_PRODUCTS: usize = 2_000;
@@ -33,12 +32,12 @@ const RAISE: &str = "with seen as (select * from unnest($1::bigint[], $2::bigint
 #[derive(Clone)]
 pub struct ViewCounter {
     counts: Arc<PerThread<Mutex<HashMap<i64, i64>>>>,
-    db: PgPool,
+    db: ConnectionPool,
 }
 
 impl ViewCounter {
     /// A counter that flushes into `db`.
-    pub fn new(db: PgPool) -> Self {
+    pub fn new(db: ConnectionPool) -> Self {
         Self { counts: Arc::default(), db }
     }
 
@@ -69,10 +68,17 @@ impl ViewCounter {
 
     /// Flushes every few seconds until `shutdown`, then once more.
     pub async fn run(self, shutdown: CancellationToken) {
+        let mut told = false;
         loop {
             let stopped = tokio::time::timeout(INTERVAL, shutdown.cancelled()).await.is_ok();
-            if let Err(error) = self.flush().await {
-                tracing::warn!(%error, "views could not be flushed; they stay counted for the next time");
+            match self.flush().await {
+                Ok(_) => told = false,
+                // Once, and not every few seconds for as long as it lasts.
+                Err(error) if !told => {
+                    told = true;
+                    tracing::warn!(%error, "views could not be flushed; they stay counted for the next time");
+                }
+                Err(_) => {}
             }
             if stopped {
                 return;

@@ -39,7 +39,10 @@ impl From<DomainError> for Problem {
             DomainError::Abroad => {
                 Self::new(&Kind::OTHER_REGION, "The tenant's data may only be read in the tenant's home region.")
             }
-            DomainError::Database(error) => from_database(&error),
+            DomainError::Unavailable(error) => {
+                Self::new(&Kind::UNAVAILABLE, "The database does not answer.").with_cause(cause(&error))
+            }
+            DomainError::Database(error) => Self::internal(cause(&error)),
             DomainError::Panicked => Self::internal("a load or a write panicked"),
         }
     }
@@ -53,31 +56,22 @@ fn invalid(broken: Vec<Violation>) -> Problem {
     Problem::parameters(broken.into_iter().map(|broken| (broken.field, broken.rule)))
 }
 
-fn from_database(error: &sqlx::Error) -> Problem {
-    let unavailable =
-        |cause: String| Problem::new(&Kind::UNAVAILABLE, "The database does not answer.").with_cause(cause);
+/// What an operator may know of an error of the database. The reason why there is no connection is in the log once, by itself.
+fn cause(error: &sqlx::Error) -> String {
     match error {
-        sqlx::Error::Io(error) => unavailable(format!("database connection: {}", error.kind())),
-        // What a connection looks like that ends in mid-sentence, as when Postgres crashes while it is being greeted.
-        sqlx::Error::Protocol(_) => unavailable("database connection: broken off".into()),
-        sqlx::Error::Tls(_) => unavailable("database connection: TLS".into()),
-        sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => unavailable("database pool closed".into()),
+        sqlx::Error::Io(error) => format!("database connection: {}", error.kind()),
+        sqlx::Error::Protocol(_) => "database connection: broken off".into(),
+        sqlx::Error::Tls(_) => "database connection: TLS".into(),
+        sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => "database pool closed".into(),
         sqlx::Error::Database(error) => {
             let code = error.code().unwrap_or_default();
-            let cause = match error.constraint() {
+            match error.constraint() {
                 Some(constraint) => format!("database error {code} ({constraint})"),
                 None => format!("database error {code}"),
-            };
-            if passes(&code) { unavailable(cause) } else { Problem::internal(cause) }
+            }
         }
-        _ => Problem::internal("database: unexpected answer"),
+        _ => "database: unexpected answer".into(),
     }
-}
-
-/// Whether a SQLSTATE tells of a state of the server that passes: connections (08), rollbacks by conflict (40), resources (53),
-/// an operator's or a deadline's intervention (57), a primary that became a standby (25006).
-fn passes(code: &str) -> bool {
-    code == "25006" || ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class))
 }
 
 #[cfg(test)]
@@ -90,10 +84,12 @@ mod tests {
         let cases = [
             (sqlx::Error::Io(refused), "unavailable"),
             (sqlx::Error::PoolClosed, "unavailable"),
+            (sqlx::Error::PoolTimedOut, "overloaded"),
             (sqlx::Error::RowNotFound, "internal"),
         ];
         for (error, name) in cases {
-            assert_eq!(from_database(&error).name(), name, "{error}");
+            let text = error.to_string();
+            assert_eq!(Problem::from(DomainError::from(error)).name(), name, "{text}");
         }
     }
 
@@ -102,15 +98,6 @@ mod tests {
         for (field, name) in [("limit", "invalid-parameter"), ("/items/0/quantity", "validation")] {
             let problem = Problem::from(DomainError::Invalid(vec![Violation::new(field, "must be less")]));
             assert_eq!(problem.name(), name, "{field}");
-        }
-    }
-
-    #[test]
-    fn only_states_that_pass_ask_the_client_to_come_back() {
-        for (code, expected) in
-            [("57P01", true), ("40001", true), ("53300", true), ("25006", true), ("23505", false), ("42601", false)]
-        {
-            assert_eq!(passes(code), expected, "{code}");
         }
     }
 }

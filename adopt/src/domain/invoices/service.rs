@@ -4,14 +4,12 @@
 //! names what changed. Its end commits and raises the numbers of those names in the same transaction; or, if the write changed nothing or was
 //! refused, this instance serves nothing older than what the write saw. The tenant is part of every key, every name and every statement.
 
-use sqlx::PgPool;
-
 use super::{
     Invoice, InvoiceList,
     store::{self, InvoiceStore},
 };
 use crate::{
-    cache::{Cache, Read, Reuse, Tenant, Write},
+    cache::{Cache, ConnectionPool, Read, Reuse, Tenant, Write},
     domain::{detached, error::DomainError},
 };
 
@@ -23,7 +21,7 @@ pub struct CachedInvoiceService {
 }
 
 impl CachedInvoiceService {
-    pub fn new(cache: Cache, db: PgPool) -> Self {
+    pub fn new(cache: Cache, db: ConnectionPool) -> Self {
         Self { cache, store: InvoiceStore { db } }
     }
 

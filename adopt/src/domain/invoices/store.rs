@@ -3,11 +3,11 @@
 //! Every read is one statement, thus one snapshot: the data, the number of the name it depends on, and the time belong together. Every
 //! statement names the tenant: another tenant's invoice is as absent as one that doesn't exist.
 
-use sqlx::{AssertSqlSafe, FromRow, PgConnection, PgPool, Row, postgres::PgRow};
+use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row, postgres::PgRow};
 
 use super::{Invoice, InvoiceList};
 use crate::{
-    cache::{DbTime, Label, Loaded, Name, Tenant},
+    cache::{ConnectionPool, DbTime, Label, Loaded, Name, Tenant},
     domain::error::DomainError,
 };
 
@@ -24,7 +24,7 @@ const LONGEST_LIST: i64 = 100;
 /// Invoices in Postgres. Cheap to clone.
 #[derive(Clone)]
 pub struct InvoiceStore {
-    pub db: PgPool,
+    pub db: ConnectionPool,
 }
 
 impl InvoiceStore {

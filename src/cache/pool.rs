@@ -1,0 +1,313 @@
+//! Connections to Postgres: sqlx's pool, and what it leaves out.
+//!
+//! An error tells whether there was no session with Postgres or a statement failed ([`is_unavailable`]), also where sqlx only says
+//! that it waited in vain. The reason is logged once, with what to check, and never with the connection URL. A statement whose
+//! prepared form has become useless, because somebody changed the type of a column, is prepared anew. Everything that the cache and its service ask
+//! of Postgres goes through here, but for the connection that follows the ledger.
+
+use std::{
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use futures_util::{
+    FutureExt, StreamExt, TryFutureExt, TryStreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
+use sqlx::{
+    ConnectOptions, Connection, Describe, Either, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr,
+    Transaction,
+    error::BoxDynError,
+    pool::PoolConnection,
+    postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
+};
+use tokio::sync::Mutex;
+
+use super::{
+    database_errors::{NoSession, is_stale_statement, is_unavailable},
+    ledger::is_idle,
+};
+
+/// A connection that was idle for this long is asked whether it still lives before it is used: asking costs a round trip.
+const IDLE: Duration = Duration::from_secs(1);
+/// A connection that was given back and doesn't answer within this is closed. Longer than any statement goes on that was cut off:
+/// Postgres ends them before.
+const RELEASE_LIMIT: Duration = Duration::from_secs(2);
+/// Longest time for the connection that finds out why none was to be had.
+const DIAGNOSIS_LIMIT: Duration = Duration::from_secs(1);
+/// For how long its result stands for others who had to wait in vain.
+const DIAGNOSIS_LIFETIME: Duration = Duration::from_secs(1);
+
+/// A pool of connections to Postgres. Cheap to clone; clones share it.
+#[derive(Clone)]
+pub struct ConnectionPool(Arc<Inner>);
+
+struct Inner {
+    pool: PgPool,
+    /// What is told of it in the log.
+    server: &'static str,
+    /// Whether the last attempt to connect failed.
+    is_down: Arc<AtomicBool>,
+    /// Whether every connection that is made clears `is_down`; else every one that is had.
+    sees_connections: bool,
+    /// When it was last found out why no connection was to be had, and why; `None`: all were in use.
+    diagnosis: Mutex<Option<(Instant, Option<NoSession>)>>,
+}
+
+impl From<PgPool> for ConnectionPool {
+    /// A pool that was made elsewhere. It should have [`is_idle`] as its `after_release`.
+    fn from(pool: PgPool) -> Self {
+        let (server, is_down, sees_connections) = ("Postgres", Arc::default(), false);
+        Self(Arc::new(Inner { pool, server, is_down, sees_connections, diagnosis: Mutex::default() }))
+    }
+}
+
+impl fmt::Debug for ConnectionPool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.pool.fmt(f)
+    }
+}
+
+impl ConnectionPool {
+    /// A pool of connections to the server `server`, as logs call it. It connects when a connection is needed.
+    pub fn new(server: &'static str, pool: PgPoolOptions, connection: PgConnectOptions) -> Self {
+        let is_down = Arc::new(AtomicBool::new(false));
+        let connected = Arc::clone(&is_down);
+        let pool = pool
+            .test_before_acquire(false)
+            .before_acquire(|connection, meta| {
+                Box::pin(async move {
+                    if meta.idle_for >= IDLE {
+                        connection.ping().await?;
+                    }
+                    Ok(true)
+                })
+            })
+            // A connection whose use was cut off may be waiting for an answer that never comes, and with it its place in the pool; or be
+            // inside of a transaction that nobody ends.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    let answer = tokio::time::timeout(RELEASE_LIMIT, is_idle(connection)).await;
+                    answer.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+                })
+            })
+            .after_connect(move |_, _| {
+                note_connection(&connected, server);
+                Box::pin(std::future::ready(Ok(())))
+            })
+            .connect_lazy_with(connection);
+        Self(Arc::new(Inner { pool, server, is_down, sees_connections: true, diagnosis: Mutex::default() }))
+    }
+
+    /// A connection.
+    ///
+    /// # Errors
+    /// `PoolTimedOut` when all are in use for too long; else what [`is_unavailable`] recognizes.
+    pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        self.explain(self.0.pool.acquire().await).await
+    }
+
+    /// Begins a transaction by this statement.
+    ///
+    /// # Errors
+    /// As [`ConnectionPool::acquire`].
+    pub async fn begin_with(&self, statement: &'static str) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        self.explain(self.0.pool.begin_with(statement).await).await
+    }
+
+    /// Whether the last attempt to connect failed.
+    pub fn is_down(&self) -> bool {
+        self.0.is_down.load(Ordering::Acquire)
+    }
+
+    /// sqlx's pool behind it: to be measured and closed.
+    pub fn inner(&self) -> &PgPool {
+        &self.0.pool
+    }
+
+    /// Sees to it that an error says what kept a connection from being had.
+    async fn explain<T>(&self, had: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
+        match had {
+            Ok(had) => {
+                if !self.0.sees_connections {
+                    self.connected();
+                }
+                Ok(had)
+            }
+            // sqlx tries again while Postgres refuses connections, starts or has none left; then it says this, as if all of its own were in use.
+            Err(sqlx::Error::PoolTimedOut) => match self.diagnose().await {
+                Some(reason) => Err(self.tell(reason).into()),
+                None => Err(sqlx::Error::PoolTimedOut),
+            },
+            Err(error) => {
+                if is_unavailable(&error) && !matches!(error, sqlx::Error::PoolClosed) {
+                    self.tell(NoSession::new(&error));
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Finds out why no connection was to be had, by one attempt for all who ask: `None` if connecting works.
+    async fn diagnose(&self) -> Option<NoSession> {
+        let mut known = self.0.diagnosis.lock().await;
+        if let Some((made, diagnosis)) = &*known
+            && made.elapsed() < DIAGNOSIS_LIFETIME
+        {
+            return diagnosis.clone();
+        }
+        let options = self.0.pool.connect_options();
+        let diagnosis = match tokio::time::timeout(DIAGNOSIS_LIMIT, options.connect()).await {
+            Ok(Ok(connection)) => {
+                self.connected();
+                // Nobody waits for the end of it.
+                tokio::spawn(connection.close());
+                None
+            }
+            Ok(Err(error)) => Some(NoSession::new(&error)),
+            Err(_) => Some(NoSession::late()),
+        };
+        *known = Some((Instant::now(), diagnosis.clone()));
+        diagnosis
+    }
+
+    fn connected(&self) {
+        note_connection(&self.0.is_down, self.0.server);
+    }
+
+    /// Logs why there is no connection, unless that is known.
+    fn tell(&self, reason: NoSession) -> NoSession {
+        if !self.0.is_down.swap(true, Ordering::AcqRel) {
+            let (server, advice) = (self.0.server, reason.advice);
+            tracing::warn!(server, %reason, advice, "cannot connect: what needs a new connection fails until this is mended");
+        }
+        reason
+    }
+
+    /// A connection of the caller's own, outside of the pool, with settings of its own.
+    ///
+    /// # Errors
+    /// As [`ConnectionPool::acquire`].
+    pub(super) async fn connect(&self, settings: &[(&str, &str)]) -> Result<PgConnection, sqlx::Error> {
+        let options: PgConnectOptions = (*self.0.pool.connect_options()).clone();
+        let connected = options.options(settings.iter().copied()).connect().await;
+        if connected.is_ok() {
+            self.connected();
+        }
+        self.explain(connected).await
+    }
+
+    /// Carries out a statement on some connection, and once more where it has to be prepared anew.
+    async fn repeat<R>(
+        &self,
+        statement: Statement,
+        run: impl AsyncFn(&mut PgConnection, Statement) -> Result<R, sqlx::Error>,
+    ) -> Result<R, sqlx::Error> {
+        let mut connection = self.acquire().await?;
+        match run(&mut connection, statement.clone()).await {
+            Err(error) if is_stale_statement(&error) => {
+                connection.clear_cached_statements().await?;
+                run(&mut connection, statement).await
+            }
+            result => result,
+        }
+    }
+}
+
+/// Connecting works.
+fn note_connection(is_down: &AtomicBool, server: &str) {
+    if is_down.swap(false, Ordering::AcqRel) {
+        tracing::info!(server, "connected again");
+    }
+}
+
+/// A statement that can be carried out more than once.
+#[derive(Clone)]
+struct Statement {
+    sql: SqlStr,
+    arguments: Option<PgArguments>,
+    is_persistent: bool,
+}
+
+impl Statement {
+    fn new<'q>(mut statement: impl Execute<'q, Postgres>) -> Result<Self, sqlx::Error> {
+        let arguments = statement.take_arguments().map_err(sqlx::Error::Encode)?;
+        let is_persistent = statement.persistent();
+        Ok(Self { sql: statement.sql(), arguments, is_persistent })
+    }
+}
+
+impl Execute<'_, Postgres> for Statement {
+    fn sql(self) -> SqlStr {
+        self.sql
+    }
+
+    fn statement(&self) -> Option<&PgStatement> {
+        None
+    }
+
+    fn take_arguments(&mut self) -> Result<Option<PgArguments>, BoxDynError> {
+        Ok(self.arguments.take())
+    }
+
+    fn persistent(&self) -> bool {
+        self.is_persistent
+    }
+}
+
+/// What sqlx's queries are carried out on: each on a connection of its own.
+impl<'c> Executor<'c> for &ConnectionPool {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let pool = self.clone();
+        // Taken whole, so that nobody has seen a part of it if it has to be asked for again.
+        let answer = async move {
+            let all = async |db: &mut PgConnection, statement: Statement| {
+                db.fetch_many(statement).try_collect::<Vec<_>>().await
+            };
+            let answer = pool.repeat(Statement::new(query)?, all).await?;
+            Ok(stream::iter(answer.into_iter().map(Ok)))
+        };
+        answer.try_flatten_stream().boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let pool = self.clone();
+        let one = async |db: &mut PgConnection, statement: Statement| db.fetch_optional(statement).await;
+        async move { pool.repeat(Statement::new(query)?, one).await }.boxed()
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        let pool = self.clone();
+        async move { pool.acquire().await?.prepare_with(sql, parameters).await }.boxed()
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        let pool = self.clone();
+        async move { pool.acquire().await?.describe(sql).await }.boxed()
+    }
+}
