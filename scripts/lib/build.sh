@@ -43,7 +43,7 @@ tell_progress() {
         # Progress that cargo draws ends with `12/399: names`.
         state=$(tail -c 2000 "$1" 2>/dev/null | tr '\r' '\n' | sed -nE \
             -e 's/^.*Building .* ([0-9]+)\/([0-9]+): ([^,]*).*$/\1 of \2 compiled, now \3/p' \
-            -e 's/^ *Blocking (.*)$/\1/p' -e 's/^ *Downloading .*$/fetching crates/p' -e 's/^ *Updating .*$/looking for crates/p' | tail -n 1)
+            -e 's/^ *Blocking (.*)$/\1/p' -e 's/^ *Downloading .*$/fetching crates/p' -e 's/^ *Updating .*$/looking for crates/p' | tail -n 1 | sed "s/ *$//")
         [ ! -e "$1" ] || detail "$((SECONDS - begun)) s: ${state:-cargo begins}"
     done
 }
