@@ -4,6 +4,7 @@ use std::{
     io::{self, IsTerminal, Read, Write},
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream},
     path::PathBuf,
+    process::ExitCode,
     time::Duration,
 };
 
@@ -134,8 +135,29 @@ pub fn command() -> clap::Command {
     without_empty_variables(command)
 }
 
+/// The program: runs the command line and turns a failure into a message and an exit status.
+pub fn main() -> ExitCode {
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("aside: the runtime could not be started: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = runtime.block_on(run());
+    // Everything worth waiting for has been waited for, within its limit; a lookup of a name that hangs has not.
+    runtime.shutdown_background();
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("aside: {failure}");
+            ExitCode::from(failure.exit_code())
+        }
+    }
+}
+
 /// Does what the command line says.
-pub async fn run() -> Result<(), Failure> {
+async fn run() -> Result<(), Failure> {
     let matches = command().get_matches();
     let Cli { command, settings } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
     match command.unwrap_or(Command::Serve) {

@@ -1,4 +1,4 @@
-//! The program: runs the command line and turns a failure into a message and an exit status.
+//! The program: the command line of the library, with an allocator.
 
 use std::process::ExitCode;
 
@@ -6,21 +6,5 @@ use std::process::ExitCode;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("aside: the runtime could not be started: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let ended = runtime.block_on(aside::cli::run());
-    // Everything worth waiting for has been waited for, within its limit; a lookup of a name that hangs has not.
-    runtime.shutdown_background();
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("aside: {failure}");
-            ExitCode::from(failure.exit_code())
-        }
-    }
+    aside::cli::main()
 }

@@ -3,6 +3,7 @@
 mod adopt;
 mod compose;
 mod dashboards;
+mod dependencies;
 mod documents;
 mod environment;
 mod files;
