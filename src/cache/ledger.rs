@@ -14,9 +14,10 @@ use super::{
 };
 
 /// Begins a transaction whose writer names its changes itself, so the triggers for all other writers leave it alone. For this transaction
-/// only: what the same connection changes outside of a write is named by the triggers. One round trip, as any begin.
+/// only: what the same connection changes outside of a write is named by the triggers. It names its isolation level too: at one that
+/// the database may have by default, two writes of one row fail where the second can wait. One round trip, as any begin.
 pub(super) async fn begin(db: &ConnectionPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-    db.begin_with("begin; set local aside.names_changes = 'on'").await
+    db.begin_with("begin isolation level read committed; set local aside.names_changes = 'on'").await
 }
 
 /// Whether a connection that is given back to its pool is outside of any transaction: for `after_release` of the pool that the cache works

@@ -89,7 +89,7 @@ async fn a_transaction_whose_begin_was_cut_off_is_not_left_open(pool: PgPool) {
     let own = serving_pool(&config).await.expect("the service's pool");
     let cache = Cache::start(CacheConfig::default(), own.clone());
     let open = "select count(*) from pg_stat_activity where datname = current_database()
-        and state = 'idle in transaction' and query like 'begin;%'";
+        and state = 'idle in transaction' and query like 'begin isolation%'";
     let mut tries = 0..20;
     loop {
         tries.next().expect("it is seen to be open while its answer is on the way");

@@ -5,9 +5,9 @@ use std::{
     task::Poll,
 };
 
-use aside::cache::{Outcome, Write};
+use aside::cache::{Cache, ConnectionPool, Outcome, Write};
 use futures_util::{future::maybe_done, poll};
-use sqlx::PgPool;
+use sqlx::{PgPool, postgres::PgPoolOptions};
 
 use super::bench::{Backend, Bench, WriteRefused, name, over_every_backend, text};
 use crate::support::together;
@@ -94,6 +94,26 @@ async fn writes_beyond_the_room_are_refused_at_once(pool: PgPool) {
     assert!(matches!(refused, Poll::Ready(Err(sqlx::Error::PoolTimedOut))), "neither begun nor waiting");
     drop(begun);
     cache.begin().await.expect("room again").commit().await.expect("a commit");
+}
+
+#[sqlx::test]
+async fn a_write_has_its_own_isolation_level_whatever_the_database_has_by_default(pool: PgPool) {
+    let by_default = "do $$ begin
+        execute format('alter database %I set default_transaction_isolation = %L', current_database(), 'repeatable read');
+    end $$";
+    sqlx::query(by_default).execute(&pool).await.expect("another default");
+    let bench = Bench::new(&pool, Backend::None).await;
+    let connection = (*pool.connect_options()).clone();
+    let later = ConnectionPool::new("Postgres", PgPoolOptions::new().max_connections(1), connection);
+    let cache = Cache::start(bench.config(), later.clone());
+    let level = "select current_setting('transaction_isolation')";
+    let other: String = sqlx::query_scalar(level).fetch_one(&later).await.expect("the default");
+    let mut write = cache.begin().await.expect("a transaction");
+    let own: String = sqlx::query_scalar(level).fetch_one(write.db()).await.expect("its own");
+    assert_eq!((other.as_str(), own.as_str()), ("repeatable read", "read committed"));
+    write.commit().await.expect("a commit");
+    cache.shutdown().await;
+    later.inner().close().await;
 }
 
 #[sqlx::test]
