@@ -27,9 +27,10 @@ run() {
     local begun=$SECONDS before took left
     say "make run, $1"
     before=$(folders)
-    # A process group of its own, as on a terminal: Ctrl-C goes to all of it.
+    # A process group of its own, as on a terminal: Ctrl-C goes to all of it. Whoever runs this in the background has made it deaf to
+    # Ctrl-C, which a shell can't undo.
     set -m
-    make run </dev/null &
+    python3 -c 'import os, signal; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp("make", ["make", "run"])' </dev/null &
     RUNNING=$!
     set +m
     ANSWER=''
@@ -38,6 +39,7 @@ run() {
     [ -n "$ANSWER" ] || die "make run ended before it answered"
     case $ANSWER in *"\"id\":$PRODUCT"*) ;; *) die "This is no product: $ANSWER" ;; esac
     kill -INT -- "-$RUNNING"
+    poll 60 gone "$RUNNING" || die "make run is still there a minute after Ctrl-C"
     wait "$RUNNING" || true
     poll 30 alone || { others >&2; die "These still run after Ctrl-C"; }
     if port_open 127.0.0.1 3000; then die "Port 3000 is still taken after Ctrl-C"; fi

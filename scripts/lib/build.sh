@@ -4,7 +4,7 @@
 # the names of all crates. When it fails, the last lines say what to do. Needs common.sh and the folder of make_run_folder.
 
 # How long a build from nothing takes, for people to know.
-FIRST_QUICK_BUILD="about five minutes on two cores" FIRST_DEBUG_BUILD="about five minutes on two cores"
+FIRST_QUICK_BUILD="some minutes" FIRST_DEBUG_BUILD="some minutes"
 # How often a line is printed, in seconds.
 PROGRESS_EVERY=15
 
