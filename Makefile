@@ -82,6 +82,11 @@ prove: ## removes every guard in turn and expects a test to go red; the central 
 bench: ## how fast, against constant bytes, Redis passed through, a textbook and no cache: four minutes; docs/speed.md; a trial: make bench ARGS=--short
 	@scripts/bench.sh $(ARGS)
 
+peers: ## the service against programs that know nothing of it: hits, misses, writes; seven minutes; benches/peers/README.md
+	@scripts/peers.sh hits
+	@scripts/peers.sh miss
+	@scripts/peers.sh writes
+
 instructions: ## how many instructions an L1 hit takes, counted by valgrind
 	@scripts/instructions.sh
 

@@ -2,7 +2,9 @@
 # The service against programs that know nothing of its code (benches/peers/README.md): builds them, starts a Postgres and a Redis of
 # its own, and measures each program in turn.
 #
-#   scripts/peers.sh miss [--rounds N]    misses on a cold catalogue against one plain select; under a minute
+#   scripts/peers.sh miss [--rounds N]    misses on a cold catalogue against one plain select; a minute
+#   scripts/peers.sh hits                 hits in memory against constant bytes, in Redis against Redis passed through; three minutes
+#   scripts/peers.sh writes               changes of a price against one plain update, fsync off; two minutes
 #
 # ASIDE_PROGRAM=FILE measures that build of the service instead of building one.
 set -euo pipefail
@@ -11,9 +13,11 @@ set -euo pipefail
 cd "$ROOT"
 need_build_tools
 
+packages=(--package plain --package load --package compare)
+if [ "${1:-}" != miss ]; then packages+=(--package textbook --package multi-tier); fi
 export PEERS_FOLDER="$ROOT/target/peers/release"
 run_to_end cargo build --locked --release --manifest-path benches/peers/Cargo.toml --target-dir target/peers \
-    --package plain --package load --package compare
+    "${packages[@]}"
 if [ -z "${ASIDE_PROGRAM:-}" ]; then
     run_to_end cargo build --locked --release --bin aside
     export ASIDE_PROGRAM="$ROOT/target/release/aside"
@@ -23,5 +27,8 @@ fi
 if has taskset && [ "$(nproc)" -gt 1 ]; then taskset -pc 1 $$ >/dev/null; fi
 # Never a server of somebody's data: Redis is emptied again and again.
 SERVICES_OWN=yes
+# What is compared is the way of a write, not the disk.
+# shellcheck disable=SC2034 # read by services_start
+if [ "${1:-}" = writes ]; then SERVICES_FAST=yes; fi
 services_start
 run_to_end "$PEERS_FOLDER/compare" "$@"

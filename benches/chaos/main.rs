@@ -29,6 +29,7 @@ mod pace;
 mod peers;
 #[path = "../peers/compare/src/pin.rs"]
 mod pin;
+#[allow(dead_code)]
 #[path = "../peers/compare/src/redis_server.rs"]
 mod redis_server;
 mod refusals;

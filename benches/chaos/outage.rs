@@ -12,7 +12,7 @@ use crate::{
 /// A part of the catalogue.
 const L1_BYTES: &str = "1000000";
 /// Requests until Redis breaks, while it is broken, and after it is back.
-const PHASE_MS: u64 = 1_500;
+const PHASE_MS: u64 = 1_200;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fault {

@@ -10,7 +10,7 @@ use crate::{
 };
 
 const SECRET: &str = "0123456789abcdef-of-this-run-alone";
-const SECONDS_MS: u64 = 4_000;
+const LASTING_MS: u64 = 3_000;
 /// How long the many clients are there before the other tenant's requests begin.
 const HEAD_START_MS: u64 = 500;
 
@@ -34,7 +34,7 @@ impl Tenant {
     }
 
     fn run(&self, server: &Server, clients: usize) -> Sample {
-        blocking(|| begin_load(server.address(), &self.args(clients, SECONDS_MS), &self.paths).end())
+        blocking(|| begin_load(server.address(), &self.args(clients, LASTING_MS), &self.paths).end())
     }
 }
 
@@ -48,7 +48,7 @@ pub async fn measure(peers: &Peers, slow_url: &str, rounds: usize) -> Vec<Goal> 
         let program = program.with("JWT_SECRET", SECRET).with("TENANT_REQUESTS_PER_SECOND", "0");
         let server = blocking(|| program.start());
         let quiet = few.run(&server, 2);
-        let running = begin_load(server.address(), &many.args(256, SECONDS_MS + 2 * HEAD_START_MS), &many.paths);
+        let running = begin_load(server.address(), &many.args(256, LASTING_MS + 2 * HEAD_START_MS), &many.paths);
         pause(millis(HEAD_START_MS)).await;
         let busy = few.run(&server, 2);
         let flood = blocking(|| running.end());

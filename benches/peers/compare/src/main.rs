@@ -3,6 +3,8 @@
 //! Programs are measured in turn, in rounds, so that what slows the machine for a while slows all of them.
 
 mod catalogue;
+mod hits;
+mod lanes;
 mod miss;
 #[path = "../../../costs/numbers.rs"]
 mod numbers;
@@ -14,6 +16,7 @@ mod redis_server;
 // The runs of benches/chaos use the rest of it.
 #[allow(dead_code)]
 mod server;
+mod writes;
 
 use std::{env, error::Error, path::PathBuf, process::Command};
 
@@ -35,6 +38,10 @@ struct Arguments {
 enum Comparison {
     /// Misses on a cold catalogue against one plain select
     Miss,
+    /// Hits in memory against constant bytes, and hits in Redis against what Redis holds passed on
+    Hits,
+    /// Changes of products against one plain update
+    Writes,
 }
 
 #[tokio::main]
@@ -56,6 +63,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
             let lanes = miss::measure(&catalogue, &aside, &database_url, &redis_url, rounds);
             println!("{}", miss::table(&lanes));
         }
+        Comparison::Hits => hits::measure(&catalogue, &aside, &database_url, &redis_url, rounds),
+        Comparison::Writes => writes::measure(&catalogue, &aside, &database_url, &redis_url, rounds).await?,
     }
     Ok(())
 }

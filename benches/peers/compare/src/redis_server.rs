@@ -31,6 +31,11 @@ impl RedisServer {
         self.call(&["FLUSHDB"]);
     }
 
+    /// Stores a value under a key.
+    pub fn set(&mut self, key: &str, value: &str) {
+        self.call(&["SET", key, value]);
+    }
+
     fn call(&mut self, words: &[&str]) {
         let mut request = format!("*{}\r\n", words.len());
         for word in words {

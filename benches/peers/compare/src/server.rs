@@ -112,14 +112,17 @@ impl Server {
     }
 
     fn answers(&self, path: &str) -> bool {
-        let ask = || {
-            let mut stream = TcpStream::connect(self.address())?;
-            write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
-            let mut answer = Vec::new();
-            stream.read_to_end(&mut answer)?;
-            std::io::Result::Ok(answer.starts_with(b"HTTP/1.1 200"))
-        };
-        ask().unwrap_or(false)
+        self.get(path).is_ok_and(|(head, _)| head.starts_with("HTTP/1.1 200"))
+    }
+
+    /// Head and body of an answer.
+    pub fn get(&self, path: &str) -> std::io::Result<(String, String)> {
+        let mut stream = TcpStream::connect(self.address())?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        let (head, body) = answer.split_once("\r\n\r\n").ok_or(std::io::ErrorKind::InvalidData)?;
+        Ok((head.to_owned(), body.to_owned()))
     }
 }
 

@@ -12,7 +12,7 @@ use std::{
     io::Read,
     net::SocketAddr,
     rc::Rc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 use clap::Parser;
@@ -44,7 +44,7 @@ struct Arguments {
     once: bool,
     #[arg(long, default_value = "GET")]
     method: String,
-    /// Bodies of the requests
+    /// Body of the requests; `{n}` in it becomes a number, another one in each request
     #[arg(long)]
     body: Option<String>,
     /// A header of each request, as `Name: value`
@@ -135,7 +135,10 @@ fn main() {
 async fn run(arguments: Arguments) -> serde_json::Value {
     let mut paths = String::new();
     std::io::stdin().read_to_string(&mut paths).expect("the paths");
-    let requests: Vec<Vec<u8>> = paths.lines().map(|path| bytes_of(&arguments, path)).collect();
+    // Another run begins elsewhere.
+    let first = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_micros() as usize);
+    let numbered = paths.lines().zip(first..);
+    let requests: Vec<Vec<u8>> = numbered.map(|(path, number)| bytes_of(&arguments, path, number)).collect();
     assert!(!requests.is_empty(), "the input names no path");
     let run = Rc::new(Run {
         address: arguments.address,
@@ -171,12 +174,12 @@ async fn run(arguments: Arguments) -> serde_json::Value {
     run.outcomes.take().into_json(run.lasting)
 }
 
-fn bytes_of(arguments: &Arguments, path: &str) -> Vec<u8> {
+fn bytes_of(arguments: &Arguments, path: &str, number: usize) -> Vec<u8> {
     let mut head = format!("{} {path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n", arguments.method);
     for header in &arguments.header {
         head.push_str(&format!("{header}\r\n"));
     }
-    let body = arguments.body.as_deref().unwrap_or_default();
+    let body = arguments.body.as_deref().unwrap_or_default().replace("{n}", &number.to_string());
     if !body.is_empty() {
         head.push_str(&format!("Content-Length: {}\r\n", body.len()));
     }
