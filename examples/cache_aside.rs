@@ -24,7 +24,7 @@ struct River(String);
 impl Cacheable for River {
     const POLICY: Policy = Policy {
         pattern: "river", l1: Duration::from_secs(30), l2: Duration::from_secs(600), max_age: Duration::from_secs(600),
-        absent: Duration::from_secs(10), stale_on_outage: Duration::ZERO, loads: 32, jitter_percent: 10, format: Format::Json, shape: "1",
+        absent: Duration::from_secs(10), stale_on_outage: Duration::ZERO, jitter_percent: 10, format: Format::Json, shape: "1",
         compress_above: 1024, sensitivity: Sensitivity::Public, residency: Residency::Shared,
     };
 }

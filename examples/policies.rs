@@ -37,8 +37,6 @@ impl Cacheable for Rate {
         max_age: Duration::from_secs(60),
         // For how much longer it may be served, flagged, while Postgres is away.
         stale_on_outage: Duration::from_secs(600),
-        // Loads that may be under way at a time. More are refused at once.
-        loads: 32,
         // Lifetimes are shortened by up to so much, so that what was made together doesn't end together.
         jitter_percent: 10,
         // The bytes of the answer, or MessagePack, which is smaller and must be encoded again.

@@ -79,6 +79,7 @@ pub fn start_services(config: &Config, db: ConnectionPool) -> Result<Services, S
             trust: config.cache_trust,
             poll: POLL.min(config.cache_trust / 5),
             load_limit: config.request_timeout + LOAD_GRACE,
+            request_limit: config.request_timeout,
             policies: domain::policies(),
             ..CacheConfig::default()
         },

@@ -1,5 +1,5 @@
-//! What reaches Postgres when Redis goes away under load, with a bulkhead and without one. The cache is used as a library here:
-//! the service has no switch that takes its bulkhead away.
+//! What reaches Postgres when Redis goes away under load, with few permits for loads and with more than anybody needs. The cache is
+//! used as a library here: the service derives its permits from its pool.
 
 use std::{
     sync::{
@@ -10,8 +10,8 @@ use std::{
 };
 
 use aside::cache::{
-    Cache, CacheConfig, Cacheable, DbTime, Format, Key, LoadError, Loaded, NotLoaded, Outcome, Policy, RedisL2,
-    Residency, Reuse, Sensitivity,
+    Cache, CacheConfig, Cacheable, Concurrency, DbTime, Format, Key, LoadError, Loaded, NotLoaded, Outcome, Policy,
+    RedisL2, Residency, Reuse, Sensitivity,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, postgres::PgPoolOptions};
@@ -43,7 +43,6 @@ const WITH: Policy = Policy {
     absent: Duration::from_secs(5),
     max_age: Duration::from_secs(600),
     stale_on_outage: Duration::ZERO,
-    loads: ROOM,
     jitter_percent: 10,
     format: Format::Json,
     shape: "1",
@@ -63,7 +62,7 @@ impl Cacheable for Walled {
 struct Open(i64);
 
 impl Cacheable for Open {
-    const POLICY: Policy = Policy { pattern: "open", loads: usize::MAX, ..WITH };
+    const POLICY: Policy = Policy { pattern: "open", ..WITH };
 }
 
 #[derive(Clone)]
@@ -123,9 +122,9 @@ impl Seen {
 
 pub async fn measure(scene: &mut Scene) -> Section {
     eprintln!("  with");
-    let with = run::<Walled>(scene, Walled).await;
+    let with = run::<Walled>(scene, Walled, ROOM).await;
     eprintln!("  without");
-    let without = run::<Open>(scene, Open).await;
+    let without = run::<Open>(scene, Open, usize::MAX / 2).await;
     let mut section = Section {
         title: "What reaches Postgres while Redis is away",
         method: format!(
@@ -161,7 +160,7 @@ pub async fn measure(scene: &mut Scene) -> Section {
     section
 }
 
-async fn run<T: Cacheable>(scene: &mut Scene, make: fn(i64) -> T) -> Seen {
+async fn run<T: Cacheable>(scene: &mut Scene, make: fn(i64) -> T, loads: usize) -> Seen {
     let options = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(Duration::from_secs(30));
     let db = options.connect(&scene.postgres.url(scene.postgres.port)).await.expect("a pool");
     let redis = RedisL2::standalone(&format!("redis://127.0.0.1:{}/", scene.redis.port)).expect("the URL of Redis");
@@ -170,6 +169,7 @@ async fn run<T: Cacheable>(scene: &mut Scene, make: fn(i64) -> T) -> Seen {
         l1_bytes: 0,
         l2: Some(Arc::new(redis)),
         policies: vec![T::POLICY],
+        concurrency: Some(Concurrency { loads, writes: 1, total: loads + 1 }),
         ..CacheConfig::default()
     };
     let cache = Cache::start(config, db.clone());

@@ -32,7 +32,6 @@ impl Cacheable for Page {
         absent: Duration::from_secs(30),
         max_age: Duration::from_secs(3600),
         stale_on_outage: Duration::ZERO,
-        loads: 64,
         jitter_percent: 0,
         format: Format::Json,
         shape: "1",

@@ -24,7 +24,6 @@ impl Cacheable for City {
         absent: Duration::from_secs(10),
         max_age: Duration::from_secs(600),
         stale_on_outage: Duration::ZERO,
-        loads: 32,
         jitter_percent: 10,
         format: Format::Json,
         shape: "1",

@@ -6,8 +6,16 @@ use std::{collections::HashMap, future::Future, hash::Hash};
 use tracing::Instrument;
 
 use super::{
-    Cache, LoadError, NotLoaded, Read, Reuse, entry::Loaded, fence::Era, key::Key, l1::Found, outcome::Outcome,
-    policy::Cacheable, shared::Filling, spans,
+    Cache, LoadError, NotLoaded, Read, Reuse,
+    entry::Loaded,
+    fence::Era,
+    key::Key,
+    l1::Found,
+    load::{Asked, Failure, LoadMany, Once},
+    outcome::Outcome,
+    policy::Cacheable,
+    shared::Filling,
+    spans,
 };
 
 impl Cache {
@@ -30,15 +38,31 @@ impl Cache {
         load: F,
     ) -> Result<Vec<(I, Read<T>)>, E>
     where
-        I: Copy + Eq + Hash + Send + Sync + 'static,
+        I: Clone + Eq + Hash + Send + Sync + 'static,
         T: Cacheable,
         E: LoadError,
         F: FnOnce(Vec<I>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<HashMap<I, Loaded<T>>, E>> + Send + 'static,
     {
+        self.read_many(keys, reuse, Once(load)).await
+    }
+
+    /// [`Cache::get_or_load_many`], whatever brings the values.
+    pub(super) async fn read_many<I, T, E, L>(
+        &self,
+        keys: Vec<(I, Key<T>)>,
+        reuse: Reuse,
+        load: L,
+    ) -> Result<Vec<(I, Read<T>)>, E>
+    where
+        I: Clone + Eq + Hash + Send + Sync + 'static,
+        T: Cacheable,
+        E: LoadError,
+        L: LoadMany<I, T, E>,
+    {
         let (begun, count) = (self.inner.clock.now(), keys.len());
         let asked = keys.clone();
-        let read = self.read_many(keys, reuse, load);
+        let read = self.detached_batch(keys, reuse, load);
         let found = match reuse {
             _ if T::POLICY.stale_on_outage.is_zero() => read.await,
             Reuse::Allowed => self.or_stale(read, || self.stale_many(&asked)).await,
@@ -58,56 +82,66 @@ impl Cache {
     /// As [`Cache::get_or_load_many`].
     pub async fn warm_many<I, T, E, F, Fut>(&self, keys: Vec<(I, Key<T>)>, reuse: Reuse, load: F) -> Result<usize, E>
     where
-        I: Copy + Eq + Hash + Send + Sync + 'static,
+        I: Clone + Eq + Hash + Send + Sync + 'static,
         T: Cacheable,
         E: LoadError,
         F: FnOnce(Vec<I>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<HashMap<I, Loaded<T>>, E>> + Send + 'static,
     {
-        Ok(self.read_many(keys, reuse, load).await?.len())
+        self.warm_by(keys, reuse, Once(load)).await
+    }
+
+    /// [`Cache::warm_many`], whatever brings the values.
+    pub(super) async fn warm_by<I, T, E, L>(&self, keys: Vec<(I, Key<T>)>, reuse: Reuse, load: L) -> Result<usize, E>
+    where
+        I: Clone + Eq + Hash + Send + Sync + 'static,
+        T: Cacheable,
+        E: LoadError,
+        L: LoadMany<I, T, E>,
+    {
+        Ok(self.detached_batch(keys, reuse, load).await?.len())
     }
 
     /// What tiers hold of all keys, if all of it may be served stale.
-    async fn stale_many<I: Copy, T: Cacheable>(&self, keys: &[(I, Key<T>)]) -> Option<Vec<(I, Found<T>)>> {
+    async fn stale_many<I: Clone, T: Cacheable>(&self, keys: &[(I, Key<T>)]) -> Option<Vec<(I, Found<T>)>> {
         let mut found = Vec::with_capacity(keys.len());
         for (id, key) in keys {
-            found.push((*id, self.stale(key).await?));
+            found.push((id.clone(), self.stale(key).await?));
         }
         Some(found)
     }
 
     /// A batch in a task of its own, which goes on when its caller goes away.
-    async fn read_many<I, T, E, F, Fut>(
+    async fn detached_batch<I, T, E, L>(
         &self,
         keys: Vec<(I, Key<T>)>,
         reuse: Reuse,
-        load: F,
+        load: L,
     ) -> Result<Vec<(I, Found<T>)>, E>
     where
-        I: Copy + Eq + Hash + Send + Sync + 'static,
+        I: Clone + Eq + Hash + Send + Sync + 'static,
         T: Cacheable,
         E: LoadError,
-        F: FnOnce(Vec<I>) -> Fut + Send + 'static,
-        Fut: Future<Output = Result<HashMap<I, Loaded<T>>, E>> + Send + 'static,
+        L: LoadMany<I, T, E>,
     {
         let (this, span) = (self.clone(), spans::read(T::POLICY.pattern));
         let batch = tokio::spawn(async move { this.batch(keys, reuse, load).await }.instrument(span));
-        batch.await.unwrap_or(Err(NotLoaded::Aborted.into()))
+        batch.await.unwrap_or(Err(NotLoaded::Aborted.into())).map_err(Failure::into_error)
     }
 
-    async fn batch<I, T, E, F, Fut>(
+    async fn batch<I, T, E, L>(
         &self,
         keys: Vec<(I, Key<T>)>,
         reuse: Reuse,
-        load: F,
-    ) -> Result<Vec<(I, Found<T>)>, E>
+        load: L,
+    ) -> Result<Vec<(I, Found<T>)>, Failure<E>>
     where
-        I: Copy + Eq + Hash,
+        I: Clone + Eq + Hash + Send + Sync + 'static,
         T: Cacheable,
         E: LoadError,
-        F: FnOnce(Vec<I>) -> Fut,
-        Fut: Future<Output = Result<HashMap<I, Loaded<T>>, E>>,
+        L: LoadMany<I, T, E>,
     {
+        let deadline = self.deadline(self.inner.clock.now());
         for (_, key) in &keys {
             self.welcome(key).await?;
         }
@@ -124,11 +158,10 @@ impl Cache {
         let asked = keys.iter().cloned().zip(found);
         let missing: Vec<I> = asked.clone().filter(|(_, found)| found.is_err()).map(|((id, _), _)| id).collect();
         let tenant = keys.first().and_then(|(_, key)| key.tenant_of().cloned());
-        let begun = self.inner.clock.now();
         let mut loaded = if missing.is_empty() {
             HashMap::new()
         } else {
-            self.counted::<T, _, _, _>(tenant.as_ref(), || load(missing)).await?
+            load.load_many(self, tenant.as_ref(), missing, deadline).await?
         };
         let mut filled = Vec::new();
         let mut answers = Vec::new();
@@ -136,7 +169,7 @@ impl Cache {
             let found = match found {
                 Ok(found) => found,
                 Err(missed) => {
-                    let held = self.held((loaded.remove(&id).ok_or(NotLoaded::Aborted)?, begun), &era)?;
+                    let held = self.held(loaded.remove(&id).ok_or(NotLoaded::Aborted)?, &era)?;
                     filled.push((key, held.clone()));
                     (held, missed)
                 }
@@ -158,7 +191,7 @@ impl Cache {
         let asked = |loaded: &Loaded<T>| now.saturating_sub(self.inner.fence.age(loaded.loaded_at, now));
         let hold = |(key, loaded)| {
             let asked = asked(&loaded);
-            Ok((key, self.held((loaded, asked), &era)?))
+            Ok((key, self.held(Asked { loaded, asked }, &era)?))
         };
         let held = entries.into_iter().map(hold).collect::<Result<Vec<_>, NotLoaded>>()?;
         self.fill(&held, &era, Filling::Unleased);

@@ -128,7 +128,12 @@ impl Fence {
 
     /// Whether the ledger has not been looked at for so long that the database must be away, not only late.
     pub(super) fn in_outage(&self) -> bool {
-        self.since_look().is_some_and(|since| since > self.trust + OUTAGE)
+        self.since_look().is_some_and(|since| self.is_outage(since))
+    }
+
+    /// Whether the database must be away, not only late, when it has not answered for so long.
+    pub(super) fn is_outage(&self, silence: Duration) -> bool {
+        silence > self.trust + OUTAGE
     }
 
     /// Whether the last look proves nothing any more, and the next one may only be late.

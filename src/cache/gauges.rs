@@ -8,7 +8,10 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 
-use super::{Inner, breaker::BreakerState, l1::L1, metrics::OfPattern, policy::Policy, pressure::MemoryUse};
+use super::{
+    Inner, admission::Concurrency, breaker::BreakerState, l1::L1, metrics::OfKind, metrics::OfPattern,
+    pressure::MemoryUse,
+};
 
 /// Shows them to a registry, and the reads of the cache's counters.
 #[derive(Debug)]
@@ -36,7 +39,7 @@ impl Collector for Gauges {
         cache.metrics.encode_reads(&mut encoder)?;
         encode_memory(&mut encoder, &cache.pressure.seen())?;
         encode_l1(&mut encoder, &cache.l1)?;
-        encode_loads(&mut encoder, &cache)?;
+        encode_admission(&mut encoder, &cache)?;
         for (name, help, value) in values {
             let gauge = ConstGauge::new(value);
             let descriptor = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
@@ -62,18 +65,24 @@ fn encode_l1(encoder: &mut DescriptorEncoder<'_>, l1: &L1) -> std::fmt::Result {
     Ok(())
 }
 
-/// Loads under way, and how many may be.
-fn encode_loads(encoder: &mut DescriptorEncoder<'_>, cache: &Inner) -> std::fmt::Result {
-    let help = "Loads under way by key pattern";
-    let mut under_way = encoder.encode_descriptor("cache_loads_under_way", help, None, MetricType::Gauge)?;
-    for Policy { pattern, .. } in &cache.policies {
-        let loads = cache.bulkhead.under_way(pattern) as f64;
-        ConstGauge::new(loads).encode(under_way.encode_family(&OfPattern { pattern })?)?;
+/// What is admitted to the database, what waits for its turn, and how many permits there are.
+fn encode_admission(encoder: &mut DescriptorEncoder<'_>, cache: &Inner) -> std::fmt::Result {
+    let usages = cache.admission.usages(&cache.policies);
+    let help = "Loads and writes that use a connection to Postgres now, by key pattern";
+    let mut in_flight = encoder.encode_descriptor("cache_admission_in_flight", help, None, MetricType::Gauge)?;
+    for (pattern, usage, _) in &usages {
+        ConstGauge::new(*usage as f64).encode(in_flight.encode_family(&OfPattern { pattern })?)?;
     }
-    let help = "Loads that may be under way by key pattern; more are refused";
-    let mut most = encoder.encode_descriptor("cache_loads_max", help, None, MetricType::Gauge)?;
-    for Policy { pattern, loads, .. } in &cache.policies {
-        ConstGauge::new(*loads as f64).encode(most.encode_family(&OfPattern { pattern })?)?;
+    let help = "Loads and writes that wait for their turn to use Postgres, by key pattern";
+    let mut waiting = encoder.encode_descriptor("cache_admission_waiting", help, None, MetricType::Gauge)?;
+    for (pattern, _, usage) in &usages {
+        ConstGauge::new(*usage as f64).encode(waiting.encode_family(&OfPattern { pattern })?)?;
+    }
+    let help = "Loads and writes that may use Postgres at a time; more wait";
+    let mut permits = encoder.encode_descriptor("cache_admission_permits", help, None, MetricType::Gauge)?;
+    let Concurrency { loads, writes, total } = cache.admission.most();
+    for (kind, most) in [("loads", loads), ("writes", writes), ("total", total)] {
+        ConstGauge::new(most as f64).encode(permits.encode_family(&OfKind { kind })?)?;
     }
     Ok(())
 }

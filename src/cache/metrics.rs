@@ -14,6 +14,7 @@ use prometheus_client::{
 };
 
 use super::{
+    admission::Refusal,
     counts::{Counts, Durations},
     l2::Filled,
     outcome::Outcome,
@@ -67,6 +68,17 @@ struct Load {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Refused {
+    pattern: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct OfKind {
+    pub(super) kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct OfPattern {
     pub(super) pattern: &'static str,
 }
@@ -74,7 +86,6 @@ pub(super) struct OfPattern {
 /// How a load ended.
 const OK: &str = "ok";
 const FAILED: &str = "failed";
-const REFUSED: &str = "refused";
 
 /// Where a read was answered, for its histogram.
 const TIERS: [&str; 6] = ["l1", "l2", "joined", "stale", "none", "load"];
@@ -112,7 +123,11 @@ impl Reads {
 pub struct CacheMetrics {
     reads: OnceLock<Box<Reads>>,
     loads: Family<Load, Counter>,
+    refused: Family<Refused, Counter>,
+    merged_statements: Family<OfPattern, Counter>,
+    merged_loads: Family<OfPattern, Counter>,
     load_duration: Family<OfPattern, Histogram, fn() -> Histogram>,
+    wait_duration: Family<OfPattern, Histogram, fn() -> Histogram>,
     invalidations: Family<Pattern, Counter>,
     l2_calls: Family<Operation, Counter>,
     fills: Family<FillResult, Counter>,
@@ -124,12 +139,20 @@ pub struct CacheMetrics {
     pub(super) looks: Histogram,
 }
 
+fn load_durations() -> Histogram {
+    Histogram::new(exponential_buckets(0.000_1, 4.0, 9))
+}
+
 impl CacheMetrics {
     pub(super) fn new() -> Self {
         Self {
             reads: OnceLock::new(),
             loads: Family::default(),
-            load_duration: Family::new_with_constructor(|| Histogram::new(exponential_buckets(0.000_1, 4.0, 9))),
+            refused: Family::default(),
+            merged_statements: Family::default(),
+            merged_loads: Family::default(),
+            load_duration: Family::new_with_constructor(load_durations),
+            wait_duration: Family::new_with_constructor(load_durations),
             invalidations: Family::default(),
             l2_calls: Family::default(),
             fills: Family::default(),
@@ -144,9 +167,15 @@ impl CacheMetrics {
     pub(super) fn prepare(&self, policies: &[Policy]) {
         for Policy { pattern, .. } in policies {
             self.reads_of(pattern);
-            for result in [OK, FAILED, REFUSED] {
+            for result in [OK, FAILED] {
                 drop(self.loads.get_or_create(&Load { pattern, result }));
             }
+            for reason in Refusal::ALL.map(Refusal::as_str) {
+                drop(self.refused.get_or_create(&Refused { pattern, reason }));
+            }
+            drop(self.merged_statements.get_or_create(&OfPattern { pattern }));
+            drop(self.merged_loads.get_or_create(&OfPattern { pattern }));
+            drop(self.wait_duration.get_or_create(&OfPattern { pattern }));
         }
     }
 
@@ -177,9 +206,20 @@ impl CacheMetrics {
         self.load_duration.get_or_create(&OfPattern { pattern }).observe(took.as_secs_f64());
     }
 
-    /// One call of a loader that was not made, for want of room.
-    pub(super) fn load_refused(&self, pattern: &'static str) {
-        self.loads.get_or_create(&Load { pattern, result: REFUSED }).inc();
+    /// One load or write that waited for its turn, and had it.
+    pub(super) fn waited(&self, pattern: &'static str, waited: Duration) {
+        self.wait_duration.get_or_create(&OfPattern { pattern }).observe(waited.as_secs_f64());
+    }
+
+    /// One statement that brings so many values whose loads waited for their turn.
+    pub(super) fn merged(&self, pattern: &'static str, loads: usize) {
+        self.merged_statements.get_or_create(&OfPattern { pattern }).inc();
+        self.merged_loads.get_or_create(&OfPattern { pattern }).inc_by(loads as u64);
+    }
+
+    /// One load or write that was not begun.
+    pub(super) fn refused(&self, pattern: &'static str, refusal: Refusal) {
+        self.refused.get_or_create(&Refused { pattern, reason: refusal.as_str() }).inc();
     }
 
     /// One name whose number a committed write of this instance raised.
@@ -250,6 +290,23 @@ impl CacheMetrics {
 
     pub(super) fn register(&self, registry: &mut Registry) {
         registry.register("cache_loads", "Calls of loaders by key pattern and result", self.loads.clone());
+        registry.register(
+            "cache_admission_refused",
+            "Loads and writes that were not begun, by key pattern and reason: no_time, timed_out, full, unreachable",
+            self.refused.clone(),
+        );
+        registry.register(
+            "cache_merged_statements",
+            "Calls of loaders that brought several values whose loads waited for their turn, by key pattern",
+            self.merged_statements.clone(),
+        );
+        registry.register("cache_merged_loads", "Loads that these calls brought", self.merged_loads.clone());
+        registry.register_with_unit(
+            "cache_admission_wait_duration",
+            "Time that a load or write waited for its turn, by key pattern; what begins at once is not counted",
+            Unit::Seconds,
+            self.wait_duration.clone(),
+        );
         registry.register_with_unit(
             "cache_load_duration",
             "Time of a call of a loader by key pattern",

@@ -28,15 +28,17 @@
 //! | finish unchanged | ending a write that changes nothing: this instance's floors rise to the versions of what the write saw |
 //! | invalidate | raising a name's number in a committed transaction |
 //! | warm | filling the tiers before anyone asks |
+//! | permit | leave to use one connection to the database; what has none waits |
 //!
 //! Where to read on: `read.rs` is the read path, `write.rs` the write path, `fence.rs` the serve rule.
 #![deny(missing_docs)]
 
+mod admission;
 mod batch;
 mod breaker;
-mod bulkhead;
 mod clock;
 pub mod codec;
+mod config;
 mod counts;
 mod database_errors;
 mod entry;
@@ -52,6 +54,7 @@ mod l1;
 mod l2;
 mod ledger;
 mod load;
+mod loader;
 mod memcached;
 mod memory;
 mod meter;
@@ -70,6 +73,7 @@ mod stats;
 mod tail;
 mod tenants;
 mod token;
+mod turns;
 mod vault;
 mod warmer;
 mod write;
@@ -83,10 +87,16 @@ use tokio_util::{
     task::TaskTracker,
 };
 
+use self::{
+    admission::Admission, fence::Fence, flight::Flights, guard::GuardedL2, keyring::Keys, l1::L1, meter::Meter,
+    pressure::Pressure, tail::Tail, tenants::Tenants, vault::Vault,
+};
 pub use self::{
+    admission::Concurrency,
     breaker::BreakerState,
     clock::Clock,
     codec::digest,
+    config::CacheConfig,
     counts::{Counts, Durations, PerThread},
     database_errors::{is_busy, is_conflict, is_unavailable},
     entry::{DbTime, Entry, Label, Loaded},
@@ -96,6 +106,7 @@ pub use self::{
     l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, NodeMemory},
     ledger::is_idle,
     load::{LoadError, NotLoaded},
+    loader::Loader,
     memcached::MemcachedL2,
     memory::MemoryL2,
     metrics::CacheMetrics,
@@ -103,64 +114,16 @@ pub use self::{
     policy::{Abroad, Cacheable, Format, L1_LIFETIME_CAP, MAX_AGE_CAP, Policy, Residency, Sensitivity},
     pool::ConnectionPool,
     pressure::{Memory, MemoryState, MemoryUse},
+    read::Reuse,
     redis::{RedisL2, RedisPlace, RedisTls},
     stats::{CacheStats, KnownEntry, KnownKey, L1Stats, PatternStats},
     token::{CatchUp, ConsistencyToken},
     warmer::{CacheWarmer, WarmerReport, WarmingResult},
     write::{Write, WriteError},
 };
-use self::{
-    bulkhead::Bulkhead, fence::Fence, flight::Flights, guard::GuardedL2, keyring::Keys, l1::L1, meter::Meter,
-    pressure::Pressure, tail::Tail, tenants::Tenants, vault::Vault,
-};
 
 /// Names that whoever follows the changes may be behind.
 const NEWS: usize = 256;
-
-/// How a cache is set up.
-pub struct CacheConfig {
-    /// First segment of every key in L2: isolates services, regions and tests that share a Redis.
-    pub namespace: String,
-    /// The region in which the process runs.
-    pub region: String,
-    /// What L2's entries are sealed with. `None`: they are not, and what is personal stays out of L2.
-    pub keys: Option<Keyring>,
-    /// Capacity of L1 in bytes; 0: no L1.
-    pub l1_bytes: u64,
-    /// The shared tier; `None`: no L2.
-    pub l2: Option<Arc<dyn L2>>,
-    /// Deadline of every call of L2.
-    pub l2_deadline: Duration,
-    /// D: for how long one look at the ledger proves that the floors are current. The longest time for which another instance
-    /// may go on serving what a write has made old.
-    pub trust: Duration,
-    /// Pause between two looks at the ledger.
-    pub poll: Duration,
-    /// Longest time for a load. The database should end its statements before: this is for lines that went dead.
-    pub load_limit: Duration,
-    /// The instance's clock.
-    pub clock: Clock,
-    /// The policies of all types that will be cached, for pages and reports.
-    pub policies: Vec<Policy>,
-}
-
-impl Default for CacheConfig {
-    fn default() -> Self {
-        Self {
-            namespace: "aside".to_owned(),
-            region: "local".to_owned(),
-            keys: None,
-            l1_bytes: 64 << 20,
-            l2: None,
-            l2_deadline: Duration::from_millis(20),
-            trust: Duration::from_millis(500),
-            poll: Duration::from_millis(50),
-            load_limit: Duration::from_secs(15),
-            clock: Clock::system(),
-            policies: Vec::new(),
-        }
-    }
-}
 
 /// The one face over the tiers. Cheap to clone.
 #[derive(Clone)]
@@ -178,8 +141,9 @@ struct Inner {
     l2: Option<Arc<GuardedL2>>,
     fence: Arc<Fence>,
     flights: Flights,
-    bulkhead: Bulkhead,
+    admission: Admission,
     load_limit: Duration,
+    request_limit: Duration,
     metrics: CacheMetrics,
     meter: Arc<Meter>,
     pressure: Arc<Pressure>,
@@ -191,18 +155,6 @@ struct Inner {
     tasks: TaskTracker,
     stop: CancellationToken,
     _stop_when_dropped: DropGuard,
-}
-
-/// How a read may use the tiers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Reuse {
-    /// Serve what a tier holds if it is fresh.
-    #[default]
-    Allowed,
-    /// Load, and fill the tiers with the result.
-    Refresh,
-    /// Load, and leave the tiers as they are.
-    NoStore,
 }
 
 /// An answer and where it came from.
@@ -242,6 +194,8 @@ impl Cache {
             trust,
             poll,
             load_limit,
+            request_limit,
+            concurrency,
             clock,
             policies,
         } = config;
@@ -264,9 +218,11 @@ impl Cache {
         tasks.spawn(tail.run(stop.clone()));
         let l2 = l2.map(|backend| Arc::new(GuardedL2::new(backend, l2_deadline, clock.clone(), &namespace)));
         let hints = format!("{namespace}:hints");
-        let bulkhead = Bulkhead::default();
+        let most = concurrency.unwrap_or_else(|| Concurrency::of(db.inner().options().get_max_connections()));
+        let admission = Admission::new(most, clock.clone(), Arc::clone(&fence));
         let keys = Arc::new(Keys::new(keys));
-        let tenants = Arc::new(Tenants::new(Arc::clone(&keys), bulkhead.clone(), clock.clone(), db.clone()));
+        let tenants =
+            Arc::new(Tenants::new(Arc::clone(&keys), admission.clone(), request_limit, clock.clone(), db.clone()));
         let inner = Inner {
             vault: Vault { namespace, region, keys, tenants: Arc::clone(&tenants) },
             tenants,
@@ -276,8 +232,9 @@ impl Cache {
             l2,
             fence,
             flights,
-            bulkhead,
+            admission,
             load_limit,
+            request_limit,
             metrics,
             meter: Arc::new(Meter::new()),
             pressure: Arc::new(Pressure::new()),
@@ -290,6 +247,8 @@ impl Cache {
             stop,
         };
         let cache = Self { inner: Arc::new(inner) };
+        let admission = cache.inner.admission.clone();
+        cache.in_background(async move { admission.watch().await });
         cache.listen_for_hints();
         cache.check_what_is_served();
         cache.watch_memory();
@@ -297,39 +256,38 @@ impl Cache {
         cache
     }
 
+    /// Works in the background until the cache is shut down or dropped.
+    fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.inner.stop.clone();
+        self.inner.tasks.spawn(async move { stop.run_until_cancelled(work).await });
+    }
+
     /// Looks at the ledger at once when another instance says that something changed.
     fn listen_for_hints(&self) {
         let Some(l2) = self.inner.l2.clone() else { return };
         let (fence, channel) = (Arc::clone(&self.inner.fence), self.inner.hints.clone());
-        let listening = async move { l2.listen(&channel, || fence.hurry()).await };
-        let stop = self.inner.stop.clone();
-        self.inner.tasks.spawn(async move { stop.run_until_cancelled(listening).await });
+        self.in_background(async move { l2.listen(&channel, || fence.hurry()).await });
     }
 
     /// Compares a sample of what is served with the database.
     fn check_what_is_served(&self) {
         let Inner { meter, db, fence, clock, .. } = &*self.inner;
         let (meter, db, fence, clock) = (Arc::clone(meter), db.clone(), Arc::clone(fence), clock.clone());
-        let stop = self.inner.stop.clone();
-        self.inner.tasks.spawn(async move { stop.run_until_cancelled(meter.run(&db, &fence, &clock)).await });
+        self.in_background(async move { meter.run(&db, &fence, &clock).await });
     }
 
     /// Follows how full the tiers are.
     fn watch_memory(&self) {
         let Inner { pressure, l1, l2, l1_bytes, .. } = &*self.inner;
         let (pressure, l1, l2, capacity) = (Arc::clone(pressure), Arc::clone(l1), l2.clone(), *l1_bytes);
-        let stop = self.inner.stop.clone();
-        let watching = async move { pressure.run(&l1, capacity, l2.as_deref()).await };
-        self.inner.tasks.spawn(async move { stop.run_until_cancelled(watching).await });
+        self.in_background(async move { pressure.run(&l1, capacity, l2.as_deref()).await });
     }
 
     /// Follows where tenants are at home.
     fn follow_tenants(&self) {
-        let Inner { tenants, l1, stop, .. } = &*self.inner;
-        let (tenants, l1, stop) = (Arc::clone(tenants), Arc::clone(l1), stop.clone());
+        let (tenants, l1) = (Arc::clone(&self.inner.tenants), Arc::clone(&self.inner.l1));
         // What was kept here may have to be elsewhere now.
-        let following = async move { tenants.follow(|left| l1.remove_of(left)).await };
-        self.inner.tasks.spawn(async move { stop.run_until_cancelled(following).await });
+        self.in_background(async move { tenants.follow(|left| l1.remove_of(left)).await });
     }
 
     /// Seals with other keys from now on. To change keys without losing an entry: first let all instances know the new one, behind the

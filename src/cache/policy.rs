@@ -37,8 +37,6 @@ pub struct Policy {
     /// How far beyond its maximal age a value may be served, flagged, while the database can't be reached; 0: never.
     #[serde(rename = "stale_on_outage_seconds", serialize_with = "seconds")]
     pub stale_on_outage: Duration,
-    /// Loads that an instance may have under way at a time, and twice as many as one tenant may have. More are refused.
-    pub loads: usize,
     /// Lifetimes are shortened by a random part of up to this many percent, so that entries made together don't expire together.
     pub jitter_percent: u8,
     /// Form of the payload in L2.

@@ -6,23 +6,34 @@ use std::{future::Future, sync::Arc, time::Duration};
 use tracing::Instrument;
 
 use super::{
-    Cache, LoadError, NotLoaded, Read, Reuse, codec,
+    Cache, LoadError, NotLoaded, Read, codec,
     entry::{Entry, Loaded},
     fence::{Era, Verdict},
     flight::{Boarded, Landed},
-    key::{Key, Tenant},
+    guard::LEASE,
+    key::Key,
     l1::{Found, Held, Missed},
+    load::{Asked, Failure, Load, Once},
     meter::Served,
     outcome::Outcome,
-    policy::{Cacheable, L1_LIFETIME_CAP, Policy},
+    policy::{Cacheable, L1_LIFETIME_CAP},
     shared::Filling,
     spans,
     token::ConsistencyToken,
     vault::Stay,
 };
 
-/// What was loaded, and when the database was asked for it, by the instance's clock.
-pub(super) type Asked<T> = (Loaded<T>, Duration);
+/// How a read may use the tiers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Reuse {
+    /// Serve what a tier holds if it is fresh.
+    #[default]
+    Allowed,
+    /// Load, and fill the tiers with the result.
+    Refresh,
+    /// Load, and leave the tiers as they are.
+    NoStore,
+}
 
 impl Cache {
     /// The value if a tier holds it and may serve it; never loads.
@@ -43,14 +54,24 @@ impl Cache {
     /// The value from the nearest tier that may serve it, else loaded by `load` and left in the tiers.
     ///
     /// # Errors
-    /// Only those of `load`: that L2 can't fail a read is in the signature. An error goes to everyone who waited for that load,
-    /// and is not cached.
+    /// Only those of `load`, and [`NotLoaded`]: that L2 can't fail a read is in the signature. An error goes to everyone who waited
+    /// for that load, and is not cached.
     pub async fn get_or_load<T, E, F, Fut>(&self, key: &Key<T>, reuse: Reuse, load: F) -> Result<Read<T>, E>
     where
         T: Cacheable,
         E: LoadError,
         F: FnOnce() -> Fut + Send + 'static,
         Fut: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
+    {
+        self.read(key, reuse, Once(load)).await
+    }
+
+    /// [`Cache::get_or_load`], whatever brings the value.
+    pub(super) async fn read<T, E, L>(&self, key: &Key<T>, reuse: Reuse, load: L) -> Result<Read<T>, E>
+    where
+        T: Cacheable,
+        E: LoadError,
+        L: Load<T, E>,
     {
         let begun = self.inner.clock.now();
         let span = spans::read(T::POLICY.pattern);
@@ -60,7 +81,7 @@ impl Cache {
                 match self.l1_answer(key, now) {
                     Ok(held) => {
                         if self.is_due(&held, now) {
-                            self.board(key, load, Outcome::LoadedExpired);
+                            self.board(key, load, Outcome::LoadedExpired, self.deadline(begun));
                         }
                         spans::ended(&span, Outcome::L1Hit);
                         return Ok(self.answer((held, Outcome::L1Hit), true, begun));
@@ -71,7 +92,7 @@ impl Cache {
             Reuse::Refresh | Reuse::NoStore => Outcome::Bypass,
         };
         // In a box, so that an L1 hit doesn't carry the room that all the rest takes.
-        let found = Box::pin(self.beyond_l1(key, reuse, load, missed).instrument(span.clone())).await;
+        let found = Box::pin(self.beyond_l1(key, reuse, load, missed, begun).instrument(span.clone())).await;
         spans::ended(&span, found.as_ref().map_or(Outcome::Failed, |(_, outcome)| *outcome));
         if found.is_err() {
             self.count::<T>(Outcome::Failed, begun);
@@ -79,20 +100,34 @@ impl Cache {
         found.map(|found| self.answer(found, self.keeps(key), begun))
     }
 
-    async fn beyond_l1<T, E, F, Fut>(&self, key: &Key<T>, reuse: Reuse, load: F, missed: Missed) -> Result<Found<T>, E>
+    async fn beyond_l1<T, E, L>(
+        &self,
+        key: &Key<T>,
+        reuse: Reuse,
+        load: L,
+        missed: Missed,
+        begun: Duration,
+    ) -> Result<Found<T>, E>
     where
         T: Cacheable,
         E: LoadError,
-        F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
+        L: Load<T, E>,
     {
         self.welcome(key).await?;
+        let deadline = self.deadline(begun);
         match reuse {
-            Reuse::Allowed if T::POLICY.stale_on_outage.is_zero() => self.join_or_load(key, load, missed).await,
-            Reuse::Allowed => self.or_stale(self.join_or_load(key, load, missed), || self.stale(key)).await,
-            Reuse::Refresh => self.load_apart(key, load, missed, Filling::Unleased).await,
-            Reuse::NoStore => self.load_apart(key, load, missed, Filling::Nothing).await,
+            Reuse::Allowed if T::POLICY.stale_on_outage.is_zero() => {
+                self.join_or_load(key, load, missed, deadline).await
+            }
+            Reuse::Allowed => self.or_stale(self.join_or_load(key, load, missed, deadline), || self.stale(key)).await,
+            Reuse::Refresh => self.load_apart(key, load, missed, Filling::Unleased, deadline).await,
+            Reuse::NoStore => self.load_apart(key, load, missed, Filling::Nothing, deadline).await,
         }
+    }
+
+    /// When the answer to a request that began at `begun` is of no use any more.
+    pub(super) fn deadline(&self, begun: Duration) -> Duration {
+        begun + self.inner.request_limit
     }
 
     /// Sees to it that the key's tenant is known, and refuses what may not be read in this region.
@@ -109,52 +144,72 @@ impl Cache {
     }
 
     /// The result of the flight under way, or of one of the caller's own.
-    async fn join_or_load<T, E, F, Fut>(&self, key: &Key<T>, mut load: F, missed: Missed) -> Result<Found<T>, E>
+    async fn join_or_load<T, E, L>(
+        &self,
+        key: &Key<T>,
+        mut load: L,
+        missed: Missed,
+        deadline: Duration,
+    ) -> Result<Found<T>, E>
     where
         T: Cacheable,
         E: LoadError,
-        F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
+        L: Load<T, E>,
     {
         let mut waited = false;
         loop {
-            match self.board(key, load, missed).landed().await {
-                Landed::Led(landed) => return landed.unwrap_or(Err(NotLoaded::Aborted.into())),
+            match self.board(key, load, missed, deadline).landed().await {
+                Landed::Led(landed) => {
+                    return landed.unwrap_or(Err(NotLoaded::Aborted.into())).map_err(Failure::into_error);
+                }
                 Landed::Joined(landed, unused) => {
-                    let (held, _) = landed.unwrap_or(Err(NotLoaded::Aborted.into()))?;
-                    // The first load joined may have begun before a write that was acknowledged before this request came. The
-                    // next one began after the first had ended, so after this request came: it is as good as a load of the
-                    // caller's own, also while nothing proves that floors are current. So two loads serve all who wait.
-                    if waited || self.judge(key, &held, self.inner.clock.now()) == Verdict::Serve {
-                        return Ok((held, Outcome::Collapsed));
+                    match landed.unwrap_or(Err(NotLoaded::Aborted.into())) {
+                        // The first load joined may have begun before a write that was acknowledged before this request came. The
+                        // next one began after the first had ended, so after this request came: it is as good as a load of the
+                        // caller's own, also while nothing proves that floors are current. So two loads serve all who wait.
+                        Ok((held, _)) if waited || self.judge(key, &held, self.inner.clock.now()) == Verdict::Serve => {
+                            return Ok((held, Outcome::Collapsed));
+                        }
+                        // The time of whoever began it was over; this caller may have some left.
+                        Err(failure) if !failure.is_late() => return Err(failure.into_error()),
+                        Ok(_) | Err(_) => (load, waited) = (unused, true),
                     }
-                    (load, waited) = (unused, true);
                 }
             }
         }
     }
 
     /// Joins the flight of a key, or starts one, which goes on without anyone who waits for it.
-    fn board<T, E, F, Fut>(&self, key: &Key<T>, load: F, missed: Missed) -> Boarded<Result<Found<T>, E>, F>
+    fn board<T, E, L>(
+        &self,
+        key: &Key<T>,
+        load: L,
+        missed: Missed,
+        deadline: Duration,
+    ) -> Boarded<Result<Found<T>, Failure<E>>, L>
     where
         T: Cacheable,
         E: LoadError,
-        F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
+        L: Load<T, E>,
     {
         self.inner.flights.board(key.name(), load, |load| {
             let (this, key) = (self.clone(), key.clone());
-            async move { this.fetch_or_load(&key, load, missed).await }.in_current_span()
+            async move { this.fetch_or_load(&key, load, missed, deadline).await }.in_current_span()
         })
     }
 
     /// The flight: L2, else the database.
-    async fn fetch_or_load<T, E, F, Fut>(&self, key: &Key<T>, load: F, missed: Missed) -> Result<Found<T>, E>
+    async fn fetch_or_load<T, E, L>(
+        &self,
+        key: &Key<T>,
+        load: L,
+        missed: Missed,
+        deadline: Duration,
+    ) -> Result<Found<T>, Failure<E>>
     where
         T: Cacheable,
         E: LoadError,
-        F: FnOnce() -> Fut,
-        Fut: Future<Output = Result<Loaded<T>, E>>,
+        L: Load<T, E>,
     {
         // The flight before this one may have landed since L1 was asked; a refresh is begun because of what L1 holds.
         if missed != Outcome::LoadedExpired
@@ -167,55 +222,40 @@ impl Cache {
         let era = self.inner.fence.era();
         match self.l2_answer(key, &era, missed).await {
             Ok(found) => Ok(found),
-            Err((missed, filling)) => {
-                let asked = self.inner.clock.now();
-                let loaded = self.counted::<T, _, _, _>(key.tenant_of(), load).await?;
-                self.keep(key, (loaded, asked), &era, missed, filling)
+            Err((missed, mut filling)) => {
+                let queued = self.inner.clock.now();
+                let loaded = load.load(self, key, deadline).await?;
+                // A lease that was kept while the load waited for its turn is over: another one is asked for when there is a value.
+                if matches!(filling, Filling::Leased(_)) && loaded.asked.saturating_sub(queued) >= LEASE {
+                    filling = Filling::Unleased;
+                }
+                self.keep(key, loaded, &era, missed, filling)
             }
         }
     }
 
     /// A load in a task of its own that nobody joins.
-    async fn load_apart<T, E, F, Fut>(
+    async fn load_apart<T, E, L>(
         &self,
         key: &Key<T>,
-        load: F,
+        load: L,
         outcome: Outcome,
         filling: Filling,
+        deadline: Duration,
     ) -> Result<Found<T>, E>
     where
         T: Cacheable,
         E: LoadError,
-        F: FnOnce() -> Fut + Send + 'static,
-        Fut: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
+        L: Load<T, E>,
     {
         let (this, key) = (self.clone(), key.clone());
         let load = async move {
             let era = this.inner.fence.era();
-            let asked = this.inner.clock.now();
-            let loaded = this.counted::<T, _, _, _>(key.tenant_of(), load).await?;
-            this.keep(&key, (loaded, asked), &era, outcome, filling)
+            let loaded = load.load(&this, &key, deadline).await?;
+            this.keep(&key, loaded, &era, outcome, filling)
         };
-        tokio::spawn(load.in_current_span()).await.unwrap_or(Err(NotLoaded::Aborted.into()))
-    }
-
-    /// Calls a loader if the bulkhead has room for it, and counts the call.
-    pub(super) async fn counted<T: Cacheable, R, E: LoadError, Fut: Future<Output = Result<R, E>>>(
-        &self,
-        tenant: Option<&Tenant>,
-        load: impl FnOnce() -> Fut,
-    ) -> Result<R, E> {
-        let Policy { pattern, loads, .. } = T::POLICY;
-        let Some(_room) = self.inner.bulkhead.enter(pattern, tenant, loads) else {
-            self.inner.metrics.load_refused(pattern);
-            return Err(NotLoaded::Crowded.into());
-        };
-        let asked = self.inner.clock.now();
-        let load = tokio::time::timeout(self.inner.load_limit, load()).instrument(spans::load(pattern));
-        let loaded = load.await.unwrap_or(Err(NotLoaded::Late.into()));
-        let took = self.inner.clock.now().saturating_sub(asked);
-        self.inner.metrics.loaded(pattern, loaded.is_ok(), took);
-        loaded
+        let loaded = tokio::spawn(load.in_current_span()).await;
+        loaded.unwrap_or(Err(NotLoaded::Aborted.into())).map_err(Failure::into_error)
     }
 
     /// L1's answer, if it may be served.
@@ -253,24 +293,28 @@ impl Cache {
         era: &Era,
         outcome: Outcome,
         filling: Filling,
-    ) -> Result<Found<T>, E> {
+    ) -> Result<Found<T>, Failure<E>> {
         let held = self.held(loaded, era)?;
         self.fill(&[(key.clone(), held.clone())], era, filling);
         Ok((held, outcome))
     }
 
     /// An entry of a loaded value.
-    pub(super) fn held<T: Cacheable>(&self, (loaded, asked): Asked<T>, era: &Era) -> Result<Held<T>, NotLoaded> {
+    pub(super) fn held<T: Cacheable>(
+        &self,
+        Asked { loaded, asked }: Asked<T>,
+        era: &Era,
+    ) -> Result<Held<T>, NotLoaded> {
         let Loaded { value, labels, loaded_at } = loaded;
+        let now = self.inner.clock.now();
         // The snapshot was taken before the answer arrived, and the statement reached the database after it was sent. A replica names a
         // moment that is long before its snapshot, so the database's time now counts as well.
-        let read_by = loaded_at.after(self.inner.clock.now().saturating_sub(asked)).max(self.inner.fence.db_now());
+        let read_by = loaded_at.after(now.saturating_sub(asked)).max(self.inner.fence.db_now());
         let entry = codec::entry(value, labels.into(), (loaded_at, read_by)).map_err(|error| {
             tracing::error!(%error, pattern = T::POLICY.pattern, "a value can't be encoded");
             NotLoaded::Aborted
         })?;
-        let cost = self.inner.clock.now().saturating_sub(asked);
-        Ok(self.hold(Arc::new(entry), era, cost))
+        Ok(self.hold(Arc::new(entry), era, now.saturating_sub(asked)))
     }
 
     /// Gives an entry its lifetime in L1; `cost`: how long it took to get it.

@@ -70,6 +70,10 @@ pub struct L1Stats {
 pub struct PatternStats {
     /// Bytes held in L1, as weighed.
     pub l1_bytes: i64,
+    /// Loads that use a connection to the database now.
+    pub loads_in_flight: usize,
+    /// Loads that wait for their turn to use one.
+    pub loads_waiting: usize,
     /// Reads, whatever came of them.
     pub reads: u64,
     /// Reads that a tier answered.
@@ -95,7 +99,7 @@ impl Cache {
             l1: L1Stats { bytes, capacity_bytes: inner.l1_bytes, entries },
             l2_breaker: inner.l2.as_ref().map(|l2| l2.breaker()),
             memory: inner.pressure.seen(),
-            patterns: inner.policies.iter().map(|policy| (policy.pattern, self.pattern(policy.pattern))).collect(),
+            patterns: self.patterns(),
         }
     }
 
@@ -116,13 +120,26 @@ impl Cache {
         KnownKey { name: name.to_string(), l1, floor }
     }
 
-    fn pattern(&self, pattern: &'static str) -> PatternStats {
+    fn patterns(&self) -> BTreeMap<&'static str, PatternStats> {
+        let usages = self.inner.admission.usages(&self.inner.policies);
+        let patterns = self.inner.policies.iter().map(|policy| policy.pattern);
+        let stats = |pattern| {
+            let usage = usages.iter().find(|(of, ..)| *of == pattern);
+            let (_, in_flight, waiting) = usage.copied().unwrap_or_default();
+            (pattern, self.pattern(pattern, (in_flight, waiting)))
+        };
+        patterns.map(stats).collect()
+    }
+
+    fn pattern(&self, pattern: &'static str, (loads_in_flight, loads_waiting): (usize, usize)) -> PatternStats {
         let count = |outcome| (outcome, self.inner.metrics.reads(pattern, outcome));
         let counts: Vec<(Outcome, u64)> = Outcome::ALL.into_iter().map(count).filter(|(_, n)| *n > 0).collect();
         let sum = |of: fn(Outcome) -> bool| counts.iter().filter(|(o, _)| of(*o)).map(|(_, n)| n).sum::<u64>();
         let (all, hits) = (sum(|_| true), sum(Outcome::is_hit));
         PatternStats {
             l1_bytes: self.inner.l1.shares().get(pattern).copied().unwrap_or_default().bytes,
+            loads_in_flight,
+            loads_waiting,
             reads: all,
             hits,
             hit_ratio: (all > 0).then(|| hits as f64 / all as f64),

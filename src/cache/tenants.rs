@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{
-    bulkhead::Bulkhead,
+    admission::{Admission, Kind, Request},
     clock::Clock,
     flight::Flights,
     key::{Name, Tenant},
@@ -26,8 +26,6 @@ const PAUSE: Duration = Duration::from_secs(5);
 const QUIET: Duration = Duration::from_secs(600);
 /// How often a tenant is asked for whose answers are thrown away, because tenants are erased meanwhile.
 const ATTEMPTS: usize = 5;
-/// Tenants that are met at a time.
-const MEETINGS: usize = 32;
 
 /// What is known of a tenant.
 #[derive(PartialEq, Eq)]
@@ -64,15 +62,23 @@ pub(super) struct Tenants {
     erasures: Arc<AtomicU64>,
     meetings: Flights,
     keys: Arc<Keys>,
-    bulkhead: Bulkhead,
+    admission: Admission,
+    /// How long a request is waited for.
+    request_limit: Duration,
     clock: Clock,
     db: ConnectionPool,
 }
 
 impl Tenants {
-    pub(super) fn new(keys: Arc<Keys>, bulkhead: Bulkhead, clock: Clock, db: ConnectionPool) -> Self {
+    pub(super) fn new(
+        keys: Arc<Keys>,
+        admission: Admission,
+        request_limit: Duration,
+        clock: Clock,
+        db: ConnectionPool,
+    ) -> Self {
         let (met, erasures, meetings) = (RwLock::default(), Arc::default(), Flights::default());
-        Self { met, erasures, meetings, keys, bulkhead, clock, db }
+        Self { met, erasures, meetings, keys, admission, request_limit, clock, db }
     }
 
     /// Sees to it that a tenant is known, which takes a round trip the first time, one for all who wait for it. Where that fails its data are
@@ -87,11 +93,14 @@ impl Tenants {
     }
 
     async fn ask(&self, tenant: &Tenant) {
-        let Some(_room) = self.bulkhead.enter("tenants", None, MEETINGS) else { return };
+        let deadline = self.clock.now() + self.request_limit;
+        let request = Request { kind: Kind::Load, pattern: "tenants", tenant: Some(tenant), deadline };
+        let Ok(permit) = self.admission.acquire(request).await else { return };
         for _ in 0..ATTEMPTS {
             let asked_in = self.erasures();
             match ledger::meet(&self.db, tenant).await {
                 Ok(home) => {
+                    permit.answered();
                     if self.learn(asked_in, vec![(tenant.clone(), Some(home))]).is_some() {
                         return;
                     }
@@ -208,13 +217,16 @@ pub(super) mod tests {
     use sqlx::postgres::PgPoolOptions;
 
     use super::*;
-    use crate::cache::Keyring;
+    use crate::cache::{Concurrency, Keyring, fence::Fence};
 
     /// Tenants that no database knows, and one of them.
     pub(in crate::cache) fn tenants() -> (Arc<Tenants>, Tenant) {
         let nowhere = PgPoolOptions::new().connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap().into();
         let keys = Keys::new(Keyring::parse(&format!("a:{}", "1".repeat(64))).ok());
-        let tenants = Tenants::new(Arc::new(keys), Bulkhead::default(), Clock::adjustable(), nowhere);
+        let clock = Clock::adjustable();
+        let fence = Arc::new(Fence::new(clock.clone(), Duration::from_secs(1)));
+        let admission = Admission::new(Concurrency::of(10), clock.clone(), fence);
+        let tenants = Tenants::new(Arc::new(keys), admission, Duration::from_secs(1), clock, nowhere);
         (Arc::new(tenants), Tenant::parse("acme").unwrap())
     }
 

@@ -171,7 +171,6 @@ mod tests {
         absent: Duration::from_secs(1),
         max_age: Duration::from_secs(60),
         stale_on_outage: Duration::ZERO,
-        loads: 1,
         jitter_percent: 0,
         format: Format::Json,
         shape: "1",

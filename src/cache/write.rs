@@ -14,7 +14,7 @@ use tracing::Instrument;
 
 use super::{
     Cache, Key,
-    bulkhead::Room,
+    admission::{Kind, Permit, Refusal, Request},
     entry::Label,
     key::{Name, Tenant},
     l2::Invalidation,
@@ -30,11 +30,11 @@ pub struct Write {
     touched: BTreeSet<Name>,
     /// What the answer may speak of, if nothing is changed.
     seen: BTreeSet<Name>,
-    _room: Room,
+    _permit: Permit,
 }
 
-/// Writes that an instance has under way at a time, whether somebody waits for them or not. More are refused.
-const WRITES: usize = 128;
+/// What writes are called in metrics.
+const WRITES: &str = "writes";
 /// Attempts at a write before a conflict is reported.
 const ATTEMPTS: u32 = 4;
 /// The longest pause after the first attempt; it grows with each further one.
@@ -66,11 +66,43 @@ impl Cache {
         E: WriteError,
         W: AsyncFn(&mut Write) -> Result<T, E>,
     {
+        self.write_as(None, sees, work)
+    }
+
+    /// [`Cache::write`] of a tenant. Tenants take turns, so that one that floods doesn't keep the others from writing.
+    ///
+    /// # Errors
+    /// As [`Cache::write`].
+    pub fn write_for<T, E, S, W>(
+        &self,
+        tenant: &Tenant,
+        sees: S,
+        work: W,
+    ) -> impl Future<Output = Result<T, E>> + use<T, E, S, W>
+    where
+        S: IntoIterator<Item = Name>,
+        E: WriteError,
+        W: AsyncFn(&mut Write) -> Result<T, E>,
+    {
+        self.write_as(Some(tenant.clone()), sees, work)
+    }
+
+    fn write_as<T, E, S, W>(
+        &self,
+        tenant: Option<Tenant>,
+        sees: S,
+        work: W,
+    ) -> impl Future<Output = Result<T, E>> + use<T, E, S, W>
+    where
+        S: IntoIterator<Item = Name>,
+        E: WriteError,
+        W: AsyncFn(&mut Write) -> Result<T, E>,
+    {
         let (cache, sees) = (self.clone(), BTreeSet::from_iter(sees));
         async move {
             let mut attempt = 1;
             loop {
-                let mut write = cache.begin().await?;
+                let mut write = cache.begin_as(tenant.as_ref()).await?;
                 if attempt > 1 {
                     // It may have been a prepared statement that has become useless, on this connection too.
                     write.transaction.clear_cached_statements().await?;
@@ -89,14 +121,24 @@ impl Cache {
         }
     }
 
-    /// Begins a write.
+    /// Begins a write, which waits for its turn: writes have a share of the connections.
     ///
     /// # Errors
-    /// When the database can't be reached, or too many writes are under way already, which is the same to the caller.
+    /// When the database can't be reached, or has no time for the write before its client gives up.
     pub async fn begin(&self) -> Result<Write, sqlx::Error> {
-        let room = self.inner.bulkhead.enter("writes", None, WRITES).ok_or(sqlx::Error::PoolTimedOut)?;
+        self.begin_as(None).await
+    }
+
+    async fn begin_as(&self, tenant: Option<&Tenant>) -> Result<Write, sqlx::Error> {
+        let deadline = self.deadline(self.inner.clock.now());
+        let request = Request { kind: Kind::Write, pattern: WRITES, tenant, deadline };
+        let permit = self.admitted(request).await.map_err(|refusal| match refusal {
+            Refusal::Unreachable => sqlx::Error::Io(std::io::ErrorKind::NotConnected.into()),
+            Refusal::NoTime | Refusal::TimedOut | Refusal::Full => sqlx::Error::PoolTimedOut,
+        })?;
         let transaction = ledger::begin(&self.inner.db).await?;
-        Ok(Write { cache: self.clone(), transaction, touched: BTreeSet::new(), seen: BTreeSet::new(), _room: room })
+        permit.answered();
+        Ok(Write { cache: self.clone(), transaction, touched: BTreeSet::new(), seen: BTreeSet::new(), _permit: permit })
     }
 
     /// Invalidates names of entities or tags, or all of a pattern ([`Name::everything`]), that something outside of the service

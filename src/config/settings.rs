@@ -122,13 +122,13 @@ pub struct Settings {
     #[command(flatten)]
     pub(super) proxies: ProxySettings,
 
-    /// How many reads of resources are worked on at a time; writes have room of their own. Further ones get a 503 at once instead
-    /// of waiting in a queue.
+    /// How many reads of resources an instance has in memory at a time, those that wait for Postgres included; further ones get a 503
+    /// at once. Only a bound on memory: how long a read waits is bounded by REQUEST_TIMEOUT_MS.
     #[arg(
         long,
         env = "MAX_REQUESTS",
         value_name = "COUNT",
-        default_value = "512",
+        default_value = "8192",
         value_parser = number::<usize>(1..=100_000),
         help_heading = "HTTP",
     )]
@@ -222,7 +222,8 @@ pub struct Settings {
     )]
     pub(super) database_read_url: Option<Given<String>>,
 
-    /// Connections to Postgres at most, to each server.
+    /// Connections to Postgres at most, to each server. Two thirds of them are for loads, two fifths for writes; more loads and writes
+    /// wait for their turn.
     #[arg(
         long,
         env = "DATABASE_CONNECTIONS",

@@ -17,7 +17,7 @@ pub use detached::detached;
 pub use error::DomainError;
 pub use expected::ExpectedVersion;
 pub use page::{Cursor, ListKind, PageRequest};
-pub use reads::{Databases, Reads};
+pub use reads::{Databases, Loads, Reads};
 pub use violation::{MAX_ID, Violation};
 
 use crate::cache::{Cacheable, Policy};

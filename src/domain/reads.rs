@@ -13,7 +13,6 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{FutureExt, future::BoxFuture};
 use prometheus_client::{
     encoding::EncodeLabelSet,
     metrics::{counter::Counter, family::Family},
@@ -22,7 +21,7 @@ use prometheus_client::{
 use sqlx::PgPool;
 
 use crate::{
-    cache::{Cache, Cacheable, ConnectionPool, DbTime, Key, Loaded, Read, Reuse},
+    cache::{Cache, Cacheable, ConnectionPool, DbTime, Key, Loaded, Loader, Read, Reuse},
     domain::error::DomainError,
 };
 
@@ -127,9 +126,6 @@ impl Health {
 /// A store over the primary, and maybe the same over a replica, behind a cache. Cheap to clone.
 pub struct Reads<S>(Arc<Stores<S>>);
 
-/// What loads several values.
-type Loading<I, T> = BoxFuture<'static, Result<HashMap<I, Loaded<T>>, DomainError>>;
-
 struct Stores<S> {
     cache: Cache,
     primary: S,
@@ -164,55 +160,70 @@ impl<S: Clone + Send + Sync + 'static> Reads<S> {
         self.0.cache.get_or_load(key, reuse, move || async move { stores.load(&own, reuse, load).await }).await
     }
 
-    /// [`Cache::get_or_load_many`] with this load, on the replica or the primary.
-    pub async fn get_or_load_many<T, I, L, F>(
-        &self,
-        keys: Vec<(I, Key<T>)>,
-        reuse: Reuse,
-        load: L,
-    ) -> Result<Vec<(I, Read<T>)>, DomainError>
+    /// Declares how values of one type are loaded, on the replica or the primary: their keys, the load of one and the load of many.
+    pub fn loader<I, T, K, One, F, Many, G>(&self, key: K, one: One, many: Many) -> Loads<I, T>
     where
+        I: Clone + Eq + Hash + Send + Sync + 'static,
         T: Cacheable,
-        I: Copy + Eq + Hash + Send + Sync + 'static,
-        L: Fn(S, Vec<I>) -> F + Send + Sync + 'static,
-        F: Future<Output = Result<HashMap<I, Loaded<T>>, DomainError>> + Send + 'static,
+        K: Fn(&I) -> Key<T> + Send + Sync + 'static,
+        One: Fn(S, I) -> F + Send + Sync + 'static,
+        F: Future<Output = Result<Loaded<T>, DomainError>> + Send + 'static,
+        Many: Fn(S, Vec<I>) -> G + Send + Sync + 'static,
+        G: Future<Output = Result<HashMap<I, Loaded<T>>, DomainError>> + Send + 'static,
     {
-        let load = self.many(&keys, reuse, load);
-        self.0.cache.get_or_load_many(keys, reuse, load).await
+        let declared = Arc::new((key, one, many));
+        let loader = |reuse| {
+            let (own, stores, of_one) = (Arc::clone(&declared), Arc::clone(&self.0), Arc::clone(&declared));
+            let (all, of_many) = (Arc::clone(&self.0), Arc::clone(&declared));
+            let one = move |id: I| {
+                let (stores, of) = (Arc::clone(&stores), Arc::clone(&of_one));
+                async move { stores.load(&(of.0)(&id), reuse, |store| (of.1)(store, id.clone())).await }
+            };
+            let many = move |ids| {
+                let (stores, of) = (Arc::clone(&all), Arc::clone(&of_many));
+                async move { stores.load_many(ids, &of.0, reuse, &of.2).await }
+            };
+            self.0.cache.loader(move |id| (own.0)(id), one, many)
+        };
+        Loads { any: loader(Reuse::Allowed), primary: loader(Reuse::Refresh) }
+    }
+}
+
+/// How values of one type are loaded. Cheap to clone.
+pub struct Loads<I, T> {
+    any: Loader<I, T, DomainError>,
+    /// For requests that asked for a fresh answer.
+    primary: Loader<I, T, DomainError>,
+}
+
+impl<I, T> Clone for Loads<I, T> {
+    fn clone(&self) -> Self {
+        Self { any: self.any.clone(), primary: self.primary.clone() }
+    }
+}
+
+impl<I, T> Loads<I, T>
+where
+    I: Clone + Eq + Hash + Send + Sync + 'static,
+    T: Cacheable,
+{
+    /// [`Loader::get`].
+    pub async fn get(&self, id: I, reuse: Reuse) -> Result<Read<T>, DomainError> {
+        self.loader(reuse).get(id, reuse).await
     }
 
-    /// [`Cache::warm_many`] with this load, on the replica or the primary.
-    pub async fn warm_many<T, I, L, F>(
-        &self,
-        keys: Vec<(I, Key<T>)>,
-        reuse: Reuse,
-        load: L,
-    ) -> Result<usize, DomainError>
-    where
-        T: Cacheable,
-        I: Copy + Eq + Hash + Send + Sync + 'static,
-        L: Fn(S, Vec<I>) -> F + Send + Sync + 'static,
-        F: Future<Output = Result<HashMap<I, Loaded<T>>, DomainError>> + Send + 'static,
-    {
-        let load = self.many(&keys, reuse, load);
-        self.0.cache.warm_many(keys, reuse, load).await
+    /// [`Loader::get_many`].
+    pub async fn get_many(&self, ids: Vec<I>, reuse: Reuse) -> Result<Vec<(I, Read<T>)>, DomainError> {
+        self.loader(reuse).get_many(ids, reuse).await
     }
 
-    /// The load of those of `keys` that are missing.
-    fn many<T, I, L, F>(
-        &self,
-        keys: &[(I, Key<T>)],
-        reuse: Reuse,
-        load: L,
-    ) -> impl FnOnce(Vec<I>) -> Loading<I, T> + use<S, T, I, L, F>
-    where
-        T: Cacheable,
-        I: Copy + Eq + Hash + Send + Sync + 'static,
-        L: Fn(S, Vec<I>) -> F + Send + Sync + 'static,
-        F: Future<Output = Result<HashMap<I, Loaded<T>>, DomainError>> + Send + 'static,
-    {
-        let (stores, keys) = (Arc::clone(&self.0), keys.iter().cloned().collect());
-        move |missing| async move { stores.load_many(missing, keys, reuse, load).await }.boxed()
+    /// [`Loader::warm_many`].
+    pub async fn warm_many(&self, ids: Vec<I>, reuse: Reuse) -> Result<usize, DomainError> {
+        self.loader(reuse).warm_many(ids, reuse).await
+    }
+
+    fn loader(&self, reuse: Reuse) -> &Loader<I, T, DomainError> {
+        if reuse == Reuse::Allowed { &self.any } else { &self.primary }
     }
 }
 
@@ -239,13 +250,13 @@ impl<S: Clone> Stores<S> {
     async fn load_many<T, I, F>(
         &self,
         missing: Vec<I>,
-        keys: HashMap<I, Key<T>>,
+        key: impl Fn(&I) -> Key<T>,
         reuse: Reuse,
         load: impl Fn(S, Vec<I>) -> F,
     ) -> F::Output
     where
         T: Cacheable,
-        I: Copy + Eq + Hash,
+        I: Clone + Eq + Hash,
         F: Future<Output = Result<HashMap<I, Loaded<T>>, DomainError>>,
     {
         let mut found = HashMap::new();
@@ -258,7 +269,7 @@ impl<S: Clone> Stores<S> {
             found = said;
             found.retain(|id, loaded| {
                 loaded.loaded_at = loaded.loaded_at.min(known);
-                keys.get(id).is_some_and(|key| self.cache.vouches_for(key, loaded))
+                self.cache.vouches_for(&key(id), loaded)
             });
             let used = missing.iter().all(|id| found.contains_key(id));
             replica.health.count(if used { "used" } else { "behind" });

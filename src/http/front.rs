@@ -108,7 +108,7 @@ impl Front {
         observation.complete(response)
     }
 
-    /// The answer, or at once that there is no room for the request, or in time that it takes too long.
+    /// The answer, or at once that there is no memory for the request, or in time that it takes too long.
     async fn bounded(&self, route: Route, request: Request) -> Response {
         if let Some(query) = request.uri().query() {
             let unknown = self.routes.unknown_parameters(route, request.method(), query);
@@ -117,11 +117,12 @@ impl Front {
                 return Problem::parameters(broken).into_response();
             }
         }
-        // A queue would only make all of them late. Writes need room when their body has come, and take it where they begin.
+        // Waiting for Postgres is the cache's matter, and bounded by time; this bounds the memory that it takes. Writes hold no room while
+        // their bodies come.
         let Some(_until_answered) = Room::take(self, route.resource && request.method().is_safe()) else {
             return Problem::new(
                 &Kind::OVERLOADED,
-                "As many requests are under way as the service works on at a time.",
+                "The service has as many requests in memory as MAX_REQUESTS allows.",
             )
             .with_cause("too many requests")
             .into_response();

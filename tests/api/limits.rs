@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use aside::{cache::Cacheable, domain::products::Product};
 use reqwest::Method;
+use serde_json::json;
 use sqlx::PgPool;
 
 use crate::support::{Gate, TestApp, database, eventually, product, together};
@@ -78,33 +78,57 @@ async fn requests_beyond_the_room_are_refused_at_once_and_probes_answer(pool: Pg
 }
 
 #[sqlx::test]
-async fn loads_beyond_the_bulkhead_are_refused_at_once(pool: PgPool) {
+async fn loads_beyond_the_permits_wait_and_all_are_answered(pool: PgPool) {
     let app = TestApp::start(pool).await;
-    let room = Product::POLICY.loads;
     let mut ids = Vec::new();
-    for _ in 0..room + 8 {
-        ids.push(app.product(product()).await);
+    for _ in 0..8 {
+        ids.extend(together((0..25).map(|_| app.product(product()))).await);
     }
     let gate = Gate::table(&app.pool, "products").await;
     let readers = together(ids.iter().map(|id| app.get_product(*id)));
     let opener = async {
-        eventually("eight are refused while the others wait", || async {
-            let refused =
-                app.metrics().await.sum("cache_loads_total", &[("pattern", "product"), ("result", "refused")]);
-            (refused >= 8.0).then_some(())
+        eventually("most of them wait for their turn", || async {
+            let metrics = app.metrics().await;
+            let product = [("pattern", "product")];
+            let waiting = metrics.sum("cache_admission_waiting", &product);
+            let in_flight = metrics.sum("cache_admission_in_flight", &product);
+            (waiting + in_flight >= ids.len() as f64).then_some(())
         })
         .await;
+        let in_flight = app.metrics().await.sum("cache_admission_in_flight", &[]);
+        let permits = app.metrics().await.sum("cache_admission_permits", &[("kind", "loads")]);
+        assert!(in_flight <= permits, "{in_flight} loads use the database, {permits} may");
         gate.open().await;
     };
     let (replies, ()) = tokio::join!(readers, opener);
-    let refused: Vec<_> = replies.iter().filter(|reply| reply.status != 200).collect();
-    assert_eq!(refused.len(), 8);
-    refused.iter().for_each(|reply| {
-        reply.problem("overloaded", 503);
-        reply.must_have("retry-after");
+    replies.iter().for_each(|reply| {
+        reply.expect(200);
     });
-    let again = together(ids.iter().take(room).map(|id| app.get_product(*id))).await;
-    assert!(again.iter().all(|reply| reply.status == 200));
+    assert_eq!(app.metrics().await.sum("cache_admission_refused_total", &[]), 0.0);
+}
+
+#[sqlx::test]
+async fn reads_are_answered_while_writes_wait_for_a_lock(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let (locked, other) = (app.product(product()).await, app.product(product()).await);
+    let gate = Gate::row(&app.pool, "products", locked).await;
+    let writers = together((0..50).map(|price| app.patch_product(locked, json!({ "price_cents": price }))));
+    let reader = async {
+        eventually("writes use all the connections that they may", || async {
+            let metrics = app.metrics().await;
+            let writes = metrics.sum("cache_admission_in_flight", &[("pattern", "writes")]);
+            (writes >= metrics.sum("cache_admission_permits", &[("kind", "writes")])).then_some(())
+        })
+        .await;
+        for _ in 0..20 {
+            app.get_with(&format!("/products/{other}"), "cache-control", "no-cache").await.expect(200);
+        }
+        gate.open().await;
+    };
+    let (replies, ()) = tokio::join!(writers, reader);
+    replies.iter().for_each(|reply| {
+        reply.expect(200);
+    });
 }
 
 #[sqlx::test]

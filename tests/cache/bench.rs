@@ -34,7 +34,6 @@ impl Cacheable for Note {
         absent: Duration::from_secs(5),
         max_age: Duration::from_secs(60),
         stale_on_outage: Duration::ZERO,
-        loads: 64,
         jitter_percent: 10,
         format: Format::Json,
         shape: "1",

@@ -13,6 +13,7 @@ mod interleavings;
 mod leases;
 mod lifetimes;
 mod memcached;
+mod merging;
 mod meter;
 mod refused_connections;
 mod residency;

@@ -1,12 +1,9 @@
 //! Writes: what a transaction that fails, is dropped or is raced leaves behind.
 
-use std::{
-    sync::atomic::{AtomicU32, Ordering},
-    task::Poll,
-};
+use std::sync::atomic::{AtomicU32, Ordering};
 
-use aside::cache::{Cache, ConnectionPool, Outcome, Write};
-use futures_util::{future::maybe_done, poll};
+use aside::cache::{Cache, Concurrency, ConnectionPool, Outcome, Write};
+use futures_util::poll;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
 use super::bench::{Backend, Bench, WriteRefused, name, over_every_backend, text};
@@ -82,18 +79,20 @@ async fn writers_that_touch_the_same_names_in_any_order_never_deadlock(pool: PgP
 }
 
 #[sqlx::test]
-async fn writes_beyond_the_room_are_refused_at_once(pool: PgPool) {
+async fn writes_beyond_the_permits_wait_for_their_turn(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::None).await;
-    let cache = bench.cache().await;
-    // More than the pool has connections, so most of them wait.
-    let mut begun: Vec<_> = (0..128).map(|_| Box::pin(maybe_done(cache.begin()))).collect();
-    for write in &mut begun {
-        let _ = poll!(write);
+    let one = Concurrency { loads: 1, writes: 1, total: 2 };
+    let cache = bench.cache_with(|config| config.concurrency = Some(one)).await;
+    let held = cache.begin().await.expect("a transaction");
+    let mut waiting: Vec<_> = (0..200).map(|_| Box::pin(cache.begin())).collect();
+    for write in &mut waiting {
+        assert!(poll!(write).is_pending(), "neither begun nor refused");
     }
-    let refused = poll!(Box::pin(cache.begin()));
-    assert!(matches!(refused, Poll::Ready(Err(sqlx::Error::PoolTimedOut))), "neither begun nor waiting");
-    drop(begun);
-    cache.begin().await.expect("room again").commit().await.expect("a commit");
+    bench.read(&cache, bench.fresh_id()).await;
+    held.commit().await.expect("a commit");
+    for write in waiting {
+        write.await.expect("its turn").commit().await.expect("a commit");
+    }
 }
 
 #[sqlx::test]

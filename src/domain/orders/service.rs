@@ -1,13 +1,17 @@
 //! The same pattern as for products, for data that belongs to somebody. The tenant is part of every key, every
 //! name and every statement. Placing and cancelling change two kinds of things, orders and products, and name both.
 
+use std::collections::HashMap;
+
 use super::{
     Idempotency, NewOrder, Order, OrderFilter, OrderPage, OrderStatus, Placed, idempotency, placing,
     store::{self, OrderStore},
 };
 use crate::{
-    cache::{Cache, Name, Read, Reuse, Tenant, Write},
-    domain::{Databases, ExpectedVersion, Reads, detached, error::DomainError, page::PageRequest, products::Product},
+    cache::{Cache, Loaded, Name, Read, Reuse, Tenant, Write},
+    domain::{
+        Databases, ExpectedVersion, Loads, Reads, detached, error::DomainError, page::PageRequest, products::Product,
+    },
 };
 
 /// Orders, cached. Cheap to clone.
@@ -15,17 +19,23 @@ use crate::{
 pub struct CachedOrderService {
     pub cache: Cache,
     pub reads: Reads<OrderStore>,
+    /// Orders by tenant and id: loads of one tenant that wait for their turn travel together.
+    pub by_id: Loads<(Tenant, i64), Order>,
 }
 
 impl CachedOrderService {
     pub fn new(cache: Cache, databases: &Databases) -> Self {
         let reads = databases.reads(&cache, |db| OrderStore { db });
-        Self { cache, reads }
+        let by_id = reads.loader(
+            |(tenant, id)| Order::key(tenant, *id),
+            |store, (tenant, id)| store.load(tenant, id),
+            load_many,
+        );
+        Self { cache, reads, by_id }
     }
 
     pub async fn get_order(&self, tenant: &Tenant, id: i64, reuse: Reuse) -> Result<Read<Order>, DomainError> {
-        let (key, tenant) = (Order::key(tenant, id), tenant.clone());
-        present(id, self.reads.get_or_load(&key, reuse, move |store| store.load(tenant.clone(), id)).await?)
+        present(id, self.by_id.get((tenant.clone(), id), reuse).await?)
     }
 
     pub async fn list_orders(
@@ -65,7 +75,7 @@ impl CachedOrderService {
     ) -> Result<Placed, DomainError> {
         new.check()?;
         once.iter().try_for_each(Idempotency::check)?;
-        let tenant = tenant.clone();
+        let (owner, tenant) = (tenant.clone(), tenant.clone());
         let products: Vec<Name> = new.items.iter().map(|item| Product::name_of(item.product_id)).collect();
         let work = async move |write: &mut Write| {
             if let Some(once) = &once
@@ -83,7 +93,7 @@ impl CachedOrderService {
             placed_names(&tenant, &order).for_each(|name| write.touch(name));
             Ok(placed)
         };
-        detached(self.cache.time_limit(), self.cache.write(products, work)).await
+        detached(self.cache.time_limit(), self.cache.write_for(&owner, products, work)).await
     }
 
     /// Takes one step in the life of an order. Cancelling gives its stock back.
@@ -94,7 +104,7 @@ impl CachedOrderService {
         to: OrderStatus,
         expected: ExpectedVersion,
     ) -> Result<Order, DomainError> {
-        let (name, tenant) = (Order::key(tenant, id).name().clone(), tenant.clone());
+        let (name, owner, tenant) = (Order::key(tenant, id).name().clone(), tenant.clone(), tenant.clone());
         let work = async move |write: &mut Write| {
             let before = store::lock(write.db(), &tenant, id).await?;
             write.saw(before.names(&tenant));
@@ -108,8 +118,18 @@ impl CachedOrderService {
             after.names(&tenant).into_iter().for_each(|name| write.touch(name));
             Ok(after)
         };
-        detached(self.cache.time_limit(), self.cache.write([name], work)).await
+        detached(self.cache.time_limit(), self.cache.write_for(&owner, [name], work)).await
     }
+}
+
+/// Orders by id. Loads that travel together are of one tenant.
+async fn load_many(
+    store: OrderStore,
+    ids: Vec<(Tenant, i64)>,
+) -> Result<HashMap<(Tenant, i64), Loaded<Order>>, DomainError> {
+    let Some(tenant) = ids.first().map(|(tenant, _)| tenant.clone()) else { return Ok(HashMap::new()) };
+    let found = store.load_many(tenant.clone(), ids.into_iter().map(|(_, id)| id).collect()).await?;
+    Ok(found.into_iter().map(|(id, loaded)| ((tenant.clone(), id), loaded)).collect())
 }
 
 /// What changes when an order is placed.

@@ -3,6 +3,8 @@
 //! Every read is one statement, thus one snapshot: the data, the numbers of the names it depends on, and the time belong
 //! together. Every statement names the tenant: another tenant's order is as absent as one that doesn't exist.
 
+use std::collections::HashMap;
+
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row, postgres::PgRow, types::Json};
 
 use super::{Order, OrderFilter, OrderPage, OrderStatus};
@@ -47,6 +49,25 @@ impl OrderStore {
             .await?;
         let labels = vec![Label { name, version: row.try_get("ver")? }];
         Ok(Loaded { value: order(&row)?, labels, loaded_at: DbTime(row.try_get("loaded_at")?) })
+    }
+
+    /// Orders of the tenant by id; every id asked for is answered, unknown ones as absent.
+    pub async fn load_many(self, tenant: Tenant, ids: Vec<i64>) -> Result<HashMap<i64, Loaded<Order>>, DomainError> {
+        let sql = format!(
+            "select head.*, asked.id as asked, {COLUMNS}, {ITEMS},
+                 coalesce((select ver from cache_ledger where name = 'order:' || $1 || ':' || asked.id), 0) as ver
+             from (select cache_read_at() as loaded_at) as head cross join unnest($2::bigint[]) as asked (id)
+             left join orders o on o.tenant = $1 and o.id = asked.id"
+        );
+        let rows = sqlx::query(AssertSqlSafe(sql)).bind(tenant.as_str()).bind(&ids).fetch_all(&self.db).await?;
+        rows.iter()
+            .map(|row| {
+                let id = row.try_get("asked")?;
+                let name = Order::key(&tenant, id).name().clone();
+                let labels = vec![Label { name, version: row.try_get("ver")? }];
+                Ok((id, Loaded { value: order(row)?, labels, loaded_at: DbTime(row.try_get("loaded_at")?) }))
+            })
+            .collect()
     }
 
     /// A page of a customer's orders by id, descending.

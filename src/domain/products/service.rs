@@ -1,6 +1,6 @@
 //! START HERE: cache-aside with explicit invalidation.
 //!
-//! A read is one `get_or_load` around one store call. A write begins a transaction, changes the rows, names what changed, and
+//! A read is one `get_or_load` around one store call; of products by id it is a loader's `get`, because they can be loaded many at a time. A write begins a transaction, changes the rows, names what changed, and
 //! commits; the commit raises the numbers of those names in the same transaction and then makes this instance forget what
 //! it holds under them. The cache is never updated with the new value: the next reader loads it.
 
@@ -11,8 +11,8 @@ use super::{
     views::ViewCounter,
 };
 use crate::{
-    cache::{Cache, Key, Name, Read, Reuse, Write},
-    domain::{Databases, ExpectedVersion, Reads, detached, error::DomainError, page::PageRequest},
+    cache::{Cache, Name, Read, Reuse, Write},
+    domain::{Databases, ExpectedVersion, Loads, Reads, detached, error::DomainError, page::PageRequest},
 };
 
 /// Products of one load while warming.
@@ -23,22 +23,25 @@ const WARM_BATCH: usize = 100;
 pub struct CachedProductService {
     pub cache: Cache,
     pub reads: Reads<ProductStore>,
+    /// Products by id: loads that wait for their turn travel together.
+    pub by_id: Loads<i64, Product>,
     pub views: ViewCounter,
 }
 
 impl CachedProductService {
     pub fn new(cache: Cache, databases: &Databases) -> Self {
         let reads = databases.reads(&cache, |db| ProductStore { db });
-        Self { cache, reads, views: ViewCounter::new(databases.primary.clone()) }
+        let by_id = reads.loader(|id| Product::key(*id), ProductStore::load, ProductStore::load_many);
+        Self { cache, reads, by_id, views: ViewCounter::new(databases.primary.clone()) }
     }
 
     pub async fn get_product(&self, id: i64, reuse: Reuse) -> Result<Read<Product>, DomainError> {
-        present(id, self.reads.get_or_load(&Product::key(id), reuse, move |store| store.load(id)).await?)
+        present(id, self.by_id.get(id, reuse).await?)
     }
 
     /// Answers in the order of `ids`; an unknown one has no value.
     pub async fn get_products(&self, ids: Vec<i64>, reuse: Reuse) -> Result<Vec<(i64, Read<Product>)>, DomainError> {
-        self.reads.get_or_load_many(keys(ids), reuse, ProductStore::load_many).await
+        self.by_id.get_many(ids, reuse).await
     }
 
     pub async fn list_products(
@@ -128,14 +131,10 @@ impl CachedProductService {
     pub async fn warm_top(&self, count: u32, reuse: Reuse) -> Result<usize, DomainError> {
         let mut warmed = 0;
         for ids in self.reads.primary().top_ids(count).await?.chunks(WARM_BATCH) {
-            warmed += self.reads.warm_many(keys(ids.iter().copied()), reuse, ProductStore::load_many).await?;
+            warmed += self.by_id.warm_many(ids.to_vec(), reuse).await?;
         }
         Ok(warmed)
     }
-}
-
-fn keys(ids: impl IntoIterator<Item = i64>) -> Vec<(i64, Key<Product>)> {
-    ids.into_iter().map(|id| (id, Product::key(id))).collect()
 }
 
 /// What changes when a product comes, goes or moves: itself (its absence may be cached) and every list that it belongs to.

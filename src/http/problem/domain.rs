@@ -33,7 +33,7 @@ impl From<DomainError> for Problem {
                 Self::new(&Kind::IDEMPOTENCY_IN_PROGRESS, "The first request with this key has not ended yet.")
             }
             DomainError::Busy => {
-                Self::new(&Kind::OVERLOADED, "The database has no room for this request at the moment.")
+                Self::new(&Kind::OVERLOADED, "The database has no time for this request at the moment.")
                     .with_cause("database busy")
             }
             DomainError::Abroad => {

@@ -158,7 +158,7 @@ impl Kind {
         "overloaded",
         StatusCode::SERVICE_UNAVAILABLE,
         "The service has too much to do",
-        "There was no room for the request: it changed nothing. Try again after `Retry-After`.",
+        "The request could not be answered within its time limit, so it changed nothing. Try again after `Retry-After`.",
     )
     .retry_after(1);
     pub const UNAVAILABLE: Self = Self::new(

@@ -39,7 +39,6 @@ impl Cacheable for Invoice {
         absent: Duration::from_secs(10),
         max_age: Duration::from_secs(300),
         stale_on_outage: Duration::ZERO,
-        loads: 32,
         jitter_percent: 10,
         format: Format::MessagePack,
         shape: "1",

@@ -49,18 +49,18 @@ impl CachedInvoiceService {
         customer_id: i64,
         amount_cents: i64,
     ) -> Result<Invoice, DomainError> {
-        let tenant = tenant.clone();
+        let (owner, tenant) = (tenant.clone(), tenant.clone());
         let work = async move |write: &mut Write| {
             let issued = store::insert(write.db(), &tenant, customer_id, amount_cents).await?;
             issued.names(&tenant).into_iter().for_each(|name| write.touch(name));
             Ok(issued)
         };
-        detached(self.cache.time_limit(), self.cache.write([], work)).await
+        detached(self.cache.time_limit(), self.cache.write_for(&owner, [], work)).await
     }
 
     /// Paying what is paid changes nothing, and answers with the version that stands.
     pub async fn pay_invoice(&self, tenant: &Tenant, id: i64) -> Result<Invoice, DomainError> {
-        let (name, tenant) = (Invoice::key(tenant, id).name().clone(), tenant.clone());
+        let (name, owner, tenant) = (Invoice::key(tenant, id).name().clone(), tenant.clone(), tenant.clone());
         let work = async move |write: &mut Write| {
             let before = store::lock(write.db(), &tenant, id).await?;
             write.saw(before.names(&tenant));
@@ -71,6 +71,6 @@ impl CachedInvoiceService {
             after.names(&tenant).into_iter().for_each(|name| write.touch(name));
             Ok(after)
         };
-        detached(self.cache.time_limit(), self.cache.write([name], work)).await
+        detached(self.cache.time_limit(), self.cache.write_for(&owner, [name], work)).await
     }
 }

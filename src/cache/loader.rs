@@ -1,0 +1,356 @@
+//! A loader that can load many values at a time. Loads that wait for their turn travel together in one statement: the DataLoader
+//! pattern, with the wait for a permit as the window. A load that finds a permit begins at once and alone, so merging delays nothing.
+//!
+//! Each key keeps its own flight, its own lease and its own labels. Only the statement is shared: when it fails, all its members
+//! fail; a value that it leaves out is loaded by itself, so that one row that can't be read fails nobody else.
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    future::Future,
+    hash::Hash,
+    pin::Pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::sync::oneshot;
+use tracing::Instrument;
+
+use super::{
+    Cache, LoadError, NotLoaded, Read, Reuse,
+    admission::{Admitted, Kind, Permit, Refusal, Request},
+    entry::Loaded,
+    key::{Key, Tenant},
+    load::{Asked, Failure, Load, LoadMany},
+    policy::Cacheable,
+};
+
+/// Keys of one statement at most.
+pub(super) const MAX_BATCH: usize = 100;
+
+type Boxed<R> = Pin<Box<dyn Future<Output = R> + Send>>;
+type KeyOf<I, T> = dyn Fn(&I) -> Key<T> + Send + Sync;
+type LoadsOne<I, T, E> = dyn Fn(I) -> Boxed<Result<Loaded<T>, E>> + Send + Sync;
+type LoadsMany<I, T, E> = dyn Fn(Vec<I>) -> Boxed<Result<HashMap<I, Loaded<T>>, E>> + Send + Sync;
+
+/// How values of one type are loaded, declared once: one by its id, and many by theirs. Cheap to clone.
+pub struct Loader<I, T, E>(Arc<Parts<I, T, E>>);
+
+/// The batch of each tenant (`None`: of shared data) that waits for its turn and has room.
+type Open<I, T, E> = HashMap<Option<Tenant>, Arc<Batch<I, T, E>>>;
+
+struct Parts<I, T, E> {
+    cache: Cache,
+    key: Box<KeyOf<I, T>>,
+    one: Box<LoadsOne<I, T, E>>,
+    many: Box<LoadsMany<I, T, E>>,
+    open: Mutex<Open<I, T, E>>,
+}
+
+/// Loads that wait for their turn together. `None`: they are on their way.
+struct Batch<I, T, E>(Mutex<Option<Vec<Member<I, T, E>>>>);
+
+/// One load of a batch.
+struct Member<I, T, E> {
+    id: I,
+    deadline: Duration,
+    answer: oneshot::Sender<Result<Asked<T>, Failure<E>>>,
+}
+
+/// One load of a batch as the flight that waits for it sees it.
+struct Membership<I, T, E> {
+    batch: Arc<Batch<I, T, E>>,
+    answer: oneshot::Receiver<Result<Asked<T>, Failure<E>>>,
+}
+
+impl<I, T, E> Clone for Loader<I, T, E> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl Cache {
+    /// Declares how values of one type are loaded: their keys, the load of one, and the load of many, which brings an answer for
+    /// each id (an absence is an answer). An id that it leaves out is loaded by `one`.
+    pub fn loader<I, T, E, K, L, One, M, Many>(&self, key: K, one: L, many: M) -> Loader<I, T, E>
+    where
+        K: Fn(&I) -> Key<T> + Send + Sync + 'static,
+        L: Fn(I) -> One + Send + Sync + 'static,
+        One: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
+        M: Fn(Vec<I>) -> Many + Send + Sync + 'static,
+        Many: Future<Output = Result<HashMap<I, Loaded<T>>, E>> + Send + 'static,
+    {
+        Loader(Arc::new(Parts {
+            cache: self.clone(),
+            key: Box::new(key),
+            one: Box::new(move |id| Box::pin(one(id))),
+            many: Box::new(move |ids| Box::pin(many(ids))),
+            open: Mutex::default(),
+        }))
+    }
+}
+
+impl<I, T, E> Loader<I, T, E>
+where
+    I: Clone + Eq + Hash + Send + Sync + 'static,
+    T: Cacheable,
+    E: LoadError,
+{
+    /// [`Cache::get_or_load`] of one value.
+    ///
+    /// # Errors
+    /// Those of the load, and [`NotLoaded`].
+    pub async fn get(&self, id: I, reuse: Reuse) -> Result<Read<T>, E> {
+        let key = (self.0.key)(&id);
+        self.0.cache.read(&key, reuse, One { loader: self.clone(), id }).await
+    }
+
+    /// [`Cache::get_or_load_many`] of these values, in their order.
+    ///
+    /// # Errors
+    /// As [`Loader::get`].
+    pub async fn get_many(&self, ids: Vec<I>, reuse: Reuse) -> Result<Vec<(I, Read<T>)>, E> {
+        self.0.cache.read_many(self.keyed(ids), reuse, self.clone()).await
+    }
+
+    /// [`Cache::warm_many`] of these values.
+    ///
+    /// # Errors
+    /// As [`Loader::get`].
+    pub async fn warm_many(&self, ids: Vec<I>, reuse: Reuse) -> Result<usize, E> {
+        self.0.cache.warm_by(self.keyed(ids), reuse, self.clone()).await
+    }
+
+    fn keyed(&self, ids: Vec<I>) -> Vec<(I, Key<T>)> {
+        let keyed = |id| {
+            let key = (self.0.key)(&id);
+            (id, key)
+        };
+        ids.into_iter().map(keyed).collect()
+    }
+
+    /// Joins the batch that waits and has room, or asks for a permit: with one the load begins alone, without one a batch begins.
+    fn enter(
+        &self,
+        open: &mut Open<I, T, E>,
+        tenant: Option<&Tenant>,
+        id: &I,
+        deadline: Duration,
+    ) -> Result<Entered<I, T, E>, Refusal> {
+        let tenant = tenant.cloned();
+        if let Some(membership) = open.get(&tenant).and_then(|batch| Batch::join(batch, id, deadline)) {
+            return Ok(Entered::Member(membership));
+        }
+        let request = Request { kind: Kind::Load, pattern: T::POLICY.pattern, tenant: tenant.as_ref(), deadline };
+        let turn = match self.0.cache.inner.admission.request(request) {
+            Ok(Admitted::Now(permit)) => return Ok(Entered::Alone(permit)),
+            Ok(Admitted::Later(turn)) => turn,
+            Err(refusal) => {
+                self.0.cache.inner.metrics.refused(T::POLICY.pattern, refusal);
+                return Err(refusal);
+            }
+        };
+        let batch = Arc::new(Batch(Mutex::new(Some(Vec::new()))));
+        open.insert(tenant.clone(), Arc::clone(&batch));
+        let membership = Batch::join(&batch, id, deadline).ok_or(Refusal::Full)?;
+        let this = self.clone();
+        // In a task of its own: the flight that began it may give up before the others.
+        tokio::spawn(async move { this.send(&batch, tenant, turn.await).await }.in_current_span());
+        Ok(Entered::Member(membership))
+    }
+
+    /// Loads what a batch holds when its turn has come.
+    async fn send(&self, batch: &Arc<Batch<I, T, E>>, tenant: Option<Tenant>, turn: Result<Permit, Refusal>) {
+        let members = self.close(batch, &tenant);
+        let permit = match turn {
+            Ok(permit) => permit,
+            Err(refusal) => return members.into_iter().for_each(|member| self.refuse(member, refusal)),
+        };
+        let (now, usual) = (self.0.cache.inner.clock.now(), permit.usual());
+        let wanted = members.into_iter().filter(|member| !member.answer.is_closed());
+        let (members, late): (Vec<_>, Vec<_>) = wanted.partition(|member| now + usual <= member.deadline);
+        late.into_iter().for_each(|member| self.refuse(member, Refusal::TimedOut));
+        let ids: Vec<I> = members.iter().map(|member| member.id.clone()).collect();
+        if ids.len() > 1 {
+            self.0.cache.inner.metrics.merged(T::POLICY.pattern, ids.len());
+        }
+        match self.load(permit, ids).await {
+            Err(failure) => members.into_iter().for_each(|member| drop(member.answer.send(Err(failure.clone())))),
+            Ok(mut loaded) => {
+                let mut left_out = Vec::new();
+                for member in members {
+                    match loaded.remove(&member.id) {
+                        Some(asked) => drop(member.answer.send(Ok(asked))),
+                        None => left_out.push(member),
+                    }
+                }
+                for Member { id, deadline, answer } in left_out {
+                    drop(answer.send(self.load_alone(tenant.as_ref(), id, deadline).await));
+                }
+            }
+        }
+    }
+
+    /// Loads what a load of many left out: whatever is wrong with it is its own matter.
+    async fn load_alone(&self, tenant: Option<&Tenant>, id: I, deadline: Duration) -> Result<Asked<T>, Failure<E>> {
+        let permit = self.0.cache.permit(T::POLICY.pattern, tenant, deadline).await?;
+        self.load_one(permit, id).await
+    }
+
+    async fn load_one(&self, permit: Permit, id: I) -> Result<Asked<T>, Failure<E>> {
+        let (loaded, asked) = self.0.cache.run_load(permit, T::POLICY.pattern, (self.0.one)(id)).await?;
+        Ok(Asked { loaded, asked })
+    }
+
+    /// Loads these values with a permit: one by the load of one, more by the load of many.
+    async fn load(&self, permit: Permit, ids: Vec<I>) -> Result<HashMap<I, Asked<T>>, Failure<E>> {
+        match ids.as_slice() {
+            [] => return Ok(HashMap::new()),
+            [id] => return Ok(HashMap::from([(id.clone(), self.load_one(permit, id.clone()).await?)])),
+            _ => {}
+        }
+        let (loaded, asked) = self.0.cache.run_load(permit, T::POLICY.pattern, (self.0.many)(ids)).await?;
+        Ok(loaded.into_iter().map(|(id, loaded)| (id, Asked { loaded, asked })).collect())
+    }
+
+    /// Takes the members of a batch, which nobody can join any more.
+    fn close(&self, batch: &Arc<Batch<I, T, E>>, tenant: &Option<Tenant>) -> Vec<Member<I, T, E>> {
+        let mut open = self.open();
+        if open.get(tenant).is_some_and(|other| Arc::ptr_eq(other, batch)) {
+            open.remove(tenant);
+        }
+        batch.lock().take().unwrap_or_default()
+    }
+
+    fn refuse(&self, member: Member<I, T, E>, refusal: Refusal) {
+        if member.answer.send(Err(refusal.into())).is_ok() {
+            self.0.cache.inner.metrics.refused(T::POLICY.pattern, refusal);
+        }
+    }
+
+    /// Waits for the answer to one load of a batch.
+    async fn answer(
+        &self,
+        Membership { batch, mut answer }: Membership<I, T, E>,
+        deadline: Duration,
+    ) -> Result<Asked<T>, Failure<E>> {
+        let (inner, pattern) = (&self.0.cache.inner, T::POLICY.pattern);
+        let since = inner.clock.now();
+        let waiter = inner.admission.waiter(pattern);
+        let answered = match tokio::time::timeout(deadline.saturating_sub(since), &mut answer).await {
+            Err(_) if !batch.is_sent() => {
+                inner.metrics.refused(pattern, Refusal::TimedOut);
+                return Err(Refusal::TimedOut.into());
+            }
+            // The statement ends by its own limit, and fills the tiers.
+            Err(_) => answer.await,
+            Ok(answered) => answered,
+        };
+        drop(waiter);
+        // The sender goes without a word when the load panicked.
+        let asked = answered.unwrap_or(Err(NotLoaded::Aborted.into()))?;
+        inner.metrics.waited(pattern, asked.asked.saturating_sub(since));
+        Ok(asked)
+    }
+
+    fn open(&self) -> MutexGuard<'_, Open<I, T, E>> {
+        self.0.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Where a load stands.
+enum Entered<I, T, E> {
+    Alone(Permit),
+    Member(Membership<I, T, E>),
+}
+
+impl<I: Clone + Eq, T, E> Batch<I, T, E> {
+    /// Adds a load. `None`: the batch is full, on its way, or loads the same already.
+    fn join(batch: &Arc<Self>, id: &I, deadline: Duration) -> Option<Membership<I, T, E>> {
+        let mut members = batch.lock();
+        let room = |members: &&mut Vec<Member<I, T, E>>| {
+            members.len() < MAX_BATCH && members.iter().all(|member| member.id != *id)
+        };
+        let members = members.as_mut().filter(room)?;
+        let (sender, answer) = oneshot::channel();
+        members.push(Member { id: id.clone(), deadline, answer: sender });
+        Some(Membership { batch: Arc::clone(batch), answer })
+    }
+}
+
+impl<I, T, E> Batch<I, T, E> {
+    fn is_sent(&self) -> bool {
+        self.lock().is_none()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Vec<Member<I, T, E>>>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The load of one value by a loader.
+struct One<I, T, E> {
+    loader: Loader<I, T, E>,
+    id: I,
+}
+
+impl<I, T, E> Load<T, E> for One<I, T, E>
+where
+    I: Clone + Eq + Hash + Send + Sync + 'static,
+    T: Cacheable,
+    E: LoadError,
+{
+    async fn load(self, _: &Cache, key: &Key<T>, deadline: Duration) -> Result<Asked<T>, Failure<E>> {
+        let Self { loader, id } = self;
+        let entered = loader.enter(&mut loader.open(), key.tenant_of(), &id, deadline)?;
+        match entered {
+            Entered::Alone(permit) => loader.load_one(permit, id).await,
+            Entered::Member(membership) => loader.answer(membership, deadline).await,
+        }
+    }
+}
+
+impl<I, T, E> LoadMany<I, T, E> for Loader<I, T, E>
+where
+    I: Clone + Eq + Hash + Send + Sync + 'static,
+    T: Cacheable,
+    E: LoadError,
+{
+    async fn load_many(
+        self,
+        _: &Cache,
+        tenant: Option<&Tenant>,
+        ids: Vec<I>,
+        deadline: Duration,
+    ) -> Result<HashMap<I, Asked<T>>, Failure<E>> {
+        let mut waiting = Vec::new();
+        let permit = {
+            let mut open = self.open();
+            let mut permit = None;
+            for id in &ids {
+                match self.enter(&mut open, tenant, id, deadline)? {
+                    Entered::Member(membership) => waiting.push((id.clone(), membership)),
+                    Entered::Alone(own) => {
+                        permit = Some(own);
+                        break;
+                    }
+                }
+            }
+            permit
+        };
+        let mut loaded = match permit {
+            // What did not join a batch before there was a permit.
+            Some(permit) => self.load(permit, ids[waiting.len()..].to_vec()).await?,
+            None => HashMap::new(),
+        };
+        for (id, membership) in waiting {
+            loaded.insert(id, self.answer(membership, deadline).await?);
+        }
+        for id in ids {
+            if let Entry::Vacant(left_out) = loaded.entry(id.clone()) {
+                left_out.insert(self.load_alone(tenant, id, deadline).await?);
+            }
+        }
+        Ok(loaded)
+    }
+}
