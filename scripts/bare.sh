@@ -25,7 +25,7 @@ clean_up_at_the_end
 environment=("TERM=${TERM:-dumb}")
 while IFS= read -r variable; do environment+=("$variable"); done < <(variables_of_registries)
 
-# in_place REASON: the same steps here.
+# in_place REASON: runs the same steps in this checkout.
 in_place() {
     warn "NOT RUN ON A BARE MACHINE: $1. The README's two commands run here instead, with whatever is installed here."
     run_to_end env -i "HOME=$HOME" "PATH=$PATH" "${environment[@]}" scripts/bare/steps.sh run test
@@ -51,7 +51,7 @@ if [ -n "$shared" ]; then target="${CARGO_TARGET_DIR:-$ROOT/target}"; fi
 mkdir -p "$target"
 owner=$(stat -c %u:%g "$target")
 
-# bare NAME UID HOME STEP…: the steps in a root of its own. All its processes end with it, and its mounts are nobody else's.
+# bare NAME UID HOME STEP…: runs the steps in a root of its own. Its processes end with it, and no other process sees its mounts.
 bare() {
     local name=$1 id=$2 home=$3 root="$work/$1" status=0
     shift 3

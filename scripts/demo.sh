@@ -23,7 +23,7 @@ services_start
 # --debug: what is built for the tests already, to see in CI that the tour is still true.
 profile=quick
 if [ "${1:-}" = --debug ]; then profile=debug; fi
-build $profile "$FIRST_QUICK_BUILD" cargo build --locked --bin aside "--profile=${profile/debug/dev}"
+build $profile cargo build --locked --bin aside "--profile=${profile/debug/dev}"
 aside="${CARGO_TARGET_DIR:-$ROOT/target}/$profile/aside"
 run_to_end "$aside" seed
 

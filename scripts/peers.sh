@@ -20,12 +20,12 @@ run_to_end cargo build --locked --release --manifest-path benches/peers/Cargo.to
     "${packages[@]}"
 if [ -z "${ASIDE_PROGRAM:-}" ]; then
     run_to_end cargo build --locked --release --bin aside
-    export ASIDE_PROGRAM="$ROOT/target/release/aside"
+    export ASIDE_PROGRAM="${CARGO_TARGET_DIR:-$ROOT/target}/release/aside"
 fi
 
 # Postgres, Redis and the clients have one core, and the servers that are compared the other.
 if has taskset && [ "$(nproc)" -gt 1 ]; then taskset -pc 1 $$ >/dev/null; fi
-# Never a server of somebody's data: Redis is emptied again and again.
+# Never a server that the environment names: each run empties Redis.
 SERVICES_OWN=yes
 # What is compared is the way of a write, not the disk.
 # shellcheck disable=SC2034 # read by services_start

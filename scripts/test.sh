@@ -3,8 +3,8 @@
 #
 # The tests read DATABASE_URL (a server on which they may create databases: each test makes its own), REDIS_URL (each test takes
 # its own namespace), REDIS_SERVER_BIN (started by the tests that stop, freeze and restart a Redis), POSTGRES_BIN_DIR (the same for a
-# Postgres with a replica) and MEMCACHED_BIN (with it the cache's contract is tested over Memcached too). What a test skips it notes in
-# the file of SKIPPED_LOG, and the run says at its end how many did and why.
+# Postgres with a replica) and MEMCACHED_BIN (with it the cache's contract is tested over Memcached too). A test that skips a part
+# notes this in the file of SKIPPED_LOG. At its end the run reports how many tests did so, and why.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=services.sh
 . "$(dirname "$0")/services.sh"
@@ -30,7 +30,7 @@ done < <(find tests -name '*.rs' -exec awk -F'"' '/#\[ignore = "/ { reason = $2 
 
 export SKIPPED_LOG="$RUN/skipped.$$.log"
 # Cargo compiles tests in documentation only when it runs them.
-case " $* " in *' --doc '*) ;; *) build debug "$FIRST_DEBUG_BUILD" cargo test --locked --no-run "$@" ;; esac
+case " $* " in *' --doc '*) ;; *) build debug cargo test --locked --no-run "$@" ;; esac
 status=0
 run_to_end cargo test --locked "$@" || status=$?
 if [ -s "$SKIPPED_LOG" ]; then

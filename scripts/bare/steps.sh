@@ -10,7 +10,7 @@ PRODUCT=1082185
 
 answers() { ANSWER=$(curl -sf -m 5 "http://127.0.0.1:3000/products/$PRODUCT"); }
 answers_or_over() { answers || gone "$RUNNING"; }
-# Processes besides this script. It is the first one in a bare root; elsewhere others are none of its business.
+# Processes besides this script. In a bare root it is the first process, so all others are its own. Elsewhere nothing is listed.
 others() {
     local process
     [ $$ -eq 1 ] || return 0
@@ -27,8 +27,8 @@ run() {
     local begun=$SECONDS before took left
     say "make run, $1"
     before=$(folders)
-    # A process group of its own, as on a terminal: Ctrl-C goes to all of it. Whoever runs this in the background has made it deaf to
-    # Ctrl-C, which a shell can't undo.
+    # A process group of its own, as on a terminal: Ctrl-C goes to all of it. A script that runs in the background ignores Ctrl-C,
+    # and a shell can't undo that.
     set -m
     python3 -c 'import os, signal; signal.signal(signal.SIGINT, signal.SIG_DFL); os.execvp("make", ["make", "run"])' </dev/null &
     RUNNING=$!

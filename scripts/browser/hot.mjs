@@ -1,5 +1,5 @@
-// What a browser keeps: a hot product is answered by the browser's own cache for the seconds that Cache-Control promises, however long
-// ago Postgres was read. Counted at the service.
+// The browser's own cache answers a hot product for the seconds that Cache-Control promises, however long ago Postgres was read. The
+// metrics of the service show how many requests reached it.
 import { MANAGEMENT, PUBLIC, check } from "./ground.mjs";
 
 const PATH = "/products/1082185";
@@ -14,7 +14,7 @@ async function answered() {
 }
 
 export async function hot(page) {
-  // Longer ago than it may be kept.
+  // Waits until Postgres was read longer ago than the browser may keep the answer.
   for (let age = 0; age <= PROMISED_SECONDS; ) {
     await new Promise((later) => setTimeout(later, 500));
     const { headers } = await fetch(PUBLIC + PATH);

@@ -1,16 +1,16 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034 # what is set here is read in bare.sh
+# shellcheck disable=SC2034 # bare.sh reads the variables that are set here
 # A root as bare as a newcomer's machine: this machine's own distribution by debootstrap, with what the README names under *Needed* and
 # nothing else. It is made once and kept as an archive outside of the checkout; each run unpacks a copy of its own. Needs services.sh.
 #
 # Nothing in here names a registry: sources, keys, certificates and settings of the package managers are those of this machine.
 
-# What the README names under *Needed*, but Rust, as Debian calls it; and the certificates with which curl and pip check servers.
+# The packages that the README names under *Needed*, except Rust, and the certificates with which curl and pip check servers.
 NEEDED=(gcc libc6-dev make curl python3 ca-certificates)
-# What it names besides for everybody but root.
+# The packages that it names for users without root.
 NEEDED_BY_USERS=(python3-venv)
 
-# bare_root_impossible: whether there can't be one, with the reason in WHY.
+# bare_root_impossible: succeeds if this machine can't make one, with the reason in WHY.
 bare_root_impossible() {
     WHY="only root can make one"
     is_root || return 0
@@ -54,7 +54,7 @@ bare_root_of_root() {
     quietly debootstrap --variant=minbase --include="$(IFS=,; echo "${NEEDED[*]}")" "$suite" "$1" "$mirror" || return
     with_settings_of_this_machine "$1"
 }
-# That of root, and what others need besides.
+# The root for root, with the packages for users added.
 bare_root_of_user() {
     local archive=$ARCHIVE root=$1
     bare_root_archive root || return
@@ -64,7 +64,7 @@ bare_root_of_user() {
     quietly chroot "$root" env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "${NEEDED_BY_USERS[@]}" || return
     rm -rf "$root"/var/lib/apt/lists/*
 }
-# with_settings_of_this_machine ROOT: what programs in it need to reach the registries that this machine reaches.
+# with_settings_of_this_machine ROOT: copies the settings with which this machine reaches package registries.
 with_settings_of_this_machine() {
     local root=$1 file
     rm -rf "$root"/etc/apt/sources.list* "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/archives/*.deb

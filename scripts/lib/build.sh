@@ -1,19 +1,17 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2034 # how long builds take is read in scripts
-# Building, with progress that a person can read: on a terminal it is cargo's own, elsewhere a line every quarter of a minute, without
-# the names of all crates. When it fails, the last lines say what to do. Needs common.sh and the folder of make_run_folder.
+# Builds with progress that a person can read. On a terminal it is cargo's own. Elsewhere it is a line
+# every quarter of a minute. After a failure the last lines say how to go on. Needs common.sh and the
+# folder of make_run_folder.
 
-# How long a build from nothing takes, for people to know.
-FIRST_QUICK_BUILD="some minutes" FIRST_DEBUG_BUILD="some minutes"
 # How often a line is printed, in seconds.
 PROGRESS_EVERY=15
 
-# build FOLDER HOW_LONG COMMAND…: a command of cargo that compiles. FOLDER: where in the target folder its output is (release, debug);
-# HOW_LONG: what it takes when nothing is there yet.
+# build FOLDER COMMAND…: runs a command of cargo that compiles. FOLDER is the folder of its output in the
+# target folder (quick, debug).
 build() {
-    local folder="${CARGO_TARGET_DIR:-$ROOT/target}/$1" how_long=$2 log="$RUN/build.$$.log" status=0
-    shift 2
-    if [ -d "$folder/deps" ]; then say "Building what has changed"; else say "Building; the first time takes $how_long"; fi
+    local folder="${CARGO_TARGET_DIR:-$ROOT/target}/$1" log="$RUN/build.$$.log" status=0
+    shift
+    if [ -d "$folder/deps" ]; then say "Building what has changed"; else say "Building; the first time takes some minutes"; fi
     if [ -t 2 ]; then
         run_to_end "$@" || { status=$?; build_advice; return "$status"; }
         return
@@ -27,13 +25,13 @@ build() {
     return "$status"
 }
 
-# What cargo wrote, without its progress.
+# build_messages LOG: prints the output of cargo without its progress.
 build_messages() {
     tr '\r' '\n' <"$1" | sed $'s/\033\\[K//g' |
         grep -vE '^ *(Compiling|Checking|Building|Executable|Downloading|Downloaded|Updating|Blocking|Fresh|Locking|Adding) |^ *$' || true
 }
 
-# tell_progress LOG: until the log is gone, or the script.
+# tell_progress LOG: prints progress until the log is removed or the script ends.
 tell_progress() {
     local begun=$SECONDS told=$SECONDS state
     while [ -e "$1" ] && alive $$; do
@@ -48,7 +46,7 @@ tell_progress() {
     done
 }
 
-# build_advice [LOG]: what to do when it failed.
+# build_advice [LOG]: prints how to go on after a failure.
 build_advice() {
     local log=${1:-}
     said() { [ -n "$log" ] && grep -qiE "$1" "$log"; }

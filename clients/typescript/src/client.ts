@@ -40,8 +40,9 @@ export class Session {
       const came = response.headers.get(TOKEN);
       // A token that the service can't have given, as after the database's clock was put right, would be refused again and again.
       if (response.status === 400 && request.headers.has(TOKEN)) {
-        const problem = (await response.clone().json()) as Problem;
-        if (problem.errors?.some((error) => error.header === TOKEN)) this.token = undefined;
+        // A proxy on the way may answer with something else than a problem.
+        const problem: Problem | undefined = await response.clone().json().catch(() => undefined);
+        if (problem?.errors?.some((error) => error.header === TOKEN)) this.token = undefined;
       }
       if (request.method !== "GET" && response.ok && came !== null) this.token = covering(this.token, came);
       return response;
