@@ -97,7 +97,7 @@ impl Ground {
     /// All of it is refused as the same outage, and the catalogue answered stale.
     async fn is_unavailable(&self, why: &str) {
         // Until then orders may be answered from L1.
-        eventually("nobody is heard of the ledger any more", || async {
+        eventually("the ledger is not followed any more", || async {
             (self.app.metrics().await.sum("cache_trusted", &[]) == 0.0).then_some(())
         })
         .await;
@@ -113,7 +113,8 @@ impl Ground {
         for path in [format!("/products/{}", self.warm), format!("/products?ids={}", self.warm)] {
             let stale = eventually("the catalogue is answered stale", || async {
                 let reply = self.app.get(&path).await;
-                let is_stale = reply.header("cache-status").is_some_and(|status| status.contains("ttl=-"));
+                let is_stale =
+                    reply.header("cache-status").is_some_and(|status| status.contains("detail=database-away"));
                 (is_stale || reply.status != 200).then_some(reply)
             })
             .await;

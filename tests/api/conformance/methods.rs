@@ -57,7 +57,7 @@ pub fn table() -> Table {
             head("also of an invalid id", "/products/0", "invalid-parameter", 400),
             head("also of what isn't there", "/products/9", "not-found", 404),
             head("also of an unknown path", "/nowhere", "no-such-route", 404),
-            row(HEAD, "also of a route without it")
+            row(HEAD, "also of a file that isn't there")
                 .request("HEAD /docs/nothing")
                 .problem("no-such-route", 404)
                 .body(""),
@@ -81,7 +81,7 @@ pub fn table() -> Table {
                 .header("Expect", "100-continue")
                 .header("Content-Length", "9999999")
                 .problem("payload-too-large", 413),
-            row("RFC 9110, 10.1.1", "also one that nobody would read")
+            row("RFC 9110, 10.1.1", "also one of a media type that no handler reads")
                 .request("POST /products")
                 .header("Content-Type", "text/plain")
                 .header("Expect", "100-continue")

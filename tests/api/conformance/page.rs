@@ -7,9 +7,8 @@ const PAGE: &str = "docs/http-conformance.md";
 
 const HEAD: &str = "# HTTP, section by section
 
-What the service does where an RFC says what to do. Each row is sent to a running instance byte for byte by the tests in
-`tests/api/conformance`, which also make this page: `UPDATE_PAGES=1 scripts/test.sh api::conformance::page`. `{product}`, `{order}` and the like stand for
-what there is in the test's database.
+This page lists rules of RFCs and how the service follows them. The tests in `tests/api/conformance` send each row to a running instance byte for byte. They also
+write this page: `UPDATE_PAGES=1 scripts/test.sh api::conformance::page`. `{product}`, `{order}` and the like stand for rows of the test's database.
 
 ";
 

@@ -106,7 +106,7 @@ impl Row {
         self
     }
 
-    /// The answer has this header with this in its value.
+    /// The answer has this header with this in its value; with an empty text, whatever its value is.
     pub fn contains(mut self, name: &'static str, part: &str) -> Self {
         self.answer.push(Expectation::Contains(name, part.into()));
         self
@@ -299,6 +299,7 @@ impl Expectation {
             Self::Status(status) => status.to_string(),
             Self::Has(name, value) if value.is_empty() => format!("`{name}` empty"),
             Self::Has(name, value) => format!("`{name}: {value}`"),
+            Self::Contains(name, part) if part.is_empty() => format!("`{name}`"),
             Self::Contains(name, part) => format!("`{part}` in `{name}`"),
             Self::Lacks(name) => format!("no `{name}`"),
             Self::Problem(kind, status) => format!("{status} `{kind}`"),
