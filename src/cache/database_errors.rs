@@ -1,5 +1,5 @@
-//! What an error of the database means: whether there was no session with Postgres, no room in time, or somebody in the way. What
-//! is none of these is a defect of the statement or of its caller. sqlx has one type for all of them.
+//! Classifies errors of the database, for which sqlx has one type: there was no session with Postgres, no room in time, or a conflict
+//! with another transaction. Every other error is a defect of the statement or of its caller.
 
 use std::{fmt, io};
 
@@ -56,7 +56,7 @@ fn passes(code: &str) -> bool {
 }
 
 /// Whether a prepared statement has become useless: the types of its columns are not what they were ("cached plan must not
-/// change result type"), or somebody has discarded it. 0A000 alone stands for much else, and the message is translated.
+/// change result type"), or the session has discarded it. 0A000 alone stands for much else, and the message is translated.
 pub(super) fn is_stale_statement(error: &sqlx::Error) -> bool {
     let error = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
     error.is_some_and(|error| match error.code() {

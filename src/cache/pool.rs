@@ -1,9 +1,9 @@
-//! Connections to Postgres: sqlx's pool, and what it leaves out.
+//! Connections to Postgres: sqlx's pool with a diagnosis of failed connections and new attempts at stale statements.
 //!
 //! An error tells whether there was no session with Postgres or a statement failed ([`is_unavailable`]), also where sqlx only says
 //! that it waited in vain. The reason is logged once, with what to check, and never with the connection URL. A statement whose
-//! prepared form has become useless, because somebody changed the type of a column, is prepared anew. Everything that the cache and its service ask
-//! of Postgres goes through here, but for the connection that follows the ledger.
+//! prepared form has become useless, because the type of a column has changed, is prepared anew. The cache and the
+//! requests of its service ask Postgres through this pool. The connection that follows the ledger is made here too, but stays outside of it.
 
 use std::{
     fmt,
@@ -165,7 +165,7 @@ impl ConnectionPool {
         let diagnosis = match tokio::time::timeout(DIAGNOSIS_LIMIT, options.connect()).await {
             Ok(Ok(connection)) => {
                 self.connected();
-                // Nobody waits for the end of it.
+                // Closing it may take a while, and no caller needs it.
                 tokio::spawn(connection.close());
                 None
             }
@@ -270,7 +270,7 @@ impl<'c> Executor<'c> for &ConnectionPool {
         E: 'q + Execute<'q, Postgres>,
     {
         let pool = self.clone();
-        // Taken whole, so that nobody has seen a part of it if it has to be asked for again.
+        // All rows are taken before one is passed on: the statement may have to be carried out again.
         let answer = async move {
             let all = async |db: &mut PgConnection, statement: Statement| {
                 db.fetch_many(statement).try_collect::<Vec<_>>().await

@@ -1,5 +1,5 @@
-//! Which variables of the environment count: one that is set but empty is not set. Compose files and scripts write `PORT=${PORT:-}` for
-//! what they don't have, and an empty text is the value of no setting.
+//! Reads the environment: a variable that is set but empty is not set. Compose files and scripts write `PORT=${PORT:-}` where they have
+//! no value, and an empty text is the value of no setting.
 
 use std::env;
 

@@ -1,13 +1,13 @@
-//! What the service is told of the proxies between its clients and itself.
+//! The settings of the proxies between the clients and the service.
 
 use ipnet::IpNet;
 
 use super::given::{Given, Parser, WrongSettings, rule};
 
-/// The proxies whose word is taken for where a request comes from.
+/// The proxies that are trusted to name the client of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProxyConfig {
-    /// Their addresses. Empty: a request comes from whoever connected.
+    /// Their addresses. Empty: the client is the peer of the connection.
     pub networks: Vec<IpNet>,
     pub header: ForwardedHeader,
 }

@@ -1,4 +1,4 @@
-//! Which versions a write may meet: what a client's preconditions come to.
+//! The versions that a write may meet, as the client's preconditions state them.
 
 use super::error::DomainError;
 

@@ -10,7 +10,7 @@ use serde_json::value::RawValue;
 use super::problem::{Kind, Problem};
 pub use shape::{Shape, Shapes};
 
-/// Parses a body: broken syntax is a 400, a body of the wrong shape a 422 that names all that is wrong with it.
+/// Parses a body. Broken syntax is a 400. A body of the wrong shape is a 422 that names all its faults, at most a hundred.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8], shape: &Shape) -> Result<T, Problem> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(Problem::new(&Kind::MALFORMED_BODY, "The body is empty."));

@@ -34,9 +34,9 @@ use crate::{
 #[derive(Debug)]
 pub struct Sharing(LazyLock<HeaderMap>);
 
-/// Catalogue data: for everybody, and short, because nobody can take an answer back from a browser. Five seconds keep a page's
-/// repeated requests away; a price shown late does no harm, as orders take theirs from the database. The two windows are those
-/// of RFC 5861.
+/// Catalogue data: public, and for a short time, because an answer can't be taken back from a browser. Five seconds keep a page's
+/// repeated requests away. A price that is shown late does no harm, as orders take theirs from the database. The two windows are
+/// those of RFC 5861.
 static CATALOGUE: Sharing = Sharing(LazyLock::new(|| {
     prepared([(header::CACHE_CONTROL, "public, max-age=5, stale-while-revalidate=10, stale-if-error=60")])
 }));

@@ -36,8 +36,8 @@ pub fn header_of(token: &ConsistencyToken) -> HeaderValue {
 
 /// What a request asks of the answer besides its contents.
 pub enum Asked {
-    /// A read: that it doesn't get a token that stands for less than the one it brings. One that lies ahead is not repeated: it
-    /// isn't ours.
+    /// A read: that it doesn't get a token that stands for less than the one it brings. A token that lies ahead is not repeated,
+    /// because no instance has given it.
     Read(Option<ConsistencyToken>),
     /// A write: that the answer brings a token, and with `fleet` that no instance serves anything older any more.
     Write { fleet: bool },

@@ -1,5 +1,5 @@
-//! Answers that are the same until the next deployment: the pages, the API's document, the types of problem. Each has a validator,
-//! and is compressed once.
+//! Answers that are the same until the next deployment: the pages, the API's document, the types of problem. Each has a validator
+//! and is compressed when it is made, not when it is sent.
 
 use std::io::Write;
 
@@ -17,7 +17,7 @@ use super::{
 };
 use crate::cache;
 
-/// What is smaller gains nothing by being compressed.
+/// Smaller bodies gain nothing by being compressed.
 const COMPRESSED_FROM: usize = 1024;
 
 /// Bytes in each of their codings. The tag of each is a digest of its own bytes, so they differ (RFC 9110, section 8.8.3).
@@ -29,7 +29,7 @@ pub struct Constant {
 }
 
 impl Constant {
-    /// Compresses the bytes, which takes its time.
+    /// Compresses the bytes, which blocks for milliseconds where they are many.
     pub fn new(content_type: HeaderValue, bytes: Bytes) -> Self {
         let gzip = (bytes.len() >= COMPRESSED_FROM).then(|| gzip(&bytes)).flatten();
         Self { content_type, plain: tagged(bytes), gzip: gzip.map(tagged) }

@@ -36,8 +36,8 @@ const DOCUMENT: HeaderValue = HeaderValue::from_static("no-cache");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
-/// What was made when it was first asked for, by its path under `/docs/`; the API's document is there too. Those of one process are
-/// the same in all its instances.
+/// The answers that were asked for so far, by their paths under `/docs/`; the API's document is there too. All instances of a process
+/// have the same ones.
 static ASSETS: LazyLock<Mutex<HashMap<String, Arc<Constant>>>> = LazyLock::new(Mutex::default);
 const OPENAPI: &str = "../openapi.json";
 
@@ -107,7 +107,7 @@ async fn asset(file: String, pages: Pages, conditions: &Conditions, headers: &He
     Ok(response)
 }
 
-/// What is remembered under `name`, or else made, off the threads that serve.
+/// The answer that is remembered under `name`, or a new one, made off the threads that serve.
 async fn made_once(
     name: String,
     make: impl FnOnce() -> Result<Constant, Problem> + Send + 'static,

@@ -1,7 +1,7 @@
-//! Which client a request comes from when proxies stand before the service: they tell in `X-Forwarded-For` or `Forwarded` (RFC 7239).
+//! Finds the client of a request that came through proxies. They name it in `X-Forwarded-For` or `Forwarded` (RFC 7239).
 //!
-//! Only what a trusted proxy has added is read: from the end of the list to the first address that isn't a trusted proxy's. What
-//! stands before that may be made up by the client.
+//! Only the part that trusted proxies have added is read: from the end of the list to the first address that isn't a trusted
+//! proxy's. The client may have made up everything before it.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,17 +10,17 @@ use ipnet::IpNet;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The proxies whose word is taken. Without any a request comes from its peer.
+/// The proxies that are trusted to name the client. Without any the client is the peer of the connection.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedProxies {
     networks: Vec<IpNet>,
-    /// Whether they tell in `Forwarded` rather than in `X-Forwarded-For`. Only one is read: a proxy passes the other on as the client
-    /// sent it.
+    /// Whether they name the client in `Forwarded` rather than in `X-Forwarded-For`. Only one is read: a proxy passes the other on as
+    /// the client sent it.
     standard: bool,
 }
 
 impl TrustedProxies {
-    /// Trusts the proxies in these networks, which tell in `Forwarded` if `standard`.
+    /// Trusts the proxies in these networks. They use `Forwarded` if `standard`.
     pub fn new(networks: Vec<IpNet>, standard: bool) -> Self {
         Self { networks, standard }
     }
@@ -38,7 +38,7 @@ impl TrustedProxies {
         };
         let mut client = peer;
         for hop in hops.into_iter().rev() {
-            // A hop that hides its address is as far as one sees.
+            // A hop that hides its address ends the search.
             let Some(hop) = hop else { break };
             client = hop;
             if !self.trusts(client) {

@@ -166,7 +166,7 @@ impl Drop for Room<'_> {
     }
 }
 
-/// Whether a page's browser asks what the page may send. Without the method that it asks about, `OPTIONS` asks for the route's own.
+/// Whether this is a CORS preflight. `OPTIONS` without the method of a later request asks for the methods of the route.
 fn is_preflight(request: &Request) -> bool {
     request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
@@ -186,7 +186,7 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         CONSISTENCY_TOKEN,
         HeaderName::from_static("prefer"),
         REQUEST_ID,
-        // W3C Trace Context and Baggage: what a traced page sends with each request.
+        // W3C Trace Context and Baggage: a traced page sends them with each request.
         HeaderName::from_static("traceparent"),
         HeaderName::from_static("tracestate"),
         HeaderName::from_static("baggage"),

@@ -70,7 +70,7 @@ struct KnownKey {
     rules: Validation,
 }
 
-/// A JSON Web Key Set, its members not yet read.
+/// A JSON Web Key Set. Its members are not read yet.
 #[derive(Deserialize)]
 struct KeySet {
     keys: Vec<serde_json::Value>,
@@ -327,7 +327,7 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     if scheme.eq_ignore_ascii_case("bearer") {
         return Ok(token.trim());
     }
-    // Who brings no token, or speaks another scheme, has said nothing about a token: the challenge names no error (RFC 6750, section 3.1).
+    // A request without a token, or with another scheme, says nothing about a token: the challenge names no error (RFC 6750, section 3.1).
     Err(Problem::new(&Kind::UNAUTHENTICATED, "Send a token: Authorization: Bearer …")
         .with_header(header::WWW_AUTHENTICATE, r#"Bearer realm="aside""#))
 }

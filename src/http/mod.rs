@@ -67,7 +67,7 @@ pub struct Services {
 pub struct HttpConfig {
     /// Origins whose pages may call the service; none: no CORS headers at all.
     pub cors_origins: Vec<String>,
-    /// Whose word is taken for which client a request comes from.
+    /// The proxies that are trusted to name the client of a request.
     pub proxies: TrustedProxies,
     /// How many reads of resources are worked on at a time.
     pub max_requests: usize,
@@ -113,7 +113,7 @@ struct Shared {
     l2: bool,
     body_timeout: Duration,
     body_limit: usize,
-    /// What bodies must look like.
+    /// The shapes of bodies, from the API's document.
     shapes: body::Shapes,
 }
 

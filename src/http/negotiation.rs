@@ -1,11 +1,11 @@
-//! Proactive negotiation (RFC 9110, section 12.5): which of what there is a client likes best, by the weights that it gives.
+//! Proactive negotiation (RFC 9110, section 12.5): chooses the representation that the client prefers, by its weights.
 
 use axum::http::{HeaderMap, HeaderName, header};
 
 /// A weight in thousandths; 0: not acceptable.
 type Weight = u16;
 
-/// The media type that the client likes best. Of several that it likes as much, and where it likes none, the first.
+/// The media type that the client prefers. The first one if several have the same weight or none is acceptable.
 pub fn media_type<'a>(headers: &HeaderMap, offered: &[&'a str]) -> &'a str {
     let ranges = members(headers, &header::ACCEPT);
     let weight = |offered: &str| match ranges.is_empty() {
@@ -16,11 +16,11 @@ pub fn media_type<'a>(headers: &HeaderMap, offered: &[&'a str]) -> &'a str {
     offered.iter().find(|offered| weight(offered) == best).copied().unwrap_or_default()
 }
 
-/// Whether the client takes gzip, and likes it no less than plain bytes.
+/// Whether the client accepts gzip and does not prefer plain bytes.
 pub fn likes_gzip(headers: &HeaderMap) -> bool {
     let codings = members(headers, &header::ACCEPT_ENCODING);
     let gzip = weight_of(&codings, &["gzip", "x-gzip", "*"]);
-    // Plain bytes are acceptable when they aren't named, but then nobody asked for them.
+    // Plain bytes are acceptable when they aren't named, but then the client did not ask for them.
     gzip > 0 && gzip >= weight_of(&codings, &["identity"])
 }
 

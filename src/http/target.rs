@@ -8,7 +8,7 @@ use axum::{
     http::{Uri, Version, header, uri::PathAndQuery},
 };
 
-/// What a `Host` that is refused should have been.
+/// The rule that a refused `Host` breaks.
 pub const HOST_RULE: &str = "must be given once, as a host name or address, perhaps with a port";
 
 /// Whether the host of a request is valid (RFC 9112, section 3.2). HTTP/1.1 must name one; HTTP/1.0 need not, and HTTP/2 does so in
@@ -66,7 +66,7 @@ pub fn normalize_path(request: &mut Request) {
         path.extend(query.as_bytes());
     }
     let mut parts = uri.clone().into_parts();
-    // What was taken out is shorter than what stood there, and as legal.
+    // The new path is shorter than the old one, and as legal.
     if let Ok(path) = PathAndQuery::from_maybe_shared(path) {
         parts.path_and_query = Some(path);
         if let Ok(uri) = Uri::from_parts(parts) {

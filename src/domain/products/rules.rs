@@ -99,8 +99,8 @@ impl ProductChange {
 }
 
 impl ProductFilter {
-    /// Refuses texts that are too long to be anybody's. Whatever a product can be stored under can be asked for, also what another
-    /// program stored; a category that no product has is no mistake: its list is empty.
+    /// Refuses texts that are longer than those of any product. Every text that a product can be stored under can be asked for, also
+    /// one that another program stored. A category that no product has is no mistake: its list is empty.
     pub fn check(&self) -> Result<(), DomainError> {
         let mut found = Vec::new();
         for (field, value) in [("category", &self.category), ("department", &self.department)] {

@@ -1,5 +1,5 @@
-//! What a body must look like, taken from the API's document, so that the two can't differ: which members there are, which must
-//! be given, and of which type each is. The rules beyond that are the domain's.
+//! The shape of a body: its members, the required ones among them, and the type of each. It is taken from the API's document, so
+//! the two can't differ. All further rules are the domain's.
 
 use std::collections::HashMap;
 
@@ -29,7 +29,7 @@ pub enum Shape {
     },
     /// Also `null`.
     Nullable(Box<Shape>),
-    /// Nothing that bodies consist of.
+    /// A type that no body has so far; a member of it is refused.
     Other,
 }
 
@@ -95,7 +95,7 @@ fn texts(list: &Value) -> Vec<String> {
 }
 
 impl Shape {
-    /// The value with whole numbers written as such, or all that is wrong with it.
+    /// The value with whole numbers written as such, or its faults, at most a hundred.
     pub fn check(&self, given: &RawValue) -> Result<Value, Faults> {
         let mut faults = Vec::new();
         let value = self.read(given, "", &mut faults);
@@ -170,7 +170,7 @@ fn read_members(
 }
 
 fn fault(rule: &str, pointer: &str, faults: &mut Faults) {
-    // As many as somebody reads; the work is bounded by the size of bodies.
+    // A longer list helps no reader. The size of bodies bounds the work.
     if faults.len() < 100 {
         faults.push((pointer.to_owned(), rule.to_owned()));
     }

@@ -130,10 +130,11 @@ impl Problem {
     /// The detail is the first of the errors, as a sentence.
     fn tell_the_first(mut self) -> Self {
         if let Some(FieldError { detail, pointer, parameter, header }) = self.0.errors.first() {
-            let place = pointer.as_deref().or(parameter.as_deref()).or(*header).unwrap_or_default();
-            let place = match place.trim_start_matches('/') {
-                "" => "The body".to_owned(),
-                place => format!("`{place}`"),
+            let place = match (pointer.as_deref(), parameter.as_deref()) {
+                (Some(""), _) => "The body".to_owned(),
+                (Some(pointer), _) => format!("`{}`", pointer.trim_start_matches('/')),
+                (None, Some("")) => "A parameter without a name".to_owned(),
+                (None, parameter) => format!("`{}`", parameter.or(*header).unwrap_or_default()),
             };
             let mark = if ["must ", "is ", "can't "].iter().any(|verb| detail.starts_with(verb)) { "" } else { ":" };
             self.0.detail = format!("{place}{mark} {detail}.").into();

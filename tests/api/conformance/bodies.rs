@@ -111,6 +111,10 @@ pub fn table() -> Table {
             unknown("GET", "/orders").names("x"),
             unknown("GET", "/livez").names("x"),
             unknown("GET", "/problems").names("x"),
+            row(OWN, "so is one without a name")
+                .request("GET /products?=1")
+                .problem("invalid-parameter", 400)
+                .says("/detail", "A parameter without a name is not a parameter of this route."),
             row(OWN, "what could be stored can be asked for: a category with U+FFFD")
                 .request("GET /products?category=A%EF%BF%BDB")
                 .status(200),
