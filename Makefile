@@ -96,7 +96,7 @@ costs: ## what the protocol costs, as ratios, all in one run: six minutes; docs/
 chaos: ## a minute under load while Redis and Postgres are frozen and killed: table, picture, verdict
 	@scripts/chaos.sh
 
-resilience: ## that minute, and who is refused and how fast the others are answered, against a service without a cache: five minutes; docs/resilience.md
+resilience: ## that minute, then refused requests and the speed of the others, against a service without a cache: five minutes; docs/resilience.md
 	@scripts/chaos.sh all
 
 redis-sentinel: ## a throw-away Redis primary with two replicas and three Sentinels, to try things out; Ctrl-C ends them

@@ -86,7 +86,7 @@ enum Run {
     Rolling,
     /// Two regions with a long line between them
     Regions,
-    /// Who is refused and how fast the others are answered, against a service without a cache
+    /// Refused requests and the speed of the others, against a service without a cache
     Refusals,
     /// All figures
     All,
@@ -98,7 +98,7 @@ enum Run {
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let Arguments { run, seconds, short, only, .. } = Arguments::parse();
     let begun = Instant::now();
-    // Before this run keeps to one of them.
+    // Asked before this run keeps to one of them.
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let stage = |title: &str| eprintln!("{:>4} s  {title}", begun.elapsed().as_secs());
     stage("servers and data");

@@ -1,4 +1,4 @@
-//! Redis is killed or frozen under many clients of an instance whose L1 holds a part of the catalogue: who is refused.
+//! Redis is killed or frozen under many clients of an instance whose L1 holds a part of the catalogue. Counts the refused requests.
 
 use crate::{
     catalogue::paths,

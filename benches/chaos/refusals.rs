@@ -1,5 +1,5 @@
-//! Who is refused, and how fast the others are answered: a cold catalogue, Redis away, more requests than Postgres can serve, many
-//! clients of one tenant, and a Postgres far away, each against a service without a cache where that is a measure.
+//! Counts refused requests and measures the speed of the others: a cold catalogue, a Redis outage, more requests than Postgres can
+//! serve, many clients of one tenant, and a distant Postgres. Some of them are compared with a service without a cache.
 
 use crate::{
     cold, distance,
@@ -12,7 +12,7 @@ use crate::{
     slow_database, tenants, unreachable,
 };
 
-/// What can be measured by itself.
+/// The parts that `--only` can name.
 pub const PARTS: [&str; 6] = ["cold", "redis", "distance", "overload", "tenants", "postgres"];
 
 pub async fn measure(scene: &mut Scene, only: Option<&str>, is_short: bool) -> Section {

@@ -1,4 +1,4 @@
-//! A tenant with many clients beside one with two, where Postgres is the bottleneck: how late the second one's answers come.
+//! A tenant with many clients beside one with two, where Postgres is the bottleneck. Measures the delay of the second one's answers.
 
 use sqlx::PgPool;
 

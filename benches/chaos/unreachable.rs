@@ -1,4 +1,4 @@
-//! Postgres is away: how soon a client is told that its answer can't be given.
+//! A Postgres outage. Measures how soon a client gets its 503.
 
 use crate::{
     catalogue::paths,
@@ -9,8 +9,8 @@ use crate::{
     server::{Program, begin_load},
 };
 
-/// What a client waits until it is told, at most, in milliseconds: while connections are refused a quarter of the time limit, and while
-/// nothing answers the time limit, each with a tenth of a quarter for a busy machine.
+/// The longest wait of a client until its 503, in milliseconds. While connections are refused it is a quarter of the time limit. While
+/// nothing answers it is the time limit. Each has a tenth of a quarter on top for a busy machine.
 const LIMITS: [(Fault, &str, f64); 2] = [(Fault::Killed, "killed", 2_750.0), (Fault::Frozen, "frozen", 10_250.0)];
 const CLIENTS: usize = 16;
 const LASTING_MS: u64 = 3_000;

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# What a newcomer does, for scripts/bare.sh: `run` is `make run` until it answers, Ctrl-C, and a look at what is left; `test` is `make test`.
+# The steps of a newcomer, for scripts/bare.sh. `run` is `make run` until it answers, then Ctrl-C, then a search for processes and folders
+# that are left. `test` is `make test`.
 # Prints how long each took.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../lib/common.sh

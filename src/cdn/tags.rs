@@ -34,7 +34,7 @@ pub struct Answered<'a> {
     pub pattern: &'static str,
     /// The names that it depends on.
     pub labels: &'a [Label],
-    /// What its header `Age` says: time since it was last known to be current.
+    /// The time since it was last known to be current, as its header `Age` says.
     pub age: Duration,
     /// For how long more it may be answered at most, wherever it is kept: what its maximal age leaves since the database was read.
     pub left: Duration,

@@ -1,4 +1,4 @@
-//! How writes run: in a task that a client's disconnect can't cancel.
+//! Runs writes in a task of their own, which a client's disconnect can't cancel.
 //!
 //! Without the task, a client that hangs up between COMMIT and the invalidation would leave this instance's own L1 behind
 //! its own write. Not promised: that the work outlives the process. What was not committed by then is rolled back.

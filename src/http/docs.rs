@@ -36,10 +36,9 @@ const DOCUMENT: HeaderValue = HeaderValue::from_static("no-cache");
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
-/// The answers that were asked for so far, by their paths under `/docs/`; the API's document is there too. All instances of a process
-/// have the same ones.
+/// The answers that were asked for so far, by their paths; types of problem by media type too. All instances of a process have the
+/// same ones.
 static ASSETS: LazyLock<Mutex<HashMap<String, Arc<Constant>>>> = LazyLock::new(Mutex::default);
-const OPENAPI: &str = "../openapi.json";
 
 #[derive(Clone)]
 struct Pages {
@@ -67,7 +66,7 @@ pub fn routes(api: &OpenApi) -> Router<WebState> {
 
 async fn document(State(pages): State<Pages>, conditions: Conditions, headers: HeaderMap) -> Result<Response, Problem> {
     let make = move || Ok(Constant::new(JSON, pages.document));
-    made_once(OPENAPI.into(), make).await?.respond(&headers, &conditions, DOCUMENT)
+    made_once("/openapi.json".into(), make).await?.respond(&headers, &conditions, DOCUMENT)
 }
 
 async fn front_page(
@@ -93,16 +92,16 @@ fn no_such_file() -> Problem {
 }
 
 async fn asset(file: String, pages: Pages, conditions: &Conditions, headers: &HeaderMap) -> Result<Response, Problem> {
-    let name = file.clone();
+    let path = format!("/docs/{file}");
     let make = move || {
-        let found = utoipa_swagger_ui::serve(&name, pages.explorer)
+        let found = utoipa_swagger_ui::serve(&file, pages.explorer)
             .map_err(|_| Problem::internal("the explorer's configuration has no JSON form"))?
             .ok_or_else(no_such_file)?;
         let content_type = HeaderValue::try_from(found.content_type)
             .map_err(|_| Problem::internal("a file of the explorer has no content type"))?;
         Ok(Constant::new(content_type, found.bytes.into_owned().into()))
     };
-    let mut response = made_once(file, make).await?.respond(headers, conditions, ASSET)?;
+    let mut response = made_once(path, make).await?.respond(headers, conditions, ASSET)?;
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, POLICY);
     Ok(response)
 }
@@ -150,9 +149,8 @@ impl From<&'static Kind> for ProblemType {
     (status = 200, description = "All types.", body = Vec<ProblemType>),
 ))]
 pub async fn list_problems(conditions: Conditions, headers: HeaderMap) -> Result<Response, Problem> {
-    static LIST: LazyLock<Constant> =
-        LazyLock::new(|| json(&Kind::ALL.into_iter().map(ProblemType::from).collect::<Vec<_>>()));
-    LIST.respond(&headers, &conditions, ASSET)
+    let make = || Ok(json(&Kind::ALL.into_iter().map(ProblemType::from).collect::<Vec<_>>()));
+    made_once("/problems".into(), make).await?.respond(&headers, &conditions, ASSET)
 }
 
 /// Explains a type of problem: JSON for programs, a page for browsers.
@@ -167,11 +165,15 @@ pub async fn get_problem(
     let kind = name.ok().and_then(|Path(name)| Kind::ALL.into_iter().find(|kind| kind.name == name));
     let kind =
         kind.ok_or_else(|| Problem::new(&Kind::NOT_FOUND, "There is no such type of problem; /problems lists them."))?;
-    let constant = match negotiation::media_type(&headers, &["application/json", "text/html"]) {
-        "text/html" => Constant::new(HTML, page(kind).into()),
-        _ => json(&ProblemType::from(kind)),
+    let media_type = negotiation::media_type(&headers, &["application/json", "text/html"]);
+    let make = move || {
+        Ok(match media_type {
+            "text/html" => Constant::new(HTML, page(kind).into()),
+            _ => json(&ProblemType::from(kind)),
+        })
     };
-    let mut response = constant.respond(&headers, &conditions, ASSET)?;
+    let name = format!("/problems/{} {media_type}", kind.name);
+    let mut response = made_once(name, make).await?.respond(&headers, &conditions, ASSET)?;
     response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
     response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, POLICY);
     Ok(response)

@@ -1,4 +1,4 @@
-//! What a refused or unchanged write says of the database: the same instance never takes it back. In each test one instance changes something,
+//! Refused and unchanged writes: the instance never takes back what it said of the database. In each test one instance changes something,
 //! and the other one, which can't hear of it, refuses a write because of it. Its next reads are not older than the refusal.
 
 use reqwest::Method;

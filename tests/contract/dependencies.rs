@@ -1,4 +1,4 @@
-//! What the crate depends on, as its lock file says.
+//! The dependencies of the crate, as its lock file lists them.
 
 use super::sources::read;
 

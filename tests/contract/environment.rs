@@ -130,7 +130,7 @@ fn rust_reads_variables_where_an_empty_one_is_none() {
         for (at, _) in text.match_indices(&["env::", "var"].concat()) {
             let rest = &text[at..];
             let statement = &rest[..rest.find(';').unwrap_or(rest.len())];
-            // The programs to compare with stand alone, and whoever starts one gives it all that it reads.
+            // The programs to compare with stand alone. Their callers give them every variable.
             let may = ["tests/support/environment.rs", "src/config/environment.rs"].contains(&path.as_str())
                 || path.starts_with("benches/peers/");
             assert!(

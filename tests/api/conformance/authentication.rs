@@ -1,4 +1,4 @@
-//! Who may: challenges, and whose address counts.
+//! Authentication: challenges, and the address that wrong tokens are counted for.
 
 use sqlx::PgPool;
 

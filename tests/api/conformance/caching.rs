@@ -1,4 +1,4 @@
-//! What caches on the way are told: age, lifetime, validators, and what each tier did.
+//! The headers for caches on the way: age, lifetime, validators, and the state of each tier.
 
 use sqlx::PgPool;
 

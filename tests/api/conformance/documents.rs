@@ -37,6 +37,9 @@ pub fn table() -> Table {
             validated("/docs/swagger-initializer.js"),
             validated("/problems"),
             validated("/problems/validation"),
+            row("own document", "dots in a path are not resolved, whatever was asked for before")
+                .request("GET /docs/../openapi.json")
+                .problem("no-such-route", 404),
             row(CODING, "who likes gzip gets it, under a tag of its own")
                 .request("GET /openapi.json")
                 .header("Accept-Encoding", "gzip, br")

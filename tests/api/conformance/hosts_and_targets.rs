@@ -1,4 +1,4 @@
-//! Which resource a request is for.
+//! The host and the target of a request.
 
 use sqlx::PgPool;
 

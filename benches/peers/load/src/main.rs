@@ -2,7 +2,7 @@
 //! one line of JSON. Without `--rate` each connection is a client that waits for its answer before it sends the next request; with
 //! it requests are sent by the clock, whether or not earlier ones were answered.
 //!
-//! A time is that of a whole answer. With `--rate` it begins when the request was due, so that a late client flatters nobody.
+//! A time is that of a whole answer. With `--rate` it begins when the request was due, so that a late client does not make a server look faster.
 
 mod connection;
 mod outcome;

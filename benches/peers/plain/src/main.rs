@@ -1,6 +1,6 @@
 //! A service without a cache, as the documentation of axum and sqlx would write it: `GET /products/{id}` is one plain select and
 //! `PATCH /products/{id}` one plain update. Two more routes are limits: `/constant/{id}` answers bytes from a map in memory, and
-//! `/redis/{id}` passes on what Redis holds. It promises nothing about caching and refuses nobody.
+//! `/redis/{id}` passes on what Redis holds. It promises nothing about caching and refuses no request.
 //!
 //! Settings: `PORT`, `DATABASE_URL`, and `REDIS_URL` if the route of Redis is asked for.
 
