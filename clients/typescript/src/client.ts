@@ -41,7 +41,7 @@ export class Session {
       // A token that the service can't have given, as after the database's clock was put right, would be refused again and again.
       if (response.status === 400 && request.headers.has(TOKEN)) {
         // A proxy on the way may answer with something else than a problem.
-        const problem: Problem | undefined = await response.clone().json().catch(() => undefined);
+        const problem = (await response.clone().json().catch(() => undefined)) as Problem | undefined;
         if (problem?.errors?.some((error) => error.header === TOKEN)) this.token = undefined;
       }
       if (request.method !== "GET" && response.ok && came !== null) this.token = covering(this.token, came);
