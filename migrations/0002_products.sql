@@ -22,8 +22,10 @@ create table products (
     view_count      bigint      not null default 0 check (view_count >= 0),
     -- Raised by every change that a client can see, other than by views. If-Match compares it.
     version         bigint      not null default 1 check (version > 0),
-    updated_at      timestamptz not null default clock_timestamp(),
-    discontinued_at timestamptz
+    -- Infinity is no date that a client could be shown.
+    updated_at      timestamptz not null default clock_timestamp()
+                    check (updated_at between '1970-01-01 00:00+00' and '9999-12-31 00:00+00'),
+    discontinued_at timestamptz check (isfinite(discontinued_at))
 ) with (fillfactor = 80); -- room on the page for the row's next version: stock changes with every order
 
 -- The indexes. Each is shown with the plan that Postgres chose for its query on the full set of data (67,783 products,

@@ -11,10 +11,12 @@ create table orders (
     status      text        not null check (status in ('pending', 'confirmed', 'shipped', 'delivered', 'cancelled')),
     total_cents bigint      not null check (total_cents >= 0),
     currency    text        not null check (currency ~ '^[A-Z]{3}$'),
-    placed_at   timestamptz not null default clock_timestamp(),
+    placed_at   timestamptz not null default clock_timestamp()
+                check (placed_at between '1970-01-01 00:00+00' and '9999-12-31 00:00+00'),
     -- Raised by every change of the status: nothing else of an order ever changes.
     version     bigint      not null default 1 check (version > 0),
     updated_at  timestamptz not null default clock_timestamp()
+                check (updated_at between '1970-01-01 00:00+00' and '9999-12-31 00:00+00')
 );
 
 -- Name and price are copies: a later change of the product leaves the order as it was agreed.

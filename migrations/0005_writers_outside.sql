@@ -2,28 +2,16 @@
 -- change. The service names its changes itself, at the end of its transactions, and says so by the setting
 -- `aside.names_changes` of its connections, so that nothing is done twice and hot names are locked for a short time only.
 
--- A segment of a name, escaped as the service does it (src/cache/key.rs); a test compares the two.
+-- A segment of a name, escaped as the service does it (src/cache/key.rs); a test compares the two. Most need no escaping.
 create function cache_segment(value text) returns text
     language sql immutable strict parallel safe
-    return (
-        select coalesce(string_agg(
+    return case when value ~ '^[A-Za-z0-9._-]*$' then value else (
+        select string_agg(
             case when chr(byte) ~ '^[A-Za-z0-9._-]$' and byte < 128 then chr(byte)
-                 else '%' || lpad(upper(to_hex(byte)), 2, '0') end, '' order by at), '')
+                 else '%' || lpad(upper(to_hex(byte)), 2, '0') end, '' order by at)
         from (select at, get_byte(convert_to(value, 'UTF8'), at) as byte
               from generate_series(0, octet_length(value) - 1) as at) as bytes
-    );
-
--- Raises the numbers of names, once for each transaction, in one order for all writers. The same for a person:
---   select cache_raise(array['product:42', 'order:demo:*']);
-create function cache_raise(names text[]) returns void
-    language sql
-    begin atomic
-        insert into cache_ledger as ledger (name, ver)
-        select name, nextval('cache_ver') from (select distinct unnest(names) as name) as named
-        where name is not null order by name
-        on conflict (name) do update set ver = nextval('cache_ver'), xid = pg_current_xact_id(), at = clock_timestamp()
-        where ledger.xid <> pg_current_xact_id();
-    end;
+    ) end;
 
 create function cache_names_of_product(id bigint, category text, department text) returns text[]
     language sql immutable parallel safe
@@ -31,30 +19,45 @@ create function cache_names_of_product(id bigint, category text, department text
                  'product-list:category:' || cache_segment(category),
                  'product-list:department:' || cache_segment(department) || '#' || mod(id, 16)];
 
+-- The triggers name what a statement has changed. Of more than a thousand rows they name the first, which is enough for
+-- `cache_raise` to raise the patterns instead, however long the statement was.
 create function cache_products_changed() returns trigger language plpgsql as $$
+declare
+    names text[];
 begin
     if current_setting('aside.names_changes', true) = 'on' then
         return null;
     end if;
     if tg_op = 'INSERT' then
-        perform cache_raise((select array_agg(touched) from new_rows,
-            unnest(cache_names_of_product(id, category, department)) as touched));
+        names := array(
+            select touched from (select * from new_rows limit 1001) as made,
+                unnest(cache_names_of_product(id, category, department)) as touched);
     elsif tg_op = 'DELETE' then
-        perform cache_raise((select array_agg(touched) from old_rows,
-            unnest(cache_names_of_product(id, category, department)) as touched));
+        names := array(
+            select touched from (select * from old_rows limit 1001) as gone,
+                unnest(cache_names_of_product(id, category, department)) as touched);
     else
         -- Views change nothing that is promised to be fresh. Lists change only when a product comes, goes or moves.
-        perform cache_raise((
-            select array_agg(touched)
-            from old_rows before full join new_rows after using (id)
+        names := array(
+            select touched
+            from (
+                select id, before, after from old_rows before full join new_rows after using (id)
+                where before is distinct from after and (before.view_count is not distinct from after.view_count
+                    or to_jsonb(before) - 'view_count' is distinct from to_jsonb(after) - 'view_count')
+                limit 1001
+            ) as changed
             cross join lateral unnest(
-                case when (before.category, before.department, before.discontinued_at)
-                          is distinct from (after.category, after.department, after.discontinued_at)
-                     then cache_names_of_product(id, before.category, before.department)
-                          || cache_names_of_product(id, after.category, after.department)
-                     else array['product:' || id] end) as touched
-            where to_jsonb(before) - 'view_count' is distinct from to_jsonb(after) - 'view_count'));
+                case when ((before).category, (before).department, (before).discontinued_at)
+                          is distinct from ((after).category, (after).department, (after).discontinued_at)
+                     then cache_names_of_product(id, (before).category, (before).department)
+                          || cache_names_of_product(id, (after).category, (after).department)
+                     else array['product:' || id] end) as touched);
+        if cardinality(names) > 1000 then
+            -- Whether one of the others has moved is not known.
+            names := names || 'product-list:*'::text;
+        end if;
     end if;
+    perform cache_raise(names);
     return null;
 end $$;
 
@@ -64,12 +67,14 @@ begin
         return null;
     end if;
     if tg_op in ('UPDATE', 'DELETE') then
-        perform cache_raise((select array_agg(touched) from old_rows,
-            unnest(array['order:' || tenant || ':' || id, 'order-list:' || tenant || ':' || customer_id]) as touched));
+        perform cache_raise(array(
+            select touched from (select * from old_rows limit 1001) as changed,
+                unnest(array['order:' || tenant || ':' || id, 'order-list:' || tenant || ':' || customer_id]) as touched));
     end if;
     if tg_op in ('UPDATE', 'INSERT') then
-        perform cache_raise((select array_agg(touched) from new_rows,
-            unnest(array['order:' || tenant || ':' || id, 'order-list:' || tenant || ':' || customer_id]) as touched));
+        perform cache_raise(array(
+            select touched from (select * from new_rows limit 1001) as changed,
+                unnest(array['order:' || tenant || ':' || id, 'order-list:' || tenant || ':' || customer_id]) as touched));
     end if;
     return null;
 end $$;
@@ -80,14 +85,14 @@ begin
         return null;
     end if;
     if tg_op in ('UPDATE', 'DELETE') then
-        perform cache_raise((select array_agg(touched) from orders,
-            unnest(array['order:' || tenant || ':' || id, 'order-list:' || tenant || ':' || customer_id]) as touched
-            where id in (select order_id from old_rows)));
+        perform cache_raise(array(
+            select touched from (select distinct order_id as id from old_rows limit 1001) as changed join orders using (id),
+                unnest(array['order:' || tenant || ':' || id, 'order-list:' || tenant || ':' || customer_id]) as touched));
     end if;
     if tg_op in ('UPDATE', 'INSERT') then
-        perform cache_raise((select array_agg(touched) from orders,
-            unnest(array['order:' || tenant || ':' || id, 'order-list:' || tenant || ':' || customer_id]) as touched
-            where id in (select order_id from new_rows)));
+        perform cache_raise(array(
+            select touched from (select distinct order_id as id from new_rows limit 1001) as changed join orders using (id),
+                unnest(array['order:' || tenant || ':' || id, 'order-list:' || tenant || ':' || customer_id]) as touched));
     end if;
     return null;
 end $$;
@@ -123,10 +128,31 @@ create trigger names_deleted after delete on order_items referencing old table a
     for each statement execute function cache_order_items_changed();
 create trigger names_truncated after truncate on order_items for each statement execute function cache_truncated();
 
--- Restores and replication run with triggers off; these stay on.
+-- Sessions that replicate or restore (`session_replication_role = replica`) fire only triggers that are enabled for it. Each
+-- instance looks every minute whether all of them still are (src/cache/triggers.rs).
 alter table products enable always trigger names_inserted, enable always trigger names_updated,
     enable always trigger names_deleted, enable always trigger names_truncated;
 alter table orders enable always trigger names_inserted, enable always trigger names_updated,
     enable always trigger names_deleted, enable always trigger names_truncated;
 alter table order_items enable always trigger names_inserted, enable always trigger names_updated,
     enable always trigger names_deleted, enable always trigger names_truncated;
+
+-- A change by another writer also makes another version of the row, so that a client's If-Match does not overlook it. A writer
+-- that raises the version itself is left alone, and so is the service in its own writes. Views make no version.
+create function count_version() returns trigger language plpgsql as $$
+begin
+    if new.version = old.version and to_jsonb(old) - 'view_count' is distinct from to_jsonb(new) - 'view_count' then
+        new.version := old.version + 1;
+        if new.updated_at = old.updated_at then
+            new.updated_at := clock_timestamp();
+        end if;
+    end if;
+    return new;
+end $$;
+-- No column is named here: Postgres would refuse to change the type of one that is.
+create trigger counts_version before update on products for each row
+    when (current_setting('aside.names_changes', true) is distinct from 'on') execute function count_version();
+create trigger counts_version before update on orders for each row
+    when (current_setting('aside.names_changes', true) is distinct from 'on') execute function count_version();
+
+select cache_fix_search_paths();

@@ -15,18 +15,7 @@ create index invoices_by_customer on invoices (tenant, customer_id, id desc);
 -- Whoever changes invoices outside of `Cache::begin` (psql, migrations, other programs) raises numbers too: triggers name what the statement
 -- changes. A write begun by `Cache::begin` names its changes itself, last, and keeps the triggers quiet for its transaction by `aside.names_changes`.
 
--- Raises the numbers of names, once for each transaction, in one order for all writers. The same for a person:
---   select cache_raise(array['invoice:demo:42', 'invoice-list:demo:*']);
-create function cache_raise(names text[]) returns void
-    language sql
-    begin atomic
-        insert into cache_ledger as ledger (name, ver)
-        select name, nextval('cache_ver') from (select distinct unnest(names) as name) as named
-        where name is not null order by name
-        on conflict (name) do update set ver = nextval('cache_ver'), xid = pg_current_xact_id(), at = clock_timestamp()
-        where ledger.xid <> pg_current_xact_id();
-    end;
-
+-- Of more than a thousand rows the first are enough: `cache_raise` raises the patterns then.
 -- A tenant and numbers need no escaping: names of anything else do, see src/cache/key.rs.
 create function cache_invoices_changed() returns trigger language plpgsql as $$
 begin
@@ -34,12 +23,12 @@ begin
         return null;
     end if;
     if tg_op in ('UPDATE', 'DELETE') then
-        perform cache_raise((select array_agg(touched) from old_rows,
-            unnest(array['invoice:' || tenant || ':' || id, 'invoice-list:' || tenant || ':' || customer_id]) as touched));
+        perform cache_raise(array(
+            select touched from (select * from old_rows limit 1001) as changed, unnest(array['invoice:' || tenant || ':' || id, 'invoice-list:' || tenant || ':' || customer_id]) as touched));
     end if;
     if tg_op in ('UPDATE', 'INSERT') then
-        perform cache_raise((select array_agg(touched) from new_rows,
-            unnest(array['invoice:' || tenant || ':' || id, 'invoice-list:' || tenant || ':' || customer_id]) as touched));
+        perform cache_raise(array(
+            select touched from (select * from new_rows limit 1001) as changed, unnest(array['invoice:' || tenant || ':' || id, 'invoice-list:' || tenant || ':' || customer_id]) as touched));
     end if;
     return null;
 end $$;
@@ -59,6 +48,8 @@ create trigger names_deleted after delete on invoices referencing old table as o
     for each statement execute function cache_invoices_changed();
 create trigger names_truncated after truncate on invoices for each statement execute function cache_truncated();
 
--- Restores and replication run with triggers off; these stay on.
+-- Sessions that replicate or restore (`session_replication_role = replica`) fire only triggers that are enabled for it.
 alter table invoices enable always trigger names_inserted, enable always trigger names_updated,
     enable always trigger names_deleted, enable always trigger names_truncated;
+
+select cache_fix_search_paths();

@@ -163,5 +163,5 @@ async fn no_cache(State(store): State<ProductStore>, Path(id): Path<i64>) -> Res
 }
 
 async fn load(store: &ProductStore, id: i64) -> Option<Product> {
-    store.clone().load(id).await.ok()?.value
+    store.clone().load_one(id).await.ok()?.value
 }

@@ -21,6 +21,9 @@ const RETRY: Duration = Duration::from_millis(250);
 const LIFETIME: Duration = Duration::from_secs(60);
 /// Longest wait for a connection to the replica, which may be gone.
 const REPLICA_LIMIT: Duration = Duration::from_millis(200);
+/// Statements are planned once for each connection. Each of them has one index that serves it, whatever its values are; Postgres
+/// would plan pages anew each time, at the price of the page itself, because a limit that it knows promises less work.
+const PLANNED_ONCE: (&str, &str) = ("plan_cache_mode", "force_generic_plan");
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
 
 /// A pool for serving: statements end before the request that waits for them does, and a transaction whose client hangs is
@@ -32,6 +35,7 @@ pub async fn serving_pool(config: &Config) -> Result<ConnectionPool, StartError>
         ("statement_timeout", milliseconds.as_str()),
         ("lock_timeout", milliseconds.as_str()),
         ("idle_in_transaction_session_timeout", milliseconds.as_str()),
+        PLANNED_ONCE,
     ]);
     close(connect_patiently(&options).await?).await;
     let acquire = (limit / 4).clamp(Duration::from_millis(100), Duration::from_secs(3));
@@ -44,7 +48,11 @@ pub fn replica_pool(config: &Config, url: &str) -> Result<ConnectionPool, StartE
         what: "DATABASE_READ_URL is not a URL of a Postgres database".into(),
         advice: "Give one such as postgres://user:password@host:5432/database.".into(),
     })?;
-    let options = options.application_name("aside").options([("aside.replica", "on"), ("statement_timeout", "1000")]);
+    let options = options.application_name("aside").options([
+        ("aside.replica", "on"),
+        ("statement_timeout", "1000"),
+        PLANNED_ONCE,
+    ]);
     Ok(ConnectionPool::new("the replica of Postgres", pool(config, REPLICA_LIMIT), options))
 }
 

@@ -12,7 +12,7 @@ use super::{
     entry::DbTime,
     fence::Fence,
     key::Name,
-    ledger::{FAR_FUTURE, Look, Looker},
+    ledger::{FAR_FUTURE, Look, Looker, MOST_CHANGES},
     pool::ConnectionPool,
 };
 
@@ -62,16 +62,18 @@ impl Feed {
     /// # Errors
     /// When the database can't be asked.
     pub async fn since(&mut self, point: Option<&Point>) -> Result<Heard, sqlx::Error> {
-        let look = self.0.look(point.map_or(FAR_FUTURE, |point| &point.snapshot)).await?;
+        let look = self.0.look(point.map_or(FAR_FUTURE, |point| &point.snapshot), MOST_CHANGES).await?;
+        // Whoever connects next names the epoch.
+        let era = look.era.clone().ok_or(sqlx::Error::RowNotFound)?;
         let known = point.filter(|point| is_complete(point, &look));
         let first = |before: DbTime| look.raised_at.iter().map(|raised| (*raised).max(before)).min();
         let waited = known.and_then(|point| first(point.at)).unwrap_or(look.statement).age_at(look.statement);
         let names = known.map(|_| look.changes.into_iter().map(|change| change.name).collect());
-        Ok(Heard { names, waited, point: Point { era: look.era, snapshot: look.snapshot, at: look.statement } })
+        Ok(Heard { names, waited, point: Point { era, snapshot: look.snapshot, at: look.statement } })
     }
 }
 
 /// Whether the look shows everything that has changed since the point: rows of names that were quiet for twice as long may be gone.
 fn is_complete(point: &Point, look: &Look) -> bool {
-    point.era == look.era && point.at.age_at(look.statement) < Fence::memory()
+    look.complete && look.era.as_ref() == Some(&point.era) && point.at.age_at(look.statement) < Fence::memory()
 }

@@ -225,6 +225,11 @@ impl Fence {
         self.floors.raise(changes, after, self.clock.now());
     }
 
+    /// Refuses everything that was read before a moment.
+    pub(super) fn refuse_before(&self, moment: DbTime) {
+        self.floors.refuse_before(moment);
+    }
+
     /// Takes note of an answered look. `sent` is the moment before the statement was sent: the time of arrival would let a
     /// slow answer prove freshness it doesn't have.
     pub(super) fn looked(&self, sent: Duration, statement: DbTime) {

@@ -83,6 +83,11 @@ impl Name {
         base.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '#']))
     }
 
+    /// The wildcard of the name's pattern; a wildcard of everything stays what it is.
+    pub(super) fn of_its_pattern(&self) -> Self {
+        if self.0.starts_with('*') { self.clone() } else { Self(format!("{}:*", self.pattern()).into()) }
+    }
+
     /// Stands for everything that belongs to a tenant, whatever it is.
     pub fn everything_of(tenant: &Tenant) -> Self {
         Self(format!("{ANY}{tenant}:*").into())

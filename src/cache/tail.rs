@@ -13,8 +13,9 @@ use super::{
     fence::Fence,
     key::Name,
     l1::L1,
-    ledger::{FAR_FUTURE, Look, Looker},
+    ledger::{FAR_FUTURE, Look, Looker, MOST_CHANGES, MOST_CHANGES_AT_START},
     pool::ConnectionPool,
+    triggers::TriggerWatch,
 };
 
 /// Pause before the connection is tried again.
@@ -53,7 +54,7 @@ enum Interrupted {
     Database(#[from] sqlx::Error),
     #[error("the database did not answer in time")]
     Late,
-    #[error("the database crashed, was promoted or was made anew")]
+    #[error("the database was restarted, promoted or restored")]
     AnotherEra,
 }
 
@@ -64,10 +65,10 @@ impl Tail {
     }
 
     async fn follow_for_ever(&self) {
-        let (mut position, mut patience) = (None, self.limit);
+        let (mut position, mut patience, mut triggers) = (None, self.limit, TriggerWatch::default());
         let mut complained = false;
         loop {
-            let Err(interrupted) = self.follow(&mut position, &mut patience, &mut complained).await;
+            let Err(interrupted) = self.follow(&mut position, &mut patience, &mut complained, &mut triggers).await;
             if !complained {
                 tracing::warn!(reason = %interrupted, "cannot follow the ledger: cached answers are not used meanwhile");
                 complained = true;
@@ -93,6 +94,7 @@ impl Tail {
         position: &mut Option<Position>,
         patience: &mut Duration,
         complained: &mut bool,
+        triggers: &mut TriggerWatch,
     ) -> Result<std::convert::Infallible, Interrupted> {
         // Connecting takes several round trips, so it may take longer than a look.
         let connecting = Looker::connect(&self.db, MOST_PATIENCE);
@@ -102,13 +104,17 @@ impl Tail {
             let sent = self.clock.now();
             let look = match position {
                 Some(position) => {
-                    let look = in_time(*patience, looker.look(&position.snapshot)).await?;
+                    let look = in_time(*patience, looker.look(&position.snapshot, MOST_CHANGES)).await?;
                     self.looks.observe(self.clock.now().saturating_sub(sent).as_secs_f64());
-                    if look.era != position.era {
+                    if look.era.as_ref() != Some(&position.era) {
                         return Err(Interrupted::AnotherEra);
                     }
                     let arrived = self.arrived(sent, &look);
                     self.fence.raise(&look.changes, arrived);
+                    if !look.complete {
+                        // A sound answer to more than can be told by name. What is read from now on has seen all of it.
+                        self.fence.refuse_before(arrived);
+                    }
                     self.fence.looked(sent, look.statement);
                     self.note_lag(&look, position.statement, arrived);
                     // Nobody need listen.
@@ -131,6 +137,7 @@ impl Tail {
                 housekeeping = self.clock.now() + HOUSEKEEPING;
                 self.fence.sweep(sent, look.statement);
                 in_time(4 * self.limit, looker.keep_house()).await?;
+                in_time(4 * self.limit, triggers.check(&mut looker, sent)).await?;
             }
             // A hint shortens the pause, but not to nothing: whoever floods hints must not flood the database.
             tokio::time::sleep(self.poll / 10).await;
@@ -140,21 +147,27 @@ impl Tail {
 
     /// Begins an era: raises floors for all that changed since the horizon, so that what other instances left in L2 can be
     /// judged. Trust begins with the next look.
-    async fn begin(&self, looker: &mut Looker) -> Result<(Position, Look), sqlx::Error> {
+    async fn begin(&self, looker: &mut Looker) -> Result<(Position, Look), Interrupted> {
         looker.name_era().await?;
         let horizon = looker.horizon().await?;
         // Without a horizon the first look only has to bring a snapshot: nothing read before the second look is accepted.
         let since = horizon.as_ref().map_or(FAR_FUTURE, |(snapshot, _)| snapshot);
-        let first = looker.look(since).await?;
+        let first = looker.look(since, MOST_CHANGES_AT_START).await?;
         let sent = self.clock.now();
-        let second = looker.look(&first.snapshot).await?;
-        self.fence.raise(&first.changes, self.arrived(sent, &second));
-        self.fence.raise(&second.changes, self.arrived(sent, &second));
+        let second = looker.look(&first.snapshot, MOST_CHANGES).await?;
+        let arrived = self.arrived(sent, &second);
+        self.fence.raise(&first.changes, arrived);
+        self.fence.raise(&second.changes, arrived);
         // An entry read after the second look reached the database has a snapshot after the first one: what it misses, this
         // look or a later one reports.
-        let accept_from = horizon.map_or(second.statement, |(_, taken_at)| taken_at);
-        self.fence.begin_era(second.era.as_str().into(), accept_from, (sent, second.statement));
-        let (era, snapshot) = (second.era.clone(), second.snapshot.clone());
+        let accept_from = match horizon {
+            _ if !second.complete => arrived,
+            Some((_, taken_at)) if first.complete => taken_at,
+            _ => second.statement,
+        };
+        let era = second.era.clone().ok_or(Interrupted::AnotherEra)?;
+        self.fence.begin_era(era.as_str().into(), accept_from, (sent, second.statement));
+        let snapshot = second.snapshot.clone();
         let position = Position { era, snapshot, statement: second.statement };
         Ok((position, second))
     }

@@ -10,6 +10,7 @@ pub mod names;
 pub mod orders;
 pub mod page;
 pub mod products;
+pub mod read_at;
 pub mod reads;
 pub mod violation;
 

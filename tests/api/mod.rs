@@ -8,6 +8,7 @@ mod consistency;
 mod database_outage;
 mod directives;
 mod disconnects;
+mod epochs;
 mod health;
 mod idempotency;
 mod identity;

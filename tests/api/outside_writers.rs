@@ -9,7 +9,7 @@ use aside::{
 };
 use reqwest::Method;
 use serde_json::json;
-use sqlx::PgPool;
+use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::support::{Reply, TestApp, database, eventually, order, product, together, triggers};
 
@@ -185,4 +185,180 @@ async fn postgres_and_the_service_spell_names_alike(pool: PgPool) {
             .unwrap_or_else(|error| panic!("{text:?}: {error}"));
         assert_eq!(spelt, Name::shared("tag", &[&text]).as_str(), "{text:?}");
     }
+}
+
+/// Does this as another program would, in one session.
+async fn session(app: &TestApp, sql: &str) -> Result<(), sqlx::Error> {
+    let mut connection = app.pool.acquire().await?.detach();
+    sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.map(drop)
+}
+
+async fn price_shows(app: &TestApp, id: i64, price: i64) {
+    eventually("the price shows", || async { (app.get_product(id).await.int("/price_cents") == price).then_some(()) })
+        .await;
+}
+
+/// Restores and the first copy of logical replication look for no table by its bare name.
+#[sqlx::test]
+async fn a_session_that_finds_nothing_by_its_bare_name_is_heard_too(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let id = app.product(product().price(100).stock(9)).await;
+    let number = app.order(order(749).item(id, 1)).await;
+    app.get_product(id).await.expect(200);
+    app.get_order(number).await.expect(200);
+    let sql = format!(
+        "set search_path = '';
+         update public.products set price_cents = 7 where id = {id};
+         update public.order_items set quantity = 3 where order_id = {number}"
+    );
+    session(&app, &sql).await.expect("the triggers find their functions");
+    price_shows(&app, id, 7).await;
+    eventually("the line shows", || async {
+        (app.get_order(number).await.int("/items/0/quantity") == 3).then_some(())
+    })
+    .await;
+    session(&app, "set search_path = ''; truncate public.products cascade").await.expect("emptied");
+    eventually("the product is gone", || async { (app.get_product(id).await.status == 404).then_some(()) }).await;
+}
+
+/// Another service, or a job: it may change products, and nothing else.
+#[sqlx::test]
+async fn a_role_that_may_only_write_products_can_raise_and_not_lower(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let id = app.product(product().price(100)).await;
+    app.get_product(id).await.expect(200);
+    let role = format!("writer_of_{id}_{}", std::process::id());
+    session(&app, &format!("create role {role}; grant select, update on products to {role}")).await.expect("a role");
+    let as_role = |sql: &str| format!("set role {role}; {sql}");
+    let changed = session(&app, &as_role(&format!("update products set price_cents = 7 where id = {id}"))).await;
+    let by_hand = session(&app, &as_role(&format!("select cache_raise(array['product:{id}'])"))).await;
+    let mut refused = Vec::new();
+    for sql in [
+        "update cache_ledger set ver = 0",
+        "delete from cache_ledger",
+        "truncate cache_ledger",
+        "select setval('cache_ver', 1)",
+        "update cache_era set id = gen_random_uuid()",
+        // The function must not take the role's own table for the ledger.
+        "create temporary table cache_ledger (name text primary key, ver bigint, xid xid8, at timestamptz default now()); \
+         select cache_raise(array['captured']); select 1 / (select 1 - count(*)::int from pg_temp.cache_ledger)",
+    ] {
+        refused.push((sql, session(&app, &as_role(sql)).await));
+    }
+    session(&app, &format!("drop owned by {role}; drop role {role}")).await.expect("the role goes");
+    changed.expect("it may change a price");
+    by_hand.expect("it may raise");
+    let (captured, forbidden) = refused.split_last().expect("statements");
+    captured.1.as_ref().expect("its own table stays empty");
+    for (sql, result) in forbidden {
+        let code = result.as_ref().err().and_then(|error| error.as_database_error()?.code().map(String::from));
+        assert_eq!(code.as_deref(), Some("42501"), "{sql}: {result:?}");
+    }
+    price_shows(&app, id, 7).await;
+}
+
+#[sqlx::test]
+async fn a_statement_that_changes_thousands_of_rows_names_their_patterns(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let id = app.product(product().price(100).category("KEPT")).await;
+    let names = "select count(*) from cache_ledger where name like 'product%' and name not like '%*'";
+    let copies = format!(
+        "insert into products (name, department, brand, category, type, price_cents, currency, stock)
+         select name, department, brand, 'MASS', type, price_cents, currency, stock
+         from products, generate_series(1, 3000) where id = {id}"
+    );
+    let before = database::one(&app.pool, names).await;
+    assert_eq!(app.get("/products?category=MASS").await.ids(), [] as [i64; 0]);
+    shows(&app, &copies, "/products?category=MASS", |reply| reply.ids().len() == 20).await;
+    assert_eq!(app.get("/products?category=KEPT").await.ids(), [id]);
+    // Prices change nobody's list; those of the first thousand rows don't tell whether another row has moved.
+    let sql =
+        format!("update products set price_cents = 7, category = case when id = {id} then 'MASS' else category end");
+    app.get_product(id).await.expect(200);
+    shows(&app, &sql, &format!("/products/{id}"), |reply| reply.int("/price_cents") == 7).await;
+    assert_eq!(app.get("/products?category=KEPT").await.ids(), [] as [i64; 0]);
+    assert_eq!(database::one(&app.pool, names).await, before, "no row of these changes has a name of its own");
+}
+
+#[sqlx::test]
+async fn a_version_that_another_writer_replaced_is_no_longer_the_current_one(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let id = app.product(product().price(100)).await;
+    let tag = app.get_product(id).await.header("etag").expect("a tag").to_owned();
+    database::outside(&app.pool, &format!("update products set price_cents = 250 where id = {id}")).await;
+    let path = format!("/products/{id}");
+    let stock = app.request(Method::PATCH, &path).header("if-match", &tag).json(&json!({ "price_cents": 1 }));
+    app.send(stock).await.problem("version-conflict", 412);
+    assert_eq!(app.get_product(id).await.int("/price_cents"), 250, "the other change is not lost");
+    let version = app.get_product(id).await.int("/version");
+    database::outside(&app.pool, &format!("update products set view_count = 9 where id = {id}")).await;
+    database::outside(&app.pool, &format!("update products set price_cents = 251, version = 77 where id = {id}")).await;
+    price_shows(&app, id, 251).await;
+    assert_eq!((version, app.get_product(id).await.int("/version")), (2, 77), "views make no version");
+}
+
+/// Whatever was changed meanwhile is not known.
+#[sqlx::test]
+async fn where_triggers_were_disabled_everything_is_refused_once_it_is_noticed(pool: PgPool) {
+    for (disabled, enabled) in [("disable trigger all", "enable trigger all"), ("disable trigger all", "")] {
+        let app = TestApp::start(pool.clone()).await;
+        let id = app.product(product().price(100)).await;
+        app.get_product(id).await.expect(200);
+        session(&app, &format!("alter table products {disabled}")).await.expect("disabled");
+        database::outside(&app.pool, &format!("update products set price_cents = 7 where id = {id}")).await;
+        if !enabled.is_empty() {
+            session(&app, &format!("alter table products {enabled}")).await.expect("enabled");
+        }
+        assert_eq!(app.get_product(id).await.int("/price_cents"), 100, "nobody could know");
+        // Each instance looks when it starts, and every minute.
+        let another = app.another().await;
+        price_shows(&app, id, 7).await;
+        drop(another);
+        session(
+            &app,
+            "alter table products enable always trigger names_inserted, enable always trigger names_updated, \
+             enable always trigger names_deleted, enable always trigger names_truncated",
+        )
+        .await
+        .expect("as before");
+    }
+}
+
+#[sqlx::test]
+async fn a_moment_that_no_client_could_be_shown_is_refused(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let id = app.product(product()).await;
+    for wrong in ["infinity", "-infinity", "20000-01-01"] {
+        let refused = session(&app, &format!("update products set updated_at = '{wrong}' where id = {id}")).await;
+        let code = refused.as_ref().err().and_then(|error| error.as_database_error()?.code().map(String::from));
+        assert_eq!(code.as_deref(), Some("23514"), "{wrong}: {refused:?}");
+    }
+}
+
+#[sqlx::test]
+async fn a_row_that_can_not_be_read_takes_only_itself_along(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        ids.push(app.product(product()).await);
+    }
+    session(&app, "alter table products drop constraint products_updated_at_check").await.expect("no constraint");
+    let spoilt = format!("update products set updated_at = 'infinity', version = version + 1 where id = {}", ids[1]);
+    session(&app, &spoilt).await.expect("spoilt");
+    let others = [ids[0], ids[2]];
+    eventually("the list goes without it", || async {
+        (app.get("/products?category=TROPICAL%20FRUIT").await.ids() == others).then_some(())
+    })
+    .await;
+    assert_eq!(app.walk("/products?limit=1").await, others, "pages go on behind it");
+    assert_eq!(app.get("/products/top").await.ids().len(), 2);
+    app.get_product(ids[1]).await.problem("internal", 500);
+    app.get_product(ids[0]).await.expect(200);
+    // It comes back when it is repaired.
+    let repaired = format!("update products set updated_at = now(), version = version + 1 where id = {}", ids[1]);
+    session(&app, &repaired).await.expect("repaired");
+    eventually("the list shows it again", || async {
+        (app.get("/products?category=TROPICAL%20FRUIT").await.ids() == ids).then_some(())
+    })
+    .await;
 }

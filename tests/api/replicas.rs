@@ -114,7 +114,13 @@ async fn a_replica_that_hangs_dies_or_is_promoted_fails_no_read() {
             "frozen" => ground.replica.signal("STOP"),
             "promoted" => {
                 ground.replica.signal("CONT");
-                ground.told("select pg_promote()").await;
+                // Without waiting: a statement that waits may be cancelled for what is still replayed.
+                eventually("the replica is promoted", || async {
+                    let sql = "select pg_is_in_recovery() and pg_promote(wait => false) is not null";
+                    let waits: Option<bool> = sqlx::query_scalar(sql).fetch_one(&ground.standby).await.ok();
+                    (waits == Some(false)).then_some(())
+                })
+                .await;
                 // It goes its own way, and its numbers are higher than those of the primary.
                 for _ in 0..50 {
                     ground.told("update products set price_cents = price_cents + 1").await;

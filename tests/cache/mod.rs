@@ -12,6 +12,7 @@ mod hints;
 mod interleavings;
 mod leases;
 mod lifetimes;
+mod masses;
 mod memcached;
 mod merging;
 mod meter;

@@ -54,26 +54,34 @@ impl Postgres {
         format!("postgres://aside@127.0.0.1:{port}/aside")
     }
 
+    /// Another server, made of a copy of this one's files. Neither runs meanwhile, and the copy has to be started.
+    pub fn copy(&self, name: &str) -> Self {
+        assert!(self.process.is_none(), "a server is copied while it is stopped");
+        let folder = self.folder.with_file_name(format!("{name}-of-{}", self.port));
+        fs::create_dir_all(&folder).expect("a folder for the copy");
+        // Copied with owners and modes.
+        let copied = Command::new("cp").arg("-a").args([&self.folder.join("data"), &folder.join("data")]).status();
+        assert!(copied.expect("cp runs").success(), "the data were not copied");
+        if let Some(User(id)) = self.user {
+            chown(&folder, Some(id), Some(id)).expect("the copy's folder is its own");
+        }
+        Self { folder, user: self.user, process: None, port: 0 }
+    }
+
     /// A streaming replica, made of a copy; the server stops for a moment.
     pub async fn replica(&mut self) -> Self {
         self.stop(false).await;
-        let from = self.folder.join("data");
-        let folder = self.folder.with_file_name(format!("replica-of-{}", self.port));
-        let to = folder.join("data");
-        fs::create_dir_all(&folder).expect("a folder for the replica");
-        // Copied with owners and modes.
-        let copied = Command::new("cp").arg("-a").args([&from, &to]).status().expect("cp runs");
-        assert!(copied.success(), "the data were not copied");
-        fs::write(to.join("standby.signal"), "").expect("the replica knows that it is one");
+        let mut replica = self.copy("replica");
+        let data = replica.folder.join("data");
+        fs::write(data.join("standby.signal"), "").expect("the replica knows that it is one");
         let follow = format!("primary_conninfo = 'host=127.0.0.1 port={} user=aside'\n", self.port);
-        fs::write(to.join("postgresql.auto.conf"), follow).expect("the replica knows whom to follow");
+        fs::write(data.join("postgresql.auto.conf"), follow).expect("the replica knows whom to follow");
         if let Some(User(id)) = self.user {
-            for path in [&folder, &to.join("standby.signal"), &to.join("postgresql.auto.conf")] {
-                chown(path, Some(id), Some(id)).expect("the replica's files are its own");
+            for file in ["standby.signal", "postgresql.auto.conf"] {
+                chown(data.join(file), Some(id), Some(id)).expect("the replica's files are its own");
             }
         }
         self.launch().await;
-        let mut replica = Self { folder, user: self.user, process: None, port: 0 };
         replica.launch_on_a_free_port().await;
         replica
     }
@@ -87,7 +95,8 @@ impl Postgres {
         }
     }
 
-    async fn launch_on_a_free_port(&mut self) {
+    /// Starts it for the first time.
+    pub async fn launch_on_a_free_port(&mut self) {
         for _ in 0..TRIES {
             self.port = free_port();
             if self.comes_up().await {
@@ -186,7 +195,7 @@ fn unprivileged() -> Option<User> {
 }
 
 /// A program of Postgres: in `POSTGRES_BIN_DIR`, on the path, or where distributions keep it.
-fn binary(name: &str) -> PathBuf {
+pub fn binary(name: &str) -> PathBuf {
     let mut folders: Vec<PathBuf> = variable("POSTGRES_BIN_DIR").map(PathBuf::from).into_iter().collect();
     folders.extend(env::split_paths(&variable("PATH").unwrap_or_default()));
     let installed = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();

@@ -28,7 +28,7 @@ impl CachedOrderService {
         let reads = databases.reads(&cache, |db| OrderStore { db });
         let by_id = reads.loader(
             |(tenant, id)| Order::key(tenant, *id),
-            |store, (tenant, id)| store.load(tenant, id),
+            |store, (tenant, id)| store.load_one(tenant, id),
             load_many,
         );
         Self { cache, reads, by_id }

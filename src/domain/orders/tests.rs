@@ -51,6 +51,25 @@ fn any_status() -> OrderFilter {
 const FIRST_PAGE: PageRequest = PageRequest { limit: 20, after: None };
 
 #[sqlx::test]
+async fn many_orders_are_read_as_each_alone_and_never_those_of_another_tenant(db: PgPool) {
+    let orders = service(&db).await;
+    let mut ids = vec![7];
+    for quantity in 1..3 {
+        ids.push(orders.place_order(&demo(), order(&[(BANANAS, quantity)]), None).await.unwrap().id);
+    }
+    let store = orders.reads.primary();
+    let loaded = store.clone().load_many(demo(), ids.clone()).await.unwrap();
+    assert_eq!(loaded.len(), 3);
+    for id in &ids {
+        let one = store.clone().load_one(demo(), *id).await.unwrap();
+        assert_eq!((&one.value, &one.labels), (&loaded[id].value, &loaded[id].labels), "{id}");
+        assert_eq!(one.value.is_some(), one.labels[0].version > 0, "{id} has a version since it was placed");
+    }
+    let other = store.clone().load_many(Tenant::parse("other").unwrap(), ids).await.unwrap();
+    assert!(other.values().all(|loaded| loaded.value.is_none() && loaded.labels[0].version == 0));
+}
+
+#[sqlx::test]
 async fn an_order_takes_stock_and_is_read_back_byte_for_byte(db: PgPool) {
     let orders = service(&db).await;
     let empty = orders.list_orders(&demo(), any_status(), FIRST_PAGE, Reuse::Allowed).await.unwrap();
@@ -198,7 +217,7 @@ async fn another_version_or_another_tenant_can_not_change_an_order(db: PgPool) {
     let list = orders.list_orders(&acme, any_status(), FIRST_PAGE, Reuse::Allowed).await.unwrap();
     assert!(list.entry.value.as_ref().unwrap().items.is_empty());
     assert_eq!(
-        orders.reads.primary().clone().load(demo(), id).await.unwrap().value.unwrap().status,
+        orders.reads.primary().clone().load_one(demo(), id).await.unwrap().value.unwrap().status,
         OrderStatus::Pending
     );
 }

@@ -31,7 +31,7 @@ pub struct CachedProductService {
 impl CachedProductService {
     pub fn new(cache: Cache, databases: &Databases) -> Self {
         let reads = databases.reads(&cache, |db| ProductStore { db });
-        let by_id = reads.loader(|id| Product::key(*id), ProductStore::load, ProductStore::load_many);
+        let by_id = reads.loader(|id| Product::key(*id), ProductStore::load_one, ProductStore::load_many);
         Self { cache, reads, by_id, views: ViewCounter::new(databases.primary.clone()) }
     }
 

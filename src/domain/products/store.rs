@@ -1,10 +1,10 @@
 //! The SQL of products. Nothing in here knows how answers are cached.
 //!
-//! Every read is one statement, thus one snapshot: the data, the numbers of all names the answer depends on, and the time all
-//! belong together. A `head` row always comes, so that also an empty answer brings its numbers and its time.
+//! Every read is one statement, thus one snapshot: the data, the versions of all names that the answer depends on, and the moment
+//! (`read_at.rs`) belong together. A `head` row always comes, so an empty answer brings its versions and its moment too.
 //! Writes take the connection of the caller's transaction, and lock products in the order of their ids.
 
-use std::collections::HashMap;
+use std::{cmp::Reverse, collections::HashMap, sync::LazyLock};
 
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row, postgres::PgRow};
 
@@ -14,6 +14,7 @@ use crate::{
     domain::{
         error::DomainError,
         page::{ListKind, PageRequest},
+        read_at::READ_AT,
     },
 };
 
@@ -21,12 +22,62 @@ use crate::{
 const COLUMNS: &str = "p.id, p.name, p.department, p.brand, p.category, p.type, p.package_size, p.price_cents, p.currency, \
      p.stock, p.view_count, p.version, p.updated_at";
 
-/// A moment that is not after the statement's snapshot, in microseconds.
-const NOW: &str = "(select cache_read_at()) as loaded_at";
+/// The version of a row's tag. Not a join: where the planner can't foresee how few rows a limit leaves, it would join by reading
+/// the whole ledger.
+const ROW_VERSION: &str = "coalesce((select ver from cache_ledger where name = 'product:' || p.id), 0) as ver";
 
-/// The number of the product's name. Not a join: where the planner can't foresee how few rows a limit leaves, it would join
-/// by reading the whole ledger.
-const VER: &str = "coalesce((select ver from cache_ledger where name = 'product:' || p.id), 0) as ver";
+/// One product that is there, with the moment and the version of its tag `$1`.
+static LOAD_ONE: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "select {READ_AT} as read_at, (select ver from cache_ledger where name = $1) as ver, {COLUMNS}
+         from products p where p.id = $2 and p.discontinued_at is null"
+    )
+});
+
+/// Products by id: a row for each id of `$1`.
+static LOAD_MANY: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "select head.*, asked.id as asked, {COLUMNS},
+             coalesce((select ver from cache_ledger where name = 'product:' || asked.id), 0) as ver
+         from (select {READ_AT} as read_at) as head cross join unnest($1::bigint[]) as asked (id)
+         left join products p on p.id = asked.id and p.discontinued_at is null"
+    )
+});
+
+/// A page: the condition and the order choose the index that serves it. The head, a row that always comes, brings the versions of
+/// the tags `$1`, in their order.
+static LOAD_PAGE: LazyLock<[String; 4]> = LazyLock::new(|| {
+    // Comparing and ordering by (category, id) leaves the planner no choice but the index that has both: with `=` it may prefer to
+    // walk the primary key, and read the whole table when few products match.
+    [
+        ("id > $2 and $4::text is null and $5::text is null", "id"),
+        ("(category, id) > ($4, $2) and category <= $4 and $5::text is null", "category, id"),
+        ("(department, id) > ($5, $2) and department <= $5 and $4::text is null", "department, id"),
+        ("(category, id) > ($4, $2) and category <= $4 and department = $5", "category, id"),
+    ]
+    .map(|(condition, order)| {
+        format!(
+            "select head.*, {COLUMNS}, {ROW_VERSION}
+             from (select {READ_AT} as read_at, array(
+                 select coalesce((select ver from cache_ledger where name = tag.name), 0) from unnest($1::text[]) as tag (name)
+             ) as tag_versions) as head
+             left join lateral (
+                 select * from products where discontinued_at is null and {condition} order by {order} limit $3
+             ) p on true"
+        )
+    })
+});
+
+/// The most viewed products.
+static LOAD_TOP: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "select head.*, {COLUMNS}, {ROW_VERSION}
+         from (select {READ_AT} as read_at) as head
+         left join lateral (
+             select * from products where discontinued_at is null order by view_count desc, id limit $1
+         ) p on true"
+    )
+});
 
 /// Products in Postgres. Cheap to clone.
 #[derive(Clone)]
@@ -36,54 +87,34 @@ pub struct ProductStore {
 
 impl ProductStore {
     /// One product.
-    pub async fn load(self, id: i64) -> Result<Loaded<Product>, DomainError> {
-        let mut found = self.load_many(vec![id]).await?;
-        found.remove(&id).ok_or_else(|| sqlx::Error::RowNotFound.into())
+    pub async fn load_one(self, id: i64) -> Result<Loaded<Product>, DomainError> {
+        let name = Product::name_of(id);
+        let row = sqlx::query(LOAD_ONE.as_str()).bind(name.as_str()).bind(id).fetch_optional(&self.db).await?;
+        let Some(row) = row else {
+            // An absence has a version and a moment too. The statement above would pay for that with every product.
+            return self.load_many(vec![id]).await?.remove(&id).ok_or_else(|| sqlx::Error::RowNotFound.into());
+        };
+        let labels = vec![Label { name, version: row.try_get::<Option<i64>, _>("ver")?.unwrap_or(0) }];
+        Ok(Loaded { value: product(&row)?, labels, loaded_at: row.try_get("read_at")? })
     }
 
     /// Products by id; every id asked for is answered, unknown ones as absent.
     pub async fn load_many(self, ids: Vec<i64>) -> Result<HashMap<i64, Loaded<Product>>, DomainError> {
-        let sql = format!(
-            "select {NOW}, asked.id as asked, {COLUMNS},
-                 coalesce((select ver from cache_ledger where name = 'product:' || asked.id), 0) as ver
-             from unnest($1::bigint[]) as asked (id)
-             left join products p on p.id = asked.id and p.discontinued_at is null"
-        );
-        let rows = sqlx::query(AssertSqlSafe(sql)).bind(&ids).fetch_all(&self.db).await?;
+        let rows = sqlx::query(LOAD_MANY.as_str()).bind(&ids).fetch_all(&self.db).await?;
         rows.iter()
             .map(|row| {
                 let id = row.try_get("asked")?;
-                let value = product(row)?;
-                Ok((id, Loaded { value, labels: vec![row_label(id, row)?], loaded_at: loaded_at(row)? }))
+                let labels = vec![row_label(id, row)?];
+                Ok((id, Loaded { value: product(row)?, labels, loaded_at: row.try_get("read_at")? }))
             })
             .collect()
     }
 
     /// A page by id, ascending.
     pub async fn load_page(self, filter: ProductFilter, page: PageRequest) -> Result<Loaded<ProductPage>, DomainError> {
-        // Comparing and ordering by (category, id) leaves the planner no choice but the index that has both: with `=` it
-        // may prefer to walk the primary key, and read the whole table when few products match.
-        let (condition, order) = match (&filter.category, &filter.department) {
-            (None, None) => ("id > $2 and $4::text is null and $5::text is null", "id"),
-            (Some(_), None) => ("(category, id) > ($4, $2) and category <= $4 and $5::text is null", "category, id"),
-            (None, Some(_)) => {
-                ("(department, id) > ($5, $2) and department <= $5 and $4::text is null", "department, id")
-            }
-            (Some(_), Some(_)) => ("(category, id) > ($4, $2) and category <= $4 and department = $5", "category, id"),
-        };
-        let sql = format!(
-            "select head.*, {COLUMNS}, {VER}
-             from (select {NOW}, array(
-                 select coalesce(ver, 0) from unnest($1::text[]) with ordinality as tag (name, at)
-                 left join cache_ledger ledger using (name) order by tag.at
-             ) as tag_vers) as head
-             left join lateral (
-                 select * from products where discontinued_at is null and {condition} order by {order} limit $3
-             ) p on true
-             order by p.id"
-        );
+        let statement = usize::from(filter.category.is_some()) + 2 * usize::from(filter.department.is_some());
         let tags = filter.tags();
-        let rows = sqlx::query(AssertSqlSafe(sql))
+        let rows = sqlx::query(LOAD_PAGE[statement].as_str())
             .bind(tags.iter().map(Name::as_str).collect::<Vec<_>>())
             .bind(page.after.unwrap_or(0))
             .bind(page.rows_to_read())
@@ -92,28 +123,23 @@ impl ProductStore {
             .fetch_all(&self.db)
             .await?;
         let head = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        let numbers: Vec<i64> = head.try_get("tag_vers")?;
-        let (mut items, mut labels) = shown(&rows)?;
-        let next_cursor = page.cut(ListKind::Products, &mut items, |p| p.id);
-        labels.truncate(items.len());
-        labels.extend(tags.into_iter().zip(numbers).map(|(name, version)| Label { name, version }));
-        Ok(Loaded { value: Some(ProductPage { items, next_cursor }), labels, loaded_at: loaded_at(head)? })
+        let versions: Vec<i64> = head.try_get("tag_versions")?;
+        let mut shown = shown(&rows)?;
+        // A join promises no order, and the database would sort at a higher price.
+        shown.sort_unstable_by_key(|row| row.id);
+        let next_cursor = page.cut(ListKind::Products, &mut shown, |row| row.id);
+        let (items, mut labels) = apart(shown);
+        labels.extend(tags.into_iter().zip(versions).map(|(name, version)| Label { name, version }));
+        Ok(Loaded { value: Some(ProductPage { items, next_cursor }), labels, loaded_at: head.try_get("read_at")? })
     }
 
     /// The most viewed products, most viewed first.
     pub async fn load_top(self, limit: u16) -> Result<Loaded<TopProducts>, DomainError> {
-        let sql = format!(
-            "select head.*, {COLUMNS}, {VER}
-             from (select {NOW}) as head
-             left join lateral (
-                 select * from products where discontinued_at is null order by view_count desc, id limit $1
-             ) p on true
-             order by p.view_count desc, p.id"
-        );
-        let rows = sqlx::query(AssertSqlSafe(sql)).bind(i64::from(limit)).fetch_all(&self.db).await?;
+        let rows = sqlx::query(LOAD_TOP.as_str()).bind(i64::from(limit)).fetch_all(&self.db).await?;
         let head = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        let (items, labels) = shown(&rows)?;
-        Ok(Loaded { value: Some(TopProducts { items }), labels, loaded_at: loaded_at(head)? })
+        let (mut items, labels) = apart(shown(&rows)?);
+        items.sort_by_key(|product| (Reverse(product.view_count), product.id));
+        Ok(Loaded { value: Some(TopProducts { items }), labels, loaded_at: head.try_get("read_at")? })
     }
 
     /// The ids of the most viewed products, most viewed first: what is worth warming.
@@ -204,7 +230,7 @@ impl FromRow<'_, PgRow> for Product {
             stock: row.try_get("stock")?,
             view_count: row.try_get("view_count")?,
             version: row.try_get("version")?,
-            updated_at: row.try_get("updated_at")?,
+            updated_at: row.try_get::<DbTime, _>("updated_at")?.date()?,
         })
     }
 }
@@ -215,23 +241,58 @@ fn product(row: &PgRow) -> Result<Option<Product>, sqlx::Error> {
     there.then(|| Product::from_row(row)).transpose()
 }
 
-/// The products that rows show, each with its label.
-fn shown(rows: &[PgRow]) -> Result<(Vec<Product>, Vec<Label>), sqlx::Error> {
-    let mut items = Vec::with_capacity(rows.len());
-    let mut labels = Vec::with_capacity(rows.len() + 1);
+/// A row of a list.
+struct Shown {
+    id: i64,
+    label: Label,
+    /// `None`: it can't be read, and the list goes without it.
+    product: Option<Product>,
+}
+
+/// The rows of a list.
+fn shown(rows: &[PgRow]) -> Result<Vec<Shown>, sqlx::Error> {
+    let mut shown = Vec::with_capacity(rows.len());
     for row in rows {
-        if let Some(product) = product(row)? {
-            labels.push(row_label(product.id, row)?);
-            items.push(product);
+        if let Some(id) = row.try_get("id")? {
+            let product = Product::from_row(row)
+                .inspect_err(|error| tracing::error!(id, %error, "a product can't be read; lists leave it out"));
+            shown.push(Shown { id, label: row_label(id, row)?, product: product.ok() });
         }
     }
-    Ok((items, labels))
+    Ok(shown)
+}
+
+/// Products and labels. Also what can't be read has a label, so that a list shows it as soon as it can.
+fn apart(shown: Vec<Shown>) -> (Vec<Product>, Vec<Label>) {
+    let (products, labels): (Vec<_>, Vec<_>) = shown.into_iter().map(|row| (row.product, row.label)).unzip();
+    (products.into_iter().flatten().collect(), labels)
 }
 
 fn row_label(id: i64, row: &PgRow) -> Result<Label, sqlx::Error> {
     Ok(Label { name: Product::name_of(id), version: row.try_get("ver")? })
 }
 
-fn loaded_at(row: &PgRow) -> Result<DbTime, sqlx::Error> {
-    row.try_get("loaded_at").map(DbTime)
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Words of a statement, so that lines and indentation don't count.
+    fn words(statement: &str) -> String {
+        let statement: String = statement.lines().filter(|line| !line.starts_with('\\')).collect::<Vec<_>>().join(" ");
+        statement.replace(['(', ')', ','], " ").trim_end_matches(';').split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    #[test]
+    fn the_cost_of_loads_is_measured_with_these_statements() {
+        let one = LOAD_ONE.replace("$1", "'product:' || :id").replace("$2", ":id");
+        assert_eq!(words(&one), words(include_str!("../../../scripts/load-cost/one.sql")));
+        let category = "'CATEGORY' || :n";
+        let page = LOAD_PAGE[1]
+            .replace("$1", "array[E'product-list\\x3acategory\\x3aCATEGORY' || :n]")
+            .replace("$2", ":after")
+            .replace("$3", ":rows")
+            .replace("$4", category)
+            .replace("$5", "null");
+        assert_eq!(words(&page), words(include_str!("../../../scripts/load-cost/page.sql")));
+    }
 }

@@ -1,10 +1,12 @@
 //! Products against a real database, with L1 and without L2: what the SQL answers, what a write changes, what a reader sees.
 
-use sqlx::PgPool;
+use std::time::Duration;
+
+use sqlx::{PgPool, postgres::PgPoolOptions};
 
 use super::{names::catalogue_tag, service::CachedProductService, store::ProductStore, *};
 use crate::{
-    cache::{Cache, CacheConfig, Name, Reuse},
+    cache::{Cache, CacheConfig, DbTime, Name, Reuse},
     domain::{DomainError, ExpectedVersion, ListKind, PageRequest, page::Cursor},
 };
 
@@ -52,7 +54,31 @@ async fn a_product_comes_with_its_number_and_an_absent_one_with_zero(db: PgPool)
     assert_eq!(loaded[&made.id].labels[0].version, number(&db, &Product::name_of(made.id)).await);
     assert!(loaded[&7].value.is_none());
     assert_eq!((loaded[&7].labels[0].name.as_str(), loaded[&7].labels[0].version), ("product:7", 0));
-    assert!(loaded[&7].loaded_at.0 > 1_500_000_000_000_000);
+    let age = loaded[&7].loaded_at.age_at(DbTime(chrono::Utc::now().timestamp_micros()));
+    assert!(age < Duration::from_secs(3_600), "a moment of the database: {age:?} ago");
+    for id in [made.id, 7] {
+        let one = store(&db).load_one(id).await.unwrap();
+        assert_eq!((&one.value, &one.labels), (&loaded[&id].value, &loaded[&id].labels), "alone as among many");
+    }
+}
+
+/// What a server answers to which the session did not mean to go: a replica's statement on the primary.
+#[sqlx::test]
+async fn a_server_that_is_not_what_the_session_expects_answers_no_load(db: PgPool) {
+    let options = (*db.connect_options()).clone().options([("aside.replica", "on")]);
+    let mistaken = ProductStore { db: PgPoolOptions::new().max_connections(1).connect_lazy_with(options).into() };
+    let loads = [
+        mistaken.clone().load_one(7).await.map(|_| "one"),
+        mistaken.clone().load_many(vec![7]).await.map(|_| "many"),
+        mistaken.clone().load_page(of_category("NONE"), page(20, None)).await.map(|_| "a page"),
+        mistaken.clone().load_top(3).await.map(|_| "the most viewed"),
+    ];
+    for load in loads {
+        assert!(
+            matches!(&load, Err(DomainError::Database(error)) if matches!(**error, sqlx::Error::ColumnDecode { .. })),
+            "{load:?}"
+        );
+    }
 }
 
 #[sqlx::test]
@@ -138,7 +164,7 @@ async fn a_write_that_expects_another_version_changes_nothing(db: PgPool) {
     let refused = products.update_product(made.id, free.clone(), ExpectedVersion::one_of([2, 3])).await.unwrap_err();
     assert!(matches!(refused, DomainError::VersionConflict { current: 1 }), "{refused}");
     assert!(products.delete_product(made.id, ExpectedVersion::one_of([])).await.is_err());
-    assert_eq!(store(&db).load(made.id).await.unwrap().value, Some(made.clone()));
+    assert_eq!(store(&db).load_one(made.id).await.unwrap().value, Some(made.clone()));
     assert!(products.update_product(made.id, free, ExpectedVersion::one_of([9, 1])).await.is_ok());
 }
 
@@ -186,5 +212,5 @@ async fn views_that_could_not_be_flushed_stay_counted(db: PgPool) {
     assert!(products.views.flush().await.is_err());
     sqlx::query("alter table elsewhere rename to products").execute(&db).await.unwrap();
     assert_eq!(products.views.flush().await.unwrap(), 1);
-    assert_eq!(store(&db).load(star.id).await.unwrap().value.unwrap().view_count, 1);
+    assert_eq!(store(&db).load_one(star.id).await.unwrap().value.unwrap().view_count, 1);
 }

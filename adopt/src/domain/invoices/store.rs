@@ -7,15 +7,15 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row, postgres::PgRow};
 
 use super::{Invoice, InvoiceList};
 use crate::{
-    cache::{ConnectionPool, DbTime, Label, Loaded, Name, Tenant},
+    cache::{ConnectionPool, Label, Loaded, Name, Tenant},
     domain::error::DomainError,
 };
 
 /// Columns are named: with `*`, adding one would break the prepared statements of instances that are running.
 const COLUMNS: &str = "i.id, i.customer_id, i.amount_cents, i.paid, i.version";
 
-/// One row that always comes: the time of the statement's snapshot, in microseconds, and the number of the name `$1`.
-const HEAD: &str = "(select (extract(epoch from now()) * 1000000)::bigint as loaded_at,
+/// One row that always comes: a moment that is not after the statement's snapshot, and the number of the name `$1`.
+const HEAD: &str = "(select now() as loaded_at,
      coalesce((select ver from cache_ledger where name = $1), 0) as ver) as head";
 
 /// The most invoices that a list shows.
@@ -106,5 +106,5 @@ fn invoice(row: &PgRow) -> Result<Option<Invoice>, sqlx::Error> {
 
 fn loaded<T>(name: Name, head: &PgRow, value: Option<T>) -> Result<Loaded<T>, DomainError> {
     let labels = vec![Label { name, version: head.try_get("ver")? }];
-    Ok(Loaded { value, labels, loaded_at: DbTime(head.try_get("loaded_at")?) })
+    Ok(Loaded { value, labels, loaded_at: head.try_get("loaded_at")? })
 }

@@ -1,0 +1,61 @@
+//! Moments as Postgres sends them: [`DbTime`] is read from a `timestamptz`. What is no moment is an error and never a panic.
+
+use sqlx::{
+    Decode, Postgres, Type,
+    error::BoxDynError,
+    postgres::{PgTypeInfo, PgValueFormat, PgValueRef},
+    types::chrono::{DateTime, Utc},
+};
+
+use super::entry::DbTime;
+
+/// Microseconds from 1970 to 2000, where Postgres begins to count.
+const POSTGRES_BEGINS: i64 = 946_684_800_000_000;
+
+/// A moment is read from a `timestamptz`, such as `now()`.
+impl Type<Postgres> for DbTime {
+    fn type_info() -> PgTypeInfo {
+        <DateTime<Utc> as Type<Postgres>>::type_info()
+    }
+}
+
+impl Decode<'_, Postgres> for DbTime {
+    fn decode(value: PgValueRef<'_>) -> Result<Self, BoxDynError> {
+        if value.format() == PgValueFormat::Text {
+            return Err("a moment is read from a prepared statement".into());
+        }
+        let since_2000: i64 = Decode::<Postgres>::decode(value)?;
+        // The two ends of the range are infinity.
+        since_2000
+            .checked_add(POSTGRES_BEGINS)
+            .filter(|_| since_2000 != i64::MIN)
+            .map(Self)
+            .ok_or_else(|| "not a moment".into())
+    }
+}
+
+impl DbTime {
+    /// The date and time of the moment: an error, and not a panic, where the calendar can't show it.
+    ///
+    /// # Errors
+    /// When it lies outside of the calendar.
+    pub fn date(self) -> Result<DateTime<Utc>, sqlx::Error> {
+        DateTime::from_timestamp_micros(self.0).ok_or_else(|| sqlx::Error::Decode("not a date".into()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use sqlx::PgPool;
+
+    use super::*;
+
+    #[sqlx::test]
+    async fn a_moment_counts_from_1970_and_infinity_is_none(db: PgPool) {
+        let moment = |sql: &'static str| sqlx::query_scalar::<_, DbTime>(sql).fetch_one(&db);
+        assert_eq!(moment("select timestamptz '1970-01-01 00:00:01+00'").await.unwrap(), DbTime(1_000_000));
+        for none in ["select timestamptz 'infinity'", "select timestamptz '-infinity'", "select null::timestamptz"] {
+            assert!(matches!(moment(none).await, Err(sqlx::Error::ColumnDecode { .. })), "{none}");
+        }
+    }
+}
