@@ -5,8 +5,6 @@
 
 use std::{collections::HashMap, sync::LazyLock};
 
-use std::collections::HashMap;
-
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row, postgres::PgRow, types::Json};
 
 use super::{Order, OrderFilter, OrderPage, OrderStatus};
