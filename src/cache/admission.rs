@@ -44,12 +44,8 @@ pub struct Concurrency {
 }
 
 impl Concurrency {
-    /// Shares out the connections of a pool: two thirds for loads at most, two fifths for writes at most.
-    ///
-    /// ```
-    /// use aside::cache::Concurrency;
-    /// assert_eq!(Concurrency::of(10), Concurrency { loads: 6, writes: 4, total: 9 });
-    /// ```
+    /// Shares out the connections of a pool: two thirds for loads at most, two fifths for writes at most. Of ten connections
+    /// nine are used, six of them for loads and four for writes at most.
     pub fn of(connections: u32) -> Self {
         let connections = connections as usize;
         let total = connections.saturating_sub(1).max(2);

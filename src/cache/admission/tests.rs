@@ -201,3 +201,10 @@ fn small_pools_have_room_for_both() {
         assert!(connections < 3 || total < connections as usize, "{connections}");
     }
 }
+
+#[test]
+fn a_pool_leaves_connections_for_both_and_for_other_work() {
+    assert_eq!(Concurrency::of(10), Concurrency { loads: 6, writes: 4, total: 9 });
+    let smallest = Concurrency::of(2);
+    assert!(smallest.loads >= 1 && smallest.writes >= 1, "{smallest:?}");
+}
