@@ -11,6 +11,7 @@ use sqlx::{
 use crate::support::{
     Temporary, eventually,
     postgres_server::{Postgres, binary},
+    process::shell,
 };
 
 /// A server with the service's tables.
@@ -108,8 +109,7 @@ async fn crash_recovery_ends_the_epoch_also_where_the_table_survives_and_the_log
     let started = "select pg_postmaster_start_time()::text";
     let before: String = sqlx::query_scalar(started).fetch_one(&pool).await.expect("a time");
     let victim: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&owner).await.expect("a process");
-    let killed = Command::new("kill").args(["-9", &victim.to_string()]).status().expect("kill runs");
-    assert!(killed.success());
+    assert!(shell(&format!("kill -9 {victim}")));
     eventually("another epoch", || async { (epoch(&cache, &pool).await != first).then_some(()) }).await;
     let after: String = sqlx::query_scalar(started).fetch_one(&pool).await.expect("a time");
     assert_eq!(before, after, "the server as a whole went on");

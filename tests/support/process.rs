@@ -125,7 +125,8 @@ impl Process {
     }
 }
 
-fn shell(script: &str) -> bool {
+/// Runs a script; true if it ends well. `kill` is the shell's own: a bare Debian has no program of that name.
+pub fn shell(script: &str) -> bool {
     Command::new("sh").args(["-c", script]).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
