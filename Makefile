@@ -60,7 +60,7 @@ varnish: ## the service behind a real Varnish: purges, stale answers, hit ratio,
 check: ## what CI runs: format, lint, clippy, documentation, tour, browser, client, a copy, checker, soak, fuzzing, tests
 	$(CARGO) fmt --check
 	@scripts/lint.sh
-	$(CARGO) clippy --locked --all-targets --test consistency -- -D warnings
+	$(CARGO) clippy --locked --all-targets --test consistency --test mutants -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
 	@scripts/demo.sh --debug
 	@scripts/browser.sh
@@ -76,7 +76,7 @@ model: ## the protocol's model in every order of its steps: ten minutes; docs/mo
 	$(CARGO) test --locked --profile quick --test suite model::runs::long_runs -- --ignored --nocapture
 
 PROVE ?= all
-prove: ## removes every guard in turn and expects a test to go red; the central ones: make prove PROVE=quick
+prove: ## mutation testing: breaks every rule in turn and expects its tests to catch it; the central ones: make prove PROVE=quick; one: PROVE=floor-check
 	@scripts/prove.sh $(PROVE)
 
 bench: ## how fast, against constant bytes, Redis passed through, a textbook and no cache: four minutes; docs/speed.md; a trial: make bench ARGS=--short

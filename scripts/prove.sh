@@ -1,30 +1,38 @@
 #!/usr/bin/env bash
-# Proves that the tests see what they are there for (make prove): removes every guard in turn from a copy of the tree and expects
-# the tests named for it to go red. A guard that can go unnoticed ends the run with 1. Argument: quick (the central ones), all
-# (the default), or names of guards: scripts/prove.sh floor-check age-check
+# Mutation testing (make prove): makes every mutant in a copy of the tree and expects its tests to catch it. A mutant that is missed
+# ends the run with 1. Argument: quick (the central ones), all (the default), check (only whether each mutant can still be made of
+# the tree, in a second), or names of mutants: scripts/prove.sh floor-check age-check
 #
-# A guard's removal is a patch in tests/prove/: what it removes, which promise rests on it, which tests convict it, then the diff.
+# A mutant is a file in tests/mutants/: the rule that it breaks, the promise that rests on the rule, the tests that catch it, and the edits.
 # The tree's copy and what is built of it stay in .run/prove/, so a second run builds only what changed.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=services.sh
 . "$(dirname "$0")/services.sh"
 cd "$ROOT"
 need_build_tools
-has git || die "The patches are applied with git, which isn't here"
+has git || die "The tree is copied with git, which isn't here"
 
-# Longest time in seconds for the tests of one guard, and how much more for each further one when all run together. Their own deadlines
+# Longest time in seconds for the tests of one mutant, and how much more for each further one when all run together. Their own deadlines
 # are shorter; this is for one that hangs.
 LIMIT=120 MORE=10
 
+make_run_folder
+mkdir -p "$RUN/prove"
+mutants="$RUN/prove/mutants"
+rustc --edition 2024 -o "$mutants" tests/mutants/tool/main.rs
+
 chosen=()
 case ${1:-all} in
-all) chosen=(tests/prove/*.patch) ;;
-quick) while IFS= read -r patch; do chosen+=("$patch"); done < <(grep -l '^# quick$' tests/prove/*.patch) ;;
-*) for name in "$@"; do
-    [ -e "tests/prove/$name.patch" ] || die "There is no tests/prove/$name.patch"
-    chosen+=("tests/prove/$name.patch")
-done ;;
+all | check) names=$("$mutants" list) ;;
+quick) names=$("$mutants" list quick) ;;
+*) names=$(printf '%s\n' "$@") ;;
 esac
+while IFS= read -r name; do chosen+=("$name"); done <<<"$names"
+"$mutants" check "${chosen[@]}" || die "These mutants can't be made of the tree: their files name code that has changed"
+if [ "${1:-}" = check ]; then
+    say "All ${#chosen[@]} mutants can be made"
+    exit
+fi
 
 SERVICES_FAST=yes
 services_start
@@ -49,8 +57,8 @@ git ls-files --cached --others --exclude-standard | while IFS= read -r file; do
     if [ -e "$file" ]; then mkdir -p "$base/$(dirname "$file")" && cp "$file" "$base/$file"; fi
 done
 
-# restore: all guards in place. What has the same contents keeps its time, so that cargo builds only what a patch changed; what
-# has not gets a new one, for its contents are others than a moment ago.
+# restore: the copy becomes the tree without a mutant. A file with the same contents keeps its time, so that cargo builds only what a mutant
+# changed. A file with other contents gets a new time.
 restore() {
     local file
     (cd "$base" && find . -type f) | while IFS= read -r file; do
@@ -59,8 +67,8 @@ restore() {
     (cd "$copy" && find . -type f) | while IFS= read -r file; do [ -e "$base/$file" ] || rm -f "$copy/$file"; done
 }
 
-# fields PATCH NAME: what its head says.
-fields() { sed -n "s/^# $2: //p" "$1"; }
+# get FIELD MUTANT: what its file says.
+get() { (cd "$base" && "$mutants" get "$1" "$2"); }
 
 log="$RUN/prove/log"
 # build LIBRARY_TESTS SUITE_TESTS: what these need; the log has what came of it.
@@ -88,9 +96,9 @@ run_tests() {
 library_tests() { sed 's/^lib //;t;d' | sort -u | tr '\n' ' '; }
 suite_tests() { grep -v '^lib ' | sort -u | tr '\n' ' ' || true; }
 
-say "The tests of ${#chosen[@]} guards, with all guards in place"
+say "The tests of ${#chosen[@]} mutants, without a mutant"
 restore
-all=$(for patch in "${chosen[@]}"; do fields "$patch" test; done)
+all=$(for name in "${chosen[@]}"; do get caught_by "$name"; done)
 library=$(echo "$all" | library_tests) suite=$(echo "$all" | suite_tests)
 build "$library" "$suite" || { show_log "The tree doesn't build" "$log"; exit 1; }
 run_tests "$library" "$suite" $((LIMIT + MORE * (${#chosen[@]} - 1))) || { grep -E '^test .*FAILED|panicked' "$log" >&2 || true; die "These must be green first"; }
@@ -98,15 +106,14 @@ for name in $library $suite; do
     grep -q "^test $name \.\.\. ok" "$log" || die "There is no test $name"
 done
 
-survived=0
-printf '\n| guard that was removed | promise | convicted by | in s |\n|---|---|---|---|\n'
-for patch in "${chosen[@]}"; do
-    guard=$(fields "$patch" guard) promise=$(fields "$patch" promise) tests=$(fields "$patch" test)
+failed=0
+printf '\n| mutant | rule that it breaks | promise | caught by | in s |\n|---|---|---|---|---|\n'
+for mutant in "${chosen[@]}"; do
+    rule=$(get rule "$mutant") promise=$(get promise "$mutant") tests=$(get caught_by "$mutant")
     library=$(echo "$tests" | library_tests) suite=$(echo "$tests" | suite_tests)
     result=''
-    # Not as part of the repository around it, whose ignored files git would not touch.
-    if ! (cd "$copy" && GIT_CEILING_DIRECTORIES="$RUN/prove" git apply "$ROOT/$patch") >"$log" 2>&1; then
-        result="**the patch does not apply**"
+    if ! (cd "$base" && "$mutants" apply "$mutant" "$copy") >"$log" 2>&1; then
+        result="**can't be made**"
     elif ! build "$library" "$suite"; then
         result="**does not build**"
     else
@@ -114,17 +121,17 @@ for patch in "${chosen[@]}"; do
         run_tests "$library" "$suite" "$LIMIT" || true
         took=$((SECONDS - begun))
         for name in $library $suite; do
-            grep -q "^test $name \.\.\. FAILED" "$log" || result="**not convicted** by $name"
+            grep -q "^test $name \.\.\. FAILED" "$log" || result="**missed** by $name"
         done
     fi
     if [ -n "$result" ]; then
-        survived=$((survived + 1))
-        show_log "$patch: $result" "$log"
+        failed=$((failed + 1))
+        show_log "$mutant: $result" "$log"
     fi
     # shellcheck disable=SC2016  # the backquotes are for Markdown
-    printf '| %s | %s | %s | %s |\n' "$guard" "$promise" "$(echo "$tests" | sed 's/.*::/`/; s/$/`/' | paste -sd ' ' -)" "${result:-$took}"
+    printf '| `%s` | %s | %s | %s | %s |\n' "$mutant" "$rule" "$promise" "$(echo "$tests" | sed 's/.*::/`/; s/$/`/' | paste -sd ' ' -)" "${result:-$took}"
     restore
 done
 echo
-[ "$survived" -eq 0 ] || die "$survived of ${#chosen[@]} guards can be removed unnoticed"
-say "All ${#chosen[@]} guards are missed when they are gone"
+[ "$failed" -eq 0 ] || die "$failed of ${#chosen[@]} mutants are not caught"
+say "All ${#chosen[@]} mutants are caught"

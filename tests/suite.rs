@@ -2,7 +2,8 @@
 //!
 //! `support` is the template to copy, `api` is the service as its HTTP clients see it, `cache` the cache's own contract on real
 //! servers, `contract` what the tree itself promises (layers, documents, drift), `consistency` the rules of the consistency checker,
-//! `model` the protocol in every order of its steps, `examples` what stands in the folder of that name. `tests/README.md` explains how to use them.
+//! `model` the protocol in every order of its steps, `mutants` the tool of mutation testing, `examples` what stands in the folder of that name.
+//! `tests/README.md` explains how to use them.
 
 mod api;
 mod cache;
@@ -12,4 +13,6 @@ mod contract;
 mod examples;
 #[path = "consistency/model/mod.rs"]
 mod model;
+#[path = "mutants/tool/mod.rs"]
+mod mutants;
 mod support;

@@ -1,5 +1,5 @@
 //! Guards that the ordinary course of events does not need: each test forces, by gates, the one order of events in which a guard
-//! decides. `make prove` removes the guards in turn and expects these tests to go red.
+//! decides. `make prove` makes mutants without each guard in turn and expects these tests to catch them.
 
 use std::time::Duration;
 

@@ -27,9 +27,9 @@ const FOLDERS: [&str; 17] = [
     ".ci",
     ".cargo",
 ];
-const ENDINGS: [&str; 16] = [
+const ENDINGS: [&str; 15] = [
     ".rs", ".md", ".sql", ".sh", ".json", ".yml", ".toml", ".svg", ".lua", ".js", ".mjs", ".ts", ".http", ".txt",
-    ".patch", ".example",
+    ".example",
 ];
 const METHODS: [&str; 5] = ["GET ", "POST ", "PATCH ", "PUT ", "DELETE "];
 
