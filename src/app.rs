@@ -3,6 +3,7 @@
 //! `build` is apart from `run_until` so that a test can ask for free ports (0), read them back and bring its own end.
 
 pub mod database;
+mod files;
 mod keys;
 mod l2;
 mod migrations;
@@ -37,8 +38,6 @@ use server::{Stop, bind, serve};
 
 /// How much later than the request a load is given up: Postgres ends its statement with the request.
 const LOAD_GRACE: Duration = Duration::from_secs(1);
-/// Connections of clients at a time.
-const MOST_CONNECTIONS: usize = 16_384;
 /// Connections to the management listener at a time: watched pages keep theirs open, and must not take the clients' file descriptors.
 const MOST_OPERATORS: usize = 64;
 /// Pause between two looks at the ledger; at least five looks fit into the time for which one is trusted.
@@ -184,7 +183,9 @@ impl App {
         announce(&config, public.1, management.1);
         let (stop, stop_management, stop_views) = (Stop::default(), Stop::default(), CancellationToken::new());
         let answers = move |peer, request| Arc::clone(&public.2).answer(peer, request);
-        let public = tokio::spawn(serve(public.0, MOST_CONNECTIONS, answers, stop.clone()));
+        let databases = 1 + usize::from(config.database_read_url.is_some());
+        let clients = files::max_clients(MOST_OPERATORS + databases * config.database_connections as usize);
+        let public = tokio::spawn(serve(public.0, clients, answers, stop.clone()));
         let answers = move |_peer, request| {
             let router = management.2.clone();
             async move {
@@ -232,7 +233,7 @@ impl App {
         stop_management.polite.cancel();
         countdown.step("management", 5, async { drop(management.await) }).await;
         stop_management.now.cancel();
-        countdown.step("pool", 0, services.databases.primary.inner().close()).await;
+        countdown.step("pool", 0, services.databases.primary.close()).await;
         tracing::info!("stopped");
         Ok(())
     }

@@ -1,8 +1,9 @@
 //! Logs and traces. Logs go to standard error (standard output belongs to the answers of subcommands), as text for people or JSON
-//! for machines. Spans go to a collector by OTLP over HTTP, if one is named; otherwise no span is ever made. Imports nothing else
+//! for machines. A thread of its own writes them: when standard error takes nothing more, because nothing reads the pipe, lines are
+//! dropped and counted, and the service goes on. Spans go to a collector by OTLP over HTTP, if one is named; otherwise no span is ever made. Imports nothing else
 //! of this crate.
 
-use std::{collections::HashMap, io, time::Duration};
+use std::{collections::HashMap, io, sync::OnceLock, time::Duration};
 
 use async_trait::async_trait;
 use opentelemetry::{
@@ -15,6 +16,7 @@ use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::Sd
 use tokio::runtime::Handle;
 use tokio_util::context::TokioContext;
 use tracing::{Span, Subscriber, level_filters::LevelFilter};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlocking, NonBlockingBuilder, WorkerGuard};
 use tracing_opentelemetry::OpenTelemetrySpanExt;
 use tracing_subscriber::{
     Layer, filter::Targets, fmt, layer::SubscriberExt, registry, registry::LookupSpan, util::SubscriberInitExt,
@@ -25,8 +27,18 @@ const SPANS: &str = "spans";
 /// Longest time for one request to the collector.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// Lines that wait for standard error at most; about a megabyte and a half.
+const WAITING_LINES: usize = 8_192;
+
+/// Counts the lines that were dropped.
+static DROPPED_LINES: OnceLock<ErrorCounter> = OnceLock::new();
+
 /// Started logs and traces.
-pub struct Telemetry(Option<SdkTracerProvider>);
+pub struct Telemetry {
+    traces: Option<SdkTracerProvider>,
+    /// Dropped, it ends the thread that writes the log.
+    log: WorkerGuard,
+}
 
 /// Starts logging for the process, and tracing if there is a collector. Later calls change nothing, so tests may call it as often
 /// as they like.
@@ -35,25 +47,41 @@ pub struct Telemetry(Option<SdkTracerProvider>);
 /// through; `config` has checked it before.
 /// `collector`: base URL of an OTLP receiver, to which `/v1/traces` is added.
 pub fn init(filter: &str, json: bool, collector: Option<&str>) -> Telemetry {
-    let provider = collector.and_then(provider);
+    let traces = collector.and_then(provider);
+    let (lines, log) = NonBlockingBuilder::default()
+        .buffered_lines_limit(WAITING_LINES)
+        .lossy(true)
+        .thread_name("log")
+        .finish(io::stderr());
+    let _ = DROPPED_LINES.set(lines.error_counter());
     // A second subscriber is refused; the first one stays.
-    let _ = subscriber(filter, json, provider.as_ref()).try_init();
-    Telemetry(provider)
+    let _ = subscriber(filter, json, lines, traces.as_ref()).try_init();
+    Telemetry { traces, log }
 }
 
-fn subscriber(filter: &str, json: bool, provider: Option<&SdkTracerProvider>) -> Box<dyn Subscriber + Send + Sync> {
+/// How many lines of the log were dropped because standard error did not take them.
+pub fn dropped_lines() -> u64 {
+    DROPPED_LINES.get().map_or(0, |counter| counter.dropped_lines() as u64)
+}
+
+fn subscriber(
+    filter: &str,
+    json: bool,
+    lines: NonBlocking,
+    provider: Option<&SdkTracerProvider>,
+) -> Box<dyn Subscriber + Send + Sync> {
     let filter: Targets = filter.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
     let filter = filter.with_target(SPANS, LevelFilter::OFF);
     // One filter for all, unless there are two readers: what it turns off then costs the look at one static value.
-    let Some(provider) = provider else { return Box::new(registry().with(filter).with(logs(json))) };
+    let Some(provider) = provider else { return Box::new(registry().with(filter).with(logs(json, lines))) };
     let traces = tracing_opentelemetry::layer().with_tracer(provider.tracer("aside"));
     let traces = traces.with_location(false).with_threads(false);
     let traces = traces.with_filter(Targets::new().with_target(SPANS, LevelFilter::INFO));
-    Box::new(registry().with(logs(json).with_filter(filter)).with(traces))
+    Box::new(registry().with(logs(json, lines).with_filter(filter)).with(traces))
 }
 
-fn logs<S: Subscriber + for<'a> LookupSpan<'a>>(json: bool) -> Box<dyn Layer<S> + Send + Sync> {
-    let logs = fmt::layer().with_writer(io::stderr);
+fn logs<S: Subscriber + for<'a> LookupSpan<'a>>(json: bool, lines: NonBlocking) -> Box<dyn Layer<S> + Send + Sync> {
+    let logs = fmt::layer().with_writer(lines);
     if json {
         logs.json().flatten_event(true).with_current_span(false).with_span_list(false).boxed()
     } else {
@@ -87,11 +115,13 @@ impl HttpClient for CollectorClient {
 }
 
 impl Telemetry {
-    /// Sends what was not sent yet; blocks for as long as the collector takes.
+    /// Sends what was not sent yet, and writes the lines that wait: blocks for as long as the collector takes, and a second at most for
+    /// standard error.
     pub fn flush(self) {
-        if let Some(Err(error)) = self.0.map(|provider| provider.shutdown()) {
-            eprintln!("aside: the last traces were not sent: {error}");
+        if let Some(Err(error)) = self.traces.map(|provider| provider.shutdown()) {
+            tracing::warn!(%error, "the last traces were not sent");
         }
+        drop(self.log);
     }
 }
 
@@ -149,7 +179,8 @@ mod tests {
     fn without_a_collector_no_span_is_made() {
         let provider = SdkTracerProvider::builder().build();
         for (provider, disabled) in [(None, true), (Some(&provider), false)] {
-            tracing::subscriber::with_default(subscriber("trace", true, provider), || {
+            let (lines, _log) = NonBlockingBuilder::default().finish(io::sink());
+            tracing::subscriber::with_default(subscriber("trace", true, lines, provider), || {
                 let span = request_span("GET", "/products/{id}", None);
                 assert_eq!((span.is_disabled(), trace_id(&span).is_none()), (disabled, disabled));
             });

@@ -11,12 +11,13 @@ use axum::{
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, EncodeMetric, text::encode},
-    metrics::gauge::ConstGauge,
+    metrics::{counter::ConstCounter, gauge::ConstGauge},
     registry::Registry,
 };
 use sqlx::PgPool;
 
 use super::{Management, problem::problem};
+use crate::telemetry;
 
 const OPEN_METRICS: &str = "application/openmetrics-text";
 
@@ -61,7 +62,7 @@ fn classic(open_metrics: &str) -> String {
     text
 }
 
-/// Registers the gauges of the pool and of the runtime, read when somebody asks.
+/// Registers the gauges of the pool and of the runtime, and the dropped lines of the log, read when somebody asks.
 pub fn register_process(registry: &mut Registry, pool: PgPool) {
     registry.register_collector(Box::new(ProcessGauges(pool)));
 }
@@ -89,7 +90,9 @@ impl Collector for ProcessGauges {
             let descriptor = encoder.encode_descriptor(name, help, None, gauge.metric_type())?;
             gauge.encode(descriptor)?;
         }
-        Ok(())
+        let (name, help) = ("log_lines_dropped", "Lines of the log that standard error did not take");
+        let counter = ConstCounter::new(telemetry::dropped_lines());
+        counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{fs, path::Path};
 
 /// How the names of the service's metrics begin; a test sees to it that all do.
-pub const METRICS: [&str; 7] = ["audit_", "cache_", "cdn_", "database_", "http_", "replica_", "tokio_"];
+pub const METRICS: [&str; 8] = ["audit_", "cache_", "cdn_", "database_", "http_", "log_", "replica_", "tokio_"];
 
 /// Whether a word is the name of a metric, as far as its form tells.
 pub fn is_metric(name: &str) -> bool {
