@@ -3,6 +3,7 @@
 
 use std::{
     net::IpAddr,
+    pin::pin,
     time::{Duration, Instant},
 };
 
@@ -25,6 +26,8 @@ const REPLICA_LIMIT: Duration = Duration::from_millis(200);
 /// would plan pages anew each time, at the price of the page itself, because a limit that it knows promises less work.
 const PLANNED_ONCE: (&str, &str) = ("plan_cache_mode", "force_generic_plan");
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
+/// Pause between two lines of the log while the schema is brought up to date.
+const MIGRATION_NEWS: Duration = Duration::from_secs(5);
 
 /// A pool for serving: statements end before the request that waits for them does, and a transaction whose client hangs is
 /// rolled back by the server.
@@ -44,10 +47,7 @@ pub async fn serving_pool(config: &Config) -> Result<ConnectionPool, StartError>
 
 /// A pool of a replica for loads. It need not be there: what it doesn't answer is asked of the primary.
 pub fn replica_pool(config: &Config, url: &str) -> Result<ConnectionPool, StartError> {
-    let options: PgConnectOptions = url.parse().map_err(|_| StartError {
-        what: "DATABASE_READ_URL is not a URL of a Postgres database".into(),
-        advice: "Give one such as postgres://user:password@host:5432/database.".into(),
-    })?;
+    let options = parse("DATABASE_READ_URL", url)?;
     let options = options.application_name("aside").options([
         ("aside.replica", "on"),
         ("statement_timeout", "1000"),
@@ -70,15 +70,39 @@ pub async fn patient_pool(config: &Config) -> Result<PgPool, StartError> {
 /// schema may be newer than the program.
 pub async fn migrate(config: &Config) -> Result<(), StartError> {
     let mut connection = connect_patiently(&options(config)?).await?;
+    if is_migrated(&mut connection).await {
+        close(connection).await;
+        return Ok(());
+    }
     let mut migrator = migrator();
     migrator.set_ignore_missing(true);
-    migrator.run(&mut connection).await.map_err(|error| StartError {
+    let migrated = {
+        let mut migrated = pin!(migrator.run(&mut connection));
+        loop {
+            match tokio::time::timeout(MIGRATION_NEWS, &mut migrated).await {
+                Ok(migrated) => break migrated,
+                Err(_) => tracing::warn!(
+                    "still bringing the schema up to date: another session may hold sqlx's advisory lock, or a lock on a table; \
+                     pg_stat_activity and pg_locks of Postgres say which"
+                ),
+            }
+        }
+    };
+    migrated.map_err(|error| StartError {
         what: format!("the schema could not be brought up to date: {error}"),
         advice: "Mend what the message names; a migration that failed was rolled back, so starting again is safe."
             .into(),
     })?;
     close(connection).await;
     Ok(())
+}
+
+/// Whether the schema has all migrations of this program, unchanged. Then no lock is asked for and nothing is written, so that the service
+/// starts while another session migrates, and on a database that takes no writes.
+async fn is_migrated(connection: &mut PgConnection) -> bool {
+    let sql = "select version, checksum from _sqlx_migrations where success";
+    let applied: Vec<(i64, Vec<u8>)> = sqlx::query_as(sql).fetch_all(connection).await.unwrap_or_default();
+    migrator().iter().all(|one| applied.iter().any(|(version, sum)| *version == one.version && **sum == *one.checksum))
 }
 
 /// Fails when the schema lacks a migration that this program needs.
@@ -100,7 +124,7 @@ pub async fn expect_migrated(db: &ConnectionPool) -> Result<(), StartError> {
 /// Whether nobody can read the lines: each is by TLS with a certificate that is checked, or doesn't leave the machine.
 pub fn lines_are_safe(config: &Config) -> bool {
     let urls = std::iter::once(config.database_url.as_str()).chain(config.database_read_url.as_deref());
-    urls.map(str::parse::<PgConnectOptions>).all(|options| options.is_ok_and(|options| is_safe(&options)))
+    urls.map(|url| parse("", url)).all(|options| options.is_ok_and(|options| is_safe(&options)))
 }
 
 fn is_safe(options: &PgConnectOptions) -> bool {
@@ -118,11 +142,20 @@ fn pool(config: &Config, acquire: Duration) -> PgPoolOptions {
 }
 
 fn options(config: &Config) -> Result<PgConnectOptions, StartError> {
-    let options: PgConnectOptions = config.database_url.parse().map_err(|_| StartError {
-        what: "DATABASE_URL is not a URL of a Postgres database".into(),
+    Ok(parse("DATABASE_URL", &config.database_url)?.application_name("aside"))
+}
+
+/// The value of a setting. sqlx leaves an IPv6 address in its brackets, and would look it up as a name.
+fn parse(setting: &str, url: &str) -> Result<PgConnectOptions, StartError> {
+    let options: PgConnectOptions = url.parse().map_err(|_| StartError {
+        what: format!("{setting} is not a URL of a Postgres database"),
         advice: "Give one such as postgres://user:password@host:5432/database.".into(),
     })?;
-    Ok(options.application_name("aside"))
+    let address = options.get_host().strip_prefix('[').and_then(|host| host.strip_suffix(']')).map(str::to_owned);
+    Ok(match address {
+        Some(address) => options.host(&address),
+        None => options,
+    })
 }
 
 /// Connects, and waits for a server that is not there yet; a server that says no is an error at once.

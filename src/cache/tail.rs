@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     clock::Clock,
+    database_errors::is_read_only,
     entry::DbTime,
     fence::Fence,
     key::Name,
@@ -136,7 +137,11 @@ impl Tail {
             if self.clock.now() >= housekeeping {
                 housekeeping = self.clock.now() + HOUSEKEEPING;
                 self.fence.sweep(sent, look.statement);
-                in_time(4 * self.limit, looker.keep_house()).await?;
+                match in_time(4 * self.limit, looker.keep_house()).await {
+                    // What is not tidied now is tidied when the database takes writes again.
+                    Err(Interrupted::Database(error)) if is_read_only(&error) => {}
+                    kept => kept?,
+                }
                 in_time(4 * self.limit, triggers.check(&mut looker, sent)).await?;
             }
             // A hint shortens the pause, but not to nothing: whoever floods hints must not flood the database.
