@@ -17,9 +17,7 @@ const CALLER: &str = "00f067aa0ba902b7";
 async fn the_steps_of_a_request_are_spans_of_the_callers_trace(pool: PgPool) {
     let collector = Collector::start().await;
     let app = TestApp::builder(pool).trust(Duration::from_secs(5)).build().await;
-    let id = app.product(product().price(100)).await;
     let life = Life::traced(&app, &collector.url()).await;
-    let path = format!("/products/{id}");
 
     let traced = async |number: u8, request: reqwest::RequestBuilder, span: &str| -> Vec<Seen> {
         let trace = format!("{number:032x}");
@@ -36,7 +34,17 @@ async fn the_steps_of_a_request_are_spans_of_the_callers_trace(pool: PgPool) {
         spans.iter().find(|span| span.name == name).unwrap_or_else(|| panic!("no {name} in {spans:#?}")).clone()
     };
 
-    let cold = traced(1, life.request(reqwest::Method::GET, &path), "load").await;
+    // On a busy machine Redis may not answer within the 20 ms of this process: then another product is read.
+    let mut attempts = 3..u8::MAX;
+    let (path, id, cold) = loop {
+        let id = app.product(product().price(100)).await;
+        let path = format!("/products/{id}");
+        let number = attempts.next().expect("Redis answers in time once in a while");
+        let cold = traced(number, life.request(reqwest::Method::GET, &path), "load").await;
+        if !["l2_error", "l2_skipped"].map(Some).contains(&find(&cold, "cache read").says("cache.outcome")) {
+            break (path, id, cold);
+        }
+    };
     let request = find(&cold, "GET /products/{id}");
     assert_eq!((request.parent.as_str(), request.says("http.response.status_code")), (CALLER, Some("200")));
     let read = find(&cold, "cache read");
@@ -47,11 +55,11 @@ async fn the_steps_of_a_request_are_spans_of_the_callers_trace(pool: PgPool) {
     let l2 = find(&cold, "L2");
     assert_eq!((&l2.parent, l2.says("db.operation.name")), (&read.id, Some("fetch")));
 
-    let hit = traced(2, life.request(reqwest::Method::GET, &path), "cache read").await;
+    let hit = traced(1, life.request(reqwest::Method::GET, &path), "cache read").await;
     assert_eq!(find(&hit, "cache read").says("cache.outcome"), Some("l1_hit"));
 
     let change = life.request(reqwest::Method::PATCH, &path).json(&json!({ "price_cents": 5 }));
-    let written = traced(3, change, "commit").await;
+    let written = traced(2, change, "commit").await;
     assert_eq!(find(&written, "commit").parent, find(&written, "PATCH /products/{id}").id);
 
     for span in cold.iter().chain(&hit).chain(&written) {

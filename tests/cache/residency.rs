@@ -4,7 +4,7 @@
 use std::{
     collections::BTreeSet,
     sync::{Arc, Mutex},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use aside::cache::{
@@ -277,22 +277,27 @@ async fn a_tenant_that_reads_much_pushes_no_other_out_of_the_process(pool: PgPoo
 async fn who_asks_for_what_does_not_exist_pushes_nothing_out_of_the_process(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::None).await;
     let cache = bench.cache_with(|config| config.l1_bytes = 300_000).await;
-    let ids: Vec<i64> = (0..100).map(|_| bench.fresh_id()).collect();
-    for id in &ids {
-        bench.sabotage(*id, "there").await;
-        bench.read(&cache, *id).await;
-    }
-    for _ in 0..5 {
+    for attempt in 1.. {
+        let ids: Vec<i64> = (0..100).map(|_| bench.fresh_id()).collect();
+        let begun = Instant::now();
+        for id in &ids {
+            bench.sabotage(*id, "there").await;
+            bench.read(&cache, *id).await;
+        }
         for id in 1_000_000..1_000_400 {
             bench.read(&cache, id).await;
         }
+        let mut kept = 0;
+        for id in &ids {
+            // What is expired is there.
+            kept += usize::from(bench.read(&cache, *id).await.outcome != Outcome::LoadedCold);
+        }
+        // L1 gives up what is twice as old as its lifetime: then a slow machine has shown nothing.
+        if begun.elapsed() < Note::POLICY.l1 || attempt == 10 {
+            assert!(kept >= 90, "of a hundred entries {kept} are left");
+            return;
+        }
     }
-    let mut kept = 0;
-    for id in &ids {
-        // A busy machine may take longer than a lifetime for all this: what is expired is there.
-        kept += usize::from(bench.read(&cache, *id).await.outcome != Outcome::LoadedCold);
-    }
-    assert!(kept >= 90, "of a hundred entries {kept} are left");
 }
 
 async fn secret(bench: &Bench, who: &str) -> Vec<u8> {

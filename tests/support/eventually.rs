@@ -6,7 +6,7 @@ use std::{
 };
 
 /// How long a thing may take on a busy machine before its test fails.
-pub const PATIENCE: Duration = Duration::from_secs(20);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Asks `attempt` again and again until it brings `Some`; fails with `what` after [`PATIENCE`].
 pub async fn eventually<T, Fut>(what: &str, attempt: impl FnMut() -> Fut) -> T
