@@ -231,7 +231,7 @@ async fn warm(config: Config) -> Result<(), Failure> {
     let WarmingResult { warmed, failed, duration_ms, .. } =
         warming::warm(&services.products, config.cache_warm_top, Reuse::Allowed).await;
     services.cache.shutdown().await;
-    db.inner().close().await;
+    db.close().await;
     print(&format!("warmed {warmed}, failed {failed}, in {duration_ms} ms"))?;
     match failed {
         0 => Ok(()),

@@ -121,7 +121,7 @@ impl Database {
     }
 
     pub async fn drop(self) {
-        self.pool.inner().close().await;
+        self.pool.close().await;
         self.patient.close().await;
         execute(&self.server, &[format!("drop database {} with (force)", self.name)]).await;
     }

@@ -131,8 +131,10 @@ async fn write(services: &Services, way: Way, id: i64) -> Result<(), DomainError
         Way::Plain => {
             let work = async move {
                 // Without the triggers either: they are for writers outside of the service.
-                let mut transaction =
-                    databases.primary.begin_with("begin; set local aside.names_changes = 'on'").await?;
+                let mut transaction = databases
+                    .primary
+                    .begin_with("begin isolation level read committed; set local aside.names_changes = 'on'")
+                    .await?;
                 store::lock(&mut transaction, id).await?;
                 store::update(&mut transaction, id, &change).await?;
                 Ok(transaction.commit().await?)

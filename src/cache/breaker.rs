@@ -62,15 +62,15 @@ impl Breaker {
         }
     }
 
-    /// How a call ended. One that was admitted before the breaker opened says nothing any more.
-    pub(super) fn called(&self, well: bool) {
+    /// How a call ended: well, or why not. One that was admitted before the breaker opened says nothing any more.
+    pub(super) fn called(&self, ended: Result<(), &str>) {
         let mut state = self.lock();
         if let State::Closed { failures } = *state {
-            *state = match failures + 1 {
-                _ if well => State::Closed { failures: 0 },
-                failures if failures < FAILURES => State::Closed { failures },
-                failures => {
-                    tracing::warn!(failures, "L2 fails: it is skipped until it answers again");
+            *state = match (ended, failures + 1) {
+                (Ok(()), _) => State::Closed { failures: 0 },
+                (Err(_), failures) if failures < FAILURES => State::Closed { failures },
+                (Err(reason), failures) => {
+                    tracing::warn!(failures, reason, "L2 fails: it is skipped until it answers again");
                     self.opened()
                 }
             };
@@ -107,7 +107,7 @@ mod tests {
 
     fn call(breaker: &Breaker, well: bool) {
         assert_eq!(breaker.admit(), Admission::Call);
-        breaker.called(well);
+        breaker.called(if well { Ok(()) } else { Err("it is tried") });
     }
 
     #[test]
@@ -120,7 +120,7 @@ mod tests {
         call(&breaker, false);
         assert_eq!(breaker.state(), BreakerState::Open);
         assert_eq!(breaker.admit(), Admission::Skip, "not before the pause is over");
-        breaker.called(true);
+        breaker.called(Ok(()));
         assert_eq!(breaker.state(), BreakerState::Open, "a call of before says nothing any more");
     }
 

@@ -49,6 +49,20 @@ fn ends_the_session(error: &dyn sqlx::error::DatabaseError) -> bool {
     matches!(severity, Some(PgSeverity::Fatal | PgSeverity::Panic))
 }
 
+/// Whether an error says that the session is over: its connection was cut, or Postgres ended it.
+pub(super) fn is_cut(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => true,
+        sqlx::Error::Database(error) => ends_the_session(error.as_ref()),
+        _ => false,
+    }
+}
+
+/// Whether an error says that the database takes no writes at the moment.
+pub(super) fn is_read_only(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).as_deref() == Some("25006")
+}
+
 /// Whether a SQLSTATE tells of a state of the server that passes: connections (08), rollbacks by conflict (40), resources (53),
 /// an operator's or a deadline's intervention (57), a primary that became a standby (25006).
 fn passes(code: &str) -> bool {

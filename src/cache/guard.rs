@@ -1,7 +1,14 @@
 //! L2 as the cache uses it: every call has a deadline and passes the breaker. A failing L2 costs a request at most one deadline,
 //! and an ill one nothing: probes are made beside the requests.
 
-use std::{future::Future, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicU32, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     sync::Notify,
@@ -18,6 +25,9 @@ use super::{
 
 /// How long one instance may keep the others waiting for its load.
 pub(super) const LEASE: Duration = Duration::from_secs(1);
+
+/// Waits for loads of other instances that bring nothing, in a row, until reads don't wait for so long any more.
+const VAIN_WAITS: u32 = 3;
 
 /// Pause before listening for hints is tried again: from this up to twice as long, so that instances don't come together.
 const RELISTEN: Duration = Duration::from_millis(500);
@@ -38,6 +48,8 @@ pub(super) struct GuardedL2 {
     backend: Arc<dyn L2>,
     deadline: Duration,
     breaker: Arc<Breaker>,
+    /// Waits in a row for loads of other instances that brought nothing.
+    vain_waits: AtomicU32,
     recovered: Arc<Notify>,
     /// The key that probes ask for.
     probed: String,
@@ -46,7 +58,20 @@ pub(super) struct GuardedL2 {
 impl GuardedL2 {
     pub(super) fn new(backend: Arc<dyn L2>, deadline: Duration, clock: Clock, namespace: &str) -> Self {
         let (breaker, recovered) = (Arc::new(Breaker::new(clock)), Arc::default());
-        Self { backend, deadline, breaker, recovered, probed: format!("{namespace}:probe") }
+        let vain_waits = AtomicU32::new(0);
+        Self { backend, deadline, breaker, vain_waits, recovered, probed: format!("{namespace}:probe") }
+    }
+
+    /// How long to wait for a load that another instance is said to be doing. Once several have brought nothing it is no longer believed
+    /// that somebody loads, and a read waits no longer than for any other answer of L2.
+    pub(super) fn lease_wait(&self) -> Duration {
+        if self.vain_waits.load(Ordering::Relaxed) < VAIN_WAITS { LEASE } else { self.deadline }
+    }
+
+    /// Takes note of how such a wait ended.
+    pub(super) fn waited(&self, in_vain: bool) {
+        let count = |waits: u32| if in_vain { waits.saturating_add(1) } else { 0 };
+        let _ = self.vain_waits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waits| Some(count(waits)));
     }
 
     pub(super) async fn fetch(&self, keys: &[Fetch], token: &str) -> Result<Vec<Fetched>, L2Failure> {
@@ -110,10 +135,10 @@ impl GuardedL2 {
     ) -> Result<R, L2Failure> {
         match self.breaker.admit() {
             Admission::Call => {
-                let answer =
-                    said(timeout(self.deadline, call).instrument(spans::l2(self.backend.name(), operation)).await.ok());
-                self.breaker.called(answer.is_ok());
-                answer
+                let answer = timeout(self.deadline, call).instrument(spans::l2(self.backend.name(), operation)).await;
+                let answer = answer.unwrap_or_else(|_| Err(L2Error("it does not answer in time".into())));
+                self.breaker.called(answer.as_ref().map(drop).map_err(|error| error.0.as_str()));
+                said(Some(answer))
             }
             Admission::Probe => {
                 self.probe();

@@ -48,6 +48,7 @@ mod flight;
 mod floors;
 mod gauges;
 mod guard;
+mod kept;
 mod key;
 mod keyring;
 mod l1;

@@ -29,7 +29,8 @@ use sqlx::{
 use tokio::sync::Mutex;
 
 use super::{
-    database_errors::{NoSession, is_stale_statement, is_unavailable},
+    database_errors::{NoSession, is_cut, is_stale_statement, is_unavailable},
+    kept::{Kept, Lent},
     ledger::is_idle,
 };
 
@@ -49,6 +50,8 @@ pub struct ConnectionPool(Arc<Inner>);
 
 struct Inner {
     pool: PgPool,
+    /// Connections that need not go back to `pool` before they are used again; `None`: each goes back.
+    kept: Option<Kept>,
     /// What is told of it in the log.
     server: &'static str,
     /// Whether the last attempt to connect failed.
@@ -63,7 +66,7 @@ impl From<PgPool> for ConnectionPool {
     /// A pool that was made elsewhere. It should have [`is_idle`] as its `after_release`.
     fn from(pool: PgPool) -> Self {
         let (server, is_down, sees_connections) = ("Postgres", Arc::default(), false);
-        Self(Arc::new(Inner { pool, server, is_down, sees_connections, diagnosis: Mutex::default() }))
+        Self(Arc::new(Inner { pool, kept: None, server, is_down, sees_connections, diagnosis: Mutex::default() }))
     }
 }
 
@@ -101,7 +104,8 @@ impl ConnectionPool {
                 Box::pin(std::future::ready(Ok(())))
             })
             .connect_lazy_with(connection);
-        Self(Arc::new(Inner { pool, server, is_down, sees_connections: true, diagnosis: Mutex::default() }))
+        let kept = Some(Kept::default());
+        Self(Arc::new(Inner { pool, kept, server, is_down, sees_connections: true, diagnosis: Mutex::default() }))
     }
 
     /// A connection.
@@ -109,6 +113,7 @@ impl ConnectionPool {
     /// # Errors
     /// `PoolTimedOut` when all are in use for too long; else what [`is_unavailable`] recognizes.
     pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        let _waiting = self.0.kept.as_ref().map(Kept::wait);
         self.explain(self.0.pool.acquire().await).await
     }
 
@@ -117,6 +122,7 @@ impl ConnectionPool {
     /// # Errors
     /// As [`ConnectionPool::acquire`].
     pub async fn begin_with(&self, statement: &'static str) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
+        let _waiting = self.0.kept.as_ref().map(Kept::wait);
         self.explain(self.0.pool.begin_with(statement).await).await
     }
 
@@ -125,7 +131,15 @@ impl ConnectionPool {
         self.0.is_down.load(Ordering::Acquire)
     }
 
-    /// sqlx's pool behind it: to be measured and closed.
+    /// Closes all connections, once they are not in use any more.
+    pub async fn close(&self) {
+        if let Some(kept) = &self.0.kept {
+            kept.close();
+        }
+        self.0.pool.close().await;
+    }
+
+    /// sqlx's pool behind it: to be measured.
     pub fn inner(&self) -> &PgPool {
         &self.0.pool
     }
@@ -202,19 +216,57 @@ impl ConnectionPool {
         self.explain(connected).await
     }
 
-    /// Carries out a statement on some connection, and once more where it has to be prepared anew.
+    /// Carries out a statement on some connection, and once more where it has to be prepared anew, or where a connection was cut
+    /// before it was used: whoever reads loses nothing by asking again.
     async fn repeat<R>(
         &self,
         statement: Statement,
         run: impl AsyncFn(&mut PgConnection, Statement) -> Result<R, sqlx::Error>,
     ) -> Result<R, sqlx::Error> {
-        let mut connection = self.acquire().await?;
-        match run(&mut connection, statement.clone()).await {
-            Err(error) if is_stale_statement(&error) => {
-                connection.clear_cached_statements().await?;
-                run(&mut connection, statement).await
+        let mut lent = self.lend().await?;
+        let mut result = run(&mut lent.connection, statement.clone()).await;
+        match &result {
+            Err(error) if is_stale_statement(error) => {
+                lent.connection.clear_cached_statements().await?;
+                result = run(&mut lent.connection, statement.clone()).await;
             }
-            result => result,
+            Err(error) if is_cut(error) && statement.is_select() => {
+                // First its place in the pool becomes free.
+                lent.connection.close_on_drop();
+                drop(lent);
+                lent = Lent::new(self.acquire_alive().await?);
+                result = run(&mut lent.connection, statement.clone()).await;
+            }
+            _ => {}
+        }
+        if let (Ok(_), Some(kept)) = (&result, &self.0.kept)
+            && statement.is_select()
+        {
+            kept.keep(lent);
+        }
+        result
+    }
+
+    /// A connection that is kept, or one of the pool.
+    async fn lend(&self) -> Result<Lent, sqlx::Error> {
+        let Some(kept) = &self.0.kept else { return self.acquire().await.map(Lent::new) };
+        match kept.take() {
+            Ok(lent) => Ok(lent),
+            Err(_waiting) => self.explain(self.0.pool.acquire().await).await.map(Lent::new),
+        }
+    }
+
+    /// A connection of the pool that has just answered. Those that don't are closed.
+    async fn acquire_alive(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
+        loop {
+            let mut connection = self.acquire().await?;
+            match connection.ping().await {
+                Ok(()) => return Ok(connection),
+                Err(error) => {
+                    tracing::debug!(%error, "a connection was cut");
+                    connection.close_on_drop();
+                }
+            }
         }
     }
 }
@@ -239,6 +291,11 @@ impl Statement {
         let arguments = statement.take_arguments().map_err(sqlx::Error::Encode)?;
         let is_persistent = statement.persistent();
         Ok(Self { sql: statement.sql(), arguments, is_persistent })
+    }
+
+    /// Whether it only reads, as far as its first word tells: it leaves no transaction open, and may be carried out twice.
+    fn is_select(&self) -> bool {
+        self.sql.as_str().get(..7).is_some_and(|word| word.eq_ignore_ascii_case("select "))
     }
 }
 

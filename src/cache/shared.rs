@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use super::{
     Cache, Inner, codec,
     fence::Era,
-    guard::{L2Failure, LEASE},
+    guard::L2Failure,
     key::Key,
     l1::{Found, Held, Missed},
     l2::{Fetch, Fetched, Fill},
@@ -48,15 +48,20 @@ impl Cache {
         era: &Era,
         mut missed: Missed,
     ) -> Result<Found<T>, (Missed, Filling)> {
-        let Some(shelf) = self.may_use_l2(era).then(|| self.shelf(key, era)).flatten() else {
-            return Err((missed, Filling::L1));
-        };
+        let shelf = self.may_use_l2(era).then(|| self.shelf(key, era)).flatten();
+        let (Some(shelf), Some(l2)) = (shelf, &self.inner.l2) else { return Err((missed, Filling::L1)) };
         let mut lease = Lease::new(&self.inner);
         let mut fetch = Fetch { key: shelf.key.clone(), min_order: 0 };
-        let (give_up, mut refusals) = (self.inner.clock.now() + LEASE, 0);
+        let (give_up, mut has_waited, mut refusals) = (self.inner.clock.now() + l2.lease_wait(), false, 0);
         loop {
-            let answer = lease.fetch(std::slice::from_ref(&fetch)).await;
-            match answer.map(|mut answers| answers.pop()) {
+            let answer = lease.fetch(std::slice::from_ref(&fetch)).await.map(|mut answers| answers.pop());
+            let is_busy = matches!(answer, Ok(Some(Fetched::Busy(_))));
+            let gives_up = is_busy && self.inner.clock.now() >= give_up;
+            if gives_up || (has_waited && matches!(answer, Ok(Some(Fetched::Hit { .. })))) {
+                l2.waited(gives_up);
+            }
+            has_waited |= is_busy;
+            match answer {
                 Ok(Some(Fetched::Hit { order, value })) => match self.admit(key, &shelf, &value, era) {
                     Ok(found) => return Ok(found),
                     Err(_) if refusals == REFUSALS => return Err((missed, Filling::L1)),
@@ -65,7 +70,7 @@ impl Cache {
                         refusals += 1;
                     }
                 },
-                Ok(Some(Fetched::Busy(_))) if self.inner.clock.now() < give_up => {
+                Ok(Some(Fetched::Busy(_))) if !gives_up => {
                     tokio::time::sleep(ASK_AGAIN.mul_f64(0.5 + 0.5 * fastrand::f64())).await;
                 }
                 Ok(Some(Fetched::Leased)) => return Err((missed, Filling::Leased(lease))),

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
 use super::bench::{Backend, Bench, Note, trusted};
+use crate::support::eventually;
 
 /// A note that may be answered stale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -130,4 +131,32 @@ async fn a_refusal_is_an_outage_until_a_connection_is_had_again(pool: PgPool) {
     ground.pool.inner().set_connect_options((*pool.connect_options()).clone());
     drop(ground.pool.acquire().await.expect("a connection again"));
     assert!(!ground.pool.is_down());
+}
+
+async fn backend(pool: &ConnectionPool) -> Result<i32, sqlx::Error> {
+    sqlx::query_scalar("select pg_backend_pid()").fetch_one(pool).await
+}
+
+#[sqlx::test]
+async fn a_select_on_a_connection_that_was_cut_is_answered_on_another(pool: PgPool) {
+    let ground = Ground::prepare(&pool).await;
+    let first = backend(&ground.pool).await.expect("a connection");
+    assert_eq!(backend(&ground.pool).await.expect("a connection"), first, "kept for the next select");
+    sqlx::query("select pg_terminate_backend($1, 10000)").bind(first).execute(&pool).await.expect("it is ended");
+    assert_ne!(backend(&ground.pool).await.expect("another connection"), first);
+    assert!(!ground.pool.is_down());
+}
+
+#[sqlx::test]
+async fn a_connection_that_is_kept_goes_back_to_its_pool(pool: PgPool) {
+    let ground = Ground::prepare(&pool).await;
+    let first = backend(&ground.pool).await.expect("a connection");
+    let mut own = ground.pool.acquire().await.expect("kept for nobody who waits");
+    let again: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *own).await.expect("an answer");
+    assert_eq!(again, first);
+    drop(own);
+    backend(&ground.pool).await.expect("a connection");
+    eventually("it is back", || async { (ground.pool.inner().num_idle() == 1).then_some(()) }).await;
+    backend(&ground.pool).await.expect("a connection");
+    ground.pool.close().await;
 }

@@ -112,7 +112,7 @@ async fn a_write_has_its_own_isolation_level_whatever_the_database_has_by_defaul
     assert_eq!((other.as_str(), own.as_str()), ("repeatable read", "read committed"));
     write.commit().await.expect("a commit");
     cache.shutdown().await;
-    later.inner().close().await;
+    later.close().await;
 }
 
 #[sqlx::test]
