@@ -28,7 +28,7 @@ quick) names=$("$mutants" list quick) ;;
 *) names=$(printf '%s\n' "$@") ;;
 esac
 while IFS= read -r name; do chosen+=("$name"); done <<<"$names"
-"$mutants" check "${chosen[@]}" || die "These mutants can't be made of the tree: their files name code that has changed"
+"$mutants" check "${chosen[@]}" || die "These mutants can't be made: adapt their files in tests/mutants to the tree"
 if [ "${1:-}" = check ]; then
     say "All ${#chosen[@]} mutants can be made"
     exit
