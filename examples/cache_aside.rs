@@ -7,7 +7,8 @@ mod support;
 use std::{process::ExitCode, time::Duration};
 
 use aside::cache::{
-    Cache, Cacheable, DbTime, Format, Key, Label, Loaded, Outcome, Policy, Read, Residency, Reuse, Sensitivity,
+    Cache, CacheMode, Cacheable, Cached, DbTime, Format, Key, Loaded, Outcome, Policy, Residency, Sensitivity,
+    TagVersion,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, Row};
@@ -23,8 +24,8 @@ struct River(String);
 #[rustfmt::skip] // in the few lines that it is
 impl Cacheable for River {
     const POLICY: Policy = Policy {
-        pattern: "river", l1: Duration::from_secs(30), l2: Duration::from_secs(600), max_age: Duration::from_secs(600),
-        absent: Duration::from_secs(10), stale_on_outage: Duration::ZERO, jitter_percent: 10, format: Format::Json, shape: "1",
+        name: "river", l1_ttl: Duration::from_secs(30), l2_ttl: Duration::from_secs(600), max_age: Duration::from_secs(600),
+        negative_ttl: Duration::from_secs(10), stale_if_error: Duration::ZERO, jitter_percent: 10, format: Format::Json, schema_version: "1",
         compress_above: 1024, sensitivity: Sensitivity::Public, residency: Residency::Shared,
     };
 }
@@ -35,25 +36,25 @@ fn key(id: i64) -> Key<River> {
 }
 
 /// A read: L1, L2, else this one statement. It brings the value, the number of the name it depends on, and the time.
-async fn read(cache: &Cache, db: PgPool, id: i64) -> Result<Read<River>, Failed> {
+async fn read(cache: &Cache, db: PgPool, id: i64) -> Result<Cached<River>, Failed> {
     let load = move || async move {
         let sql = "select (select name from rivers where id = $1) as value,
-            coalesce((select ver from cache_ledger where name = 'river:' || $1), 0) as number,
+            coalesce((select version from cache_ledger where tag = 'river:' || $1), 0) as number,
             (extract(epoch from now()) * 1000000)::bigint as time";
         let row = sqlx::query(sql).bind(id).fetch_one(&db).await?;
-        let labels = vec![Label { name: key(id).name().clone(), version: row.try_get("number")? }];
+        let tag_versions = vec![TagVersion { tag: key(id).tag().clone(), version: row.try_get("number")? }];
         let value = row.try_get::<Option<String>, _>("value")?.map(River);
-        Ok(Loaded { value, labels, loaded_at: DbTime(row.try_get("time")?) })
+        Ok(Loaded { value, tag_versions, loaded_at: DbTime(row.try_get("time")?) })
     };
-    cache.get_or_load(&key(id), Reuse::Allowed, load).await
+    cache.get_or_load(&key(id), CacheMode::Default, load).await
 }
 
 /// A write: begin, change, name what changed, commit. The cache isn't given the new value: the next reader loads it.
 async fn write(cache: &Cache, id: i64, name: &str) -> Result<(), Failed> {
     let mut write = cache.begin().await?;
     let sql = "insert into rivers values ($1, $2) on conflict (id) do update set name = excluded.name";
-    sqlx::query(sql).bind(id).bind(name).execute(write.db()).await?;
-    write.touch(key(id).name().clone());
+    sqlx::query(sql).bind(id).bind(name).execute(write.conn()).await?;
+    write.invalidate(key(id).tag().clone());
     Ok(write.commit().await?)
 }
 

@@ -11,7 +11,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use aside::cache::Reuse;
+use aside::cache::CacheMode;
 use cities::City;
 use sqlx::PgPool;
 use support::Failure;
@@ -38,7 +38,7 @@ pub async fn run(db: PgPool) -> Result<Vec<Vec<i64>>, Failure> {
             cities::load_many(&db, missing).await
         };
         println!("{ids:?}");
-        for (id, read) in cache.get_or_load_many(keys, Reuse::Allowed, load).await? {
+        for (id, read) in cache.get_or_load_many(keys, CacheMode::Default, load).await? {
             let name = read.entry.value.as_ref().map(|city| city.name.as_str());
             println!("  {id}: {name:?} from {}", read.outcome.as_str());
         }

@@ -8,7 +8,7 @@ mod support;
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use aside::cache::{
-    Cache, CacheConfig, Cacheable, Clock, DbTime, Format, Key, Loaded, MemoryL2, Outcome, Policy, Residency, Reuse,
+    Cache, CacheConfig, CacheMode, Cacheable, Clock, DbTime, Format, Key, Loaded, MemoryL2, Outcome, Policy, Residency,
     Sensitivity, Tenant,
 };
 use serde::{Deserialize, Serialize};
@@ -26,22 +26,22 @@ struct Rate(f64);
 impl Cacheable for Rate {
     const POLICY: Policy = Policy {
         // First part of every key, and the label of the type's metrics.
-        pattern: "rate",
+        name: "rate",
         // In the process. At its end the value is served once more, while one load refreshes it.
-        l1: Duration::from_secs(10),
+        l1_ttl: Duration::from_secs(10),
         // In Redis, before jitter.
-        l2: Duration::from_secs(60),
+        l2_ttl: Duration::from_secs(60),
         // "There is none": short, where somebody may be about to make one.
-        absent: Duration::from_secs(5),
+        negative_ttl: Duration::from_secs(5),
         // Never served beyond this, wherever it was kept. Not how fresh it is after a write: that doesn't depend on lifetimes.
         max_age: Duration::from_secs(60),
         // For how much longer it may be served, flagged, while Postgres is away.
-        stale_on_outage: Duration::from_secs(600),
+        stale_if_error: Duration::from_secs(600),
         // Lifetimes are shortened by up to so much, so that what was made together doesn't end together.
         jitter_percent: 10,
         // The bytes of the answer, or MessagePack, which is smaller and must be encoded again.
         format: Format::Json,
-        shape: "1",
+        schema_version: "1",
         // From so many bytes on, L2 gets it compressed.
         compress_above: 1024,
         // Everybody's. Anything else has keys that name a tenant; the compiler sees to it.
@@ -56,12 +56,8 @@ impl Cacheable for Rate {
 struct Address(String);
 
 impl Cacheable for Address {
-    const POLICY: Policy = Policy {
-        pattern: "address",
-        sensitivity: Sensitivity::Personal,
-        stale_on_outage: Duration::ZERO,
-        ..Rate::POLICY
-    };
+    const POLICY: Policy =
+        Policy { name: "address", sensitivity: Sensitivity::Personal, stale_if_error: Duration::ZERO, ..Rate::POLICY };
 }
 
 /// What is made so quickly that a trip to Redis would cost more.
@@ -69,7 +65,7 @@ impl Cacheable for Address {
 struct Sum(i64);
 
 impl Cacheable for Sum {
-    const POLICY: Policy = Policy { pattern: "sum", residency: Residency::ProcessOnly, ..Rate::POLICY };
+    const POLICY: Policy = Policy { name: "sum", residency: Residency::ProcessOnly, ..Rate::POLICY };
 }
 
 /// A value that depends on no name of the ledger: only time makes it old.
@@ -78,14 +74,14 @@ async fn read<T: Cacheable>(cache: &Cache, db: &PgPool, key: Key<T>, value: T) -
     let load = move || async move {
         let sql = "select (extract(epoch from now()) * 1000000)::bigint";
         let loaded_at = DbTime(sqlx::query_scalar(sql).fetch_one(&db).await?);
-        Ok::<_, Failed>(Loaded { value: Some(value), labels: Vec::new(), loaded_at })
+        Ok::<_, Failed>(Loaded { value: Some(value), tag_versions: Vec::new(), loaded_at })
     };
-    let outcome = cache.get_or_load(&key, Reuse::Allowed, load).await?.outcome;
+    let outcome = cache.get_or_load(&key, CacheMode::Default, load).await?.outcome;
     println!("{key:?} from {}", outcome.as_str());
     Ok(outcome)
 }
 
-/// What the walk met.
+/// What the walk saw.
 #[derive(Debug, PartialEq)]
 pub struct Seen {
     pub outcomes: Vec<Outcome>,
@@ -110,12 +106,12 @@ pub async fn run(db: PgPool) -> Result<Seen, Failure> {
     // Fills go on behind the answers.
     support::until(|| !l2.keys().is_empty()).await?;
     println!("twice the lifetime in L1 later:");
-    clock.advance(2 * Rate::POLICY.l1);
-    support::until(|| cache.trusted()).await?;
+    clock.advance(2 * Rate::POLICY.l1_ttl);
+    support::until(|| cache.is_current()).await?;
     outcomes.push(read(&cache, &db, rate(), Rate(1.2)).await?);
     println!("the greatest age later:");
     clock.advance(Rate::POLICY.max_age);
-    support::until(|| cache.trusted()).await?;
+    support::until(|| cache.is_current()).await?;
     outcomes.push(read(&cache, &db, rate(), Rate(1.3)).await?);
     cache.shutdown().await;
     let in_l2 = l2.keys();

@@ -9,7 +9,7 @@ mod support;
 
 use std::process::ExitCode;
 
-use aside::cache::{Cache, Cacheable, DbTime, Key, Label, Loaded, Outcome, Policy, Read, Reuse};
+use aside::cache::{Cache, CacheMode, Cacheable, Cached, DbTime, Key, Loaded, Outcome, Policy, TagVersion};
 use cities::City;
 use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, Row};
@@ -24,21 +24,21 @@ fn main() -> ExitCode {
 struct Names(Vec<String>);
 
 impl Cacheable for Names {
-    const POLICY: Policy = Policy { pattern: "example-cities", ..City::POLICY };
+    const POLICY: Policy = Policy { name: "example-cities", ..City::POLICY };
 }
 
-async fn list(cache: &Cache, db: &PgPool, country: &'static str) -> Result<Read<Names>, Failed> {
+async fn list(cache: &Cache, db: &PgPool, country: &'static str) -> Result<Cached<Names>, Failed> {
     let (tag, db) = (cities::tag(country), db.clone());
     let load = move || async move {
         // One statement: names, the tag's number and the time belong together.
         let sql = "select array(select name from example_cities where country = $1 order by name) as names,
-            coalesce((select ver from cache_ledger where name = $2), 0) as number,
+            coalesce((select version from cache_ledger where tag = $2), 0) as number,
             (extract(epoch from now()) * 1000000)::bigint as time";
         let row = sqlx::query(sql).bind(country).bind(tag.as_str()).fetch_one(&db).await?;
-        let labels = vec![Label { name: tag, version: row.try_get("number")? }];
-        Ok(Loaded { value: Some(Names(row.try_get("names")?)), labels, loaded_at: DbTime(row.try_get("time")?) })
+        let tag_versions = vec![TagVersion { tag, version: row.try_get("number")? }];
+        Ok(Loaded { value: Some(Names(row.try_get("names")?)), tag_versions, loaded_at: DbTime(row.try_get("time")?) })
     };
-    cache.get_or_load(&Key::shared(&[&country, &"by-name"]), Reuse::Allowed, load).await
+    cache.get_or_load(&Key::shared(&[&country, &"by-name"]), CacheMode::Default, load).await
 }
 
 /// Returns what each reading of a list brought, and from where.

@@ -8,7 +8,7 @@ mod support;
 
 use std::{process::ExitCode, time::Duration};
 
-use aside::cache::{CacheWarmer, Outcome, Reuse, WarmingResult};
+use aside::cache::{CacheMode, CacheWarmer, Outcome, WarmingResult};
 use cities::City;
 use sqlx::PgPool;
 use support::{Failed, Failure};
@@ -31,7 +31,7 @@ pub async fn run(db: PgPool) -> Result<(WarmingResult, Outcome), Failure> {
         for batch in ids.chunks(2) {
             let (pool, keys) = (pool.clone(), batch.iter().map(|id| (*id, City::key(*id))).collect());
             let load = |missing| async move { cities::load_many(&pool, missing).await };
-            count += tiers.warm_many(keys, Reuse::Allowed, load).await?;
+            count += tiers.warm_many(keys, CacheMode::Default, load).await?;
         }
         Ok::<_, Failed>(count)
     };
@@ -47,7 +47,7 @@ pub async fn run(db: PgPool) -> Result<(WarmingResult, Outcome), Failure> {
         );
     }
     let load = |missing| async move { cities::load_many(&db, missing).await };
-    let reads = cache.get_or_load_many(vec![(1, City::key(1))], Reuse::Allowed, load).await?;
+    let reads = cache.get_or_load_many(vec![(1, City::key(1))], CacheMode::Default, load).await?;
     let (_, read) = reads.first().ok_or("an answer is missing")?;
     println!("the first read: {:?} from {}", read.entry.value, read.outcome.as_str());
     let outcome = read.outcome;

@@ -1,8 +1,8 @@
 -- Writers outside of the service (psql, migrations, other programs) raise numbers too: triggers name what their statements
 -- change. The service names its changes itself, at the end of its transactions, and says so by the setting
--- `aside.names_changes` of its connections, so that nothing is done twice and hot names are locked for a short time only.
+-- `aside.invalidates` of its connections, so that nothing is done twice and hot tags are locked for a short time only.
 
--- A segment of a name, escaped as the service does it (src/cache/key.rs); a test compares the two. Most need no escaping.
+-- A segment of a tag, escaped as the service does it (src/cache/key.rs); a test compares the two. Most need no escaping.
 create function cache_segment(value text) returns text
     language sql immutable strict parallel safe
     return case when value ~ '^[A-Za-z0-9._-]*$' then value else (
@@ -13,7 +13,7 @@ create function cache_segment(value text) returns text
               from generate_series(0, octet_length(value) - 1) as at) as bytes
     ) end;
 
-create function cache_names_of_product(id bigint, category text, department text) returns text[]
+create function cache_tags_of_product(id bigint, category text, department text) returns text[]
     language sql immutable parallel safe
     return array['product:' || id, 'product-list#' || mod(id, 16),
                  'product-list:category:' || cache_segment(category),
@@ -23,23 +23,23 @@ create function cache_names_of_product(id bigint, category text, department text
 -- `cache_raise` to raise the patterns instead, however long the statement was.
 create function cache_products_changed() returns trigger language plpgsql as $$
 declare
-    names text[];
+    tags text[];
 begin
-    if current_setting('aside.names_changes', true) = 'on' then
+    if current_setting('aside.invalidates', true) = 'on' then
         return null;
     end if;
     if tg_op = 'INSERT' then
-        names := array(
-            select touched from (select * from new_rows limit 1001) as made,
-                unnest(cache_names_of_product(id, category, department)) as touched);
+        tags := array(
+            select invalidated from (select * from new_rows limit 1001) as made,
+                unnest(cache_tags_of_product(id, category, department)) as invalidated);
     elsif tg_op = 'DELETE' then
-        names := array(
-            select touched from (select * from old_rows limit 1001) as gone,
-                unnest(cache_names_of_product(id, category, department)) as touched);
+        tags := array(
+            select invalidated from (select * from old_rows limit 1001) as gone,
+                unnest(cache_tags_of_product(id, category, department)) as invalidated);
     else
         -- Views change nothing that is promised to be fresh. Lists change only when a product comes, goes or moves.
-        names := array(
-            select touched
+        tags := array(
+            select invalidated
             from (
                 select id, before, after from old_rows before full join new_rows after using (id)
                 where before is distinct from after and (before.view_count is not distinct from after.view_count
@@ -49,50 +49,50 @@ begin
             cross join lateral unnest(
                 case when ((before).category, (before).department, (before).discontinued_at)
                           is distinct from ((after).category, (after).department, (after).discontinued_at)
-                     then cache_names_of_product(id, (before).category, (before).department)
-                          || cache_names_of_product(id, (after).category, (after).department)
-                     else array['product:' || id] end) as touched);
-        if cardinality(names) > 1000 then
+                     then cache_tags_of_product(id, (before).category, (before).department)
+                          || cache_tags_of_product(id, (after).category, (after).department)
+                     else array['product:' || id] end) as invalidated);
+        if cardinality(tags) > 1000 then
             -- Whether one of the others has moved is not known.
-            names := names || 'product-list:*'::text;
+            tags := tags || 'product-list:*'::text;
         end if;
     end if;
-    perform cache_raise(names);
+    perform cache_raise(tags);
     return null;
 end $$;
 
 create function cache_orders_changed() returns trigger language plpgsql as $$
 begin
-    if current_setting('aside.names_changes', true) = 'on' then
+    if current_setting('aside.invalidates', true) = 'on' then
         return null;
     end if;
     if tg_op in ('UPDATE', 'DELETE') then
         perform cache_raise(array(
-            select touched from (select * from old_rows limit 1001) as changed,
-                unnest(array['order:' || tenant || ':' || id, 'order-list:' || tenant || ':' || customer_id]) as touched));
+            select invalidated from (select * from old_rows limit 1001) as changed,
+                unnest(array['order:' || tenant || ':' || id, 'order-list:' || tenant || ':' || customer_id]) as invalidated));
     end if;
     if tg_op in ('UPDATE', 'INSERT') then
         perform cache_raise(array(
-            select touched from (select * from new_rows limit 1001) as changed,
-                unnest(array['order:' || tenant || ':' || id, 'order-list:' || tenant || ':' || customer_id]) as touched));
+            select invalidated from (select * from new_rows limit 1001) as changed,
+                unnest(array['order:' || tenant || ':' || id, 'order-list:' || tenant || ':' || customer_id]) as invalidated));
     end if;
     return null;
 end $$;
 
 create function cache_order_items_changed() returns trigger language plpgsql as $$
 begin
-    if current_setting('aside.names_changes', true) = 'on' then
+    if current_setting('aside.invalidates', true) = 'on' then
         return null;
     end if;
     if tg_op in ('UPDATE', 'DELETE') then
         perform cache_raise(array(
-            select touched from (select distinct order_id as id from old_rows limit 1001) as changed join orders using (id),
-                unnest(array['order:' || tenant || ':' || id, 'order-list:' || tenant || ':' || customer_id]) as touched));
+            select invalidated from (select distinct order_id as id from old_rows limit 1001) as changed join orders using (id),
+                unnest(array['order:' || tenant || ':' || id, 'order-list:' || tenant || ':' || customer_id]) as invalidated));
     end if;
     if tg_op in ('UPDATE', 'INSERT') then
         perform cache_raise(array(
-            select touched from (select distinct order_id as id from new_rows limit 1001) as changed join orders using (id),
-                unnest(array['order:' || tenant || ':' || id, 'order-list:' || tenant || ':' || customer_id]) as touched));
+            select invalidated from (select distinct order_id as id from new_rows limit 1001) as changed join orders using (id),
+                unnest(array['order:' || tenant || ':' || id, 'order-list:' || tenant || ':' || customer_id]) as invalidated));
     end if;
     return null;
 end $$;
@@ -104,38 +104,38 @@ begin
     return null;
 end $$;
 
-create trigger names_inserted after insert on products referencing new table as new_rows
+create trigger invalidates_inserted after insert on products referencing new table as new_rows
     for each statement execute function cache_products_changed();
-create trigger names_updated after update on products referencing old table as old_rows new table as new_rows
+create trigger invalidates_updated after update on products referencing old table as old_rows new table as new_rows
     for each statement execute function cache_products_changed();
-create trigger names_deleted after delete on products referencing old table as old_rows
+create trigger invalidates_deleted after delete on products referencing old table as old_rows
     for each statement execute function cache_products_changed();
-create trigger names_truncated after truncate on products for each statement execute function cache_truncated();
+create trigger invalidates_truncated after truncate on products for each statement execute function cache_truncated();
 
-create trigger names_inserted after insert on orders referencing new table as new_rows
+create trigger invalidates_inserted after insert on orders referencing new table as new_rows
     for each statement execute function cache_orders_changed();
-create trigger names_updated after update on orders referencing old table as old_rows new table as new_rows
+create trigger invalidates_updated after update on orders referencing old table as old_rows new table as new_rows
     for each statement execute function cache_orders_changed();
-create trigger names_deleted after delete on orders referencing old table as old_rows
+create trigger invalidates_deleted after delete on orders referencing old table as old_rows
     for each statement execute function cache_orders_changed();
-create trigger names_truncated after truncate on orders for each statement execute function cache_truncated();
+create trigger invalidates_truncated after truncate on orders for each statement execute function cache_truncated();
 
-create trigger names_inserted after insert on order_items referencing new table as new_rows
+create trigger invalidates_inserted after insert on order_items referencing new table as new_rows
     for each statement execute function cache_order_items_changed();
-create trigger names_updated after update on order_items referencing old table as old_rows new table as new_rows
+create trigger invalidates_updated after update on order_items referencing old table as old_rows new table as new_rows
     for each statement execute function cache_order_items_changed();
-create trigger names_deleted after delete on order_items referencing old table as old_rows
+create trigger invalidates_deleted after delete on order_items referencing old table as old_rows
     for each statement execute function cache_order_items_changed();
-create trigger names_truncated after truncate on order_items for each statement execute function cache_truncated();
+create trigger invalidates_truncated after truncate on order_items for each statement execute function cache_truncated();
 
 -- Sessions that replicate or restore (`session_replication_role = replica`) fire only triggers that are enabled for it. Each
 -- instance looks every minute whether all of them still are (src/cache/triggers.rs).
-alter table products enable always trigger names_inserted, enable always trigger names_updated,
-    enable always trigger names_deleted, enable always trigger names_truncated;
-alter table orders enable always trigger names_inserted, enable always trigger names_updated,
-    enable always trigger names_deleted, enable always trigger names_truncated;
-alter table order_items enable always trigger names_inserted, enable always trigger names_updated,
-    enable always trigger names_deleted, enable always trigger names_truncated;
+alter table products enable always trigger invalidates_inserted, enable always trigger invalidates_updated,
+    enable always trigger invalidates_deleted, enable always trigger invalidates_truncated;
+alter table orders enable always trigger invalidates_inserted, enable always trigger invalidates_updated,
+    enable always trigger invalidates_deleted, enable always trigger invalidates_truncated;
+alter table order_items enable always trigger invalidates_inserted, enable always trigger invalidates_updated,
+    enable always trigger invalidates_deleted, enable always trigger invalidates_truncated;
 
 -- A change by another writer also makes another version of the row, so that a client's If-Match does not overlook it. A writer
 -- that raises the version itself is left alone, and so is the service in its own writes. Views make no version.
@@ -151,8 +151,8 @@ begin
 end $$;
 -- No column is named here: Postgres would refuse to change the type of one that is.
 create trigger counts_version before update on products for each row
-    when (current_setting('aside.names_changes', true) is distinct from 'on') execute function count_version();
+    when (current_setting('aside.invalidates', true) is distinct from 'on') execute function count_version();
 create trigger counts_version before update on orders for each row
-    when (current_setting('aside.names_changes', true) is distinct from 'on') execute function count_version();
+    when (current_setting('aside.invalidates', true) is distinct from 'on') execute function count_version();
 
 select cache_fix_search_paths();

@@ -1,4 +1,4 @@
--- What the cache must know of each tenant. A row is made when the tenant is first met; its home may then be set by hand.
+-- What the cache must know of each tenant. A row is made when the tenant is first loaded; its home may then be set by hand.
 create table cache_tenants (
     tenant      text  primary key check (tenant ~ '^[a-z0-9-]{1,64}$'),
     -- The only region in which its regulated data may be cached; null: any.

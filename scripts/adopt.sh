@@ -37,7 +37,7 @@ cd "$ROOT"
 cp -R adopt/. "$folder"
 cp -R src/cache "$folder/src/"
 cp migrations/0001_cache_ledger.sql migrations/0007_tenants.sql "$folder/migrations/"
-cp src/domain/detached.rs "$folder/src/domain/"
+cp src/domain/run_to_completion.rs "$folder/src/domain/"
 cp -R tests/cache "$folder/tests/"
 # What of the template knows nothing of this service.
 for part in environment eventually gate memcached_server process proxy redis_server together triggers; do cp "tests/support/$part.rs" "$folder/tests/support/"; done

@@ -14,11 +14,11 @@ cd "$ROOT"
 need_build_tools
 has curl || die "The demo makes its requests with curl, which isn't here"
 
-PROMISED_MS=500 # how long another instance may go on answering with the old version: the default of CACHE_TRUST_MS
+PROMISED_MS=500 # how long another instance may go on answering with the old version: the default of CACHE_MAX_STALENESS_MS
 
 # Never servers that somebody else uses: the demo writes, and kills the Redis.
 SERVICES_FAST=yes SERVICES_OWN=yes
-unset CACHE_TRUST_MS CACHE_L1_BYTES
+unset CACHE_MAX_STALENESS_MS CACHE_L1_BYTES
 services_start
 # --debug: what is built for the tests already, to see in CI that the tour is still true.
 profile=quick

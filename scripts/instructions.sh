@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # How many instructions an L1 hit takes, and how many the route with constant bytes: a figure that doesn't depend on the machine's
-# mood. Counts with valgrind what the processes do in user space for five thousand requests, looks at the ledger included.
+# mood. Counts with valgrind what the processes do in user space for five thousand requests, polls of the ledger included.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=services.sh
 . "$(dirname "$0")/services.sh"

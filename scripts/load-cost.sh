@@ -21,14 +21,14 @@ database() { psql -qAtX -v ON_ERROR_STOP=1 "$DATABASE_URL" "$@"; }
 for migration in migrations/*.sql; do database --single-transaction -f "$migration" >/dev/null; done
 database >/dev/null <<'SQL'
 begin;
-set local aside.names_changes = 'on';
+set local aside.invalidates = 'on';
 insert into products (id, name, department, brand, category, type, package_size, price_cents, currency, stock, view_count)
 select n, 'PRODUCT ' || n, 'DEPARTMENT ' || n % 20, 'BRAND ' || n % 300, 'CATEGORY' || n % 130 + 1, 'TYPE ' || n % 500, '200 G',
     100 + n % 900, 'USD', 1000, n % 5000
 from generate_series(1, 60000) n;
 commit;
-insert into cache_ledger (name, ver) select 'product:' || n, nextval('cache_ver') from generate_series(1, 60000, 2) n;
-insert into cache_ledger (name, ver) select 'product-list:category:CATEGORY' || n, nextval('cache_ver') from generate_series(1, 130) n;
+insert into cache_ledger (tag, version) select 'product:' || n, nextval('cache_version') from generate_series(1, 60000, 2) n;
+insert into cache_ledger (tag, version) select 'product-list:category:CATEGORY' || n, nextval('cache_version') from generate_series(1, 130) n;
 SQL
 database -c 'vacuum analyze'
 

@@ -20,27 +20,27 @@ use tower::ServiceExt;
 
 use crate::{
     audit::Audit,
-    cache::{Cache, CacheConfig, ConnectionPool, Reuse},
-    cdn::{Endpoint, Marker, PurgeMetrics, Purger},
+    cache::{Cache, CacheConfig, CacheMode, ConnectionPool},
+    cdn::{Endpoint, PurgeMetrics, Purger, SurrogateKeys},
     config::{Config, ForwardedHeader},
     domain::{
         self, Databases,
         orders::{idempotency::run_removal, service::CachedOrderService},
         products::service::CachedProductService,
     },
-    http::{self, Front, Services, TrustedProxies, identity::Verifier},
+    http::{self, PublicServer, Services, TrustedProxies, identity::Verifier},
     management::{self, Management, compliance::Protection, instances::Instances},
     readiness::Readiness,
-    shutdown::Countdown,
+    shutdown::ShutdownBudget,
     warming,
 };
-use server::{Stop, bind, serve};
+use server::{Shutdown, bind, serve};
 
 /// How much later than the request a load is given up: Postgres ends its statement with the request.
 const LOAD_GRACE: Duration = Duration::from_secs(1);
 /// Connections to the management listener at a time: watched pages keep theirs open, and must not take the clients' file descriptors.
 const MOST_OPERATORS: usize = 64;
-/// Pause between two looks at the ledger; at least five looks fit into the time for which one is trusted.
+/// Pause between two polls of the ledger; at least five polls fit into the staleness bound.
 const POLL: Duration = Duration::from_millis(50);
 
 /// Why the service can't start, and what to do about it.
@@ -56,7 +56,7 @@ pub struct App {
     config: Config,
     services: Services,
     readiness: Readiness,
-    public: (TcpListener, SocketAddr, Arc<Front>),
+    public: (TcpListener, SocketAddr, Arc<PublicServer>),
     management: (TcpListener, SocketAddr, Router),
     instances: Instances,
     verifier: Option<Verifier>,
@@ -75,8 +75,8 @@ pub fn start_services(config: &Config, db: ConnectionPool) -> Result<Services, S
             l1_bytes: config.cache_l1_bytes,
             l2: l2::l2(config)?,
             l2_deadline: config.cache_l2_deadline,
-            trust: config.cache_trust,
-            poll: POLL.min(config.cache_trust / 5),
+            max_staleness: config.cache_max_staleness,
+            poll: POLL.min(config.cache_max_staleness / 5),
             load_limit: config.request_timeout + LOAD_GRACE,
             request_limit: config.request_timeout,
             policies: domain::policies(),
@@ -113,7 +113,7 @@ impl App {
         let verifier = keys::verifier(&config)?;
         let audit = config.audit_log.as_deref().map(start_audit).transpose()?;
         let http_config = http_config(&config, &readiness, verifier.clone(), audit.clone());
-        let front = Arc::new(http::front(services.clone(), &http_config));
+        let front = Arc::new(http::public_server(services.clone(), &http_config));
         let mut registry = Registry::default();
         services.cache.register_metrics(&mut registry);
         services.databases.register_metrics(&mut registry);
@@ -181,7 +181,7 @@ impl App {
     pub async fn run_until(self, shutdown: CancellationToken) -> Result<(), StartError> {
         let Self { config, services, readiness, public, management, instances, verifier, audit, purger } = self;
         announce(&config, public.1, management.1);
-        let (stop, stop_management, stop_views) = (Stop::default(), Stop::default(), CancellationToken::new());
+        let (stop, stop_management, stop_views) = (Shutdown::default(), Shutdown::default(), CancellationToken::new());
         let answers = move |peer, request| Arc::clone(&public.2).answer(peer, request);
         let databases = 1 + usize::from(config.database_read_url.is_some());
         let clients = files::max_clients(MOST_OPERATORS + databases * config.database_connections as usize);
@@ -196,19 +196,19 @@ impl App {
             }
         };
         let management = tokio::spawn(serve(management.0, MOST_OPERATORS, answers, stop_management.clone()));
-        tokio::spawn(run_removal(services.databases.primary.clone(), stop.polite.clone()));
+        tokio::spawn(run_removal(services.databases.primary.clone(), stop.graceful.clone()));
         let again = warming::warm_again(services.products.clone(), config.cache_warm_top);
-        tokio::spawn(stop.polite.clone().run_until_cancelled_owned(again));
+        tokio::spawn(stop.graceful.clone().run_until_cancelled_owned(again));
         let keys = keys::follow(config.clone(), services.cache.clone(), verifier);
-        tokio::spawn(stop.polite.clone().run_until_cancelled_owned(keys));
-        tokio::spawn(stop.polite.clone().run_until_cancelled_owned(instances.clone().follow()));
+        tokio::spawn(stop.graceful.clone().run_until_cancelled_owned(keys));
+        tokio::spawn(stop.graceful.clone().run_until_cancelled_owned(instances.clone().follow()));
         if let Some(purger) = purger {
-            tokio::spawn(stop.polite.clone().run_until_cancelled_owned(purger.run()));
+            tokio::spawn(stop.graceful.clone().run_until_cancelled_owned(purger.run()));
         }
         let views = tokio::spawn(services.products.views.clone().run(stop_views.clone()));
 
         tokio::select! {
-            _ = warming::warm(&services.products, config.cache_warm_top, Reuse::Allowed) => {
+            _ = warming::warm(&services.products, config.cache_warm_top, CacheMode::Default) => {
                 readiness.set_ready();
                 tracing::info!("ready");
                 shutdown.cancelled().await;
@@ -216,24 +216,24 @@ impl App {
             () = shutdown.cancelled() => {}
         }
 
-        let countdown = Countdown::start(config.shutdown_timeout);
+        let budget = ShutdownBudget::start(config.shutdown_timeout);
         readiness.set_draining();
         tokio::time::sleep(config.shutdown_drain).await;
-        stop.polite.cancel();
-        countdown.step("requests", 30, async { drop(public.await) }).await;
-        stop.now.cancel();
-        countdown.step("cache", 20, services.cache.shutdown()).await;
+        stop.graceful.cancel();
+        budget.step("requests", 30, async { drop(public.await) }).await;
+        stop.immediate.cancel();
+        budget.step("cache", 20, services.cache.shutdown()).await;
         stop_views.cancel();
-        countdown.step("views", 10, async { drop(views.await) }).await;
-        countdown.step("instances", 7, instances.leave()).await;
+        budget.step("views", 10, async { drop(views.await) }).await;
+        budget.step("instances", 7, instances.leave()).await;
         if let Some(audit) = audit {
             let flushed = tokio::task::spawn_blocking(move || audit.flush());
-            countdown.step("audit", 6, async { drop(flushed.await) }).await;
+            budget.step("audit", 6, async { drop(flushed.await) }).await;
         }
-        stop_management.polite.cancel();
-        countdown.step("management", 5, async { drop(management.await) }).await;
-        stop_management.now.cancel();
-        countdown.step("pool", 0, services.databases.primary.close()).await;
+        stop_management.graceful.cancel();
+        budget.step("management", 5, async { drop(management.await) }).await;
+        stop_management.immediate.cancel();
+        budget.step("pool", 0, services.databases.primary.close()).await;
         tracing::info!("stopped");
         Ok(())
     }
@@ -256,7 +256,7 @@ fn purger(config: &Config, services: &Services, registry: &mut Registry) -> Resu
     })?;
     let metrics = PurgeMetrics::default();
     metrics.register(registry);
-    let times = (config.cache_trust, config.request_timeout);
+    let times = (config.cache_max_staleness, config.request_timeout);
     Ok(Some(Purger::new(services.cache.clone(), services.databases.primary.clone(), endpoint, metrics, times)))
 }
 
@@ -287,15 +287,15 @@ fn http_config(
         verifier,
         tenant_rate: NonZeroU32::new(config.tenant_requests_per_second),
         audit,
-        cdn: config.cdn.as_ref().map(Marker::new),
+        cdn: config.cdn.as_ref().map(SurrogateKeys::new),
     }
 }
 
 /// What is done to protect what is cached.
 fn protection(config: &Config) -> Protection {
     Protection {
-        l2: config.l2.as_ref().map(|l2| (l2.name(), l2.lines_are_safe())),
-        postgres_line_safe: database::lines_are_safe(config),
+        l2: config.l2.as_ref().map(|l2| (l2.name(), l2.is_transport_secure())),
+        postgres_line_safe: database::is_transport_secure(config),
         callers_verified: config.verifies_callers(),
         audited: config.audit_log.is_some(),
     }

@@ -12,10 +12,10 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
     app::{App, StartError, database, start_services},
-    audit::{self, Head, Misfit, Span, Verified},
-    cache::{Reuse, Tenant, WarmingResult},
+    audit::{self, ChainError, Head, Span, Verified},
+    cache::{CacheMode, Tenant, WarmingResult},
     config::{
-        Config, LogConfig, LogFormat, Settings, WrongSettings, env_example, names_of_variables, unknown_names,
+        Config, ConfigErrors, LogConfig, LogFormat, Settings, env_example, names_of_variables, unknown_names,
         without_empty_variables,
     },
     http::{
@@ -102,7 +102,7 @@ enum AuditCommand {
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error("{0}\n  See aside --help for every setting.")]
-    Settings(#[from] WrongSettings),
+    Settings(#[from] ConfigErrors),
     #[error("{0}")]
     Start(#[from] StartError),
     #[error("nothing was loaded: {0}")]
@@ -110,7 +110,7 @@ pub enum Failure {
     #[error("not ready: {0}")]
     NotReady(String),
     #[error("{0}")]
-    Audit(#[from] Misfit),
+    Audit(#[from] ChainError),
     #[error("{0}")]
     Io(#[from] io::Error),
 }
@@ -229,7 +229,7 @@ async fn warm(config: Config) -> Result<(), Failure> {
     database::expect_migrated(&db).await?;
     let services = start_services(&config, db.clone())?;
     let WarmingResult { warmed, failed, duration_ms, .. } =
-        warming::warm(&services.products, config.cache_warm_top, Reuse::Allowed).await;
+        warming::warm(&services.products, config.cache_warm_top, CacheMode::Default).await;
     services.cache.shutdown().await;
     db.close().await;
     print(&format!("warmed {warmed}, failed {failed}, in {duration_ms} ms"))?;

@@ -6,8 +6,8 @@ mod cdn;
 mod check;
 mod environment;
 mod example;
-mod given;
 mod memcached;
+mod parsed;
 mod proxies;
 mod redis_settings;
 mod settings;
@@ -17,8 +17,8 @@ use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 pub use cdn::{CdnConfig, CdnTags, PurgeConfig};
 pub use environment::{names_of_variables, without_empty_variables};
 pub use example::{env_example, unknown_names};
-pub use given::{WrongSetting, WrongSettings};
 pub use memcached::MemcachedConfig;
+pub use parsed::{ConfigError, ConfigErrors};
 pub use proxies::{ForwardedHeader, ProxyConfig};
 pub use redis_settings::{RedisConfig, RedisMode};
 pub use settings::Settings;
@@ -43,7 +43,7 @@ pub struct Config {
     pub cache_namespace: String,
     pub cache_l1_bytes: u64,
     pub cache_warm_top: u32,
-    pub cache_trust: Duration,
+    pub cache_max_staleness: Duration,
     /// Deadline of every call of L2. No setting: what a request can notice is the same everywhere, but a test must not depend on it.
     pub cache_l2_deadline: Duration,
     /// As given; the cache takes them apart.
@@ -103,10 +103,10 @@ impl L2Config {
     }
 
     /// Whether nobody can read what goes over its lines.
-    pub fn lines_are_safe(&self) -> bool {
+    pub fn is_transport_secure(&self) -> bool {
         match self {
-            Self::Redis(redis) => redis.lines_are_safe(),
-            Self::Memcached(memcached) => memcached.line_is_safe(),
+            Self::Redis(redis) => redis.is_transport_secure(),
+            Self::Memcached(memcached) => memcached.is_transport_secure(),
         }
     }
 }
@@ -140,7 +140,7 @@ impl fmt::Debug for Config {
             .field("cache_namespace", &self.cache_namespace)
             .field("cache_l1_bytes", &self.cache_l1_bytes)
             .field("cache_warm_top", &self.cache_warm_top)
-            .field("cache_trust", &self.cache_trust)
+            .field("cache_max_staleness", &self.cache_max_staleness)
             .field("cache_l2_deadline", &self.cache_l2_deadline)
             .field("cache_keys", &secret(self.cache_keys.is_some()))
             .field("cache_keys_file", &self.cache_keys_file)

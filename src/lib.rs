@@ -11,7 +11,7 @@
 //!          http        headers, ETag, Cache-Status             http        If-Match, validation
 //!            │                                                   │
 //!          domain      CachedProductService                    domain      CachedProductService
-//!            │           one get_or_load                         │           begin · store call · touch · commit
+//!            │           one get_or_load                         │           begin · store call · invalidate · commit
 //!  ┌─ cache ─┴───────────────────────────────┐         ┌─ cache ─┴───────────────────────────────┐
 //!  │ L1 memory ──hit──► serve rule ─► answer │         │ ledger: raise the number of each name   │
 //!  │    │ miss             ▲                 │         │    │ in the same transaction            │
@@ -20,12 +20,12 @@
 //!  │ L2 Redis ──hit────────┤                 │         │ raise own floors, drop L1 ──► answer    │
 //!  │    │ miss             │                 │         │    │                                    │
 //!  │ Postgres: value + numbers, one snapshot │         │ delete from L2, in the background       │
-//!  └────┴─────────────► fill L1 and L2 ──────┘         └──── other instances tail the ledger ────┘
+//!  └────┴─────────────► fill L1 and L2 ──────┘         └──── other instances poll the ledger ────┘
 //! ```
 //!
 //! Where to start reading:
 //! - [`domain::products::service`] and [`domain::orders::service`]: the pattern itself, in the one kind of file that has it.
-//! - [`cache`]: the tiers, the ledger and the serve rule; imports nothing else of this crate and can be copied as it is.
+//! - [`cache`]: the tiers, the ledger and the freshness rule; imports nothing else of this crate and can be copied as it is.
 //! - [`cdn`]: a shared HTTP cache in front of the service, told of every change by the ledger.
 //! - [`http`]: every route and layer on one screen. [`management`]: the second listener, never public.
 //! - [`app`]: how the parts are put together, and the order in which they end. [`config`]: every setting.

@@ -35,12 +35,12 @@ pub fn on_signal() -> io::Result<CancellationToken> {
 
 /// The time that a shutdown has left. Each step gets what there is, less what is kept for the steps after it, so that one that
 /// hangs can neither take theirs nor make the whole longer.
-pub struct Countdown {
+pub struct ShutdownBudget {
     end: Instant,
     total: Duration,
 }
 
-impl Countdown {
+impl ShutdownBudget {
     /// Starts now.
     pub fn start(total: Duration) -> Self {
         Self { end: Instant::now() + total, total }
@@ -70,11 +70,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn steps_that_hang_neither_take_the_time_of_later_steps_nor_make_the_whole_longer() {
         let begun = Instant::now();
-        let countdown = Countdown::start(Duration::from_secs(10));
-        assert!(!countdown.step("first", 30, pending()).await);
+        let budget = ShutdownBudget::start(Duration::from_secs(10));
+        assert!(!budget.step("first", 30, pending()).await);
         assert_eq!(begun.elapsed().as_secs(), 7);
-        assert!(countdown.step("second", 10, ready(())).await);
-        assert!(!countdown.step("third", 0, pending()).await);
+        assert!(budget.step("second", 10, ready(())).await);
+        assert!(!budget.step("third", 0, pending()).await);
         assert_eq!(begun.elapsed().as_secs(), 10);
     }
 }

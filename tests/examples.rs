@@ -1,4 +1,4 @@
-//! The examples do what they tell: each is run as it stands, and what it met is compared.
+//! The examples do what they tell: each is run as it stands, and what it saw is compared.
 
 // Each is a program of its own, so each brings what they share; their `main` is for people.
 #![allow(clippy::duplicate_mod, dead_code)]
@@ -23,7 +23,7 @@ async fn the_smallest_cache_aside_loads_once_after_each_write(pool: PgPool) {
     let [first, hit, changed, again] = outcomes[..] else { panic!("{outcomes:?}") };
     assert_eq!((first, hit, again), (Outcome::LoadedCold, Outcome::L1Hit, Outcome::L1Hit));
     // With a Redis that still holds the old one it is refused; without, there is none.
-    assert!(matches!(changed, Outcome::LoadedFenced | Outcome::LoadedCold), "{changed:?}");
+    assert!(matches!(changed, Outcome::LoadedInvalidated | Outcome::LoadedCold), "{changed:?}");
 }
 
 #[sqlx::test]
@@ -39,7 +39,7 @@ async fn a_tag_makes_one_list_old_and_no_other(pool: PgPool) {
     assert_eq!(names, [vec!["Bonn"], vec!["Lyon"], vec!["Aachen", "Bonn"], vec!["Lyon"], vec!["Lyon"]]);
     let outcomes: Vec<Outcome> = seen.into_iter().map(|(_, outcome)| outcome).collect();
     let [_, _, changed, other, told] = outcomes[..] else { panic!("{outcomes:?}") };
-    assert_eq!((changed, other, told), (Outcome::LoadedFenced, Outcome::L1Hit, Outcome::LoadedFenced));
+    assert_eq!((changed, other, told), (Outcome::LoadedInvalidated, Outcome::L1Hit, Outcome::LoadedInvalidated));
 }
 
 #[sqlx::test]

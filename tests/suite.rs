@@ -7,7 +7,7 @@
 
 mod api;
 mod cache;
-#[path = "consistency/planted.rs"]
+#[path = "consistency/known_bad_histories.rs"]
 mod consistency;
 mod contract;
 mod examples;

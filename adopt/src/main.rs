@@ -3,7 +3,7 @@
 use std::{env, error::Error, process::ExitCode, sync::Arc, time::Duration};
 
 use invoices::{
-    cache::{Cache, CacheConfig, Keyring, L2, Outcome, Read, RedisL2, Reuse, Tenant},
+    cache::{Cache, CacheConfig, CacheMode, Cached, Keyring, L2, Outcome, RedisL2, Tenant},
     database,
     domain::{self, invoices::service::CachedInvoiceService},
 };
@@ -36,28 +36,28 @@ async fn show() -> Result<(), Box<dyn Error>> {
     let (tenant, customer) = (Tenant::parse("demo").ok_or("not a tenant")?, 7);
     let issued = service.issue_invoice(&tenant, customer, 4_200).await?;
     println!("issued    {issued:?}");
-    // The first look at the ledger takes a moment; until then every read is a load.
+    // The first poll of the ledger takes a moment; until then every read is a load.
     let followed = tokio::time::timeout(Duration::from_secs(10), async {
-        while !service.cache.trusted() {
+        while !service.cache.is_current() {
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     });
     followed.await.map_err(|_| "the ledger can't be read")?;
     for _ in 0..2 {
-        tell("read", &service.get_invoice(&tenant, issued.id, Reuse::Allowed).await?);
+        tell("read", &service.get_invoice(&tenant, issued.id, CacheMode::Default).await?);
     }
     println!("paid      {:?}", service.pay_invoice(&tenant, issued.id).await?);
     for _ in 0..2 {
-        tell("read", &service.get_invoice(&tenant, issued.id, Reuse::Allowed).await?);
+        tell("read", &service.get_invoice(&tenant, issued.id, CacheMode::Default).await?);
     }
-    tell("list", &service.list_invoices(&tenant, customer, Reuse::Allowed).await?);
+    tell("list", &service.list_invoices(&tenant, customer, CacheMode::Default).await?);
     service.cache.shutdown().await;
     Ok(())
 }
 
 /// Prints an answer and where it came from.
-fn tell<T: std::fmt::Debug>(what: &str, read: &Read<T>) {
-    let Read { entry, outcome, .. } = read;
+fn tell<T: std::fmt::Debug>(what: &str, read: &Cached<T>) {
+    let Cached { entry, outcome, .. } = read;
     let from = if *outcome == Outcome::L1Hit { "memory" } else { outcome.as_str() };
     println!("{what:9} {:?} from {from}", entry.value);
 }

@@ -10,8 +10,8 @@ use std::{
 };
 
 use aside::cache::{
-    Cache, CacheConfig, Cacheable, Concurrency, DbTime, Format, Key, LoadError, Loaded, NotLoaded, Outcome, Policy,
-    RedisL2, Residency, Reuse, Sensitivity,
+    Cache, CacheConfig, CacheMode, Cacheable, Concurrency, DbTime, Format, Key, LoadError, LoadFailure, Loaded,
+    Outcome, Policy, RedisL2, Residency, Sensitivity,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, postgres::PgPoolOptions};
@@ -19,9 +19,9 @@ use tokio::task::JoinSet;
 
 use crate::{
     chart::{Chart, Form, Series, svg},
+    environment::Environment,
     numbers::{quantile, short},
     report::{Picture, Section},
-    scene::Scene,
 };
 
 const SECONDS: u64 = 12;
@@ -37,15 +37,15 @@ const CONNECTIONS: u32 = 60;
 const STEP: f64 = 0.25;
 
 const WITH: Policy = Policy {
-    pattern: "walled",
-    l1: Duration::from_secs(10),
-    l2: Duration::from_secs(600),
-    absent: Duration::from_secs(5),
+    name: "walled",
+    l1_ttl: Duration::from_secs(10),
+    l2_ttl: Duration::from_secs(600),
+    negative_ttl: Duration::from_secs(5),
     max_age: Duration::from_secs(600),
-    stale_on_outage: Duration::ZERO,
+    stale_if_error: Duration::ZERO,
     jitter_percent: 10,
     format: Format::Json,
-    shape: "1",
+    schema_version: "1",
     compress_above: 1_024,
     sensitivity: Sensitivity::Public,
     residency: Residency::Shared,
@@ -62,20 +62,20 @@ impl Cacheable for Walled {
 struct Open(i64);
 
 impl Cacheable for Open {
-    const POLICY: Policy = Policy { pattern: "open", ..WITH };
+    const POLICY: Policy = Policy { name: "open", ..WITH };
 }
 
 #[derive(Clone)]
 struct Failed;
 
-impl From<NotLoaded> for Failed {
-    fn from(_: NotLoaded) -> Self {
+impl From<LoadFailure> for Failed {
+    fn from(_: LoadFailure) -> Self {
         Self
     }
 }
 
 impl LoadError for Failed {
-    fn is_outage(&self) -> bool {
+    fn is_unavailable(&self) -> bool {
         false
     }
 }
@@ -120,11 +120,11 @@ impl Seen {
     }
 }
 
-pub async fn measure(scene: &mut Scene) -> Section {
+pub async fn measure(environment: &mut Environment) -> Section {
     eprintln!("  with");
-    let with = run::<Walled>(scene, Walled, ROOM).await;
+    let with = run::<Walled>(environment, Walled, ROOM).await;
     eprintln!("  without");
-    let without = run::<Open>(scene, Open, usize::MAX / 2).await;
+    let without = run::<Open>(environment, Open, usize::MAX / 2).await;
     let mut section = Section {
         title: "What reaches Postgres while Redis is away",
         method: format!(
@@ -160,10 +160,11 @@ pub async fn measure(scene: &mut Scene) -> Section {
     section
 }
 
-async fn run<T: Cacheable>(scene: &mut Scene, make: fn(i64) -> T, loads: usize) -> Seen {
+async fn run<T: Cacheable>(environment: &mut Environment, make: fn(i64) -> T, loads: usize) -> Seen {
     let options = PgPoolOptions::new().max_connections(CONNECTIONS).acquire_timeout(Duration::from_secs(30));
-    let db = options.connect(&scene.postgres.url(scene.postgres.port)).await.expect("a pool");
-    let redis = RedisL2::standalone(&format!("redis://127.0.0.1:{}/", scene.redis.port)).expect("the URL of Redis");
+    let db = options.connect(&environment.postgres.url(environment.postgres.port)).await.expect("a pool");
+    let redis =
+        RedisL2::standalone(&format!("redis://127.0.0.1:{}/", environment.redis.port)).expect("the URL of Redis");
     let config = CacheConfig {
         namespace: "chaos-bulkhead".into(),
         l1_bytes: 0,
@@ -173,11 +174,11 @@ async fn run<T: Cacheable>(scene: &mut Scene, make: fn(i64) -> T, loads: usize) 
         ..CacheConfig::default()
     };
     let cache = Cache::start(config, db.clone());
-    while !cache.trusted() {
+    while !cache.is_current() {
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
     let loads = Arc::new(AtomicU64::new(0));
-    let (under_way, most_loads) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (in_flight, most_loads) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
     fill(&cache, &db, make).await;
 
     let begun = Instant::now();
@@ -188,27 +189,27 @@ async fn run<T: Cacheable>(scene: &mut Scene, make: fn(i64) -> T, loads: usize) 
             let due = begun + Duration::from_secs_f64(number as f64 / RATE);
             tokio::time::sleep_until(due.into()).await;
             let (cache, db, loads) = (cache.clone(), db.clone(), Arc::clone(&loads));
-            let (under_way, most_loads) = (Arc::clone(&under_way), Arc::clone(&most_loads));
+            let (in_flight, most_loads) = (Arc::clone(&in_flight), Arc::clone(&most_loads));
             let id = fastrand::i64(0..THINGS);
             let key = Key::<T>::shared(&[&id]);
             let loading = move || async move {
-                most_loads.fetch_max(under_way.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
+                most_loads.fetch_max(in_flight.fetch_add(1, Ordering::Relaxed) + 1, Ordering::Relaxed);
                 let loaded = load(&db, id, LOAD, make).await;
-                under_way.fetch_sub(1, Ordering::Relaxed);
+                in_flight.fetch_sub(1, Ordering::Relaxed);
                 loads.fetch_add(1, Ordering::Relaxed);
                 loaded
             };
             flying.spawn(async move {
-                let read = cache.get_or_load(&key, Reuse::Allowed, loading).await;
+                let read = cache.get_or_load(&key, CacheMode::Default, loading).await;
                 ((due - begun).as_secs_f64(), due.elapsed().as_secs_f64() * 1000.0, read.is_ok())
             });
         }
     };
     let faults = async {
         tokio::time::sleep_until((begun + Duration::from_secs_f64(AWAY.0)).into()).await;
-        scene.redis.kill().await;
+        environment.redis.kill().await;
         tokio::time::sleep_until((begun + Duration::from_secs_f64(AWAY.1)).into()).await;
-        scene.redis.launch().await;
+        environment.redis.launch().await;
     };
     tokio::join!(clients, faults);
     let gauges = watching.await.expect("the gauges are read");
@@ -237,7 +238,7 @@ async fn load<T>(db: &PgPool, id: i64, seconds: f64, make: fn(i64) -> T) -> Resu
         .fetch_one(db)
         .await
         .map_err(|_| Failed)?;
-    Ok(Loaded { value: Some(make(id)), labels: Vec::new(), loaded_at: DbTime(loaded_at) })
+    Ok(Loaded { value: Some(make(id)), tag_versions: Vec::new(), loaded_at: DbTime(loaded_at) })
 }
 
 async fn watch(begun: Instant, db: PgPool, loads: Arc<AtomicU64>) -> Vec<(f64, f64, f64)> {

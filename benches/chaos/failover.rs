@@ -6,10 +6,10 @@ use std::{
 };
 
 use crate::{
-    film::{Gauge, columns, picture, row, until, watch},
+    environment::{Environment, Shared},
     load::{Asked, End, by_the_clock, count},
+    recorder::{Gauge, columns, picture, row, until, watch},
     report::{Picture, Section},
-    scene::{Scene, Shared},
     support::{
         redis_nodes::{DEAD_SOON, Kind, RedisNodes},
         redis_server::binary,
@@ -26,7 +26,7 @@ const FROZEN: (f64, f64) = (26.0, 36.0);
 const AGAIN: f64 = 0.8;
 const WINDOW: f64 = 1.0;
 
-pub async fn measure(scene: &Scene, kind: Kind) -> Section {
+pub async fn measure(environment: &Environment, kind: Kind) -> Section {
     let folder = std::env::temp_dir().join(format!("aside-failover-{}-{kind:?}", std::process::id()));
     let mut nodes = RedisNodes::start(kind, DEAD_SOON, &binary(), &folder).await;
     let (mode, name) = match kind {
@@ -42,14 +42,15 @@ pub async fn measure(scene: &Scene, kind: Kind) -> Section {
         ("REDIS_URL", urls.as_str()),
         ("ALLOW_INSECURE", "true"),
     ];
-    let instance = || scene.instance(name, Shared::Nothing, &settings);
+    let instance = || environment.instance(name, Shared::Nothing, &settings);
     let fleet = Arc::new([instance().await, instance().await]);
     let begun = Instant::now();
     let gauges = Arc::new(Mutex::new(Vec::new()));
     let watching = tokio::spawn(watch(Arc::clone(&fleet), begun, Arc::clone(&gauges)));
-    let (goods, http, bases) = (scene.goods.clone(), scene.http.clone(), [fleet[0].url(""), fleet[1].url("")]);
+    let (workload, http, bases) =
+        (environment.workload.clone(), environment.http.clone(), [fleet[0].url(""), fleet[1].url("")]);
     let load = tokio::spawn(async move {
-        let request = || goods.request(&http, &bases[fastrand::usize(..2)]);
+        let request = || workload.request(&http, &bases[fastrand::usize(..2)]);
         by_the_clock(begun, RATE, Duration::from_secs(SECONDS), request).await
     });
     until(begun, KILLED.0).await;

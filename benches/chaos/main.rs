@@ -10,10 +10,9 @@ mod catalogue;
 mod chart;
 mod cold;
 mod distance;
+mod environment;
 mod failover;
-mod film;
 mod goals;
-mod goods;
 mod load;
 #[allow(dead_code)]
 #[path = "../../tests/support/metrics.rs"]
@@ -29,6 +28,7 @@ mod pace;
 mod peers;
 #[path = "../peers/compare/src/pin.rs"]
 mod pin;
+mod recorder;
 #[allow(dead_code)]
 #[path = "../peers/compare/src/redis_server.rs"]
 mod redis_server;
@@ -36,7 +36,6 @@ mod refusals;
 mod regions;
 mod report;
 mod rolling;
-mod scene;
 #[path = "../peers/compare/src/server.rs"]
 mod server;
 #[allow(dead_code)]
@@ -50,12 +49,13 @@ mod support;
 mod tenants;
 mod timeline;
 mod unreachable;
+mod workload;
 
 use std::{error::Error, path::Path, process::ExitCode, time::Instant};
 
 use clap::{Parser, ValueEnum};
 
-use scene::Scene;
+use environment::Environment;
 use support::{process, redis_nodes::Kind};
 
 #[derive(Parser)]
@@ -102,31 +102,31 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let stage = |title: &str| eprintln!("{:>4} s  {title}", begun.elapsed().as_secs());
     stage("servers and data");
-    let mut scene = Scene::build().await?;
+    let mut environment = Environment::build().await?;
     let sections = match run {
-        Run::Soak => vec![soak::measure(&mut scene, seconds).await],
-        Run::Chaos => vec![timeline::measure(&mut scene).await],
+        Run::Soak => vec![soak::measure(&mut environment, seconds).await],
+        Run::Chaos => vec![timeline::measure(&mut environment).await],
         Run::Failover => {
             stage("Sentinels");
-            let sentinel = failover::measure(&scene, Kind::Sentinel).await;
+            let sentinel = failover::measure(&environment, Kind::Sentinel).await;
             stage("a Cluster");
-            vec![sentinel, failover::measure(&scene, Kind::Cluster).await]
+            vec![sentinel, failover::measure(&environment, Kind::Cluster).await]
         }
-        Run::Regions => vec![regions::measure(&mut scene).await],
-        Run::Rolling => vec![rolling::measure(&scene).await],
-        Run::Refusals => vec![refusals::measure(&mut scene, only.as_deref(), short).await],
+        Run::Regions => vec![regions::measure(&mut environment).await],
+        Run::Rolling => vec![rolling::measure(&environment).await],
+        Run::Refusals => vec![refusals::measure(&mut environment, only.as_deref(), short).await],
         Run::All => {
             stage("a minute of faults");
-            let timeline = timeline::measure(&mut scene).await;
+            let timeline = timeline::measure(&mut environment).await;
             stage("a stampede");
-            let stampede = stampede::measure(&scene).await;
+            let stampede = stampede::measure(&environment).await;
             stage("a bulkhead");
-            let bulkhead = bulkhead::measure(&mut scene).await;
+            let bulkhead = bulkhead::measure(&mut environment).await;
             stage("against a service without a cache");
-            vec![refusals::measure(&mut scene, only.as_deref(), short).await, timeline, stampede, bulkhead]
+            vec![refusals::measure(&mut environment, only.as_deref(), short).await, timeline, stampede, bulkhead]
         }
     };
-    scene.end().await;
+    environment.end().await;
     stage("done");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let head = |title, command| head(cores, title, command);

@@ -2,10 +2,10 @@
 
 use crate::{
     catalogue::paths,
+    environment::Environment,
     goals::Goal,
     pace::{blocking, millis, pause},
     peers::{Peers, client},
-    scene::Scene,
     server::{Program, begin_load},
 };
 
@@ -20,13 +20,13 @@ enum Fault {
     Frozen,
 }
 
-pub async fn measure(scene: &mut Scene, peers: &Peers, rounds: usize) -> Vec<Goal> {
+pub async fn measure(environment: &mut Environment, peers: &Peers, rounds: usize) -> Vec<Goal> {
     let mut goals = Vec::new();
     for clients in [64, 256] {
         for (fault, name) in [(Fault::Killed, "killed"), (Fault::Frozen, "frozen")] {
             let (mut lost, mut all) = (0.0, 0.0);
             for _ in 0..rounds {
-                let sample = run(scene, peers, fault, clients).await;
+                let sample = run(environment, peers, fault, clients).await;
                 lost += sample.refused + sample.failed;
                 all += sample.refused + sample.failed + sample.answered;
             }
@@ -40,20 +40,20 @@ pub async fn measure(scene: &mut Scene, peers: &Peers, rounds: usize) -> Vec<Goa
     goals
 }
 
-async fn run(scene: &mut Scene, peers: &Peers, fault: Fault, clients: usize) -> crate::server::Sample {
+async fn run(environment: &mut Environment, peers: &Peers, fault: Fault, clients: usize) -> crate::server::Sample {
     let program = Program::aside("Aside", &peers.aside, &peers.database_url, &peers.redis_url);
     let server = blocking(|| program.with("CACHE_L1_BYTES", L1_BYTES).start());
     let asked = paths("products", &peers.catalogue.popular(100_000));
     let running = begin_load(server.address(), &client(clients, 3 * PHASE_MS), &asked);
     pause(millis(PHASE_MS)).await;
     match fault {
-        Fault::Killed => scene.redis.kill().await,
-        Fault::Frozen => scene.redis.signal("STOP"),
+        Fault::Killed => environment.redis.kill().await,
+        Fault::Frozen => environment.redis.signal("STOP"),
     }
     pause(millis(PHASE_MS)).await;
     match fault {
-        Fault::Killed => scene.redis.launch().await,
-        Fault::Frozen => scene.redis.signal("CONT"),
+        Fault::Killed => environment.redis.launch().await,
+        Fault::Frozen => environment.redis.signal("CONT"),
     }
     blocking(|| running.end())
 }

@@ -7,8 +7,8 @@ use std::{
 
 use crate::{
     catalogue::Catalogue,
+    environment::{Environment, program},
     pin,
-    scene::{Scene, program},
 };
 
 pub struct Peers {
@@ -20,16 +20,16 @@ pub struct Peers {
 
 impl Peers {
     /// From now on the servers that are compared have a core for themselves, and this run with Postgres and Redis has the other.
-    pub async fn prepare(scene: &mut Scene) -> Self {
+    pub async fn prepare(environment: &mut Environment) -> Self {
         pin::leave_the_servers_core();
         // What is started now stays on the core of this process.
-        scene.postgres.restart(false).await;
-        scene.redis.restart(false).await;
+        environment.postgres.restart(false).await;
+        environment.redis.restart(false).await;
         Self {
             aside: program(),
-            catalogue: Catalogue::read(&scene.db).await.expect("the products"),
-            database_url: scene.postgres.url(scene.postgres.port),
-            redis_url: format!("redis://127.0.0.1:{}/1", scene.redis.port),
+            catalogue: Catalogue::read(&environment.db).await.expect("the products"),
+            database_url: environment.postgres.url(environment.postgres.port),
+            redis_url: format!("redis://127.0.0.1:{}/1", environment.redis.port),
         }
     }
 }

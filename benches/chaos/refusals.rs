@@ -3,32 +3,32 @@
 
 use crate::{
     cold, distance,
+    environment::Environment,
     goals::{self, Goal},
     outage, overload,
     pace::blocking,
     peers::Peers,
     report::Section,
-    scene::Scene,
     slow_database, tenants, unreachable,
 };
 
 /// The parts that `--only` can name.
 pub const PARTS: [&str; 6] = ["cold", "redis", "distance", "overload", "tenants", "postgres"];
 
-pub async fn measure(scene: &mut Scene, only: Option<&str>, is_short: bool) -> Section {
+pub async fn measure(environment: &mut Environment, only: Option<&str>, is_short: bool) -> Section {
     let rounds = if is_short { 1 } else { 3 };
-    let peers = Peers::prepare(scene).await;
-    let slow_url = slow_database::make(scene).await;
+    let peers = Peers::prepare(environment).await;
+    let slow_url = slow_database::make(environment).await;
     let mut found: Vec<Goal> = Vec::new();
     for part in PARTS.into_iter().filter(|part| only.is_none_or(|only| only == *part)) {
         eprintln!("  {part}");
         found.extend(match part {
             "cold" => blocking(|| cold::measure(&peers, rounds)),
-            "redis" => outage::measure(scene, &peers, rounds).await,
-            "distance" => distance::measure(&peers, ([127, 0, 0, 1], scene.postgres.port).into(), rounds).await,
+            "redis" => outage::measure(environment, &peers, rounds).await,
+            "distance" => distance::measure(&peers, ([127, 0, 0, 1], environment.postgres.port).into(), rounds).await,
             "overload" => overload::measure(&peers, &slow_url, rounds),
             "tenants" => tenants::measure(&peers, &slow_url, rounds).await,
-            _ => unreachable::measure(scene, &peers, rounds).await,
+            _ => unreachable::measure(environment, &peers, rounds).await,
         });
     }
     let method = format!(

@@ -8,11 +8,11 @@ use std::{
 
 use crate::{
     chart::{Chart, Form, Series, svg},
-    film::{columns, row},
+    environment::{Environment, Instance, Shared},
     load::{Asked, End, by_the_clock, count, milliseconds},
     numbers::quantile,
+    recorder::{columns, row},
     report::{Picture, Section},
-    scene::{Instance, Scene, Shared},
     support::{
         process::{Process, free_port},
         within,
@@ -35,17 +35,17 @@ struct Restart {
     ready: f64,
 }
 
-pub async fn measure(scene: &Scene) -> Section {
-    let start = |ports| scene.instance_on(ports, "rolling", Shared::Redis, &SETTINGS);
+pub async fn measure(environment: &Environment) -> Section {
+    let start = |ports| environment.instance_on(ports, "rolling", Shared::Redis, &SETTINGS);
     let mut fleet = Vec::new();
     for _ in 0..3 {
         fleet.push(start((free_port(), free_port())).await);
     }
-    let (balancer, base) = balancer(scene, &fleet).await;
+    let (balancer, base) = balancer(environment, &fleet).await;
     let begun = Instant::now();
-    let (goods, http, to) = (scene.goods.clone(), scene.http.clone(), base.clone());
+    let (workload, http, to) = (environment.workload.clone(), environment.http.clone(), base.clone());
     let load = tokio::spawn(async move {
-        by_the_clock(begun, RATE, Duration::from_secs(SECONDS), || goods.request(&http, &to)).await
+        by_the_clock(begun, RATE, Duration::from_secs(SECONDS), || workload.request(&http, &to)).await
     });
     let now = || begun.elapsed().as_secs_f64();
     let mut restarts = Vec::new();
@@ -72,13 +72,13 @@ pub async fn measure(scene: &Scene) -> Section {
 }
 
 /// The balancer of `make fleet`, once it passes requests on.
-async fn balancer(scene: &Scene, fleet: &[Instance]) -> (Process, String) {
+async fn balancer(environment: &Environment, fleet: &[Instance]) -> (Process, String) {
     let program = env::var_os("CADDY_BIN").filter(|path| !path.is_empty()).map(PathBuf::from);
     let program = program.expect("CADDY_BIN: run `make rolling`, which brings one");
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("ops/fleet/Caddyfile");
     let port = free_port();
     let upstreams: Vec<String> = fleet.iter().map(|instance| format!("127.0.0.1:{}", instance.port)).collect();
-    let home = scene.folder.join("caddy");
+    let home = environment.folder.join("caddy");
     fs::create_dir_all(&home).expect("a folder for the balancer");
     let envs = [
         ("BALANCER_HOST", "127.0.0.1".to_owned()),
@@ -87,10 +87,10 @@ async fn balancer(scene: &Scene, fleet: &[Instance]) -> (Process, String) {
         ("HOME", home.display().to_string()),
     ];
     let args = ["run", "--adapter", "caddyfile", "--config", &config.display().to_string()].map(str::to_owned);
-    let process = Process::start(&program, &args, &envs, &scene.folder.join("caddy.log"), None);
+    let process = Process::start(&program, &args, &envs, &environment.folder.join("caddy.log"), None);
     let base = format!("http://127.0.0.1:{port}");
     let ready = || async {
-        let answer = scene.http.get(format!("{base}/readyz")).send().await.ok()?;
+        let answer = environment.http.get(format!("{base}/readyz")).send().await.ok()?;
         answer.status().is_success().then_some(())
     };
     within(Duration::from_secs(20), "the balancer passes requests on", ready).await;

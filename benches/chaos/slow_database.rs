@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
 
-use crate::{peers::seed, scene::Scene};
+use crate::{environment::Environment, peers::seed};
 
 /// The time of one row. With ten connections 500 rows a second can be read.
 pub const ROW: Duration = Duration::from_millis(20);
 const NAME: &str = "slow";
 
 /// Makes the database, with the seeded data. Its URL.
-pub async fn make(scene: &Scene) -> String {
-    sqlx::query(AssertSqlSafe(format!("create database {NAME}"))).execute(&scene.db).await.expect("a database");
-    let url = format!("postgres://aside@127.0.0.1:{}/{NAME}", scene.postgres.port);
+pub async fn make(environment: &Environment) -> String {
+    sqlx::query(AssertSqlSafe(format!("create database {NAME}"))).execute(&environment.db).await.expect("a database");
+    let url = format!("postgres://aside@127.0.0.1:{}/{NAME}", environment.postgres.port);
     seed(&url);
     let db = PgPoolOptions::new().max_connections(1).connect(&url).await.expect("a connection");
     execute(&db, &format!("alter database {NAME} set enable_seqscan = off")).await;

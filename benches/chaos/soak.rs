@@ -1,4 +1,4 @@
-//! Random faults for long under steady load, and afterwards a look for what was not given back: memory, tasks, connections and
+//! Random faults for long under steady load, and afterwards a search for what was not given back: memory, tasks, connections and
 //! file descriptors.
 
 use std::{
@@ -9,10 +9,10 @@ use std::{
 use sqlx::PgPool;
 
 use crate::{
+    environment::{Environment, Instance, Shared},
     load::{Asked, End, by_the_clock, count},
     numbers::{grouped, short},
     report::Section,
-    scene::{Instance, Scene, Shared},
     support::{eventually, proxy::Fault},
 };
 
@@ -60,15 +60,15 @@ impl Holdings {
     }
 }
 
-pub async fn measure(scene: &mut Scene, seconds: u64) -> Section {
-    let instance = Arc::new(scene.instance("soak", Shared::Redis, &[("CACHE_L1_BYTES", "4000000")]).await);
-    // What is used once is kept: pools, buffers, L1. So the first look is after some faults.
+pub async fn measure(environment: &mut Environment, seconds: u64) -> Section {
+    let instance = Arc::new(environment.instance("soak", Shared::Redis, &[("CACHE_L1_BYTES", "4000000")]).await);
+    // What is used once is kept: pools, buffers, L1. So the first check is after some faults.
     let rounds = (seconds / (FAULT + PAUSE).as_secs()).max(4);
     let early = (rounds / 4).max(2);
-    let first = spell(scene, &instance, early).await;
-    let before = Holdings::of(&instance, &scene.db).await;
-    let second = spell(scene, &instance, rounds - early).await;
-    let after = Holdings::of(&instance, &scene.db).await;
+    let first = spell(environment, &instance, early).await;
+    let before = Holdings::of(&instance, &environment.db).await;
+    let second = spell(environment, &instance, rounds - early).await;
+    let after = Holdings::of(&instance, &environment.db).await;
     let asked = [first, second].concat();
     let mut section = Section {
         title: "A soak",
@@ -91,7 +91,7 @@ pub async fn measure(scene: &mut Scene, seconds: u64) -> Section {
     section.check("every request is answered, and none with an error", count(&asked, End::Failed) == 0);
     section.check("memory has not grown by more than 24 MB", after.memory - before.memory <= SLACK);
     section.check("tasks are given back", after.tasks <= before.tasks + 8.0);
-    // The pool's ten, and the one that looks at the ledger.
+    // The pool's ten, and the one that polls the ledger.
     section.check("Postgres sees no more connections than the instance may have", after.connections <= 11.0);
     section.check("file descriptors are given back", after.files <= before.files + 16);
     if let Some(instance) = Arc::into_inner(instance) {
@@ -101,16 +101,18 @@ pub async fn measure(scene: &mut Scene, seconds: u64) -> Section {
 }
 
 /// So many faults under load, and then calm.
-async fn spell(scene: &mut Scene, instance: &Instance, faults: u64) -> Vec<Asked> {
-    let (goods, base) = (scene.goods.clone(), instance.url(""));
+async fn spell(environment: &mut Environment, instance: &Instance, faults: u64) -> Vec<Asked> {
+    let (workload, base) = (environment.workload.clone(), instance.url(""));
     // Connections of its own, which end with it.
     let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().expect("a client");
     let lasting = (FAULT + PAUSE) * faults as u32;
     let load =
-        tokio::spawn(async move { by_the_clock(Instant::now(), RATE, lasting, || goods.request(&http, &base)).await });
+        tokio::spawn(
+            async move { by_the_clock(Instant::now(), RATE, lasting, || workload.request(&http, &base)).await },
+        );
     for number in 1..=faults {
         eprintln!("  fault {number} of {faults}");
-        fault(scene).await;
+        fault(environment).await;
         tokio::time::sleep(PAUSE).await;
     }
     let asked = load.await.expect("the load ends");
@@ -118,38 +120,38 @@ async fn spell(scene: &mut Scene, instance: &Instance, faults: u64) -> Vec<Asked
     asked
 }
 
-async fn fault(scene: &mut Scene) {
+async fn fault(environment: &mut Environment) {
     let last = || tokio::time::sleep(FAULT);
     match fastrand::u8(..6) {
         0 => {
-            scene.redis.signal("STOP");
+            environment.redis.signal("STOP");
             last().await;
-            scene.redis.signal("CONT");
+            environment.redis.signal("CONT");
         }
         1 => {
-            scene.redis.kill().await;
+            environment.redis.kill().await;
             last().await;
-            scene.redis.launch().await;
+            environment.redis.launch().await;
         }
         2 => {
-            scene.postgres.signal("STOP");
+            environment.postgres.signal("STOP");
             last().await;
-            scene.postgres.signal("CONT");
+            environment.postgres.signal("CONT");
         }
         3 => {
-            scene.postgres.stop(true).await;
+            environment.postgres.stop(true).await;
             last().await;
-            scene.postgres.launch().await;
+            environment.postgres.launch().await;
         }
         4 => {
-            scene.to_postgres.set(Fault::Refuse);
+            environment.to_postgres.set(Fault::Refuse);
             last().await;
-            scene.to_postgres.restore();
+            environment.to_postgres.restore();
         }
         _ => {
-            scene.to_postgres.set(Fault::Delay(Duration::from_millis(40)));
+            environment.to_postgres.set(Fault::Delay(Duration::from_millis(40)));
             last().await;
-            scene.to_postgres.restore();
+            environment.to_postgres.restore();
         }
     }
 }

@@ -5,10 +5,10 @@ use std::time::{Duration, Instant};
 use tokio::task::JoinSet;
 
 use crate::{
+    environment::{Environment, Instance, Shared},
     load::{Asked, End, ask, count, milliseconds},
     numbers::{Spread, quantile, short},
     report::Section,
-    scene::{Instance, Scene, Shared},
     support::{eventually, proxy::Fault},
 };
 
@@ -28,12 +28,12 @@ struct Rounds {
     failed: usize,
 }
 
-pub async fn measure(scene: &Scene) -> Section {
+pub async fn measure(environment: &Environment) -> Section {
     let mut section = Section {
         title: "A stampede",
         method: format!(
             "{REQUESTS} requests at once for one product that no tier has, spread over the instances, with Postgres {} ms away there and \
-             as far back; {ROUNDS} rounds, each after some other reads; D is 5 s, so that looks at the ledger from so far away count. \"One load\" is what a single request for another cold product took in the same round. \
+             as far back; {ROUNDS} rounds, each after some other reads; D is 5 s, so that polls the ledger from so far away count. \"One load\" is what a single request for another cold product took in the same round. \
              Medians; times in ms.",
             DISTANCE.as_millis()
         ),
@@ -45,7 +45,7 @@ pub async fn measure(scene: &Scene) -> Section {
         checks: Vec::new(),
     };
     for (instances, shared) in [(1, Shared::Nothing), (1, Shared::Redis), (3, Shared::Nothing), (3, Shared::Redis)] {
-        let rounds = variant(scene, instances, shared).await;
+        let rounds = variant(environment, instances, shared).await;
         let name = if shared == Shared::Redis { "yes" } else { "no" };
         let median = |values: &[f64]| short(Spread::of(values).median);
         section.rows.push(vec![
@@ -67,32 +67,32 @@ pub async fn measure(scene: &Scene) -> Section {
     section
 }
 
-async fn variant(scene: &Scene, instances: usize, shared: Shared) -> Rounds {
+async fn variant(environment: &Environment, instances: usize, shared: Shared) -> Rounds {
     eprintln!("  instances: {instances}");
-    let settings = [("CACHE_WARM_TOP", "0"), ("CACHE_TRUST_MS", "5000")];
+    let settings = [("CACHE_WARM_TOP", "0"), ("CACHE_MAX_STALENESS_MS", "5000")];
     let mut fleet = Vec::new();
     for _ in 0..instances {
         let name = format!("stampede-{instances}-{}", shared == Shared::Redis);
-        fleet.push(scene.instance(&name, shared, &settings).await);
+        fleet.push(environment.instance(&name, shared, &settings).await);
     }
     for instance in &fleet {
-        // One that was just started may not have looked at the ledger yet.
+        // One that was just started may not have polled the ledger yet.
         eventually("the instance uses its tiers", || async {
-            (instance.metrics().await?.sum("cache_trusted", &[]) == 1.0).then_some(())
+            (instance.metrics().await?.sum("cache_is_current", &[]) == 1.0).then_some(())
         })
         .await;
     }
-    scene.to_postgres.set(Fault::Delay(DISTANCE));
+    environment.to_postgres.set(Fault::Delay(DISTANCE));
     let mut rounds = Rounds::default();
     for _ in 0..ROUNDS {
         // Connections and statements as a busy service has them.
         for _ in 0..3 {
-            all_at_once(scene, &fleet, instances * 8, || scene.goods.next()).await;
+            all_at_once(environment, &fleet, instances * 8, || environment.workload.next()).await;
         }
-        let single = all_at_once(scene, &fleet, 1, || scene.goods.next()).await;
-        let cold = scene.goods.next();
+        let single = all_at_once(environment, &fleet, 1, || environment.workload.next()).await;
+        let cold = environment.workload.next();
         let before = loads(&fleet).await;
-        let asked = all_at_once(scene, &fleet, REQUESTS, || cold).await;
+        let asked = all_at_once(environment, &fleet, REQUESTS, || cold).await;
         rounds.loads.push(loads(&fleet).await - before);
         let (single, longest) = (quantile(&mut milliseconds(&single), 1.0), quantile(&mut milliseconds(&asked), 1.0));
         rounds.single.push(single);
@@ -100,18 +100,23 @@ async fn variant(scene: &Scene, instances: usize, shared: Shared) -> Rounds {
         rounds.ratios.push(longest / single);
         rounds.failed += count(&asked, End::Failed) + count(&asked, End::Refused);
     }
-    scene.to_postgres.restore();
+    environment.to_postgres.restore();
     for instance in fleet {
         instance.stop().await;
     }
     rounds
 }
 
-async fn all_at_once(scene: &Scene, fleet: &[Instance], requests: usize, product: impl Fn() -> i64) -> Vec<Asked> {
+async fn all_at_once(
+    environment: &Environment,
+    fleet: &[Instance],
+    requests: usize,
+    product: impl Fn() -> i64,
+) -> Vec<Asked> {
     let (begun, mut asking) = (Instant::now(), JoinSet::new());
     for number in 0..requests {
         let url = fleet[number % fleet.len()].url(&format!("/products/{}", product()));
-        asking.spawn(ask(begun, Instant::now(), scene.http.get(url)));
+        asking.spawn(ask(begun, Instant::now(), environment.http.get(url)));
     }
     asking.join_all().await
 }

@@ -8,10 +8,10 @@ use std::{
 };
 
 use crate::{
-    film::{Gauge, columns, picture, row, until, watch},
+    environment::{Environment, Shared},
     load::{Asked, End, by_the_clock, count},
+    recorder::{Gauge, columns, picture, row, until, watch},
     report::{Picture, Section},
-    scene::{Scene, Shared},
 };
 
 /// Requests a second.
@@ -50,47 +50,48 @@ impl Fault {
         matches!(self, Self::RedisFrozen | Self::RedisKilled)
     }
 
-    async fn begin(self, scene: &mut Scene) {
+    async fn begin(self, environment: &mut Environment) {
         match self {
-            Self::RedisFrozen => scene.redis.signal("STOP"),
-            Self::RedisKilled => scene.redis.kill().await,
-            Self::PostgresFrozen => scene.postgres.signal("STOP"),
-            Self::PostgresKilled => scene.postgres.stop(true).await,
+            Self::RedisFrozen => environment.redis.signal("STOP"),
+            Self::RedisKilled => environment.redis.kill().await,
+            Self::PostgresFrozen => environment.postgres.signal("STOP"),
+            Self::PostgresKilled => environment.postgres.stop(true).await,
         }
     }
 
-    async fn end(self, scene: &mut Scene) {
+    async fn end(self, environment: &mut Environment) {
         match self {
-            Self::RedisFrozen => scene.redis.signal("CONT"),
-            Self::RedisKilled => scene.redis.launch().await,
-            Self::PostgresFrozen => scene.postgres.signal("CONT"),
-            Self::PostgresKilled => scene.postgres.launch().await,
+            Self::RedisFrozen => environment.redis.signal("CONT"),
+            Self::RedisKilled => environment.redis.launch().await,
+            Self::PostgresFrozen => environment.postgres.signal("CONT"),
+            Self::PostgresKilled => environment.postgres.launch().await,
         }
     }
 }
 
-pub async fn measure(scene: &mut Scene) -> Section {
+pub async fn measure(environment: &mut Environment) -> Section {
     // So small that Redis matters.
     let settings = [("CACHE_L1_BYTES", "1000000"), ("CACHE_WARM_TOP", "200")];
     let fleet = [
-        scene.instance("timeline", Shared::Redis, &settings).await,
-        scene.instance("timeline", Shared::Redis, &settings).await,
+        environment.instance("timeline", Shared::Redis, &settings).await,
+        environment.instance("timeline", Shared::Redis, &settings).await,
     ];
     let fleet = Arc::new(fleet);
     let begun = Instant::now();
     let gauges = Arc::new(Mutex::new(Vec::new()));
     let watching = tokio::spawn(watch(Arc::clone(&fleet), begun, Arc::clone(&gauges)));
-    let (goods, http, bases) = (scene.goods.clone(), scene.http.clone(), [fleet[0].url(""), fleet[1].url("")]);
+    let (workload, http, bases) =
+        (environment.workload.clone(), environment.http.clone(), [fleet[0].url(""), fleet[1].url("")]);
     let load = tokio::spawn(async move {
-        let request = || goods.request(&http, &bases[fastrand::usize(..2)]);
+        let request = || workload.request(&http, &bases[fastrand::usize(..2)]);
         by_the_clock(begun, RATE, Duration::from_secs(SECONDS), request).await
     });
     for (from, to, fault) in FAULTS {
         until(begun, from).await;
         eprintln!("{from:>4} s  {}", fault.name());
-        fault.begin(scene).await;
+        fault.begin(environment).await;
         until(begun, to).await;
-        fault.end(scene).await;
+        fault.end(environment).await;
         eprintln!("{:>4.1} s  is back", begun.elapsed().as_secs_f64());
     }
     let asked = load.await.expect("the load ends");

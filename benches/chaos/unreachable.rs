@@ -2,10 +2,10 @@
 
 use crate::{
     catalogue::paths,
+    environment::Environment,
     goals::Goal,
     pace::{blocking, millis, pause},
     peers::{Peers, client},
-    scene::Scene,
     server::{Program, begin_load},
 };
 
@@ -21,33 +21,33 @@ enum Fault {
     Frozen,
 }
 
-pub async fn measure(scene: &mut Scene, peers: &Peers, rounds: usize) -> Vec<Goal> {
+pub async fn measure(environment: &mut Environment, peers: &Peers, rounds: usize) -> Vec<Goal> {
     let mut goals = Vec::new();
     for (fault, name, limit) in LIMITS {
         let mut longest = Vec::new();
         for _ in 0..rounds {
-            longest.push(run(scene, peers, fault).await);
+            longest.push(run(environment, peers, fault).await);
         }
         goals.push(Goal::at_most(format!("Postgres {name}: longest time until a client is told, ms"), &longest, limit));
     }
     goals
 }
 
-async fn run(scene: &mut Scene, peers: &Peers, fault: Fault) -> f64 {
+async fn run(environment: &mut Environment, peers: &Peers, fault: Fault) -> f64 {
     let program = Program::aside("Aside", &peers.aside, &peers.database_url, "");
     let server = blocking(|| program.with("CACHE_L1_BYTES", "0").start());
     let asked = paths("products", &peers.catalogue.shuffled());
     // Connections as a busy service has them.
     blocking(|| begin_load(server.address(), &client(CLIENTS, 300), &asked).end());
     match fault {
-        Fault::Killed => scene.postgres.stop(true).await,
-        Fault::Frozen => scene.postgres.signal("STOP"),
+        Fault::Killed => environment.postgres.stop(true).await,
+        Fault::Frozen => environment.postgres.signal("STOP"),
     }
     pause(millis(50)).await;
     let found = blocking(|| begin_load(server.address(), &client(CLIENTS, LASTING_MS), &asked).end());
     match fault {
-        Fault::Killed => scene.postgres.launch().await,
-        Fault::Frozen => scene.postgres.signal("CONT"),
+        Fault::Killed => environment.postgres.launch().await,
+        Fault::Frozen => environment.postgres.signal("CONT"),
     }
     eprintln!("  {found:?}");
     found.refused_max

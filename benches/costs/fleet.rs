@@ -10,9 +10,9 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    environment::{Environment, until_current},
     figure::{Figure, interleaved},
     numbers::{Spread, quantile},
-    place::{Place, trusted},
 };
 
 /// Writes of one variant in one round.
@@ -20,27 +20,27 @@ const WRITES: usize = 3;
 
 /// A served instance.
 struct Instance {
-    trust: Duration,
+    max_staleness: Duration,
     address: SocketAddr,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
 
-pub async fn measure(place: &Place) -> Figure {
-    let database = place.database("fleet").await;
+pub async fn measure(environment: &Environment) -> Figure {
+    let database = environment.database("fleet").await;
     seed::seed(&database.patient, seed::Source::Sample, seed::Progress::Silent).await.expect("the sample is loaded");
-    database.settle().await;
+    database.quiesce().await;
     let ids: Vec<i64> =
         sqlx::query_scalar("select id from products").fetch_all(&database.pool).await.expect("the products");
     let mut instances = Vec::new();
-    for trust in [500, 150].map(Duration::from_millis) {
+    for max_staleness in [500, 150].map(Duration::from_millis) {
         let mut config = database.config.clone();
-        config.cache_trust = trust;
-        instances.push(Instance::start(App::build(config).await.expect("an instance"), trust).await);
+        config.cache_max_staleness = max_staleness;
+        instances.push(Instance::start(App::build(config).await.expect("an instance"), max_staleness).await);
     }
     let client = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
     let variants = [(&instances[0], false), (&instances[0], true), (&instances[1], false), (&instances[1], true)];
-    let rounds = place.pick(7, 2);
+    let rounds = environment.pick(7, 2);
     let write = async |(instance, prefers): &(&Instance, bool)| {
         let mut took = Vec::new();
         for _ in 0..WRITES {
@@ -53,11 +53,11 @@ pub async fn measure(place: &Place) -> Figure {
 
     let (mut rows, mut bars) = (Vec::new(), Vec::new());
     for (pair, instance) in results.chunks(2).zip(&instances) {
-        let d = instance.trust.as_secs_f64() * 1000.0;
+        let d = instance.max_staleness.as_secs_f64() * 1000.0;
         let added: Vec<f64> = pair[1].iter().zip(&pair[0]).map(|(with, without)| (with - without) / d).collect();
-        let (label, added) = (format!("D = {d:.0} ms"), Spread::of(&added));
-        rows.push(vec![label.clone(), added.cell(), Spread::of(&pair[0]).cell(), Spread::of(&pair[1]).cell()]);
-        bars.push((label, added));
+        let (tag_version, added) = (format!("D = {d:.0} ms"), Spread::of(&added));
+        rows.push(vec![tag_version.clone(), added.cell(), Spread::of(&pair[0]).cell(), Spread::of(&pair[1]).cell()]);
+        bars.push((tag_version, added));
     }
     for instance in instances {
         instance.stop.cancel();
@@ -78,13 +78,13 @@ pub async fn measure(place: &Place) -> Figure {
 }
 
 impl Instance {
-    async fn start(app: App, trust: Duration) -> Self {
+    async fn start(app: App, max_staleness: Duration) -> Self {
         let (address, stop) = (app.addr(), CancellationToken::new());
         let services = app.services().clone();
         let until = stop.clone();
         let serving = tokio::spawn(async move { app.run_until(until).await.expect("the instance serves") });
-        trusted(&services.cache).await;
-        Self { trust, address, stop, serving }
+        until_current(&services.cache).await;
+        Self { max_staleness, address, stop, serving }
     }
 
     /// Time of one write in milliseconds.

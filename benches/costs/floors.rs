@@ -4,20 +4,20 @@ use std::{fs, time::Instant};
 
 use aside::{
     app,
-    cache::{Outcome, Reuse},
+    cache::{CacheMode, Outcome},
     domain::products::Product,
     http::Services,
 };
 
 use crate::{
+    environment::{Database, Environment, until_current},
     figure::{Figure, interleaved},
     numbers::{Spread, grouped, short},
-    place::{Database, Place, trusted},
 };
 
 /// Products in L1. Where there are floors, each of them has one.
 const PRODUCTS: i64 = 10_000;
-/// Names raised at once: what a look brings beside the floors stays small beside them.
+/// Names raised at once: what a poll brings beside the floors stays small beside them.
 const STEP: i64 = 5_000;
 
 /// An instance with so many floors.
@@ -29,14 +29,14 @@ struct Instance {
     services: Services,
 }
 
-pub async fn measure(place: &Place) -> Figure {
+pub async fn measure(environment: &Environment) -> Figure {
     // A million is the most that an instance holds.
-    let counts = place.pick([0, 100_000, 1_000_000], [0, 10_000, 50_000]);
+    let counts = environment.pick([0, 100_000, 1_000_000], [0, 10_000, 50_000]);
     let mut instances = Vec::new();
     for floors in counts {
-        instances.push(Instance::with_floors(place, floors).await);
+        instances.push(Instance::with_floors(environment, floors).await);
     }
-    let (rounds, sweeps) = (place.pick(7, 2), place.pick(30, 5));
+    let (rounds, sweeps) = (environment.pick(7, 2), environment.pick(30, 5));
     let results = interleaved(rounds, &instances, async |instance| instance.hit(sweeps).await).await;
     let ratios: Vec<Spread> = results.iter().map(|result| Spread::of_ratios(result, &results[0])).collect();
     let row = |at: usize| {
@@ -72,9 +72,9 @@ pub async fn measure(place: &Place) -> Figure {
 }
 
 impl Instance {
-    async fn with_floors(place: &Place, floors: i64) -> Self {
+    async fn with_floors(environment: &Environment, floors: i64) -> Self {
         eprintln!("  an instance with {floors} floors");
-        let mut database = place.database(&format!("floors_{floors}")).await;
+        let mut database = environment.database(&format!("floors_{floors}")).await;
         database.config.l2 = None;
         let products =
             "insert into products (id, name, department, brand, category, type, price_cents, currency, stock)
@@ -82,7 +82,7 @@ impl Instance {
                         from generate_series(1, $1) as n";
         sqlx::query(products).bind(PRODUCTS).execute(&database.patient).await.expect("products");
         let services = app::start_services(&database.config, database.pool.clone()).expect("the services start");
-        trusted(&services.cache).await;
+        until_current(&services.cache).await;
         let mut instance = Self { floors, bytes: None, database, services };
         // The first steps make what every later one uses again.
         let first = (5 * STEP).min(floors / 2);
@@ -96,8 +96,8 @@ impl Instance {
 
     /// Changes names behind the instance's back, as other instances do, and waits until it knows.
     async fn raise(&self, from: i64, to: i64) {
-        let sql = "insert into cache_ledger (name, ver)
-                   select 'product:' || n, nextval('cache_ver') from generate_series($1 + 1, $2) as n";
+        let sql = "insert into cache_ledger (tag, version)
+                   select 'product:' || n, nextval('cache_version') from generate_series($1 + 1, $2) as n";
         let mut known = from;
         while known < to {
             let next = (known + STEP).min(to);
@@ -114,7 +114,7 @@ impl Instance {
         let mut ids: Vec<i64> = (1..=PRODUCTS).collect();
         fastrand::shuffle(&mut ids);
         // Entries leave L1 after a minute at most.
-        self.services.products.get_products(ids.clone(), Reuse::Refresh).await.expect("the products are loaded");
+        self.services.products.get_products(ids.clone(), CacheMode::Reload).await.expect("the products are loaded");
         let keys: Vec<_> = ids.into_iter().map(Product::key).collect();
         let begun = Instant::now();
         for _ in 0..sweeps {

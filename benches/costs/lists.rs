@@ -3,16 +3,16 @@
 use std::time::{Duration, Instant};
 
 use aside::cache::{
-    Cache, CacheConfig, Cacheable, DbTime, Format, Key, Label, Loaded, Name, Policy, Residency, Sensitivity,
+    Cache, CacheConfig, Cacheable, DbTime, Format, Key, Loaded, Policy, Residency, Sensitivity, Tag, TagVersion,
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    environment::{Database, Environment, until_current},
     figure::{Figure, interleaved},
     metrics::Metrics,
     numbers::{Spread, grouped, quantile},
-    place::{Database, Place, trusted},
 };
 
 /// Commits of one variant in one round.
@@ -26,15 +26,15 @@ struct Page(Vec<u64>);
 
 impl Cacheable for Page {
     const POLICY: Policy = Policy {
-        pattern: "bench-list",
-        l1: Duration::from_secs(60),
-        l2: Duration::from_secs(3600),
-        absent: Duration::from_secs(30),
+        name: "bench-list",
+        l1_ttl: Duration::from_secs(60),
+        l2_ttl: Duration::from_secs(3600),
+        negative_ttl: Duration::from_secs(30),
         max_age: Duration::from_secs(3600),
-        stale_on_outage: Duration::ZERO,
+        stale_if_error: Duration::ZERO,
         jitter_percent: 0,
         format: Format::Json,
-        shape: "1",
+        schema_version: "1",
         compress_above: usize::MAX,
         sensitivity: Sensitivity::Public,
         residency: Residency::Shared,
@@ -48,26 +48,26 @@ struct List {
     cache: Cache,
 }
 
-pub async fn measure(place: &Place) -> Figure {
-    let database = place.database("lists").await;
+pub async fn measure(environment: &Environment) -> Figure {
+    let database = environment.database("lists").await;
     let mut lists = Vec::new();
     // Entries leave L1 after a minute at most, so it is filled last.
-    for keys in place.pick(vec![1_000, 10_000, 100_000], vec![1_000, 5_000]) {
-        lists.push(List::in_redis(place, &database, keys).await);
+    for keys in environment.pick(vec![1_000, 10_000, 100_000], vec![1_000, 5_000]) {
+        lists.push(List::in_redis(environment, &database, keys).await);
     }
-    for keys in place.pick(vec![1_000, 10_000, 100_000, 1_000_000], vec![1_000, 50_000]) {
+    for keys in environment.pick(vec![1_000, 10_000, 100_000, 1_000_000], vec![1_000, 50_000]) {
         lists.push(List::in_l1(&database, keys).await);
     }
-    lists.rotate_left(place.pick(3, 2));
-    let rounds = place.pick(7, 2);
+    lists.rotate_left(environment.pick(3, 2));
+    let rounds = environment.pick(7, 2);
     let results = interleaved(rounds, &lists, async |list| list.invalidate().await).await;
     for list in &lists {
         list.check().await;
         list.cache.shutdown().await;
     }
     let ratios: Vec<Spread> = results.iter().map(|result| Spread::of_ratios(result, &results[0])).collect();
-    let label = |list: &List| format!("{} keys in {}", grouped(list.keys as i64), list.tier);
-    let row = |at: usize| vec![label(&lists[at]), ratios[at].cell(), Spread::of(&results[at]).cell()];
+    let tag_version = |list: &List| format!("{} keys in {}", grouped(list.keys as i64), list.tier);
+    let row = |at: usize| vec![tag_version(&lists[at]), ratios[at].cell(), Spread::of(&results[at]).cell()];
     let figure = Figure {
         title: "Invalidating a list",
         method: format!(
@@ -77,7 +77,7 @@ pub async fn measure(place: &Place) -> Figure {
         columns: &["a list of", "time of the commit", "ms"],
         rows: (0..lists.len()).map(row).collect(),
         scale: "time of the commit, as a multiple of the first",
-        bars: lists.iter().map(label).zip(ratios.iter().copied()).collect(),
+        bars: lists.iter().map(tag_version).zip(ratios.iter().copied()).collect(),
     };
     drop(lists);
     database.drop().await;
@@ -92,10 +92,10 @@ impl List {
         list
     }
 
-    async fn in_redis(place: &Place, database: &Database, keys: u64) -> Self {
+    async fn in_redis(environment: &Environment, database: &Database, keys: u64) -> Self {
         let namespace = format!("costs_list_{keys}");
         let patient = Duration::from_secs(5);
-        let l2 = Some(place.l2());
+        let l2 = Some(environment.l2());
         let config = CacheConfig { namespace, l1_bytes: 0, l2, l2_deadline: patient, ..CacheConfig::default() };
         Self::fill("Redis", keys, config, database).await
     }
@@ -103,13 +103,13 @@ impl List {
     async fn fill(tier: &'static str, keys: u64, config: CacheConfig, database: &Database) -> Self {
         eprintln!("  {keys} keys in {tier}");
         let cache = Cache::start(config, database.pool.clone());
-        trusted(&cache).await;
+        until_current(&cache).await;
         let list = Self { tier, keys, cache };
         let now = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
         let now: i64 = sqlx::query_scalar(now).fetch_one(&database.pool).await.expect("the database's time");
         let page = |n| {
-            let labels = vec![Label { name: list.tag(), version: 0 }];
-            (list.key(n), Loaded { value: Some(Page(vec![n])), labels, loaded_at: DbTime(now) })
+            let tag_versions = vec![TagVersion { tag: list.tag(), version: 0 }];
+            (list.key(n), Loaded { value: Some(Page(vec![n])), tag_versions, loaded_at: DbTime(now) })
         };
         let mut registry = Registry::default();
         list.cache.register_metrics(&mut registry);
@@ -128,8 +128,8 @@ impl List {
         Key::shared(&[&self.tier, &self.keys, &n])
     }
 
-    fn tag(&self) -> Name {
-        Name::shared("bench-list", &[&self.tier, &self.keys])
+    fn tag(&self) -> Tag {
+        Tag::shared("bench-list", &[&self.tier, &self.keys])
     }
 
     /// The median time of a commit in milliseconds.
@@ -137,7 +137,7 @@ impl List {
         let mut took = Vec::new();
         for _ in 0..COMMITS {
             let mut write = self.cache.begin().await.expect("a write");
-            write.touch(self.tag());
+            write.invalidate(self.tag());
             let begun = Instant::now();
             write.commit().await.expect("a commit");
             took.push(begun.elapsed().as_secs_f64() * 1000.0);

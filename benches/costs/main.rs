@@ -1,25 +1,25 @@
 //! What the protocol costs, as ratios, all measured in one run: `make costs`. Each file measures one figure. The long run writes
 //! `docs/costs.md` and `docs/costs.svg`; `--short` shows in half a minute that everything works and writes below `target`.
 
+mod environment;
 mod figure;
 mod fleet;
 mod floors;
 mod lists;
-mod looks;
 #[allow(dead_code)]
 #[path = "../../tests/support/metrics.rs"]
 mod metrics;
 mod numbers;
-mod place;
 mod plot;
+mod polls;
 mod writes;
 
 use std::{env, fs, path::Path, time::Instant};
 
 use clap::Parser;
 
+use environment::Environment;
 use figure::Figure;
-use place::Place;
 
 #[derive(Parser)]
 struct Arguments {
@@ -38,25 +38,25 @@ async fn main() {
         let value = env::var(name).ok().filter(|value| !value.is_empty());
         value.unwrap_or_else(|| panic!("{name} isn't set: run scripts/costs.sh"))
     };
-    let place = Place::new(&variable("DATABASE_URL"), &variable("REDIS_URL"), short);
-    let place_lines = place.description().await;
+    let environment = Environment::new(&variable("DATABASE_URL"), &variable("REDIS_URL"), short);
+    let place_lines = environment.description().await;
 
     let begun = Instant::now();
     let stage = |title: &str| eprintln!("{:>4} s  {title}", begun.elapsed().as_secs());
-    // First, because it looks at the memory of the whole process.
+    // First, because it polls at the memory of the whole process.
     stage("floors");
-    let floors = floors::measure(&place).await;
+    let floors = floors::measure(&environment).await;
     stage("writes");
-    let writes = writes::measure(&place).await;
-    stage("looks");
-    let looks = looks::measure(&place).await;
+    let writes = writes::measure(&environment).await;
+    stage("polls");
+    let polls = polls::measure(&environment).await;
     stage("lists");
-    let lists = lists::measure(&place).await;
+    let lists = lists::measure(&environment).await;
     stage("fleet");
-    let fleet = fleet::measure(&place).await;
+    let fleet = fleet::measure(&environment).await;
     stage("done");
 
-    let figures = [writes, looks, floors, lists, fleet];
+    let figures = [writes, polls, floors, lists, fleet];
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let folder = root.join(if short { "target/costs" } else { "docs" });
     fs::create_dir_all(&folder).expect("a folder for the figures");
@@ -66,14 +66,14 @@ async fn main() {
     println!("{text}\nwritten to {}", folder.display());
 }
 
-fn document(place: &[String], figures: &[Figure]) -> String {
-    let place: String = place.iter().map(|line| format!("* {line}\n")).collect();
+fn document(environment: &[String], figures: &[Figure]) -> String {
+    let environment: String = environment.iter().map(|line| format!("* {line}\n")).collect();
     let sections: Vec<String> = figures.iter().map(Figure::markdown).collect();
     format!(
         "# What it costs\n\n\
          Written by `make costs`, all in one run. Read the ratios: times belong to the machine. A cell is the median of the rounds \
          and, in brackets, the lowest and the highest; the ratios are of variants measured in the same round, one after another.\n\n\
-         {place}\n![All ratios](costs.svg)\n\n{}",
+         {environment}\n![All ratios](costs.svg)\n\n{}",
         sections.join("\n")
     )
 }

@@ -27,8 +27,8 @@ pub fn svg(figures: &[Figure]) -> String {
         );
         y += 26.0;
         let most = figure.bars.iter().map(|(_, spread)| spread.high).fold(f64::MIN_POSITIVE, f64::max);
-        for (label, spread) in &figure.bars {
-            bar(&mut body, y, label, spread, (RIGHT - LEFT) / most);
+        for (tag_version, spread) in &figure.bars {
+            bar(&mut body, y, tag_version, spread, (RIGHT - LEFT) / most);
             y += BAR;
         }
         y += 14.0;
@@ -39,12 +39,12 @@ pub fn svg(figures: &[Figure]) -> String {
     )
 }
 
-fn bar(body: &mut String, y: f64, label: &str, spread: &Spread, scale: f64) {
+fn bar(body: &mut String, y: f64, tag_version: &str, spread: &Spread, scale: f64) {
     let at = |value: f64| LEFT + value * scale;
     let (low, high) = (at(spread.low), at(spread.high));
     let _ = writeln!(
         body,
-        "<text x=\"{}\" y=\"{text}\" text-anchor=\"end\">{label}</text>\
+        "<text x=\"{}\" y=\"{text}\" text-anchor=\"end\">{tag_version}</text>\
          <rect x=\"{LEFT}\" y=\"{y}\" width=\"{:.1}\" height=\"{}\" fill=\"#3b6ea5\"/>\
          <path d=\"M{low:.1} {middle}H{high:.1}\" stroke=\"#b3261e\"/><text x=\"{:.1}\" y=\"{text}\">{}</text>",
         LEFT - 8.0,

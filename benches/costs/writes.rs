@@ -7,10 +7,11 @@ use std::{
 
 use aside::{
     app,
-    cache::{Name, Write},
+    cache::{Tag, Write},
     domain::{
-        DomainError, ExpectedVersion, detached,
+        DomainError, ExpectedVersion,
         products::{Product, ProductChange, store},
+        run_to_completion,
     },
     http::Services,
     seed,
@@ -18,9 +19,9 @@ use aside::{
 use tokio::task::JoinSet;
 
 use crate::{
+    environment::Environment,
     figure::{Figure, interleaved},
     numbers::{Spread, grouped, quantile},
-    place::Place,
 };
 
 const CLIENTS: usize = 8;
@@ -34,7 +35,7 @@ enum Way {
     /// `CachedProductService::update_product`, as PATCH does it.
     Service,
     /// The statements of `Plain` through `Cache::begin`, with these names.
-    Named(fn(&Product) -> Vec<Name>),
+    Named(fn(&Product) -> Vec<Tag>),
 }
 
 /// One variant in one round.
@@ -44,24 +45,24 @@ struct Round {
     p99: f64,
 }
 
-pub async fn measure(place: &Place) -> Figure {
-    let database = place.database("writes").await;
+pub async fn measure(environment: &Environment) -> Figure {
+    let database = environment.database("writes").await;
     seed::seed(&database.patient, seed::Source::Sample, seed::Progress::Silent).await.expect("the sample is loaded");
     let ids: Vec<i64> =
         sqlx::query_scalar("select id from products").fetch_all(&database.pool).await.expect("the products");
-    database.settle().await;
+    database.quiesce().await;
     let services = app::start_services(&database.config, database.pool.clone()).expect("the services start");
-    crate::place::trusted(&services.cache).await;
+    crate::environment::until_current(&services.cache).await;
 
     let variants: [(&str, Way); 5] = [
         ("plain transaction", Way::Plain),
         ("own name", Way::Service),
         ("own name, tags of category and department", Way::Named(|product| product.list_tags().into())),
-        ("own name, one hot tag", Way::Named(|_| vec![Name::shared("hot", &[])])),
-        ("own name, hot tag in 16 shards", Way::Named(|product| vec![Name::shared("hot", &[&(product.id % SHARDS)])])),
+        ("own name, one hot tag", Way::Named(|_| vec![Tag::shared("hot", &[])])),
+        ("own name, hot tag in 16 shards", Way::Named(|product| vec![Tag::shared("hot", &[&(product.id % SHARDS)])])),
     ];
     let ids: Arc<[i64]> = ids.into();
-    let (rounds, time) = (place.pick(7, 2), place.time(2000, 300));
+    let (rounds, time) = (environment.pick(7, 2), environment.time(2000, 300));
     interleaved(1, &variants, async |(_, way)| round(&services, &ids, *way, time / 4).await).await;
     let results = interleaved(rounds, &variants, async |(_, way)| round(&services, &ids, *way, time).await).await;
     services.cache.shutdown().await;
@@ -90,7 +91,7 @@ pub async fn measure(place: &Place) -> Figure {
             "{CLIENTS} clients change the prices of random ones of {} real products, {rounds} rounds of {:.1} s for each variant. The \
              plain transaction locks a product (`for no key update`), updates it and commits. *Own name* is \
              `CachedProductService::update_product`, which PATCH calls; the others send the same statements through `Cache::begin`, \
-             `touch` and `commit`. Redis is there, so every write but the plain one also tidies L2 \
+             `invalidate` and `commit`. Redis is there, so every write but the plain one also tidies L2 \
              in the background. The faster the disk commits, the more of a write is work that the names add to.",
             grouped(ids.len() as i64),
             time.as_secs_f64()
@@ -133,24 +134,24 @@ async fn write(services: &Services, way: Way, id: i64) -> Result<(), DomainError
                 // Without the triggers either: they are for writers outside of the service.
                 let mut transaction = databases
                     .primary
-                    .begin_with("begin isolation level read committed; set local aside.names_changes = 'on'")
+                    .begin_with("begin isolation level read committed; set local aside.invalidates = 'on'")
                     .await?;
                 store::lock(&mut transaction, id).await?;
                 store::update(&mut transaction, id, &change).await?;
                 Ok(transaction.commit().await?)
             };
-            detached(limit, work).await
+            run_to_completion(limit, work).await
         }
         Way::Service => products.update_product(id, change, ExpectedVersion::any()).await.map(drop),
         Way::Named(tags) => {
             let work = async move |write: &mut Write| {
-                store::lock(write.db(), id).await?;
-                let product = store::update(write.db(), id, &change).await?;
-                write.touch(Product::name_of(id));
-                tags(&product).into_iter().for_each(|tag| write.touch(tag));
+                store::lock(write.conn(), id).await?;
+                let product = store::update(write.conn(), id, &change).await?;
+                write.invalidate(Product::tag_of(id));
+                tags(&product).into_iter().for_each(|tag| write.invalidate(tag));
                 Ok(())
             };
-            detached(limit, cache.write([Product::name_of(id)], work)).await
+            run_to_completion(limit, cache.write([Product::tag_of(id)], work)).await
         }
     }
 }

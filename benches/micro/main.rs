@@ -1,18 +1,18 @@
 //! What the parts of an answer cost, each by itself: time, and how often they ask the allocator for memory. `make bench` runs it
-//! after the comparison. Needs DATABASE_URL, because a cache serves nothing before it has looked at the ledger.
+//! after the comparison. Needs DATABASE_URL, because a cache serves nothing before it has polled the ledger.
 
 use std::sync::{Arc, LazyLock};
 
 use aside::{
     cache::{
-        Cache, CacheConfig, DbTime, Entry, Key, Keyring, Label, Loaded, Reuse,
+        Cache, CacheConfig, CacheMode, DbTime, Entry, Key, Keyring, Loaded, TagVersion,
         codec::{decode, encode, entry},
     },
     domain::{
         Databases, DomainError, orders::service::CachedOrderService, products::Product,
         products::service::CachedProductService,
     },
-    http::{self, Front, HttpConfig, Services, TrustedProxies},
+    http::{self, HttpConfig, PublicServer, Services, TrustedProxies},
     readiness::Readiness,
 };
 use axum::{body::Body, extract::Request, response::Response};
@@ -32,7 +32,7 @@ static PLACE: LazyLock<Place> = LazyLock::new(|| RUNTIME.block_on(Place::new()))
 /// A service without Redis whose L1 holds a million products.
 struct Place {
     cache: Cache,
-    front: Arc<Front>,
+    front: Arc<PublicServer>,
 }
 
 const MOST: i64 = 1_000_000;
@@ -43,7 +43,7 @@ impl Place {
         let url = url.expect("DATABASE_URL is set: run scripts/bench.sh");
         let db = PgPoolOptions::new().connect(&url).await.expect("a pool");
         let cache = Cache::start(CacheConfig { l1_bytes: 4 << 30, ..CacheConfig::default() }, db.clone());
-        while !cache.trusted() {
+        while !cache.is_current() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
         let databases = Databases::from(db);
@@ -65,7 +65,7 @@ impl Place {
             audit: None,
             cdn: None,
         };
-        Self { front: Arc::new(http::front(services, &config)), cache }
+        Self { front: Arc::new(http::public_server(services, &config)), cache }
     }
 
     fn holds(&self, products: i64) {
@@ -93,8 +93,8 @@ fn loaded(id: i64) -> Loaded<Product> {
         version: 1,
         updated_at: DateTime::UNIX_EPOCH,
     };
-    let labels = vec![Label { name: Product::name_of(id), version: 1 }];
-    Loaded { value: Some(product), labels, loaded_at: DbTime(Utc::now().timestamp_micros()) }
+    let tag_versions = vec![TagVersion { tag: Product::tag_of(id), version: 1 }];
+    Loaded { value: Some(product), tag_versions, loaded_at: DbTime(Utc::now().timestamp_micros()) }
 }
 
 /// Making the name of a product.
@@ -138,8 +138,8 @@ fn decoding(bencher: Bencher) {
 }
 
 fn an_entry() -> (Key<Product>, Entry<Product>) {
-    let Loaded { value, labels, loaded_at } = loaded(1_082_185);
-    (Product::key(1_082_185), entry(value, labels.into(), (loaded_at, loaded_at)).expect("an entry"))
+    let Loaded { value, tag_versions, loaded_at } = loaded(1_082_185);
+    (Product::key(1_082_185), entry(value, tag_versions.into(), (loaded_at, loaded_at)).expect("an entry"))
 }
 
 /// An L1 hit as the service calls it, among so many products.
@@ -148,7 +148,7 @@ fn an_l1_hit(bencher: Bencher, products: i64) {
     PLACE.holds(products);
     bencher.with_inputs(|| fastrand::i64(1..=products)).bench_values(|id| {
         let (key, load) = (Product::key(id), move || async move { Ok::<_, DomainError>(loaded(id)) });
-        let read = PLACE.cache.get_or_load(&key, Reuse::Allowed, load);
+        let read = PLACE.cache.get_or_load(&key, CacheMode::Default, load);
         read.now_or_never().expect("it doesn't wait").expect("a product")
     });
 }

@@ -4,7 +4,7 @@ use std::{hint::black_box, time::Instant};
 
 use aside::{
     cache::{
-        Cacheable, DbTime, Format, Key, Keyring, Label, Policy,
+        Cacheable, DbTime, Format, Key, Keyring, Policy, TagVersion,
         codec::{decode, encode, entry},
     },
     domain::products::{Product, ProductPage},
@@ -81,9 +81,11 @@ type Once = fn(&[Product]) -> (usize, f64, f64);
 fn once<const PACKED: bool, const COMPRESSED: bool, const SEALED: bool>(products: &[Product]) -> (usize, f64, f64) {
     let page = ProductPage { items: products.to_vec(), next_cursor: None };
     let key = Key::<Form<PACKED, COMPRESSED>>::shared(&[&products.len()]);
-    let labels: Vec<Label> =
-        products.iter().map(|product| Label { name: Product::name_of(product.id), version: product.version }).collect();
-    let entry = entry(Some(Form(page)), labels.into(), (DbTime(1), DbTime(2))).expect("an entry");
+    let tag_versions: Vec<TagVersion> = products
+        .iter()
+        .map(|product| TagVersion { tag: Product::tag_of(product.id), version: product.version })
+        .collect();
+    let entry = entry(Some(Form(page)), tag_versions.into(), (DbTime(1), DbTime(2))).expect("an entry");
     // As the cache does it: the form of the policy, then the seal.
     let keys = Keyring::parse(&format!("bench:{}", "5a".repeat(32))).expect("keys");
     let secret = [0; 32];

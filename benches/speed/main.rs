@@ -180,7 +180,7 @@ fn measure(data: &Data, database_url: &str, redis_url: &str, short: bool) -> Vec
             let at = (round + step) % lanes.len();
             let lane = &mut lanes[at];
             lane.server.go_on();
-            // Connections, trust and caches of the processor come back to life.
+            // Connections, floors and caches of the processor come back to life.
             run(lane.server.address(), lane.requests, lane.load(lasting / 10), false);
             if lane.cold {
                 runtime.block_on(data::flush(&apart));

@@ -3,7 +3,7 @@
 use std::{fs, mem::size_of, time::Instant};
 
 use aside::{
-    cache::{Cache, DbTime, Label, Loaded, Reuse},
+    cache::{Cache, CacheMode, DbTime, Loaded, TagVersion},
     domain::{DomainError, products::Product},
 };
 use chrono::Utc;
@@ -60,9 +60,9 @@ async fn fill(cache: &Cache, products: &[Product], entries: usize) -> f64 {
         let chunk = ids.iter().map(|id| {
             let product = Product { id: *id as i64, ..products[id % products.len()].clone() };
             own += size(&product);
-            let labels = vec![Label { name: Product::name_of(product.id), version: 1 }];
+            let tag_versions = vec![TagVersion { tag: Product::tag_of(product.id), version: 1 }];
             let loaded_at = DbTime(Utc::now().timestamp_micros());
-            (Product::key(product.id), Loaded { value: Some(product), labels, loaded_at })
+            (Product::key(product.id), Loaded { value: Some(product), tag_versions, loaded_at })
         });
         cache.put_many(chunk.collect()).expect("they are kept");
         cache.stats();
@@ -92,7 +92,7 @@ fn hit(cache: &Cache, entries: usize, hits: usize) -> f64 {
     for _ in 0..hits {
         let key = Product::key(fastrand::i64(0..entries as i64));
         let load = || async { Err::<Loaded<Product>, _>(DomainError::NotFound { kind: "product", id: 0 }) };
-        let read = cache.get_or_load(&key, Reuse::Allowed, load).now_or_never();
+        let read = cache.get_or_load(&key, CacheMode::Default, load).now_or_never();
         assert!(read.is_some_and(|read| read.is_ok()), "{} is a hit", key.as_str());
     }
     begun.elapsed().as_nanos() as f64 / hits as f64

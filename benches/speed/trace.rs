@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 
 use aside::{
-    cache::{Cache, CacheConfig, DbTime, Loaded, Outcome, Reuse},
+    cache::{Cache, CacheConfig, CacheMode, DbTime, Loaded, Outcome},
     domain::{DomainError, products::Product},
 };
 use sqlx::PgPool;
@@ -61,7 +61,7 @@ pub async fn replay(db: &PgPool) -> Trace {
 /// An instance's cache without Redis, which may use its tier.
 pub async fn cache(db: &PgPool, l1_bytes: u64) -> Cache {
     let cache = Cache::start(CacheConfig { l1_bytes, ..CacheConfig::default() }, db.clone());
-    while !cache.trusted() {
+    while !cache.is_current() {
         tokio::time::sleep(std::time::Duration::from_millis(5)).await;
     }
     cache
@@ -71,9 +71,9 @@ async fn read(cache: &Cache, product: &Product) -> Outcome {
     let (key, product) = (Product::key(product.id), product.clone());
     let load = || async move {
         let loaded_at = DbTime(chrono::Utc::now().timestamp_micros());
-        Ok::<_, DomainError>(Loaded { value: Some(product), labels: vec![], loaded_at })
+        Ok::<_, DomainError>(Loaded { value: Some(product), tag_versions: vec![], loaded_at })
     };
-    cache.get_or_load(&key, Reuse::Allowed, load).await.expect("a product").outcome
+    cache.get_or_load(&key, CacheMode::Default, load).await.expect("a product").outcome
 }
 
 /// Hits of a cache of `room` bytes that keeps what was asked for most often so far.

@@ -2,7 +2,7 @@
 
 use std::{env, error::Error, future::Future, process::ExitCode, sync::Arc, time::Duration};
 
-use aside::cache::{Cache, CacheConfig, L2, LoadError, NotLoaded, RedisL2};
+use aside::cache::{Cache, CacheConfig, L2, LoadError, LoadFailure, RedisL2};
 use sqlx::PgPool;
 
 /// What an example ends with when something it needs isn't there.
@@ -12,7 +12,7 @@ pub type Failure = Box<dyn Error + Send + Sync>;
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum Failed {
     #[error("{0}")]
-    NotLoaded(#[from] NotLoaded),
+    LoadFailure(#[from] LoadFailure),
     #[error("{0}")]
     Database(Arc<sqlx::Error>),
 }
@@ -24,7 +24,7 @@ impl From<sqlx::Error> for Failed {
 }
 
 impl LoadError for Failed {
-    fn is_outage(&self) -> bool {
+    fn is_unavailable(&self) -> bool {
         matches!(self, Self::Database(_))
     }
 }
@@ -54,14 +54,14 @@ pub async fn cache(db: &PgPool) -> Result<Cache, Failure> {
     cache_with(db, CacheConfig { namespace: "examples".into(), l2, ..CacheConfig::default() }).await
 }
 
-/// A cache with settings of the example's own. Returns when its first look at the ledger is done: until then every read is a load.
+/// A cache with settings of the example's own. Returns when its first poll of the ledger is done: until then every read is a load.
 pub async fn cache_with(db: &PgPool, config: CacheConfig) -> Result<Cache, Failure> {
     sqlx::migrate!().run(db).await?;
-    // Longer than a service would: on a busy machine a late look, or a late answer of Redis, would turn the hit that is to be shown into
+    // Longer than a service would: on a busy machine a late poll, or a late answer of Redis, would turn the hit that is to be shown into
     // a load.
-    let config = CacheConfig { trust: Duration::from_secs(60), l2_deadline: Duration::from_secs(2), ..config };
+    let config = CacheConfig { max_staleness: Duration::from_secs(60), l2_deadline: Duration::from_secs(2), ..config };
     let cache = Cache::start(config, db.clone());
-    until(|| cache.trusted()).await?;
+    until(|| cache.is_current()).await?;
     Ok(cache)
 }
 

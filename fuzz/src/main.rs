@@ -6,7 +6,7 @@ use std::{env, sync::LazyLock};
 
 use aside::{
     audit,
-    cache::{ConsistencyToken, Key, Keyring, Name, Tenant, codec},
+    cache::{ConsistencyToken, Key, Keyring, Tag, Tenant, codec},
     domain::{
         ListKind, PageRequest,
         names::is_name,
@@ -52,7 +52,7 @@ fn audit_file(data: &[u8]) {
 
 /// A bearer token: nobody here has the secret.
 fn bearer(data: &[u8]) {
-    assert!(!VERIFIER.believes(&String::from_utf8_lossy(data)), "a forgery was believed");
+    assert!(!VERIFIER.accepts(&String::from_utf8_lossy(data)), "a forgery was believed");
 }
 
 /// The place where a page begins.
@@ -84,9 +84,9 @@ fn keys(data: &[u8]) {
 fn name(data: &[u8]) {
     let (a, b) = data.split_at(data.len() / 2);
     let [a, b] = [a, b].map(String::from_utf8_lossy);
-    let (two, one) = (Name::shared("p", &[&a, &b]), Name::shared("p", &[&format!("{a}{b}")]));
+    let (two, one) = (Tag::shared("p", &[&a, &b]), Tag::shared("p", &[&format!("{a}{b}")]));
     assert_ne!(two, one);
-    assert_eq!(two == Name::shared("p", &[&b, &a]), a == b);
+    assert_eq!(two == Tag::shared("p", &[&b, &a]), a == b);
     let _ = is_name(&String::from_utf8_lossy(data));
 }
 

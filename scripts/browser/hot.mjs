@@ -1,6 +1,6 @@
 // The browser's own cache answers a hot product for the seconds that Cache-Control promises, however long ago Postgres was read. The
 // metrics of the service show how many requests reached it.
-import { MANAGEMENT, PUBLIC, check } from "./ground.mjs";
+import { MANAGEMENT, PUBLIC, check } from "./fixture.mjs";
 
 const PATH = "/products/1082185";
 const FETCHES = 20;

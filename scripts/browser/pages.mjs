@@ -1,5 +1,5 @@
 // What a person would look for on the live page and in the explorer. Run by scripts/browser.sh.
-import { MANAGEMENT, PICTURES, PUBLIC, becomes, check, counted, end, open, picture, text } from "./ground.mjs";
+import { MANAGEMENT, PICTURES, PUBLIC, becomes, check, counted, end, open, picture, text } from "./fixture.mjs";
 import { hot } from "./hot.mjs";
 import { states } from "./states.mjs";
 

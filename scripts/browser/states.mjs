@@ -1,5 +1,5 @@
 // The live page while much is asked, while Redis fills, and without Redis.
-import { becomes, check, load, picture, redis, text } from "./ground.mjs";
+import { becomes, check, load, picture, redis, text } from "./fixture.mjs";
 
 export async function states(live) {
   const stop = await load(8);

@@ -20,7 +20,7 @@ import threading
 import time
 import urllib.parse
 
-# Milliseconds until a write must show on the other instances: the default of CACHE_TRUST_MS.
+# Milliseconds until a write must show on the other instances: the default of CACHE_MAX_STALENESS_MS.
 MAX_STALENESS_MS = 500
 # Seconds for everything that has no promised time: scrapes, batches of spans, purges.
 DEADLINE = 60

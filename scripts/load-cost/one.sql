@@ -3,6 +3,6 @@ select case
     when pg_is_in_recovery() <> (coalesce(current_setting('aside.replica', true), '') = 'on') then null
     when pg_is_in_recovery() then pg_last_xact_replay_timestamp() - interval '1 second'
     else now()
-end as read_at, (select ver from cache_ledger where name = 'product:' || :id) as ver, p.id, p.name, p.department, p.brand, p.category, p.type, p.package_size, p.price_cents, p.currency,
+end as read_at, (select version from cache_ledger where tag = 'product:' || :id) as tag_version, p.id, p.name, p.department, p.brand, p.category, p.type, p.package_size, p.price_cents, p.currency,
     p.stock, p.view_count, p.version, p.updated_at
 from products p where p.id = :id and p.discontinued_at is null;

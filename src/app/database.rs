@@ -122,7 +122,7 @@ pub async fn expect_migrated(db: &ConnectionPool) -> Result<(), StartError> {
 }
 
 /// Whether nobody can read the lines: each is by TLS with a certificate that is checked, or doesn't leave the machine.
-pub fn lines_are_safe(config: &Config) -> bool {
+pub fn is_transport_secure(config: &Config) -> bool {
     let urls = std::iter::once(config.database_url.as_str()).chain(config.database_read_url.as_deref());
     urls.map(|url| parse("", url)).all(|options| options.is_ok_and(|options| is_safe(&options)))
 }

@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use super::StartError;
 use crate::{
-    cache::{L2, MemcachedL2, RedisL2, RedisPlace, RedisTls},
+    cache::{L2, MemcachedL2, RedisL2, RedisTls, RedisTopology},
     config::{Config, L2Config, RedisConfig, RedisMode},
 };
 
@@ -29,13 +29,13 @@ fn redis(config: &RedisConfig) -> Result<Arc<dyn L2>, StartError> {
     let tls = RedisTls { authority: file(&config.ca_file, "REDIS_CA_FILE")?, client };
     let urls = config.urls.clone();
     let place = match config.mode {
-        RedisMode::Standalone => RedisPlace::Standalone(urls.into_iter().next().unwrap_or_default()),
-        RedisMode::Sentinel => RedisPlace::Sentinel {
+        RedisMode::Standalone => RedisTopology::Standalone(urls.into_iter().next().unwrap_or_default()),
+        RedisMode::Sentinel => RedisTopology::Sentinel {
             sentinels: urls,
             primary: config.master_name.clone(),
             password: config.sentinel_password.clone(),
         },
-        RedisMode::Cluster => RedisPlace::Cluster(urls),
+        RedisMode::Cluster => RedisTopology::Cluster(urls),
     };
     let redis = RedisL2::new(place, &tls).map_err(|_| StartError {
         // The client's own words may repeat a URL, and with it a password.

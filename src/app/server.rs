@@ -41,11 +41,11 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
 /// How a server is asked to end: politely, then not.
 #[derive(Clone, Default)]
-pub struct Stop {
+pub struct Shutdown {
     /// Close the listener and idle connections; requests under way finish.
-    pub polite: CancellationToken,
+    pub graceful: CancellationToken,
     /// Drop all connections.
-    pub now: CancellationToken,
+    pub immediate: CancellationToken,
 }
 
 /// Binds `addr`; a taken port is an error that names the setting.
@@ -66,7 +66,7 @@ pub async fn bind(addr: SocketAddr, setting: &str) -> Result<TcpListener, StartE
 
 /// Serves what `answer` answers to a peer, on at most `most` connections at a time, until `stop`; returns when the last one has ended. Who comes
 /// when there is no room waits until one ends.
-pub async fn serve<A, F>(listener: TcpListener, most: usize, answer: A, stop: Stop)
+pub async fn serve<A, F>(listener: TcpListener, most: usize, answer: A, shutdown: Shutdown)
 where
     A: Fn(IpAddr, Request<Body>) -> F + Clone + Send + 'static,
     F: Future<Output = Response> + Send + 'static,
@@ -80,12 +80,12 @@ where
     loop {
         tokio::select! {
             biased;
-            () = stop.polite.cancelled() => break,
+            () = shutdown.graceful.cancelled() => break,
             (accepted, place) = accept() => match accepted {
                 Ok((stream, peer)) => {
                     complained = false;
                     let (answer, peer) = (answer.clone(), peer.ip());
-                    let connection = serve_connection(stream, move |request| answer(peer, request), stop.clone());
+                    let connection = serve_connection(stream, move |request| answer(peer, request), shutdown.clone());
                     connections.spawn(async move {
                         connection.await;
                         drop(place);
@@ -106,7 +106,7 @@ where
     connections.wait().await;
 }
 
-async fn serve_connection<A, F>(stream: TcpStream, answer: A, stop: Stop)
+async fn serve_connection<A, F>(stream: TcpStream, answer: A, shutdown: Shutdown)
 where
     A: Fn(Request<Body>) -> F + Clone + Send + 'static,
     F: Future<Output = Response> + Send + 'static,
@@ -117,10 +117,10 @@ where
     let counted = Arc::clone(&requests);
     let service = service_fn(move |request: Request<Incoming>| {
         // Made where it is polled: it is large, and would be moved.
-        let (under_way, answer) = (UnderWay::begin(&counted), answer.clone());
+        let (in_flight, answer) = (InFlight::begin(&counted), answer.clone());
         async move {
             let answer = answer(request.map(Body::new)).await;
-            drop(under_way);
+            drop(in_flight);
             Ok::<_, Infallible>(answer)
         }
     });
@@ -128,8 +128,8 @@ where
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(IDLE_LIMIT);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     // Polled when it is woken only, not for every request.
-    let mut end = FuturesUnordered::from_iter([must_end(&stop, &requests)]);
-    let mut polite = FuturesUnordered::from_iter([stop.polite.cancelled()]);
+    let mut end = FuturesUnordered::from_iter([must_end(&shutdown, &requests)]);
+    let mut graceful = FuturesUnordered::from_iter([shutdown.graceful.cancelled()]);
     loop {
         tokio::select! {
             biased;
@@ -139,14 +139,14 @@ where
                 }
                 return;
             }
-            Some(()) = polite.next() => connection.as_mut().graceful_shutdown(),
+            Some(()) = graceful.next() => connection.as_mut().graceful_shutdown(),
             Some(()) = end.next() => return,
         }
     }
 }
 
 /// Returns when a connection must end: told so, or because it sends no whole requests or reads no answers.
-async fn must_end(stop: &Stop, requests: &Requests) {
+async fn must_end(shutdown: &Shutdown, requests: &Requests) {
     let idle = async {
         sleep(FIRST_REQUEST_LIMIT).await;
         let mut ended = 0;
@@ -156,7 +156,7 @@ async fn must_end(stop: &Stop, requests: &Requests) {
         }
     };
     let quiet = async {
-        if stop.polite.run_until_cancelled(idle).await.is_none() {
+        if shutdown.graceful.run_until_cancelled(idle).await.is_none() {
             // A client that has sent half a request would otherwise hold up the end for as long as it may take.
             sleep(QUIET).await;
             while requests.begun() > requests.ended() {
@@ -164,7 +164,7 @@ async fn must_end(stop: &Stop, requests: &Requests) {
             }
         }
     };
-    stop.now.run_until_cancelled(quiet).await;
+    shutdown.immediate.run_until_cancelled(quiet).await;
 }
 
 /// The requests of one connection.
@@ -185,16 +185,16 @@ impl Requests {
 }
 
 /// A request under way, until it is dropped.
-struct UnderWay(Arc<Requests>);
+struct InFlight(Arc<Requests>);
 
-impl UnderWay {
+impl InFlight {
     fn begin(requests: &Arc<Requests>) -> Self {
         requests.begun.fetch_add(1, Ordering::Relaxed);
         Self(Arc::clone(requests))
     }
 }
 
-impl Drop for UnderWay {
+impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.ended.fetch_add(1, Ordering::Relaxed);
     }
@@ -224,7 +224,7 @@ mod tests {
     const PATIENCE: Duration = Duration::from_secs(20);
 
     /// A server with a route `/gate` that says on `reached` that it was called and answers once `open` says so.
-    async fn server(reached: Arc<Notify>, open: Arc<Notify>) -> (SocketAddr, Stop, JoinHandle<()>) {
+    async fn server(reached: Arc<Notify>, open: Arc<Notify>) -> (SocketAddr, Shutdown, JoinHandle<()>) {
         let gate = move || async move {
             reached.notify_one();
             open.notified().await;
@@ -232,9 +232,9 @@ mod tests {
         };
         let router = Router::new().route("/gate", get(gate)).route("/quick", get(|| async { "quick" }));
         let listener = bind(([127, 0, 0, 1], 0).into(), "BIND_ADDR").await.unwrap();
-        let (addr, stop) = (listener.local_addr().unwrap(), Stop::default());
+        let (addr, shutdown) = (listener.local_addr().unwrap(), Shutdown::default());
         let answer = move |_peer, request| router.clone().oneshot(request).map(|Ok(answer)| answer);
-        (addr, stop.clone(), tokio::spawn(serve(listener, 64, answer, stop)))
+        (addr, shutdown.clone(), tokio::spawn(serve(listener, 64, answer, shutdown)))
     }
 
     async fn connect(addr: SocketAddr, bytes: &str) -> TcpStream {
@@ -252,10 +252,10 @@ mod tests {
     #[tokio::test]
     async fn a_request_under_way_is_answered_before_the_end() {
         let (reached, open) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
-        let (addr, stop, ended) = server(reached.clone(), open.clone()).await;
+        let (addr, shutdown, ended) = server(reached.clone(), open.clone()).await;
         let stream = connect(addr, "GET /gate HTTP/1.1\r\nhost: x\r\n\r\n").await;
         timeout(PATIENCE, reached.notified()).await.expect("the request arrives");
-        stop.polite.cancel();
+        shutdown.graceful.cancel();
         assert!(!ended.is_finished());
         open.notify_one();
         assert!(read_all(stream).await.ends_with("done"));
@@ -265,7 +265,7 @@ mod tests {
 
     #[tokio::test]
     async fn neither_idle_connections_nor_half_requests_hold_up_the_end() {
-        let (addr, stop, ended) = server(Arc::default(), Arc::default()).await;
+        let (addr, shutdown, ended) = server(Arc::default(), Arc::default()).await;
         let mut held = Vec::new();
         for half in ["", "GET /quick HTTP/1.1\r\nhost:", "PRI * HT"] {
             held.push(connect(addr, half).await);
@@ -274,31 +274,31 @@ mod tests {
         let mut idle = connect(addr, "GET /quick HTTP/1.1\r\nhost: x\r\n\r\n").await;
         let read = timeout(PATIENCE, idle.read(&mut [0; 1024])).await;
         assert!(read.expect("an answer").unwrap() > 0);
-        stop.polite.cancel();
+        shutdown.graceful.cancel();
         timeout(PATIENCE, ended).await.expect("the server ends").unwrap();
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_connection_ends_when_no_request_was_under_way_for_long() {
-        let (stop, requests) = (Stop::default(), Arc::new(Requests::default()));
-        let silent = timeout(FIRST_REQUEST_LIMIT + QUIET, must_end(&stop, &requests)).await;
+        let (shutdown, requests) = (Shutdown::default(), Arc::new(Requests::default()));
+        let silent = timeout(FIRST_REQUEST_LIMIT + QUIET, must_end(&shutdown, &requests)).await;
         assert!(silent.is_ok(), "not one request came");
         // Answered, whether its client has read the answer or not.
-        drop(UnderWay::begin(&requests));
-        assert!(timeout(IDLE_LIMIT, must_end(&stop, &requests)).await.is_err(), "the next request may still come");
-        assert!(timeout(3 * IDLE_LIMIT, must_end(&stop, &requests)).await.is_ok());
-        let _under_way = UnderWay::begin(&requests);
-        assert!(timeout(10 * IDLE_LIMIT, must_end(&stop, &requests)).await.is_err(), "it is worked on");
+        drop(InFlight::begin(&requests));
+        assert!(timeout(IDLE_LIMIT, must_end(&shutdown, &requests)).await.is_err(), "the next request may still come");
+        assert!(timeout(3 * IDLE_LIMIT, must_end(&shutdown, &requests)).await.is_ok());
+        let _under_way = InFlight::begin(&requests);
+        assert!(timeout(10 * IDLE_LIMIT, must_end(&shutdown, &requests)).await.is_err(), "it is worked on");
     }
 
     #[tokio::test]
     async fn a_request_that_does_not_end_is_cut_off_when_told_so() {
         let reached = Arc::new(Notify::new());
-        let (addr, stop, ended) = server(reached.clone(), Arc::default()).await;
+        let (addr, shutdown, ended) = server(reached.clone(), Arc::default()).await;
         let stream = connect(addr, "GET /gate HTTP/1.1\r\nhost: x\r\n\r\n").await;
         timeout(PATIENCE, reached.notified()).await.expect("the request arrives");
-        stop.polite.cancel();
-        stop.now.cancel();
+        shutdown.graceful.cancel();
+        shutdown.immediate.cancel();
         timeout(PATIENCE, ended).await.expect("the server ends").unwrap();
         assert_eq!(read_all(stream).await, "");
     }

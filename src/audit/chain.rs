@@ -109,7 +109,7 @@ pub struct Verified {
 
 /// Why a file is not what was written.
 #[derive(Debug, thiserror::Error)]
-pub enum Broken {
+pub enum VerifyError {
     #[error("after line {0}: that line was changed, or lines were removed or put in")]
     Changed(u64),
     #[error("line {0} is no record, and the next one doesn't know of it")]
@@ -124,7 +124,7 @@ pub enum Broken {
 ///
 /// # Errors
 /// At the first line that isn't what was written.
-pub fn verify(mut file: impl BufRead, known: Option<&Head>) -> Result<Verified, Broken> {
+pub fn verify(mut file: impl BufRead, known: Option<&Head>) -> Result<Verified, VerifyError> {
     let mut verified: Option<Verified> = None;
     let (mut line, mut at, mut torn) = (Vec::new(), 0, false);
     let mut last = None;
@@ -139,7 +139,7 @@ pub fn verify(mut file: impl BufRead, known: Option<&Head>) -> Result<Verified, 
         }
         let place: Option<Place> = serde_json::from_slice(&line).ok();
         if torn && !place.as_ref().is_some_and(|place| place.after_torn) {
-            return Err(Broken::NoRecord(at - 1));
+            return Err(VerifyError::NoRecord(at - 1));
         }
         torn = place.is_none();
         let before = last.replace(hash(&line));
@@ -152,7 +152,7 @@ pub fn verify(mut file: impl BufRead, known: Option<&Head>) -> Result<Verified, 
         let first = before.is_none() && number == 1;
         let before = before.or(first.then(|| NOTHING.to_owned()));
         if before.is_some_and(|before| before != previous) || number != so_far.head.number.wrapping_add(1) {
-            return Err(Broken::Changed(at - 1));
+            return Err(VerifyError::Changed(at - 1));
         }
         so_far.records += 1;
         so_far.lost += lost;
@@ -160,7 +160,7 @@ pub fn verify(mut file: impl BufRead, known: Option<&Head>) -> Result<Verified, 
         so_far.head = Head { number, hash: hash(&line) };
         so_far.holds |= known == Some(&so_far.head);
     }
-    let mut verified = verified.ok_or(Broken::Empty)?;
+    let mut verified = verified.ok_or(VerifyError::Empty)?;
     // The last line may be broken off: the service was killed there.
     verified.torn += u64::from(torn);
     Ok(verified)

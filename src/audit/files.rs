@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::chain::{Broken, Head, Verified, verify};
+use super::chain::{Head, Verified, VerifyError, verify};
 
 /// What files are compared with.
 #[derive(Clone, Debug, Default)]
@@ -20,9 +20,9 @@ pub struct Span {
 
 /// Why files are not the chain that they should be.
 #[derive(Debug, thiserror::Error)]
-pub enum Misfit {
+pub enum ChainError {
     #[error("{0}: {1}")]
-    Broken(PathBuf, Broken),
+    Unverified(PathBuf, VerifyError),
     #[error(
         "{0}: it begins with record {1}: give the files before it too, or say by --after which head they ended with"
     )]
@@ -41,18 +41,18 @@ fn reason(known: &Head, last: u64) -> &'static str {
 ///
 /// # Errors
 /// At the first file that isn't what was written, or when the known place isn't in any of them.
-pub fn verify_files(files: &[PathBuf], span: &Span, mut tell: impl FnMut(&Path, &Verified)) -> Result<(), Misfit> {
+pub fn verify_files(files: &[PathBuf], span: &Span, mut tell: impl FnMut(&Path, &Verified)) -> Result<(), ChainError> {
     let mut place = span.after.clone().unwrap_or_else(Head::start);
     let mut holds = span.known.is_none();
     for (at, path) in files.iter().enumerate() {
-        let broken = |error| Misfit::Broken(path.clone(), error);
+        let broken = |error| ChainError::Unverified(path.clone(), error);
         let file = File::open(path).map_err(|error| broken(error.into()))?;
         let verified = verify(BufReader::new(file), span.known.as_ref()).map_err(broken)?;
         if verified.before != place {
             let begins_later = at == 0 && span.after.is_none();
             return Err(match begins_later {
-                true => Misfit::NoBeginning(path.clone(), verified.before.number.wrapping_add(1)),
-                false => Misfit::NoContinuation(path.clone()),
+                true => ChainError::NoBeginning(path.clone(), verified.before.number.wrapping_add(1)),
+                false => ChainError::NoContinuation(path.clone()),
             });
         }
         tell(path, &verified);
@@ -60,7 +60,7 @@ pub fn verify_files(files: &[PathBuf], span: &Span, mut tell: impl FnMut(&Path, 
         place = verified.head;
     }
     match &span.known {
-        Some(known) if !holds => Err(Misfit::NotHeld { known: known.clone(), last: place.number }),
+        Some(known) if !holds => Err(ChainError::NotHeld { known: known.clone(), last: place.number }),
         _ => Ok(()),
     }
 }

@@ -23,8 +23,8 @@ use chrono::{DateTime, Utc};
 use prometheus_client::{metrics::counter::ConstCounter, registry::Registry};
 use serde::Serialize;
 
-pub use chain::{Broken, Head, Verified, verify};
-pub use files::{Misfit, Span, verify_files};
+pub use chain::{Head, Verified, VerifyError, verify};
+pub use files::{ChainError, Span, verify_files};
 use sink::Sink;
 
 /// Records that may wait to be written.
@@ -127,14 +127,14 @@ impl Audit {
 
     /// Shows what is counted here.
     pub fn register_metrics(&self, registry: &mut Registry) {
-        registry.register_collector(Box::new(Shown(Arc::clone(&self.counts))));
+        registry.register_collector(Box::new(AuditCollector(Arc::clone(&self.counts))));
     }
 }
 
 #[derive(Debug)]
-struct Shown(Arc<Counts>);
+struct AuditCollector(Arc<Counts>);
 
-impl prometheus_client::collector::Collector for Shown {
+impl prometheus_client::collector::Collector for AuditCollector {
     fn encode(&self, mut encoder: prometheus_client::encoding::DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         use prometheus_client::encoding::EncodeMetric;
         for (name, help, count) in [

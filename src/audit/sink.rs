@@ -107,7 +107,7 @@ impl Sink {
             tracing::info!(number, hash, "audit head");
         }
         if !self.homeless && !self.is_in_place() {
-            match self.settle() {
+            match self.complete_last_line() {
                 Ok(()) => tracing::error!("the audit file was taken away: another one goes on with its chain"),
                 Err(error) => {
                     tracing::error!(%error, "the audit file was taken away, and no other one can be written");
@@ -118,7 +118,7 @@ impl Sink {
     }
 
     /// Goes on in whatever file is under the path.
-    fn settle(&mut self) -> io::Result<()> {
+    fn complete_last_line(&mut self) -> io::Result<()> {
         let file = append(&self.path)?;
         self.length = file.metadata()?.len();
         (self.file, self.unsure) = (file, false);
@@ -142,7 +142,7 @@ impl Sink {
     fn try_write(&mut self, record: &Record) -> io::Result<()> {
         // What is written into a file that was taken away is read by nobody.
         if self.homeless && !self.is_in_place() {
-            self.settle()?;
+            self.complete_last_line()?;
         }
         if self.length >= self.longest
             && !self.torn

@@ -10,7 +10,8 @@ use std::{
 use chrono::Utc;
 
 use super::{
-    Audit, Broken, Counts, Head, Misfit, QUEUE, REFUSALS, Record, Span, Verified, sink::Sink, verify, verify_files,
+    Audit, ChainError, Counts, Head, QUEUE, REFUSALS, Record, Span, Verified, VerifyError, sink::Sink, verify,
+    verify_files,
 };
 
 struct Place(PathBuf);
@@ -30,7 +31,7 @@ impl Place {
         fs::read_to_string(self.file()).unwrap().lines().map(str::to_owned).collect()
     }
 
-    fn with_lines(&self, lines: &[String]) -> Result<Verified, Broken> {
+    fn with_lines(&self, lines: &[String]) -> Result<Verified, VerifyError> {
         verify(BufReader::new(format!("{}\n", lines.join("\n")).as_bytes()), None)
     }
 }
@@ -41,7 +42,7 @@ impl Drop for Place {
     }
 }
 
-fn check(path: &Path) -> Result<Verified, Broken> {
+fn check(path: &Path) -> Result<Verified, VerifyError> {
     verify(BufReader::new(File::open(path).unwrap()), None)
 }
 
@@ -97,7 +98,7 @@ fn what_was_changed_removed_or_put_in_is_found() {
         change(&mut lines);
         place.with_lines(&lines)
     };
-    assert!(matches!(altered(&|lines| drop(lines.remove(50))), Err(Broken::Changed(50))));
+    assert!(matches!(altered(&|lines| drop(lines.remove(50))), Err(VerifyError::Changed(50))));
     assert!(altered(&|lines| drop(lines.drain(20..70))).is_err());
     assert!(altered(&|lines| lines[50] = lines[50].replace("subject 50", "nobody")).is_err());
     assert!(altered(&|lines| lines.insert(50, lines[50].clone())).is_err());
@@ -107,7 +108,7 @@ fn what_was_changed_removed_or_put_in_is_found() {
     // What is cut off at an end leaves a chain; the numbers and the head say so.
     assert_ne!(altered(&|lines| lines.truncate(90)).unwrap().head, whole.head);
     assert_eq!(altered(&|lines| drop(lines.remove(0))).unwrap().before.number, 1);
-    assert!(matches!(place.with_lines(&[]), Err(Broken::Empty)));
+    assert!(matches!(place.with_lines(&[]), Err(VerifyError::Empty)));
 }
 
 #[test]
@@ -274,17 +275,17 @@ fn an_end_that_was_cut_off_a_chain_made_anew_and_a_beginning_that_is_missing_are
     assert!(look(&[&file], None, Some(&heads[9])).is_ok() && look(&[&file], None, Some(&heads[4])).is_ok());
     let cut = part("cut", &lines[..9]);
     assert!(look(&[&cut], None, None).is_ok(), "which nobody sees who kept no head");
-    assert!(matches!(look(&[&cut], None, Some(&heads[9])), Err(Misfit::NotHeld { last: 9, .. })));
+    assert!(matches!(look(&[&cut], None, Some(&heads[9])), Err(ChainError::NotHeld { last: 9, .. })));
     let anew = written("anew", "somebody else");
-    assert!(matches!(look(&[&anew], None, Some(&heads[9])), Err(Misfit::NotHeld { last: 10, .. })));
+    assert!(matches!(look(&[&anew], None, Some(&heads[9])), Err(ChainError::NotHeld { last: 10, .. })));
 
     let (first, second) = (part("first", &lines[..6]), part("second", &lines[6..]));
     assert!(look(&[&first, &second], None, Some(&heads[2])).is_ok());
-    assert!(matches!(look(&[&second], None, None), Err(Misfit::NoBeginning(_, 7))));
+    assert!(matches!(look(&[&second], None, None), Err(ChainError::NoBeginning(_, 7))));
     assert!(look(&[&second], Some(&heads[5]), Some(&heads[5])).is_ok());
-    assert!(matches!(look(&[&second], Some(&heads[4]), None), Err(Misfit::NoContinuation(_))));
-    assert!(matches!(look(&[&second], Some(&heads[5]), Some(&heads[2])), Err(Misfit::NotHeld { .. })));
-    assert!(matches!(look(&[&second, &first], Some(&heads[5]), None), Err(Misfit::NoContinuation(_))));
+    assert!(matches!(look(&[&second], Some(&heads[4]), None), Err(ChainError::NoContinuation(_))));
+    assert!(matches!(look(&[&second], Some(&heads[5]), Some(&heads[2])), Err(ChainError::NotHeld { .. })));
+    assert!(matches!(look(&[&second, &first], Some(&heads[5]), None), Err(ChainError::NoContinuation(_))));
 }
 
 #[test]

@@ -24,7 +24,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use self::state::{State, Ticket};
-use super::{clock::Clock, fence::Fence, key::Tenant, load::NotLoaded, policy::Policy};
+use super::{clock::Clock, freshness::Freshness, key::Tenant, load::LoadFailure, policy::Policy};
 
 /// The most that waits in an instance at a time. A bound on memory, far above what the bound on time lets through: more than this would
 /// have to be answered within one time limit.
@@ -97,11 +97,11 @@ impl Refusal {
     }
 }
 
-impl From<Refusal> for NotLoaded {
+impl From<Refusal> for LoadFailure {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::Unreachable => Self::Unreachable,
-            Refusal::NoTime | Refusal::TimedOut | Refusal::Full => Self::Crowded,
+            Refusal::NoTime | Refusal::TimedOut | Refusal::Full => Self::Overloaded,
         }
     }
 }
@@ -114,7 +114,7 @@ pub(super) enum Admitted {
 
 struct Shared {
     clock: Clock,
-    fence: Arc<Fence>,
+    freshness: Arc<Freshness>,
     state: Mutex<State>,
 }
 
@@ -123,8 +123,8 @@ struct Shared {
 pub(super) struct Admission(Arc<Shared>);
 
 impl Admission {
-    pub(super) fn new(most: Concurrency, clock: Clock, fence: Arc<Fence>) -> Self {
-        Self(Arc::new(Shared { clock, fence, state: Mutex::new(State::new(most)) }))
+    pub(super) fn new(most: Concurrency, clock: Clock, freshness: Arc<Freshness>) -> Self {
+        Self(Arc::new(Shared { clock, freshness, state: Mutex::new(State::new(most)) }))
     }
 
     /// A permit if there is one now, else a place in the queue.
@@ -174,9 +174,9 @@ impl Admission {
     }
 
     /// Counts somebody who waits, until the value is dropped.
-    pub(super) fn waiter(&self, pattern: &'static str) -> Waiter {
+    pub(super) fn waiter(&self, pattern: &'static str) -> WaitGuard {
         self.lock().start_waiting(pattern);
-        Waiter { admission: self.clone(), pattern }
+        WaitGuard { admission: self.clone(), pattern }
     }
 
     /// Fails all that wait when the database can't be reached, so that nobody waits for a turn to fail.
@@ -203,7 +203,7 @@ impl Admission {
     /// What is in flight and what waits: of these types, and of whatever else ever asked.
     pub(super) fn usages(&self, policies: &[Policy]) -> Vec<(&'static str, usize, usize)> {
         let mut state = self.lock();
-        policies.iter().for_each(|policy| state.know(policy.pattern));
+        policies.iter().for_each(|policy| state.know(policy.name));
         state.usages()
     }
 
@@ -212,10 +212,11 @@ impl Admission {
         self.lock().most
     }
 
-    /// Neither a look at the ledger nor a load nor a write has been answered for a while. A permit that is free is given out all the same:
+    /// Neither a poll of the ledger nor a load nor a write has been answered for a while. A permit that is free is given out all the same:
     /// whoever holds it finds out whether the database is back.
     fn is_unreachable(&self, state: &State, now: Duration) -> bool {
-        self.0.fence.in_outage() && self.0.fence.is_outage(now.saturating_sub(state.answered_at))
+        self.0.freshness.is_database_down()
+            && self.0.freshness.exceeds_outage_threshold(now.saturating_sub(state.answered_at))
     }
 
     fn permit(&self, kind: Kind, pattern: &'static str, since: Duration) -> Permit {
@@ -287,12 +288,12 @@ impl Future for Turn {
 }
 
 /// Somebody who waits.
-pub(super) struct Waiter {
+pub(super) struct WaitGuard {
     admission: Admission,
     pattern: &'static str,
 }
 
-impl Drop for Waiter {
+impl Drop for WaitGuard {
     fn drop(&mut self) {
         self.admission.lock().stop_waiting(self.pattern);
     }

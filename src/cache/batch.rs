@@ -6,37 +6,37 @@ use std::{collections::HashMap, future::Future, hash::Hash};
 use tracing::Instrument;
 
 use super::{
-    Cache, LoadError, NotLoaded, Read, Reuse,
+    Cache, CacheMode, Cached, LoadError, LoadFailure,
     entry::Loaded,
-    fence::Era,
+    freshness::Epoch,
     key::Key,
-    l1::Found,
-    load::{Asked, Failure, LoadMany, Once},
+    l1::Hit,
+    l2_read::WriteBack,
+    load::{Failure, LoadMany, Once, TimedLoad},
     outcome::Outcome,
     policy::Cacheable,
-    shared::Filling,
     spans,
 };
 
 impl Cache {
     /// The values that a tier holds and may serve, in the order of `keys`; never loads.
-    pub async fn get_many<T: Cacheable>(&self, keys: &[Key<T>]) -> Vec<Option<Read<T>>> {
+    pub async fn get_many<T: Cacheable>(&self, keys: &[Key<T>]) -> Vec<Option<Cached<T>>> {
         let begun = self.inner.clock.now();
-        let (found, _lease) = self.tier_answers(keys, &self.inner.fence.era()).await;
-        found.into_iter().map(|found| self.answered(found.ok(), begun)).collect()
+        let (found, _lease) = self.tier_answers(keys, &self.inner.freshness.epoch()).await;
+        found.into_iter().map(|found| self.finish_lookup(found.ok(), begun)).collect()
     }
 
     /// The values of `keys` in their order. `load` is called at most once, with the ids that no tier can answer, and returns
     /// an answer for each of them (an absence is an answer).
     ///
     /// # Errors
-    /// Those of `load`, and [`NotLoaded`] when it panics or leaves an id out.
+    /// Those of `load`, and [`LoadFailure`] when it panics or leaves an id out.
     pub async fn get_or_load_many<I, T, E, F, Fut>(
         &self,
         keys: Vec<(I, Key<T>)>,
-        reuse: Reuse,
+        mode: CacheMode,
         load: F,
-    ) -> Result<Vec<(I, Read<T>)>, E>
+    ) -> Result<Vec<(I, Cached<T>)>, E>
     where
         I: Clone + Eq + Hash + Send + Sync + 'static,
         T: Cacheable,
@@ -44,16 +44,16 @@ impl Cache {
         F: FnOnce(Vec<I>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<HashMap<I, Loaded<T>>, E>> + Send + 'static,
     {
-        self.read_many(keys, reuse, Once(load)).await
+        self.read_many(keys, mode, Once(load)).await
     }
 
     /// [`Cache::get_or_load_many`], whatever brings the values.
     pub(super) async fn read_many<I, T, E, L>(
         &self,
         keys: Vec<(I, Key<T>)>,
-        reuse: Reuse,
+        mode: CacheMode,
         load: L,
-    ) -> Result<Vec<(I, Read<T>)>, E>
+    ) -> Result<Vec<(I, Cached<T>)>, E>
     where
         I: Clone + Eq + Hash + Send + Sync + 'static,
         T: Cacheable,
@@ -62,16 +62,16 @@ impl Cache {
     {
         let (begun, count) = (self.inner.clock.now(), keys.len());
         let asked = keys.clone();
-        let read = self.detached_batch(keys, reuse, load);
-        let found = match reuse {
-            _ if T::POLICY.stale_on_outage.is_zero() => read.await,
-            Reuse::Allowed => self.or_stale(read, || self.stale_many(&asked)).await,
-            Reuse::Refresh | Reuse::NoStore => read.await,
+        let read = self.spawn_batch(keys, mode, load);
+        let found = match mode {
+            _ if T::POLICY.stale_if_error.is_zero() => read.await,
+            CacheMode::Default => self.or_stale(read, || self.stale_many(&asked)).await,
+            CacheMode::Reload | CacheMode::NoStore => read.await,
         };
         if found.is_err() {
             (0..count).for_each(|_| self.count::<T>(Outcome::Failed, begun));
         }
-        let answer = |((id, found), (_, key)): (_, &(I, Key<T>))| (id, self.answer(found, self.keeps(key), begun));
+        let answer = |((id, found), (_, key)): (_, &(I, Key<T>))| (id, self.finish(found, self.may_store(key), begun));
         Ok(found?.into_iter().zip(&asked).map(answer).collect())
     }
 
@@ -80,7 +80,7 @@ impl Cache {
     ///
     /// # Errors
     /// As [`Cache::get_or_load_many`].
-    pub async fn warm_many<I, T, E, F, Fut>(&self, keys: Vec<(I, Key<T>)>, reuse: Reuse, load: F) -> Result<usize, E>
+    pub async fn warm_many<I, T, E, F, Fut>(&self, keys: Vec<(I, Key<T>)>, mode: CacheMode, load: F) -> Result<usize, E>
     where
         I: Clone + Eq + Hash + Send + Sync + 'static,
         T: Cacheable,
@@ -88,22 +88,22 @@ impl Cache {
         F: FnOnce(Vec<I>) -> Fut + Send + 'static,
         Fut: Future<Output = Result<HashMap<I, Loaded<T>>, E>> + Send + 'static,
     {
-        self.warm_by(keys, reuse, Once(load)).await
+        self.warm_by(keys, mode, Once(load)).await
     }
 
     /// [`Cache::warm_many`], whatever brings the values.
-    pub(super) async fn warm_by<I, T, E, L>(&self, keys: Vec<(I, Key<T>)>, reuse: Reuse, load: L) -> Result<usize, E>
+    pub(super) async fn warm_by<I, T, E, L>(&self, keys: Vec<(I, Key<T>)>, mode: CacheMode, load: L) -> Result<usize, E>
     where
         I: Clone + Eq + Hash + Send + Sync + 'static,
         T: Cacheable,
         E: LoadError,
         L: LoadMany<I, T, E>,
     {
-        Ok(self.detached_batch(keys, reuse, load).await?.len())
+        Ok(self.spawn_batch(keys, mode, load).await?.len())
     }
 
     /// What tiers hold of all keys, if all of it may be served stale.
-    async fn stale_many<I: Clone, T: Cacheable>(&self, keys: &[(I, Key<T>)]) -> Option<Vec<(I, Found<T>)>> {
+    async fn stale_many<I: Clone, T: Cacheable>(&self, keys: &[(I, Key<T>)]) -> Option<Vec<(I, Hit<T>)>> {
         let mut found = Vec::with_capacity(keys.len());
         for (id, key) in keys {
             found.push((id.clone(), self.stale(key).await?));
@@ -112,29 +112,29 @@ impl Cache {
     }
 
     /// A batch in a task of its own, which goes on when its caller goes away.
-    async fn detached_batch<I, T, E, L>(
+    async fn spawn_batch<I, T, E, L>(
         &self,
         keys: Vec<(I, Key<T>)>,
-        reuse: Reuse,
+        mode: CacheMode,
         load: L,
-    ) -> Result<Vec<(I, Found<T>)>, E>
+    ) -> Result<Vec<(I, Hit<T>)>, E>
     where
         I: Clone + Eq + Hash + Send + Sync + 'static,
         T: Cacheable,
         E: LoadError,
         L: LoadMany<I, T, E>,
     {
-        let (this, span) = (self.clone(), spans::read(T::POLICY.pattern));
-        let batch = tokio::spawn(async move { this.batch(keys, reuse, load).await }.instrument(span));
-        batch.await.unwrap_or(Err(NotLoaded::Aborted.into())).map_err(Failure::into_error)
+        let (this, span) = (self.clone(), spans::read(T::POLICY.name));
+        let batch = tokio::spawn(async move { this.batch(keys, mode, load).await }.instrument(span));
+        batch.await.unwrap_or(Err(LoadFailure::Panicked.into())).map_err(Failure::into_error)
     }
 
     async fn batch<I, T, E, L>(
         &self,
         keys: Vec<(I, Key<T>)>,
-        reuse: Reuse,
+        mode: CacheMode,
         load: L,
-    ) -> Result<Vec<(I, Found<T>)>, Failure<E>>
+    ) -> Result<Vec<(I, Hit<T>)>, Failure<E>>
     where
         I: Clone + Eq + Hash + Send + Sync + 'static,
         T: Cacheable,
@@ -143,17 +143,17 @@ impl Cache {
     {
         let deadline = self.deadline(self.inner.clock.now());
         for (_, key) in &keys {
-            self.welcome(key).await?;
+            self.ensure_readable_here(key).await?;
         }
-        let era = self.inner.fence.era();
+        let epoch = self.inner.freshness.epoch();
         let bypass = || keys.iter().map(|_| Err(Outcome::Bypass)).collect();
-        let (found, filling) = match reuse {
-            Reuse::Allowed => {
+        let (found, write_back) = match mode {
+            CacheMode::Default => {
                 let keys: Vec<_> = keys.iter().map(|(_, key)| key.clone()).collect();
-                self.tier_answers(&keys, &era).await
+                self.tier_answers(&keys, &epoch).await
             }
-            Reuse::Refresh => (bypass(), Filling::Unleased),
-            Reuse::NoStore => (bypass(), Filling::Nothing),
+            CacheMode::Reload => (bypass(), WriteBack::IfFree),
+            CacheMode::NoStore => (bypass(), WriteBack::Skip),
         };
         let asked = keys.iter().cloned().zip(found);
         let missing: Vec<I> = asked.clone().filter(|(_, found)| found.is_err()).map(|((id, _), _)| id).collect();
@@ -169,55 +169,55 @@ impl Cache {
             let found = match found {
                 Ok(found) => found,
                 Err(missed) => {
-                    let held = self.held(loaded.remove(&id).ok_or(NotLoaded::Aborted)?, &era)?;
-                    filled.push((key, held.clone()));
-                    (held, missed)
+                    let local = self.make_entry(loaded.remove(&id).ok_or(LoadFailure::Panicked)?, &epoch)?;
+                    filled.push((key, local.clone()));
+                    (local, missed)
                 }
             };
             answers.push((id, found));
         }
-        self.fill(&filled, &era, filling);
+        self.fill(&filled, &epoch, write_back);
         Ok(answers)
     }
 
     /// Leaves values in the tiers that were read outside of `get_or_load`.
     ///
     /// # Errors
-    /// [`NotLoaded`] when a value can't be encoded; then nothing was left.
-    pub fn put_many<T: Cacheable>(&self, entries: Vec<(Key<T>, Loaded<T>)>) -> Result<(), NotLoaded> {
-        let era = self.inner.fence.era();
+    /// [`LoadFailure`] when a value can't be encoded; then nothing was left.
+    pub fn put_many<T: Cacheable>(&self, entries: Vec<(Key<T>, Loaded<T>)>) -> Result<(), LoadFailure> {
+        let epoch = self.inner.freshness.epoch();
         // When these were asked for is not known here, but it was since their statement.
         let now = self.inner.clock.now();
-        let asked = |loaded: &Loaded<T>| now.saturating_sub(self.inner.fence.age(loaded.loaded_at, now));
-        let hold = |(key, loaded)| {
+        let asked = |loaded: &Loaded<T>| now.saturating_sub(self.inner.freshness.age(loaded.loaded_at, now));
+        let make = |(key, loaded)| {
             let asked = asked(&loaded);
-            Ok((key, self.held(Asked { loaded, asked }, &era)?))
+            Ok((key, self.make_entry(TimedLoad { loaded, asked }, &epoch)?))
         };
-        let held = entries.into_iter().map(hold).collect::<Result<Vec<_>, NotLoaded>>()?;
-        self.fill(&held, &era, Filling::Unleased);
+        let local = entries.into_iter().map(make).collect::<Result<Vec<_>, LoadFailure>>()?;
+        self.fill(&local, &epoch, WriteBack::IfFree);
         Ok(())
     }
 
     async fn tier_answers<T: Cacheable>(
         &self,
         keys: &[Key<T>],
-        era: &Era,
-    ) -> (Vec<Result<Found<T>, Outcome>>, Filling) {
-        let now = self.inner.fence.wait_for_trust(self.inner.clock.now()).await;
+        epoch: &Epoch,
+    ) -> (Vec<Result<Hit<T>, Outcome>>, WriteBack) {
+        let now = self.inner.freshness.wait_until_current(self.inner.clock.now()).await;
         let mut found = Vec::with_capacity(keys.len());
         let mut missing = Vec::new();
         for (at, key) in keys.iter().enumerate() {
-            let answer = self.l1_young(key, now).map(|held| (held, Outcome::L1Hit));
+            let answer = self.l1_unexpired(key, now).map(|local| (local, Outcome::L1Hit));
             if let Err(missed) = answer {
                 missing.push((at, (key, missed)));
             }
             found.push(answer);
         }
         let (places, asked): (Vec<usize>, Vec<_>) = missing.into_iter().unzip();
-        let (answers, filling) = self.l2_answers(&asked, era).await;
+        let (answers, write_back) = self.l2_answers(&asked, epoch).await;
         for (at, answer) in places.into_iter().zip(answers) {
             found[at] = answer;
         }
-        (found, filling)
+        (found, write_back)
     }
 }

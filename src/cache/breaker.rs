@@ -1,5 +1,5 @@
 //! The breaker: after several failures in a row L2 isn't asked any more, except by one probe after a pause, for which no request
-//! waits. Without it every request would pay the deadline for as long as Redis is ill.
+//! waits. Without it every request would pay the deadline for as long as Redis is unhealthy.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -9,9 +9,9 @@ use std::{
 use super::clock::Clock;
 
 /// Failures in a row that open the breaker.
-const FAILURES: u32 = 5;
-/// Pause before a probe: from this up to half as much again, at random, so that instances don't probe together.
-const PAUSE: Duration = Duration::from_millis(500);
+const MAX_FAILURES: u32 = 5;
+/// Pause before a probe (the HALF_OPEN state): from this up to half as much again, at random, so that instances don't probe together.
+const OPEN_PAUSE: Duration = Duration::from_millis(500);
 
 /// State as metrics and pages show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
@@ -25,10 +25,10 @@ pub enum BreakerState {
 
 /// What the breaker lets a caller do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Admission {
+pub(super) enum CallDecision {
     /// Make the call.
     Call,
-    /// Skip the call, and see whether L2 is well again.
+    /// Skip the call, and see whether L2 is healthy again.
     Probe,
     /// Skip the call.
     Skip,
@@ -50,25 +50,25 @@ impl Breaker {
     }
 
     /// Whether to make a call. A probe that is never heard of again is tried again after the next pause.
-    pub(super) fn admit(&self) -> Admission {
+    pub(super) fn try_acquire(&self) -> CallDecision {
         let mut state = self.lock();
         match *state {
-            State::Closed { .. } => Admission::Call,
+            State::Closed { .. } => CallDecision::Call,
             State::Open { until } if self.clock.now() >= until => {
                 *state = self.opened();
-                Admission::Probe
+                CallDecision::Probe
             }
-            State::Open { .. } => Admission::Skip,
+            State::Open { .. } => CallDecision::Skip,
         }
     }
 
     /// How a call ended: well, or why not. One that was admitted before the breaker opened says nothing any more.
-    pub(super) fn called(&self, ended: Result<(), &str>) {
+    pub(super) fn record_call(&self, ended: Result<(), &str>) {
         let mut state = self.lock();
         if let State::Closed { failures } = *state {
             *state = match (ended, failures + 1) {
                 (Ok(()), _) => State::Closed { failures: 0 },
-                (Err(_), failures) if failures < FAILURES => State::Closed { failures },
+                (Err(_), failures) if failures < MAX_FAILURES => State::Closed { failures },
                 (Err(reason), failures) => {
                     tracing::warn!(failures, reason, "L2 fails: it is skipped until it answers again");
                     self.opened()
@@ -78,11 +78,11 @@ impl Breaker {
     }
 
     /// How a probe ended.
-    pub(super) fn probed(&self, well: bool) {
-        if well {
+    pub(super) fn record_probe(&self, ok: bool) {
+        if ok {
             tracing::info!("L2 answers again and is used");
         }
-        *self.lock() = if well { State::Closed { failures: 0 } } else { self.opened() };
+        *self.lock() = if ok { State::Closed { failures: 0 } } else { self.opened() };
     }
 
     pub(super) fn state(&self) -> BreakerState {
@@ -93,7 +93,7 @@ impl Breaker {
     }
 
     fn opened(&self) -> State {
-        State::Open { until: self.clock.now() + PAUSE.mul_f64(1.0 + 0.5 * fastrand::f64()) }
+        State::Open { until: self.clock.now() + OPEN_PAUSE.mul_f64(1.0 + 0.5 * fastrand::f64()) }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -105,22 +105,22 @@ impl Breaker {
 mod tests {
     use super::*;
 
-    fn call(breaker: &Breaker, well: bool) {
-        assert_eq!(breaker.admit(), Admission::Call);
-        breaker.called(if well { Ok(()) } else { Err("it is tried") });
+    fn call(breaker: &Breaker, ok: bool) {
+        assert_eq!(breaker.try_acquire(), CallDecision::Call);
+        breaker.record_call(if ok { Ok(()) } else { Err("it is tried") });
     }
 
     #[test]
     fn opens_after_failures_in_a_row_and_a_success_between_starts_the_count_again() {
         let breaker = Breaker::new(Clock::adjustable());
-        (1..FAILURES).for_each(|_| call(&breaker, false));
+        (1..MAX_FAILURES).for_each(|_| call(&breaker, false));
         call(&breaker, true);
-        (1..FAILURES).for_each(|_| call(&breaker, false));
+        (1..MAX_FAILURES).for_each(|_| call(&breaker, false));
         assert_eq!(breaker.state(), BreakerState::Closed);
         call(&breaker, false);
         assert_eq!(breaker.state(), BreakerState::Open);
-        assert_eq!(breaker.admit(), Admission::Skip, "not before the pause is over");
-        breaker.called(Ok(()));
+        assert_eq!(breaker.try_acquire(), CallDecision::Skip, "not before the pause is over");
+        breaker.record_call(Ok(()));
         assert_eq!(breaker.state(), BreakerState::Open, "a call of before says nothing any more");
     }
 
@@ -128,12 +128,12 @@ mod tests {
     fn one_probe_after_the_pause_closes_it_or_opens_it_again() {
         let clock = Clock::adjustable();
         let breaker = Breaker::new(clock.clone());
-        (0..FAILURES).for_each(|_| call(&breaker, false));
-        for well in [false, true] {
-            clock.advance(PAUSE * 2);
-            assert_eq!(breaker.admit(), Admission::Probe);
-            assert_eq!(breaker.admit(), Admission::Skip, "only one probe at a time");
-            breaker.probed(well);
+        (0..MAX_FAILURES).for_each(|_| call(&breaker, false));
+        for ok in [false, true] {
+            clock.advance(OPEN_PAUSE * 2);
+            assert_eq!(breaker.try_acquire(), CallDecision::Probe);
+            assert_eq!(breaker.try_acquire(), CallDecision::Skip, "only one probe at a time");
+            breaker.record_probe(ok);
         }
         call(&breaker, true);
     }

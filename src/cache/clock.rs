@@ -38,7 +38,7 @@ impl Clock {
     /// Time since the machine started.
     pub fn now(&self) -> Duration {
         // Linux's CLOCK_MONOTONIC stands still while a virtual machine is suspended: an instance that slept for an hour would
-        // wake up believing that its last look at the ledger was a moment ago.
+        // wake up believing that its last poll of the ledger was a moment ago.
         #[cfg(target_os = "linux")]
         const CLOCK: ClockId = ClockId::Boottime;
         #[cfg(not(target_os = "linux"))]

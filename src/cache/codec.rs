@@ -1,4 +1,4 @@
-//! How an entry is written for L2 and read back; `vault.rs` seals what is written here. What comes back is not believed: it is bounded before anything is allocated,
+//! How an entry is written for L2 and read back; `placement.rs` seals what is written here. What comes back is not believed: it is bounded before anything is allocated,
 //! must name the key it is found under, and an entry that fails to open is a miss with an outcome of its own, never an error.
 
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    entry::{DbTime, Entry, Label},
-    key::{Key, Name},
+    entry::{DbTime, Entry, TagVersion},
+    key::{Key, Tag},
     policy::{Cacheable, Format},
 };
 
@@ -20,15 +20,15 @@ pub(super) const REVISION: &str = "1";
 const MAX_ENTRY: usize = 1 << 20;
 /// A payload that says it grows beyond this is not decompressed.
 const MAX_PAYLOAD: usize = 4 << 20;
-/// More names than this are not a label set of ours.
-const MAX_LABELS: usize = 1_024;
+/// More names than this are not a tag version set of ours.
+const MAX_TAG_VERSIONS: usize = 1_024;
 
 #[derive(Serialize, Deserialize)]
 struct Envelope<'a> {
     key: &'a str,
     loaded_at: DbTime,
-    read_by: DbTime,
-    labels: Vec<(&'a str, i64)>,
+    snapshot_upper_bound: DbTime,
+    tag_versions: Vec<(&'a str, i64)>,
     payload: Payload<'a>,
 }
 
@@ -69,15 +69,15 @@ impl CodecError {
 /// When the value has no JSON form.
 pub fn entry<T: Cacheable>(
     value: Option<T>,
-    labels: Arc<[Label]>,
-    (loaded_at, read_by): (DbTime, DbTime),
+    tag_versions: Arc<[TagVersion]>,
+    (loaded_at, snapshot_upper_bound): (DbTime, DbTime),
 ) -> Result<Entry<T>, CodecError> {
     let body = match &value {
         // Without the room to grow that the encoder leaves behind it.
         Some(value) => serde_json::to_vec(value).map_err(CodecError::undecodable)?.into_boxed_slice().into(),
         None => Bytes::new(),
     };
-    Ok(Entry { digest: digest(&body), value, body, labels, loaded_at, read_by })
+    Ok(Entry { digest: digest(&body), value, body, tag_versions, loaded_at, snapshot_upper_bound })
 }
 
 /// A digest of response bytes that is the same on every machine and in every build.
@@ -108,9 +108,9 @@ pub fn encode<T: Cacheable>(key: &Key<T>, entry: &Entry<T>) -> Result<Bytes, Cod
         }
         Some(bytes) => Payload::Plain(bytes),
     };
-    let labels = entry.labels.iter().map(|l| (l.name.as_str(), l.version)).collect();
-    let Entry { loaded_at, read_by, .. } = *entry;
-    let envelope = Envelope { key: key.as_str(), loaded_at, read_by, labels, payload };
+    let tag_versions = entry.tag_versions.iter().map(|l| (l.tag.as_str(), l.version)).collect();
+    let Entry { loaded_at, snapshot_upper_bound, .. } = *entry;
+    let envelope = Envelope { key: key.as_str(), loaded_at, snapshot_upper_bound, tag_versions, payload };
     let encoded = rmp_serde::to_vec(&envelope).map_err(CodecError::undecodable)?;
     match encoded.len() {
         size if size > MAX_ENTRY => Err(CodecError::TooLarge(size)),
@@ -130,14 +130,17 @@ pub fn decode<T: Cacheable>(key: &Key<T>, encoded: &[u8]) -> Result<Entry<T>, Co
     if envelope.key != key.as_str() {
         return Err(CodecError::ForeignKey);
     }
-    if envelope.labels.len() > MAX_LABELS {
-        return Err(CodecError::TooLarge(envelope.labels.len()));
+    if envelope.tag_versions.len() > MAX_TAG_VERSIONS {
+        return Err(CodecError::TooLarge(envelope.tag_versions.len()));
     }
-    let labels =
-        envelope.labels.into_iter().map(|(name, version)| Label { name: Name::from_ledger(name), version }).collect();
-    let times = (envelope.loaded_at, envelope.read_by);
+    let tag_versions = envelope
+        .tag_versions
+        .into_iter()
+        .map(|(name, version)| TagVersion { tag: Tag::from_ledger(name), version })
+        .collect();
+    let times = (envelope.loaded_at, envelope.snapshot_upper_bound);
     let payload = match envelope.payload {
-        Payload::Absent => return entry(None, labels, times),
+        Payload::Absent => return entry(None, tag_versions, times),
         Payload::Plain(bytes) => Bytes::copy_from_slice(bytes),
         Payload::Lz4 { size, bytes } => {
             let size = size as usize;
@@ -153,12 +156,12 @@ pub fn decode<T: Cacheable>(key: &Key<T>, encoded: &[u8]) -> Result<Entry<T>, Co
             let text = std::str::from_utf8(&payload).map_err(CodecError::undecodable)?;
             let value = serde_json::from_str(text).map_err(CodecError::undecodable)?;
             let digest = digest(&payload);
-            let (loaded_at, read_by) = times;
-            Ok(Entry { value: Some(value), body: payload, digest, labels, loaded_at, read_by })
+            let (loaded_at, snapshot_upper_bound) = times;
+            Ok(Entry { value: Some(value), body: payload, digest, tag_versions, loaded_at, snapshot_upper_bound })
         }
         Format::MessagePack => {
             let value = rmp_serde::from_slice(&payload).map_err(CodecError::undecodable)?;
-            entry(Some(value), labels, times)
+            entry(Some(value), tag_versions, times)
         }
     }
 }
@@ -173,15 +176,15 @@ mod tests {
     use crate::cache::{Policy, Residency, Sensitivity};
 
     const POLICY: Policy = Policy {
-        pattern: "note",
-        l1: Duration::from_secs(10),
-        l2: Duration::from_secs(60),
-        absent: Duration::from_secs(5),
+        name: "note",
+        l1_ttl: Duration::from_secs(10),
+        l2_ttl: Duration::from_secs(60),
+        negative_ttl: Duration::from_secs(5),
         max_age: Duration::from_secs(60),
-        stale_on_outage: Duration::ZERO,
+        stale_if_error: Duration::ZERO,
         jitter_percent: 0,
         format: Format::Json,
-        shape: "1",
+        schema_version: "1",
         compress_above: 64,
         sensitivity: Sensitivity::Public,
         residency: Residency::Shared,
@@ -200,8 +203,8 @@ mod tests {
     }
 
     fn sample<T: Cacheable>(value: Option<T>, version: i64) -> Entry<T> {
-        let labels = [Label { name: Name::from_ledger("note:1"), version }];
-        entry(value, labels.into(), (DbTime(1_700_000_000_000_000), DbTime(1_700_000_000_000_009))).unwrap()
+        let tag_versions = [TagVersion { tag: Tag::from_ledger("note:1"), version }];
+        entry(value, tag_versions.into(), (DbTime(1_700_000_000_000_000), DbTime(1_700_000_000_000_009))).unwrap()
     }
 
     fn survives<T: Cacheable + std::fmt::Debug + PartialEq>(value: Option<T>, version: i64) {
@@ -210,8 +213,8 @@ mod tests {
         assert_eq!(opened.value, entry.value);
         assert_eq!(opened.body, entry.body, "the bytes of the response are the same after L2");
         assert_eq!(opened.digest, entry.digest);
-        assert_eq!(opened.labels, entry.labels);
-        assert_eq!((opened.loaded_at, opened.read_by), (entry.loaded_at, entry.read_by));
+        assert_eq!(opened.tag_versions, entry.tag_versions);
+        assert_eq!((opened.loaded_at, opened.snapshot_upper_bound), (entry.loaded_at, entry.snapshot_upper_bound));
     }
 
     proptest! {
@@ -249,8 +252,13 @@ mod tests {
     fn a_payload_that_claims_to_grow_beyond_the_limit_is_not_decompressed() {
         let key = Key::<Json>::shared(&[&1]);
         let payload = Payload::Lz4 { size: u32::MAX, bytes: b"bomb" };
-        let envelope =
-            Envelope { key: key.as_str(), loaded_at: DbTime(0), read_by: DbTime(0), labels: vec![], payload };
+        let envelope = Envelope {
+            key: key.as_str(),
+            loaded_at: DbTime(0),
+            snapshot_upper_bound: DbTime(0),
+            tag_versions: vec![],
+            payload,
+        };
         let encoded = rmp_serde::to_vec(&envelope).unwrap();
         assert!(matches!(decode(&key, &encoded), Err(CodecError::TooLarge(_))));
     }

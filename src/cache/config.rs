@@ -18,10 +18,10 @@ pub struct CacheConfig {
     pub l2: Option<Arc<dyn L2>>,
     /// Deadline of every call of L2.
     pub l2_deadline: Duration,
-    /// D: for how long one look at the ledger proves that the floors are current. The longest time for which another instance
+    /// D, the staleness bound: for how long one poll of the ledger proves that the floors are current. The longest time for which another instance
     /// may go on serving what a write has made old.
-    pub trust: Duration,
-    /// Pause between two looks at the ledger.
+    pub max_staleness: Duration,
+    /// Pause between two polls of the ledger.
     pub poll: Duration,
     /// Longest time for a load. The database should end its statements before: this is for lines that went dead.
     pub load_limit: Duration,
@@ -44,7 +44,7 @@ impl Default for CacheConfig {
             l1_bytes: 64 << 20,
             l2: None,
             l2_deadline: Duration::from_millis(20),
-            trust: Duration::from_millis(500),
+            max_staleness: Duration::from_millis(500),
             poll: Duration::from_millis(50),
             load_limit: Duration::from_secs(11),
             request_limit: Duration::from_secs(10),

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::key::Name;
+use super::key::Tag;
 
 /// A moment by the database's clock: microseconds since 1970. Only Postgres makes these, so no two clocks are ever compared.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
@@ -29,9 +29,9 @@ impl DbTime {
 
 /// A name and its number in the ledger when a value was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Label {
-    /// The name.
-    pub name: Name,
+pub struct TagVersion {
+    /// The tag.
+    pub tag: Tag,
     /// Its number; 0 when nothing under the name was ever written.
     pub version: i64,
 }
@@ -42,7 +42,7 @@ pub struct Loaded<T> {
     /// The value, or `None`: that there is none is an answer too, and is cached.
     pub value: Option<T>,
     /// Every name whose change makes this answer wrong.
-    pub labels: Vec<Label>,
+    pub tag_versions: Vec<TagVersion>,
     /// A moment that is not after the snapshot of the reading statement: `now()`, or on a replica what it had certainly heard of.
     pub loaded_at: DbTime,
 }
@@ -56,18 +56,18 @@ pub struct Entry<T> {
     pub body: Bytes,
     /// A digest of `body`, the same on every machine: the changing part of the entity tag.
     pub digest: u64,
-    /// The numbers the answer was read at.
-    pub labels: Arc<[Label]>,
+    /// The versions the answer was read at.
+    pub tag_versions: Arc<[TagVersion]>,
     /// When the reading statement's transaction began: not after its snapshot was taken.
     pub loaded_at: DbTime,
     /// A moment that is not before its snapshot was taken.
-    pub read_by: DbTime,
+    pub snapshot_upper_bound: DbTime,
 }
 
 impl<T> Entry<T> {
-    /// The sum of the numbers it was read at: of two readings that depend on the same names, the later never has the lower one.
+    /// The sum of the versions it was read at: of two readings that depend on the same tags, the later never has the lower one.
     /// A list's may fall when a row leaves it.
-    pub fn order(&self) -> i64 {
-        self.labels.iter().fold(0, |sum, label| sum.saturating_add(label.version))
+    pub fn entry_version(&self) -> i64 {
+        self.tag_versions.iter().fold(0, |sum, tag_version| sum.saturating_add(tag_version.version))
     }
 }

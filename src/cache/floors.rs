@@ -1,4 +1,4 @@
-//! Floors: per name, the lowest number that this instance may still serve. A max-map: order, repetition and batching of what is
+//! Floors: per tag, the lowest version that this instance may still serve. A max-map: order, repetition and batching of what is
 //! told to it make no difference. A floor is kept for as long as an entry below it may exist; when there are too many, one
 //! common floor is raised instead, never a floor dropped.
 //!
@@ -17,8 +17,8 @@ use std::{
 use rapidhash::quality::RandomState;
 
 use super::{
-    entry::{DbTime, Label},
-    key::Name,
+    entry::{DbTime, TagVersion},
+    key::Tag,
 };
 
 const SHARDS: usize = 64;
@@ -32,16 +32,16 @@ struct Floor {
 struct Wildcard {
     base: String,
     version: i64,
-    accept_from: DbTime,
+    min_read_time: DbTime,
     raised_at: Duration,
 }
 
 /// The floors of one instance.
 pub(super) struct Floors {
-    shards: Vec<RwLock<HashMap<Name, Floor, RandomState>>>,
+    shards: Vec<RwLock<HashMap<Tag, Floor, RandomState>>>,
     hasher: RandomState,
     /// Answers read before this moment are refused whatever their numbers.
-    common: AtomicI64,
+    min_read_time: AtomicI64,
     wildcards: RwLock<Vec<Wildcard>>,
     /// Whether there are wildcards, to be asked without a lock.
     any_wildcard: AtomicBool,
@@ -49,44 +49,46 @@ pub(super) struct Floors {
 }
 
 impl Floors {
-    /// No floors; refuses everything until [`Floors::accept_from`] is called.
+    /// No floors; refuses everything until [`Floors::set_min_read_time`] is called.
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
             hasher: RandomState::new(),
-            common: AtomicI64::new(i64::MAX),
+            min_read_time: AtomicI64::new(i64::MAX),
             wildcards: RwLock::default(),
             any_wildcard: AtomicBool::new(false),
             capacity,
         }
     }
 
-    /// Raises the floor of each name to its number. `after` is a moment of the database after all these changes were committed.
-    pub(super) fn raise(&self, labels: &[Label], after: DbTime, now: Duration) {
-        for Label { name, version } in labels {
-            if let Some(base) = name.wildcard() {
+    /// Raises the floor of each tag to its version. `after` is a moment of the database after all these changes were committed.
+    pub(super) fn raise(&self, tag_versions: &[TagVersion], after: DbTime, now: Duration) {
+        for TagVersion { tag, version } in tag_versions {
+            if let Some(base) = tag.wildcard() {
                 self.raise_wildcard(base, *version, after, now);
                 continue;
             }
-            let mut shard = self.shard(name).write().unwrap_or_else(PoisonError::into_inner);
-            let floor = shard.entry(name.clone()).or_insert(Floor { version: *version, raised_at: now });
+            let mut shard = self.shard(tag).write().unwrap_or_else(PoisonError::into_inner);
+            let floor = shard.entry(tag.clone()).or_insert(Floor { version: *version, raised_at: now });
             floor.version = floor.version.max(*version);
             floor.raised_at = now;
         }
     }
 
     /// Whether an answer under `key`, read at `loaded_at` with these numbers, is at or above every floor.
-    pub(super) fn permit(&self, key: &Name, labels: &[Label], loaded_at: DbTime) -> bool {
+    pub(super) fn permit(&self, key: &Tag, tag_versions: &[TagVersion], loaded_at: DbTime) -> bool {
         // The common floor last: it is raised before floors are dropped, so who misses a dropped floor meets it.
-        labels.iter().all(|label| label.version >= self.of(&label.name))
-            && !(self.any_wildcard.load(Ordering::Acquire) && self.covered(key, labels, loaded_at))
-            && loaded_at.0 >= self.common.load(Ordering::Acquire)
+        tag_versions.iter().all(|tag_version| tag_version.version >= self.of(&tag_version.tag))
+            && !(self.any_wildcard.load(Ordering::Acquire) && self.covered(key, tag_versions, loaded_at))
+            && loaded_at.0 >= self.min_read_time.load(Ordering::Acquire)
     }
 
-    fn covered(&self, key: &Name, labels: &[Label], loaded_at: DbTime) -> bool {
+    fn covered(&self, key: &Tag, tag_versions: &[TagVersion], loaded_at: DbTime) -> bool {
         let wildcards = self.wildcards.read().unwrap_or_else(PoisonError::into_inner);
-        let mut newer = wildcards.iter().filter(|wildcard| loaded_at < wildcard.accept_from);
-        newer.any(|Wildcard { base, .. }| key.is_within(base) || labels.iter().any(|label| label.name.is_within(base)))
+        let mut newer = wildcards.iter().filter(|wildcard| loaded_at < wildcard.min_read_time);
+        newer.any(|Wildcard { base, .. }| {
+            key.matches(base) || tag_versions.iter().any(|tag_version| tag_version.tag.matches(base))
+        })
     }
 
     fn raise_wildcard(&self, base: &str, version: i64, after: DbTime, now: Duration) {
@@ -95,22 +97,22 @@ impl Floors {
             // Told again, it must not refuse what was read since it was told first.
             Some(known) if known.version >= version => {}
             Some(known) => {
-                known.accept_from = known.accept_from.max(after);
+                known.min_read_time = known.min_read_time.max(after);
                 (known.version, known.raised_at) = (version, now);
             }
-            None => wildcards.push(Wildcard { base: base.to_owned(), version, accept_from: after, raised_at: now }),
+            None => wildcards.push(Wildcard { base: base.to_owned(), version, min_read_time: after, raised_at: now }),
         }
         self.any_wildcard.store(true, Ordering::Release);
     }
 
     /// Sets the common floor: answers read before `moment` are refused.
-    pub(super) fn accept_from(&self, moment: DbTime) {
-        self.common.store(moment.0, Ordering::Release);
+    pub(super) fn set_min_read_time(&self, moment: DbTime) {
+        self.min_read_time.store(moment.0, Ordering::Release);
     }
 
     /// Raises the common floor: answers read before `moment` are refused.
-    pub(super) fn refuse_before(&self, moment: DbTime) {
-        self.common.fetch_max(moment.0, Ordering::AcqRel);
+    pub(super) fn raise_min_read_time(&self, moment: DbTime) {
+        self.min_read_time.fetch_max(moment.0, Ordering::AcqRel);
     }
 
     /// Forgets floors that were raised before `oldest`: no entry below them is young enough to be served. When more than the
@@ -123,14 +125,14 @@ impl Floors {
         self.any_wildcard.store(!wildcards.is_empty(), Ordering::Release);
         drop(wildcards);
         if self.len() > self.capacity {
-            self.refuse_before(statement);
+            self.raise_min_read_time(statement);
             self.retain(|floor| floor.raised_at >= sent);
         }
     }
 
-    /// Forgets all, and refuses everything until [`Floors::accept_from`] is called again.
+    /// Forgets all, and refuses everything until [`Floors::set_min_read_time`] is called again.
     pub(super) fn reset(&self) {
-        self.common.store(i64::MAX, Ordering::Release);
+        self.min_read_time.store(i64::MAX, Ordering::Release);
         self.retain(|_| false);
         self.wildcards.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
@@ -140,10 +142,10 @@ impl Floors {
         self.shards.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 
-    /// The floor of a name; the lowest number there is when it has none.
-    pub(super) fn of(&self, name: &Name) -> i64 {
-        let shard = self.shard(name).read().unwrap_or_else(PoisonError::into_inner);
-        shard.get(name).map_or(i64::MIN, |floor| floor.version)
+    /// The floor of a tag; the lowest version there is when it has none.
+    pub(super) fn of(&self, tag: &Tag) -> i64 {
+        let shard = self.shard(tag).read().unwrap_or_else(PoisonError::into_inner);
+        shard.get(tag).map_or(i64::MIN, |floor| floor.version)
     }
 
     fn retain(&self, keep: impl Fn(&Floor) -> bool) {
@@ -152,8 +154,8 @@ impl Floors {
         }
     }
 
-    fn shard(&self, name: &Name) -> &RwLock<HashMap<Name, Floor, RandomState>> {
-        &self.shards[self.hasher.hash_one(name) as usize % SHARDS]
+    fn shard(&self, tag: &Tag) -> &RwLock<HashMap<Tag, Floor, RandomState>> {
+        &self.shards[self.hasher.hash_one(tag) as usize % SHARDS]
     }
 }
 
@@ -161,17 +163,17 @@ impl Floors {
 mod tests {
     use super::*;
 
-    fn label(name: &str, version: i64) -> Label {
-        Label { name: Name::from_ledger(name), version }
+    fn tag_version(tag: &str, version: i64) -> TagVersion {
+        TagVersion { tag: Tag::from_ledger(tag), version }
     }
 
-    fn key() -> Name {
-        Name::from_ledger("key")
+    fn key() -> Tag {
+        Tag::from_ledger("key")
     }
 
     fn open(capacity: usize) -> Floors {
         let floors = Floors::new(capacity);
-        floors.accept_from(DbTime(0));
+        floors.set_min_read_time(DbTime(0));
         floors
     }
 
@@ -179,18 +181,21 @@ mod tests {
     fn floors_rise_and_never_fall_whatever_the_order() {
         let floors = open(10);
         for version in [3, 7, 5] {
-            floors.raise(&[label("product:1", version)], DbTime(0), Duration::ZERO);
+            floors.raise(&[tag_version("product:1", version)], DbTime(0), Duration::ZERO);
         }
-        assert!(!floors.permit(&key(), &[label("product:1", 6)], DbTime(1)));
-        assert!(floors.permit(&key(), &[label("product:1", 7)], DbTime(1)));
-        assert!(floors.permit(&key(), &[label("product:2", 0)], DbTime(1)), "a name without a floor is not refused");
+        assert!(!floors.permit(&key(), &[tag_version("product:1", 6)], DbTime(1)));
+        assert!(floors.permit(&key(), &[tag_version("product:1", 7)], DbTime(1)));
+        assert!(
+            floors.permit(&key(), &[tag_version("product:2", 0)], DbTime(1)),
+            "a tag without a floor is not refused"
+        );
     }
 
     #[test]
     fn nothing_is_permitted_before_the_first_moment_is_known() {
         let floors = Floors::new(10);
         assert!(!floors.permit(&key(), &[], DbTime(i64::MAX - 1)));
-        floors.accept_from(DbTime(100));
+        floors.set_min_read_time(DbTime(100));
         assert!(!floors.permit(&key(), &[], DbTime(99)));
         assert!(floors.permit(&key(), &[], DbTime(100)));
     }
@@ -198,28 +203,31 @@ mod tests {
     #[test]
     fn too_many_floors_become_one_common_floor_and_own_later_writes_stay() {
         let floors = open(1);
-        floors.raise(&[label("a", 1), label("b", 2)], DbTime(0), Duration::from_secs(1));
-        floors.raise(&[label("c", 3)], DbTime(0), Duration::from_secs(5));
+        floors.raise(&[tag_version("a", 1), tag_version("b", 2)], DbTime(0), Duration::from_secs(1));
+        floors.raise(&[tag_version("c", 3)], DbTime(0), Duration::from_secs(5));
         floors.sweep(Duration::ZERO, Duration::from_secs(4), DbTime(4_000));
         assert_eq!(floors.len(), 1, "only the write that the statement may not have seen is kept by name");
-        assert!(!floors.permit(&key(), &[label("a", 9)], DbTime(3_999)), "read before the statement: refused");
-        assert!(floors.permit(&key(), &[label("a", 1)], DbTime(4_000)), "read after it: has seen those changes");
-        assert!(!floors.permit(&key(), &[label("c", 2)], DbTime(4_000)));
+        assert!(!floors.permit(&key(), &[tag_version("a", 9)], DbTime(3_999)), "read before the statement: refused");
+        assert!(floors.permit(&key(), &[tag_version("a", 1)], DbTime(4_000)), "read after it: has seen those changes");
+        assert!(!floors.permit(&key(), &[tag_version("c", 2)], DbTime(4_000)));
     }
 
     #[test]
     fn a_wildcard_refuses_what_it_covers_and_was_read_before() {
         let floors = open(10);
-        floors.raise(&[label("product:*", 5)], DbTime(100), Duration::ZERO);
-        assert!(!floors.permit(&key(), &[label("product:1", 9)], DbTime(99)), "whatever its numbers");
-        assert!(floors.permit(&key(), &[label("product:1", 1)], DbTime(100)));
-        assert!(floors.permit(&key(), &[label("products:1", 1)], DbTime(99)), "another pattern");
-        assert!(!floors.permit(&Name::from_ledger("product:7"), &[], DbTime(99)), "covered by its key");
-        floors.raise(&[label("product:*", 5)], DbTime(200), Duration::ZERO);
-        assert!(floors.permit(&key(), &[label("product:1", 1)], DbTime(100)), "told twice");
-        floors.raise(&[label("product:*", 6)], DbTime(200), Duration::ZERO);
-        assert!(!floors.permit(&key(), &[label("product:1", 1)], DbTime(100)), "raised again");
+        floors.raise(&[tag_version("product:*", 5)], DbTime(100), Duration::ZERO);
+        assert!(!floors.permit(&key(), &[tag_version("product:1", 9)], DbTime(99)), "whatever its versions");
+        assert!(floors.permit(&key(), &[tag_version("product:1", 1)], DbTime(100)));
+        assert!(floors.permit(&key(), &[tag_version("products:1", 1)], DbTime(99)), "another pattern");
+        assert!(!floors.permit(&Tag::from_ledger("product:7"), &[], DbTime(99)), "covered by its key");
+        floors.raise(&[tag_version("product:*", 5)], DbTime(200), Duration::ZERO);
+        assert!(floors.permit(&key(), &[tag_version("product:1", 1)], DbTime(100)), "told twice");
+        floors.raise(&[tag_version("product:*", 6)], DbTime(200), Duration::ZERO);
+        assert!(!floors.permit(&key(), &[tag_version("product:1", 1)], DbTime(100)), "raised again");
         floors.sweep(Duration::from_secs(1), Duration::ZERO, DbTime(0));
-        assert!(floors.permit(&key(), &[label("product:1", 9)], DbTime(99)), "forgotten with the floors of its time");
+        assert!(
+            floors.permit(&key(), &[tag_version("product:1", 9)], DbTime(99)),
+            "forgotten with the floors of its time"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! What the metrics show that isn't counted but read off the cache when somebody asks: sizes, trust, breaker, loads under way.
+//! What the metrics show that isn't counted but read off the cache when somebody asks: sizes, max staleness, breaker, loads under way.
 
 use std::sync::Weak;
 
@@ -23,7 +23,7 @@ impl Collector for Gauges {
             return Ok(());
         };
         let (bytes, entries) = cache.l1.size();
-        let trust_age = cache.fence.since_look().map_or(f64::INFINITY, |age| age.as_secs_f64());
+        let poll_age = cache.freshness.since_poll().map_or(f64::INFINITY, |age| age.as_secs_f64());
         let open = cache.l2.as_ref().is_some_and(|l2| l2.breaker() != BreakerState::Closed);
         let memory_known = cache.l2.is_none() || cache.pressure.l2().is_some();
         let values = [
@@ -31,9 +31,9 @@ impl Collector for Gauges {
             ("cache_l1_bytes", "Bytes held in L1", bytes as f64),
             ("cache_l1_capacity_bytes", "Capacity of L1", cache.l1_bytes as f64),
             ("cache_l1_entries", "Entries held in L1", entries as f64),
-            ("cache_floors", "Floors held", cache.fence.floors() as f64),
-            ("cache_trust_age_seconds", "Time since the ledger was last looked at", trust_age),
-            ("cache_trusted", "1 while tiers may be used", f64::from(cache.fence.trusted())),
+            ("cache_floors", "Floors held", cache.freshness.floors() as f64),
+            ("cache_poll_age_seconds", "Time since the ledger was last polled", poll_age),
+            ("cache_is_current", "1 while tiers may be used", f64::from(cache.freshness.is_current())),
             ("cache_l2_breaker_open", "1 while L2 is skipped or probed", f64::from(open)),
         ];
         cache.metrics.encode_reads(&mut encoder)?;
@@ -51,7 +51,7 @@ impl Collector for Gauges {
 
 /// What each key pattern has of L1.
 fn encode_l1(encoder: &mut DescriptorEncoder<'_>, l1: &L1) -> std::fmt::Result {
-    let shares = l1.shares();
+    let shares = l1.usage();
     let help = "Bytes held in L1 by key pattern";
     let mut bytes = encoder.encode_descriptor("cache_l1_pattern_bytes", help, None, MetricType::Gauge)?;
     for (pattern, share) in &shares {
@@ -99,10 +99,10 @@ fn encode_memory(encoder: &mut DescriptorEncoder<'_>, seen: &[MemoryUse]) -> std
             Some(f64::from(memory.state as u8))
         }),
         ("cache_memory_refuses_when_full", "1 when a node refuses writes instead of evicting", |memory| {
-            Some(f64::from(!memory.said.as_ref()?.evicts()))
+            Some(f64::from(!memory.reported.as_ref()?.evicts()))
         }),
         ("cache_memory_fragmentation", "Memory that the system has given to a node, for each byte in use", |memory| {
-            Some(memory.said.as_ref()?.fragmentation)
+            Some(memory.reported.as_ref()?.fragmentation)
         }),
     ];
     for (name, help, value) in gauges {
@@ -116,8 +116,8 @@ fn encode_memory(encoder: &mut DescriptorEncoder<'_>, seen: &[MemoryUse]) -> std
     let help = "Entries that a node evicted because its memory was full, since its start";
     let mut evicted = encoder.encode_descriptor("cache_memory_evicted_keys", help, None, MetricType::Counter)?;
     for memory in seen {
-        if let Some(said) = &memory.said {
-            ConstCounter::new(said.evicted).encode(evicted.encode_family(&memory.memory)?)?;
+        if let Some(reported) = &memory.reported {
+            ConstCounter::new(reported.evicted).encode(evicted.encode_family(&memory.memory)?)?;
         }
     }
     Ok(())

@@ -1,5 +1,5 @@
 //! L2 as the cache uses it: every call has a deadline and passes the breaker. A failing L2 costs a request at most one deadline,
-//! and an ill one nothing: probes are made beside the requests.
+//! and an unhealthy one nothing: probes are made beside the requests.
 
 use std::{
     future::Future,
@@ -17,7 +17,7 @@ use tokio::{
 use tracing::Instrument;
 
 use super::{
-    breaker::{Admission, Breaker, BreakerState},
+    breaker::{Breaker, BreakerState, CallDecision},
     clock::Clock,
     l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, NodeMemory},
     spans,
@@ -30,10 +30,10 @@ pub(super) const LEASE: Duration = Duration::from_secs(1);
 const VAIN_WAITS: u32 = 3;
 
 /// Pause before listening for hints is tried again: from this up to twice as long, so that instances don't come together.
-const RELISTEN: Duration = Duration::from_millis(500);
+const RESUBSCRIBE_BACKOFF: Duration = Duration::from_millis(500);
 
 /// How long a probe is waited for: longer than a backend waits for an answer on a line before it makes another one.
-const PROBE: Duration = Duration::from_secs(2);
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why L2 gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,14 +52,14 @@ pub(super) struct GuardedL2 {
     vain_waits: AtomicU32,
     recovered: Arc<Notify>,
     /// The key that probes ask for.
-    probed: String,
+    probe_key: String,
 }
 
 impl GuardedL2 {
     pub(super) fn new(backend: Arc<dyn L2>, deadline: Duration, clock: Clock, namespace: &str) -> Self {
         let (breaker, recovered) = (Arc::new(Breaker::new(clock)), Arc::default());
         let vain_waits = AtomicU32::new(0);
-        Self { backend, deadline, breaker, vain_waits, recovered, probed: format!("{namespace}:probe") }
+        Self { backend, deadline, breaker, vain_waits, recovered, probe_key: format!("{namespace}:probe") }
     }
 
     /// How long to wait for a load that another instance is said to be doing. Once several have brought nothing it is no longer believed
@@ -101,10 +101,10 @@ impl GuardedL2 {
 
     /// The memory of its nodes. Beside the breaker: a store that may not say how full it is works all the same.
     pub(super) async fn memory(&self) -> Result<Vec<NodeMemory>, L2Failure> {
-        said(timeout(self.deadline, self.backend.memory()).await.ok())
+        into_result(timeout(self.deadline, self.backend.memory()).await.ok())
     }
 
-    /// Tells the other instances to look at the ledger at once.
+    /// Tells the other instances to poll the ledger at once.
     pub(super) async fn hint(&self, channel: &str) -> Result<(), L2Failure> {
         self.guarded("hint", self.backend.hint(channel)).await
     }
@@ -115,7 +115,7 @@ impl GuardedL2 {
             if let Err(error) = self.backend.listen(channel, &heard).await {
                 tracing::debug!(%error, "no hints");
             }
-            tokio::time::sleep(RELISTEN.mul_f64(1.0 + fastrand::f64())).await;
+            tokio::time::sleep(RESUBSCRIBE_BACKOFF.mul_f64(1.0 + fastrand::f64())).await;
         }
     }
 
@@ -123,7 +123,7 @@ impl GuardedL2 {
         self.breaker.state()
     }
 
-    /// Returns when L2 is well again after it was ill.
+    /// Returns when L2 is healthy again after it was unhealthy.
     pub(super) async fn recovered(&self) {
         self.recovered.notified().await;
     }
@@ -133,33 +133,33 @@ impl GuardedL2 {
         operation: &'static str,
         call: impl Future<Output = Result<R, L2Error>>,
     ) -> Result<R, L2Failure> {
-        match self.breaker.admit() {
-            Admission::Call => {
+        match self.breaker.try_acquire() {
+            CallDecision::Call => {
                 let answer = timeout(self.deadline, call).instrument(spans::l2(self.backend.name(), operation)).await;
                 let answer = answer.unwrap_or_else(|_| Err(L2Error("it does not answer in time".into())));
-                self.breaker.called(answer.as_ref().map(drop).map_err(|error| error.0.as_str()));
-                said(Some(answer))
+                self.breaker.record_call(answer.as_ref().map(drop).map_err(|error| error.0.as_str()));
+                into_result(Some(answer))
             }
-            Admission::Probe => {
+            CallDecision::Probe => {
                 self.probe();
                 Err(L2Failure::Skipped)
             }
-            Admission::Skip => Err(L2Failure::Skipped),
+            CallDecision::Skip => Err(L2Failure::Skipped),
         }
     }
 
-    /// Finds out whether L2 is well again, by what it is used for: it could answer a ping and nothing else. It is well when it
+    /// Finds out whether L2 is healthy again, by what it is used for: it could answer a ping and nothing else. It is healthy when it
     /// answers within the deadline; it is waited for longer, until the backend itself gives up a line that is dead.
     fn probe(&self) {
         let (backend, breaker, recovered) =
             (Arc::clone(&self.backend), Arc::clone(&self.breaker), Arc::clone(&self.recovered));
-        let (deadline, fetch) = (self.deadline, Fetch { key: self.probed.clone(), min_order: 0 });
+        let (deadline, fetch) = (self.deadline, Fetch { key: self.probe_key.clone(), min_version: 0 });
         tokio::spawn(async move {
             let begun = Instant::now();
-            let answer = timeout(PROBE, backend.fetch(&[fetch], "probe", Duration::from_millis(1))).await;
-            let well = said(answer.ok()).is_ok() && begun.elapsed() <= deadline;
-            breaker.probed(well);
-            if well {
+            let answer = timeout(PROBE_TIMEOUT, backend.fetch(&[fetch], "probe", Duration::from_millis(1))).await;
+            let ok = into_result(answer.ok()).is_ok() && begun.elapsed() <= deadline;
+            breaker.record_probe(ok);
+            if ok {
                 recovered.notify_one();
             }
         });
@@ -167,7 +167,7 @@ impl GuardedL2 {
 }
 
 /// An answer of the backend; `None`: there was none in time.
-fn said<R>(answer: Option<Result<R, L2Error>>) -> Result<R, L2Failure> {
+fn into_result<R>(answer: Option<Result<R, L2Error>>) -> Result<R, L2Failure> {
     match answer {
         Some(Ok(answer)) => return Ok(answer),
         Some(Err(error)) => tracing::debug!(%error, "L2 failed"),

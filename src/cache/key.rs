@@ -37,9 +37,9 @@ const ANY: &str = "*:";
 
 /// A name in the ledger: an entity (`product:42`) or a tag (`order-list:demo:749`). A write raises its number.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Name(Arc<str>);
+pub struct Tag(Arc<str>);
 
-impl Name {
+impl Tag {
     /// A name of data that belongs to everybody.
     pub fn shared(pattern: &str, segments: &[&dyn fmt::Display]) -> Self {
         Self(join(pattern, None, segments))
@@ -52,7 +52,7 @@ impl Name {
 
     /// Stands for everything whose name begins with these segments, the name without further ones included:
     /// `["product"]` for all products, `["order", "demo"]` for the orders of a tenant, `[]` for all there is.
-    pub fn everything(segments: &[&dyn fmt::Display]) -> Self {
+    pub fn prefix(segments: &[&dyn fmt::Display]) -> Self {
         match segments {
             [] => Self("*".into()),
             [first, rest @ ..] => Self(format!("{}:*", join(&first.to_string(), None, rest)).into()),
@@ -67,7 +67,7 @@ impl Name {
 
     /// All wildcards that cover this name: `*`, `order:*`, `order:demo:*`, `*:demo:*` …
     pub(super) fn wildcards(&self) -> Vec<Self> {
-        let tag = self.tag();
+        let tag = self.unsharded();
         let prefixes = tag.match_indices(':').map(|(end, _)| &tag[..end]).chain([tag]);
         let tenant = tag.split(':').nth(1).map(|tenant| format!("{ANY}{tenant}:*"));
         let texts = prefixes.map(|prefix| format!("{prefix}:*")).chain(tenant).chain(["*".to_owned()]);
@@ -75,7 +75,7 @@ impl Name {
     }
 
     /// Whether the name is `base` or begins with its segments.
-    pub(super) fn is_within(&self, base: &str) -> bool {
+    pub(super) fn matches(&self, base: &str) -> bool {
         let rest = match base.strip_prefix(ANY) {
             Some(tenant) => self.0.split_once(':').and_then(|(_pattern, rest)| rest.strip_prefix(tenant)),
             None => self.0.strip_prefix(base),
@@ -84,12 +84,12 @@ impl Name {
     }
 
     /// The wildcard of the name's pattern; a wildcard of everything stays what it is.
-    pub(super) fn of_its_pattern(&self) -> Self {
+    pub(super) fn pattern_wildcard(&self) -> Self {
         if self.0.starts_with('*') { self.clone() } else { Self(format!("{}:*", self.pattern()).into()) }
     }
 
     /// Stands for everything that belongs to a tenant, whatever it is.
-    pub fn everything_of(tenant: &Tenant) -> Self {
+    pub fn of_tenant(tenant: &Tenant) -> Self {
         Self(format!("{ANY}{tenant}:*").into())
     }
 
@@ -109,7 +109,7 @@ impl Name {
     }
 
     /// The tag that a row of a hot tag stands for; any other name is its own.
-    pub fn tag(&self) -> &str {
+    pub fn unsharded(&self) -> &str {
         self.0.split('#').next().unwrap_or_default()
     }
 
@@ -119,7 +119,7 @@ impl Name {
     }
 }
 
-impl fmt::Display for Name {
+impl fmt::Display for Tag {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
@@ -129,31 +129,31 @@ impl fmt::Display for Name {
 /// those writes would wait for each other. This tag has several rows, `tag#0` to `tag#15`: a write raises one of them, and
 /// what depends on the tag carries the numbers of all.
 #[derive(Clone, Debug)]
-pub struct HotTag(Name);
+pub struct ShardedTag(Tag);
 
-impl HotTag {
+impl ShardedTag {
     /// How many rows there are.
-    pub const ROWS: i64 = 16;
+    pub const SHARDS: i64 = 16;
 
     /// Spreads a tag over several rows.
-    pub fn new(tag: Name) -> Self {
+    pub fn new(tag: Tag) -> Self {
         Self(tag)
     }
 
     /// The name that a write of the thing with this id raises.
-    pub fn of(&self, id: i64) -> Name {
-        Name(format!("{}#{}", self.0, id.rem_euclid(Self::ROWS)).into())
+    pub fn shard(&self, id: i64) -> Tag {
+        Tag(format!("{}#{}", self.0, id.rem_euclid(Self::SHARDS)).into())
     }
 
     /// The names of all rows.
-    pub fn all(&self) -> Vec<Name> {
-        (0..Self::ROWS).map(|row| self.of(row)).collect()
+    pub fn shards(&self) -> Vec<Tag> {
+        (0..Self::SHARDS).map(|row| self.shard(row)).collect()
     }
 }
 
 /// The key of one cached value of type `T`.
 pub struct Key<T> {
-    name: Name,
+    tag: Tag,
     tenant: Option<Tenant>,
     value: PhantomData<fn() -> T>,
 }
@@ -162,24 +162,24 @@ impl<T: Cacheable> Key<T> {
     /// The key of a value that everybody may read. Of a type that is personal there is none: that doesn't compile.
     pub fn shared(segments: &[&dyn fmt::Display]) -> Self {
         const { assert!(!T::POLICY.sensitivity.is_personal(), "what is personal belongs to a tenant") };
-        Self::new(Name::shared(T::POLICY.pattern, segments), None)
+        Self::new(Tag::shared(T::POLICY.name, segments), None)
     }
 
     /// The key of a value that belongs to one tenant.
     pub fn tenant(tenant: &Tenant, segments: &[&dyn fmt::Display]) -> Self {
-        Self::new(Name::tenant(T::POLICY.pattern, tenant, segments), Some(tenant.clone()))
+        Self::new(Tag::tenant(T::POLICY.name, tenant, segments), Some(tenant.clone()))
     }
 
-    fn new(name: Name, tenant: Option<Tenant>) -> Self {
+    fn new(tag: Tag, tenant: Option<Tenant>) -> Self {
         const { assert!(T::POLICY.max_age.as_nanos() <= MAX_AGE_CAP.as_nanos(), "max_age above MAX_AGE_CAP") };
-        Self { name, tenant, value: PhantomData }
+        Self { tag, tenant, value: PhantomData }
     }
 }
 
 impl<T> Key<T> {
     /// The name that the ledger counts this entity's changes under.
-    pub fn name(&self) -> &Name {
-        &self.name
+    pub fn tag(&self) -> &Tag {
+        &self.tag
     }
 
     /// Whose value it is; `None`: everybody's.
@@ -189,19 +189,19 @@ impl<T> Key<T> {
 
     /// The key's text, without the namespace that L2 puts before it.
     pub fn as_str(&self) -> &str {
-        self.name.as_str()
+        self.tag.as_str()
     }
 }
 
 impl<T> Clone for Key<T> {
     fn clone(&self) -> Self {
-        Self { name: self.name.clone(), tenant: self.tenant.clone(), value: PhantomData }
+        Self { tag: self.tag.clone(), tenant: self.tenant.clone(), value: PhantomData }
     }
 }
 
 impl<T> fmt::Debug for Key<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Key({})", self.name)
+        write!(f, "Key({})", self.tag)
     }
 }
 
@@ -278,7 +278,7 @@ mod tests {
         fn different_segments_never_meet_in_one_name(a in prop::collection::vec(".{0,8}", 1..4), b in prop::collection::vec(".{0,8}", 1..4)) {
             let name = |segments: &[String]| {
                 let segments: Vec<&dyn fmt::Display> = segments.iter().map(|s| s as _).collect();
-                Name::shared("product", &segments)
+                Tag::shared("product", &segments)
             };
             prop_assert_eq!(a == b, name(&a) == name(&b));
         }
@@ -286,29 +286,29 @@ mod tests {
 
     #[test]
     fn a_wildcard_covers_whole_segments_only() {
-        let covers = |wildcard: Name, name: &str| Name::from_ledger(name).is_within(wildcard.wildcard().unwrap());
-        let tenant = Name::everything(&[&"order", &"demo"]);
+        let covers = |wildcard: Tag, name: &str| Tag::from_ledger(name).matches(wildcard.wildcard().unwrap());
+        let tenant = Tag::prefix(&[&"order", &"demo"]);
         assert_eq!(tenant.as_str(), "order:demo:*");
         assert!(covers(tenant.clone(), "order:demo:7") && !covers(tenant.clone(), "order:demo2:7"));
         assert!(!covers(tenant, "order-list:demo:7"));
-        assert!(covers(Name::everything(&[&"product-list"]), "product-list"));
-        assert!(covers(Name::everything(&[]), "anything"));
-        let demo = Name::everything_of(&Tenant::parse("demo").unwrap());
+        assert!(covers(Tag::prefix(&[&"product-list"]), "product-list"));
+        assert!(covers(Tag::prefix(&[]), "anything"));
+        let demo = Tag::of_tenant(&Tenant::parse("demo").unwrap());
         assert!(covers(demo.clone(), "order:demo:7") && covers(demo.clone(), "order-list:demo:749"));
         assert!(
             !covers(demo.clone(), "order:demo2:7") && !covers(demo.clone(), "order:acme:demo") && !covers(demo, "demo")
         );
-        assert_eq!(Name::shared("product", &[&"*"]).wildcard(), None, "an id can't be a wildcard: it is escaped");
+        assert_eq!(Tag::shared("product", &[&"*"]).wildcard(), None, "an id can't be a wildcard: it is escaped");
     }
 
     #[test]
     fn the_wildcards_of_a_name_are_those_that_cover_it() {
-        let all = |name: &str| Name::from_ledger(name).wildcards().iter().map(ToString::to_string).collect::<Vec<_>>();
+        let all = |name: &str| Tag::from_ledger(name).wildcards().iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(all("order:demo:7"), ["order:*", "order:demo:*", "order:demo:7:*", "*:demo:*", "*"]);
         assert_eq!(all("product-list#7"), ["product-list:*", "*"]);
         for name in ["order:demo:7", "product-list#7", "product:42", "product-list:department:DRUG%20GM#3"] {
-            let name = Name::from_ledger(name);
-            assert!(name.wildcards().iter().all(|one| name.is_within(one.wildcard().unwrap())), "{name}");
+            let name = Tag::from_ledger(name);
+            assert!(name.wildcards().iter().all(|one| name.matches(one.wildcard().unwrap())), "{name}");
         }
     }
 

@@ -35,16 +35,16 @@ pub type Secret = [u8; 32];
 
 /// Why keys can't be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub enum WrongKeys {
+pub enum KeyringError {
     /// Not in the form `id:64 hex digits`, separated by commas.
     #[error("keys must be id:64 hex digits, separated by commas; ids are 1 to 32 letters, digits, '-' or '_'")]
-    Form,
+    Malformed,
     /// Two keys have one id.
     #[error("each key must have an id of its own")]
-    Twice,
+    DuplicateId,
     /// Two ids name one key.
     #[error("two keys are the same: taking one of them away would change nothing")]
-    Same,
+    DuplicateKey,
     /// The system gives no random numbers.
     #[error("the system gives no random numbers")]
     NoRandomness,
@@ -53,7 +53,7 @@ pub enum WrongKeys {
 /// An entry that these keys didn't seal, or not for this place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not sealed by a key that is known, or not for this place")]
-pub struct Unopened;
+pub struct DecryptError;
 
 struct Master {
     id: String,
@@ -77,28 +77,28 @@ impl Keyring {
     ///
     /// # Errors
     /// When they are not in that form. The error doesn't repeat them.
-    pub fn parse(text: &str) -> Result<Self, WrongKeys> {
+    pub fn parse(text: &str) -> Result<Self, KeyringError> {
         let mut masters: Vec<Master> = Vec::new();
         for given in text.split([',', '\n']).map(str::trim).filter(|given| !given.is_empty()) {
-            let (id, digits) = given.split_once(':').ok_or(WrongKeys::Form)?;
+            let (id, digits) = given.split_once(':').ok_or(KeyringError::Malformed)?;
             let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
             if !(1..=MAX_ID).contains(&id.len()) || !id.bytes().all(plain) {
-                return Err(WrongKeys::Form);
+                return Err(KeyringError::Malformed);
             }
             if masters.iter().any(|known| known.id == id) {
-                return Err(WrongKeys::Twice);
+                return Err(KeyringError::DuplicateId);
             }
-            let key = from_hex(digits).ok_or(WrongKeys::Form)?;
+            let key = from_hex(digits).ok_or(KeyringError::Malformed)?;
             if masters.iter().any(|known| known.key == key) {
-                return Err(WrongKeys::Same);
+                return Err(KeyringError::DuplicateKey);
             }
             masters.push(Master { id: id.to_owned(), key });
         }
         if masters.is_empty() {
-            return Err(WrongKeys::Form);
+            return Err(KeyringError::Malformed);
         }
         let mut salt = [0; SALT];
-        SystemRandom::new().fill(&mut salt).map_err(|_| WrongKeys::NoRandomness)?;
+        SystemRandom::new().fill(&mut salt).map_err(|_| KeyringError::NoRandomness)?;
         Ok(Self { masters, salt, sealed: AtomicU64::new(0), derived: RwLock::default() })
     }
 
@@ -134,14 +134,14 @@ impl Keyring {
     ///
     /// # Errors
     /// When it wasn't sealed by one of these keys, with this secret, for this place; or when a bit of it has changed.
-    pub fn open(&self, secret: &Secret, place: &[u8], sealed: &[u8]) -> Result<Vec<u8>, Unopened> {
-        let (&[version, length], rest) = sealed.split_first_chunk().ok_or(Unopened)?;
-        let (id, rest) = rest.split_at_checked(length.into()).ok_or(Unopened)?;
-        let (salt, rest) = rest.split_first_chunk::<SALT>().ok_or(Unopened)?;
-        let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or(Unopened)?;
-        let master = self.masters.iter().position(|master| master.id.as_bytes() == id).ok_or(Unopened)?;
+    pub fn open(&self, secret: &Secret, place: &[u8], sealed: &[u8]) -> Result<Vec<u8>, DecryptError> {
+        let (&[version, length], rest) = sealed.split_first_chunk().ok_or(DecryptError)?;
+        let (id, rest) = rest.split_at_checked(length.into()).ok_or(DecryptError)?;
+        let (salt, rest) = rest.split_first_chunk::<SALT>().ok_or(DecryptError)?;
+        let (nonce, body) = rest.split_first_chunk::<NONCE_LEN>().ok_or(DecryptError)?;
+        let master = self.masters.iter().position(|master| master.id.as_bytes() == id).ok_or(DecryptError)?;
         if version != VERSION {
-            return Err(Unopened);
+            return Err(DecryptError);
         }
         let head = &sealed[..sealed.len() - body.len()];
         let aad = Aad::from([head, place].concat());
@@ -149,7 +149,7 @@ impl Keyring {
         let key = known.clone().unwrap_or_else(|| Arc::new(self.derived(master, salt, secret)));
         let mut body = body.to_vec();
         let plain =
-            key.open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut body).map_err(|_| Unopened)?.len();
+            key.open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut body).map_err(|_| DecryptError)?.len();
         body.truncate(plain);
         if known.is_none() {
             // Only what has opened something: garbage with ever new salts must not fill the memory.
@@ -159,7 +159,7 @@ impl Keyring {
     }
 
     /// Forgets what was derived from a secret.
-    pub(super) fn forget(&self, secret: &Secret) {
+    pub(super) fn drop_keys(&self, secret: &Secret) {
         self.derived.write().unwrap_or_else(PoisonError::into_inner).retain(|(_, _, from), _| from != secret);
     }
 
@@ -252,16 +252,16 @@ mod tests {
             prop_assert_eq!(keys.open(&SECRET, b"here", &sealed), Ok(plain));
             let at = at.index(sealed.len());
             sealed[at] ^= 1_u8 << bit;
-            prop_assert_eq!(keys.open(&SECRET, b"here", &sealed), Err(Unopened));
-            prop_assert_eq!(keys.open(&SECRET, b"here", &sealed[..at]), Err(Unopened));
+            prop_assert_eq!(keys.open(&SECRET, b"here", &sealed), Err(DecryptError));
+            prop_assert_eq!(keys.open(&SECRET, b"here", &sealed[..at]), Err(DecryptError));
         }
 
         #[test]
         fn garbage_opens_nothing_and_leaves_nothing_behind(garbage in prop::collection::vec(any::<u8>(), 0..300)) {
             let keys = keyring(&[OLD]);
-            prop_assert_eq!(keys.open(&SECRET, b"here", &garbage), Err(Unopened));
+            prop_assert_eq!(keys.open(&SECRET, b"here", &garbage), Err(DecryptError));
             let with_head = [&[VERSION, 3], b"old".as_slice(), &garbage].concat();
-            prop_assert_eq!(keys.open(&SECRET, b"here", &with_head), Err(Unopened));
+            prop_assert_eq!(keys.open(&SECRET, b"here", &with_head), Err(DecryptError));
             prop_assert!(keys.derived.read().unwrap().is_empty());
         }
     }
@@ -272,8 +272,8 @@ mod tests {
         let sealed = keys.seal(&SECRET, b"here", b"plain").unwrap();
         assert!(!sealed.windows(5).any(|part| part == b"plain"));
         assert_eq!(keys.open(&SECRET, b"here", &sealed), Ok(b"plain".to_vec()));
-        assert_eq!(keys.open(&SECRET, b"there", &sealed), Err(Unopened));
-        assert_eq!(keys.open(&[8; 32], b"here", &sealed), Err(Unopened));
+        assert_eq!(keys.open(&SECRET, b"there", &sealed), Err(DecryptError));
+        assert_eq!(keys.open(&[8; 32], b"here", &sealed), Err(DecryptError));
     }
 
     #[test]
@@ -281,7 +281,7 @@ mod tests {
         let [before, during, after] = [keyring(&[OLD]), keyring(&[NEW, OLD]), keyring(&[NEW])];
         let (old, new) = (before.seal(&SECRET, b"", b"x").unwrap(), during.seal(&SECRET, b"", b"x").unwrap());
         assert!(during.open(&SECRET, b"", &old).is_ok() && after.open(&SECRET, b"", &new).is_ok());
-        assert_eq!(after.open(&SECRET, b"", &old), Err(Unopened), "a key that was taken away opens nothing");
+        assert_eq!(after.open(&SECRET, b"", &old), Err(DecryptError), "a key that was taken away opens nothing");
     }
 
     #[test]
@@ -300,13 +300,13 @@ mod tests {
         for wrong in
             ["", "old", "old:", short, &OLD.replace('1', "g"), &format!(":{}", &OLD[4..]), &format!("a b{}", &OLD[3..])]
         {
-            assert_eq!(Keyring::parse(wrong).err(), Some(WrongKeys::Form), "{wrong}");
+            assert_eq!(Keyring::parse(wrong).err(), Some(KeyringError::Malformed), "{wrong}");
         }
-        assert_eq!(Keyring::parse(&format!("{OLD},{OLD}")).err(), Some(WrongKeys::Twice));
+        assert_eq!(Keyring::parse(&format!("{OLD},{OLD}")).err(), Some(KeyringError::DuplicateId));
         let same = format!("{OLD},{}", OLD.replace("old", "new"));
-        assert_eq!(Keyring::parse(&same).err(), Some(WrongKeys::Same));
+        assert_eq!(Keyring::parse(&same).err(), Some(KeyringError::DuplicateKey));
         let [lower, upper] = [("a", "ab"), ("b", "AB")].map(|(id, digits)| format!("{id}:{}", digits.repeat(32)));
-        assert_eq!(Keyring::parse(&format!("{lower}\n{upper}")).err(), Some(WrongKeys::Same));
+        assert_eq!(Keyring::parse(&format!("{lower}\n{upper}")).err(), Some(KeyringError::DuplicateKey));
         let shown = format!("{:?}", keyring(&[NEW, OLD]));
         assert_eq!(shown, r#"Keyring(["new", "old"])"#);
     }

@@ -1,5 +1,5 @@
 //! L1: a bounded map in this process (moka, TinyLFU), weighed in bytes. It only bounds: whether an entry may be served is
-//! decided by the fence when it is read, so a late insert after an invalidation does no harm.
+//! decided by the freshness rule when it is read, so a late insert after an invalidation does no harm.
 
 use std::{
     any::Any,
@@ -13,8 +13,8 @@ use rapidhash::quality::RandomState;
 
 use super::{
     entry::{DbTime, Entry},
-    fence::{Era, Fence, Verdict},
-    key::{Key, Name, Tenant},
+    freshness::{Epoch, Freshness, Verdict},
+    key::{Key, Tag, Tenant},
     outcome::Outcome,
     policy::Cacheable,
 };
@@ -24,32 +24,32 @@ use super::{
 const OVERHEAD: usize = 900;
 
 /// An entry as L1 holds it.
-pub(super) struct Held<T> {
+pub(super) struct LocalEntry<T> {
     pub(super) entry: Arc<Entry<T>>,
-    /// The era it was read in.
-    pub(super) era: Era,
+    /// The epoch it was read in.
+    pub(super) epoch: Epoch,
     /// End of its lifetime in L1, by the instance's clock.
     pub(super) fresh_until: Duration,
     /// How long it took to get it.
     pub(super) cost: Duration,
 }
 
-impl<T> Clone for Held<T> {
+impl<T> Clone for LocalEntry<T> {
     fn clone(&self) -> Self {
-        Self { entry: Arc::clone(&self.entry), era: self.era.clone(), ..*self }
+        Self { entry: Arc::clone(&self.entry), epoch: self.epoch.clone(), ..*self }
     }
 }
 
 /// An entry on its way to the caller, and where it came from.
-pub(super) type Found<T> = (Held<T>, Outcome);
+pub(super) type Hit<T> = (LocalEntry<T>, Outcome);
 /// Why a tier can't answer.
-pub(super) type Missed = Outcome;
+pub(super) type MissReason = Outcome;
 
 #[derive(Clone)]
 struct Slot {
     pattern: &'static str,
-    owner: Owner,
-    held: Arc<dyn Stored>,
+    owner: QuotaOwner,
+    local: Arc<dyn Stored>,
     weight: u32,
     lifetime: Duration,
 }
@@ -57,33 +57,33 @@ struct Slot {
 /// An entry of whatever type, for whoever looks it up without reading it.
 pub(super) trait Stored: Any + Send + Sync {
     /// Under which number it was read, when, and whether it may be served at `now`.
-    fn judged(&self, key: &Name, fence: &Fence, now: Duration) -> (Option<i64>, DbTime, Verdict);
+    fn inspect(&self, key: &Tag, freshness: &Freshness, now: Duration) -> (Option<i64>, DbTime, Verdict);
 }
 
-impl<T: Cacheable> Stored for Held<T> {
-    fn judged(&self, key: &Name, fence: &Fence, now: Duration) -> (Option<i64>, DbTime, Verdict) {
-        let Entry { value, labels, loaded_at, .. } = &*self.entry;
-        let own = labels.iter().find(|label| label.name == *key);
-        let verdict = fence.judge(now, key, self, T::POLICY.max_age(value.is_none()));
-        (own.map(|label| label.version), *loaded_at, verdict)
+impl<T: Cacheable> Stored for LocalEntry<T> {
+    fn inspect(&self, key: &Tag, freshness: &Freshness, now: Duration) -> (Option<i64>, DbTime, Verdict) {
+        let Entry { value, tag_versions, loaded_at, .. } = &*self.entry;
+        let own = tag_versions.iter().find(|tag_version| tag_version.tag == *key);
+        let verdict = freshness.check(now, key, self, T::POLICY.max_age(value.is_none()));
+        (own.map(|tag_version| tag_version.version), *loaded_at, verdict)
     }
 }
 
 struct SlotLifetime;
 
-impl Expiry<Name, Slot> for SlotLifetime {
-    fn expire_after_create(&self, _: &Name, slot: &Slot, _: Instant) -> Option<Duration> {
+impl Expiry<Tag, Slot> for SlotLifetime {
+    fn expire_after_create(&self, _: &Tag, slot: &Slot, _: Instant) -> Option<Duration> {
         Some(slot.lifetime)
     }
 
-    fn expire_after_update(&self, _: &Name, slot: &Slot, _: Instant, _: Option<Duration>) -> Option<Duration> {
+    fn expire_after_update(&self, _: &Tag, slot: &Slot, _: Instant, _: Option<Duration>) -> Option<Duration> {
         Some(slot.lifetime)
     }
 }
 
 /// What a key pattern has of L1.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Share {
+pub(super) struct Usage {
     /// Bytes held, as weighed.
     pub(super) bytes: i64,
     /// Entries given up for want of room.
@@ -92,7 +92,7 @@ pub(super) struct Share {
 
 /// Whose bytes in L1 are counted together.
 #[derive(Clone)]
-enum Owner {
+enum QuotaOwner {
     /// A tenant's: at most an equal part with the other tenants and with what is shared.
     Tenant(Tenant),
     /// Absences of shared data: who asks for random ids must not push out what is there.
@@ -102,80 +102,80 @@ enum Owner {
 }
 
 /// The part of L1 that absences may take.
-const ABSENT: u64 = 16;
+const ABSENT_PART: u64 = 16;
 
 #[derive(Default)]
-struct Counted {
-    patterns: BTreeMap<&'static str, Share>,
+struct Quotas {
+    patterns: BTreeMap<&'static str, Usage>,
     tenants: HashMap<Tenant, u64>,
     absent: u64,
 }
 
-type Shares = Arc<Mutex<Counted>>;
+type SharedQuotas = Arc<Mutex<Quotas>>;
 
 /// The map.
 pub(super) struct L1 {
     capacity: u64,
-    map: Option<Moka<Name, Slot, RandomState>>,
-    shares: Shares,
+    map: Option<Moka<Tag, Slot, RandomState>>,
+    quotas: SharedQuotas,
 }
 
 impl L1 {
     /// A map of at most `capacity` bytes; 0: none.
     pub(super) fn new(capacity: u64) -> Self {
-        let shares = Shares::default();
-        let lessened = Arc::clone(&shares);
+        let quotas = SharedQuotas::default();
+        let released = Arc::clone(&quotas);
         let map = (capacity > 0).then(|| {
             Moka::builder()
                 .max_capacity(capacity)
                 .weigher(|_, slot: &Slot| slot.weight)
                 .expire_after(SlotLifetime)
                 .eviction_listener(move |_, slot, cause| {
-                    lessened.lock().unwrap_or_else(PoisonError::into_inner).gone(&slot, cause == RemovalCause::Size);
+                    released.lock().unwrap_or_else(PoisonError::into_inner).release(&slot, cause == RemovalCause::Size);
                 })
                 .build_with_hasher(RandomState::new())
         });
-        Self { capacity, map, shares }
+        Self { capacity, map, quotas }
     }
 
-    pub(super) fn get<T: Cacheable>(&self, key: &Key<T>) -> Option<Arc<Held<T>>> {
-        let held: Arc<dyn Any + Send + Sync> = self.map.as_ref()?.get(key.name())?.held;
-        held.downcast().ok()
+    pub(super) fn get<T: Cacheable>(&self, key: &Key<T>) -> Option<Arc<LocalEntry<T>>> {
+        let local: Arc<dyn Any + Send + Sync> = self.map.as_ref()?.get(key.tag())?.local;
+        local.downcast().ok()
     }
 
     /// Whether there is an entry, asked without being counted as a read: what is asked for twice would look twice as popular.
-    pub(super) fn holds<T>(&self, key: &Key<T>) -> bool {
-        self.map.as_ref().is_some_and(|map| map.contains_key(key.name()))
+    pub(super) fn contains<T>(&self, key: &Key<T>) -> bool {
+        self.map.as_ref().is_some_and(|map| map.contains_key(key.tag()))
     }
 
     /// An entry, and its bytes as weighed.
-    pub(super) fn look_up(&self, name: &Name) -> Option<(Arc<dyn Stored>, u32)> {
-        let slot = self.map.as_ref()?.get(name)?;
-        Some((slot.held, slot.weight))
+    pub(super) fn inspect(&self, tag: &Tag) -> Option<(Arc<dyn Stored>, u32)> {
+        let slot = self.map.as_ref()?.get(tag)?;
+        Some((slot.local, slot.weight))
     }
 
     /// Keeps an entry for at most `lifetime`.
-    pub(super) fn put<T: Cacheable>(&self, key: &Key<T>, held: Held<T>, lifetime: Duration) {
+    pub(super) fn insert<T: Cacheable>(&self, key: &Key<T>, local: LocalEntry<T>, lifetime: Duration) {
         if let Some(map) = &self.map {
-            let weight = u32::try_from(weigh(key, &held.entry)).unwrap_or(u32::MAX);
+            let weight = u32::try_from(weigh(key, &local.entry)).unwrap_or(u32::MAX);
             let owner = match key.tenant_of() {
-                Some(tenant) => Owner::Tenant(tenant.clone()),
-                None if held.entry.value.is_none() => Owner::Absent,
-                None => Owner::Shared,
+                Some(tenant) => QuotaOwner::Tenant(tenant.clone()),
+                None if local.entry.value.is_none() => QuotaOwner::Absent,
+                None => QuotaOwner::Shared,
             };
-            let slot = Slot { pattern: T::POLICY.pattern, owner, held: Arc::new(held), weight, lifetime };
-            if self.shares.lock().unwrap_or_else(PoisonError::into_inner).taken_in(&slot, self.capacity) {
-                map.insert(key.name().clone(), slot);
+            let slot = Slot { pattern: T::POLICY.name, owner, local: Arc::new(local), weight, lifetime };
+            if self.quotas.lock().unwrap_or_else(PoisonError::into_inner).try_charge(&slot, self.capacity) {
+                map.insert(key.tag().clone(), slot);
             } else {
                 // What it would have replaced is due, and would be refreshed again and again.
-                map.invalidate(key.name());
+                map.invalidate(key.tag());
             }
         }
     }
 
-    pub(super) fn remove(&self, name: &Name) {
+    pub(super) fn remove(&self, tag: &Tag) {
         if let Some(map) = &self.map {
-            map.invalidate(name);
+            map.invalidate(tag);
         }
     }
 
@@ -188,16 +188,16 @@ impl L1 {
     /// Removes all that belongs to these tenants.
     pub(super) fn remove_of(&self, tenants: &[Tenant]) {
         let Some(map) = self.map.as_ref().filter(|_| !tenants.is_empty()) else { return };
-        for (name, slot) in map {
-            if matches!(&slot.owner, Owner::Tenant(tenant) if tenants.contains(tenant)) {
-                map.invalidate(&*name);
+        for (tag, slot) in map {
+            if matches!(&slot.owner, QuotaOwner::Tenant(tenant) if tenants.contains(tenant)) {
+                map.invalidate(&*tag);
             }
         }
     }
 
     /// What each key pattern has.
-    pub(super) fn shares(&self) -> BTreeMap<&'static str, Share> {
-        self.shares.lock().unwrap_or_else(PoisonError::into_inner).patterns.clone()
+    pub(super) fn usage(&self) -> BTreeMap<&'static str, Usage> {
+        self.quotas.lock().unwrap_or_else(PoisonError::into_inner).patterns.clone()
     }
 
     /// Bytes held, as weighed, and entries.
@@ -209,15 +209,15 @@ impl L1 {
     }
 }
 
-impl Counted {
+impl Quotas {
     /// Counts a slot that comes, unless its owner has as much as it may.
-    fn taken_in(&mut self, slot: &Slot, capacity: u64) -> bool {
+    fn try_charge(&mut self, slot: &Slot, capacity: u64) -> bool {
         let weight = u64::from(slot.weight);
         match &slot.owner {
-            Owner::Shared => {}
-            Owner::Absent if self.absent + weight > capacity / ABSENT => return false,
-            Owner::Absent => self.absent += weight,
-            Owner::Tenant(tenant) => {
+            QuotaOwner::Shared => {}
+            QuotaOwner::Absent if self.absent + weight > capacity / ABSENT_PART => return false,
+            QuotaOwner::Absent => self.absent += weight,
+            QuotaOwner::Tenant(tenant) => {
                 let (has, others) = match self.tenants.get(tenant) {
                     Some(has) => (*has, self.tenants.len() - 1),
                     None => (0, self.tenants.len()),
@@ -234,15 +234,15 @@ impl Counted {
     }
 
     /// Counts a slot that went.
-    fn gone(&mut self, slot: &Slot, evicted: bool) {
-        let share = self.patterns.entry(slot.pattern).or_default();
-        share.bytes -= i64::from(slot.weight);
-        share.evicted += u64::from(evicted);
+    fn release(&mut self, slot: &Slot, evicted: bool) {
+        let usage = self.patterns.entry(slot.pattern).or_default();
+        usage.bytes -= i64::from(slot.weight);
+        usage.evicted += u64::from(evicted);
         let weight = u64::from(slot.weight);
         match &slot.owner {
-            Owner::Shared => {}
-            Owner::Absent => self.absent = self.absent.saturating_sub(weight),
-            Owner::Tenant(tenant) => {
+            QuotaOwner::Shared => {}
+            QuotaOwner::Absent => self.absent = self.absent.saturating_sub(weight),
+            QuotaOwner::Tenant(tenant) => {
                 if let Some(has) = self.tenants.get_mut(tenant) {
                     *has = has.saturating_sub(weight);
                     // Tenants come and go.
@@ -257,6 +257,6 @@ impl Counted {
 
 /// The bytes of an entry: its response once as text and about as much again as a decoded value.
 fn weigh<T>(key: &Key<T>, entry: &Entry<T>) -> usize {
-    let labels: usize = entry.labels.iter().map(|label| label.name.as_str().len() + 40).sum();
-    OVERHEAD + key.as_str().len() + 2 * entry.body.len() + labels
+    let tag_versions: usize = entry.tag_versions.iter().map(|tag_version| tag_version.tag.as_str().len() + 40).sum();
+    OVERHEAD + key.as_str().len() + 2 * entry.body.len() + tag_versions
 }

@@ -4,7 +4,7 @@
 //! One entry is one key with everything that protects it, so that value, lease and floor are lost together or not at all:
 //! a *lease* lets one instance in the fleet load while the others wait, and without it nothing can be filled; a *floor* refuses
 //! a fill that is older than a known change. Leases fail closed when their memory is lost, floors fail open; hence both. They
-//! save the database work and keep L2 tidy; that nothing stale is served rests on the fence alone.
+//! save the database work and keep L2 tidy; that nothing stale is served rests on the freshness rule alone.
 
 use std::time::Duration;
 
@@ -22,7 +22,7 @@ pub struct Fetch {
     /// The full key.
     pub key: String,
     /// Values of a lower order are not wanted.
-    pub min_order: i64,
+    pub min_version: i64,
 }
 
 /// The answer to a [`Fetch`].
@@ -30,8 +30,8 @@ pub struct Fetch {
 pub enum Fetched {
     /// The value, and its order.
     Hit {
-        /// Sum of the numbers the value was read at.
-        order: i64,
+        /// Sum of the versions the value was read at.
+        version: i64,
         /// The entry's bytes.
         value: Bytes,
     },
@@ -71,7 +71,7 @@ pub struct Invalidation {
     /// The full key.
     pub key: String,
     /// The number of the change.
-    pub order: i64,
+    pub version: i64,
 }
 
 /// The memory of one node of a shared store.
@@ -122,7 +122,7 @@ pub trait L2: Send + Sync + 'static {
     }
 
     /// Tells whoever listens on `channel` that something changed. A hint carries nothing and proves nothing: it makes an instance
-    /// look at the ledger at once instead of a moment later, so it may be lost, repeated or forged. A backend that has no way
+    /// poll the ledger at once instead of a moment later, so it may be lost, repeated or forged. A backend that has no way
     /// to tell leaves it at that.
     async fn hint(&self, _channel: &str) -> Result<(), L2Error> {
         Ok(())

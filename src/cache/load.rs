@@ -15,33 +15,33 @@ use super::{
 
 /// A load that brought neither a value nor an error of the loader's. Everyone who waited for it gets this.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum NotLoaded {
+pub enum LoadFailure {
     /// It panicked, or what it brought can't be encoded.
     #[error("the load ended without a result")]
-    Aborted,
+    Panicked,
     /// It took longer than any load may; or it was not begun, because the database didn't say in time where the tenant is at home.
     #[error("the load did not end in time")]
-    Late,
+    TimedOut,
     /// It was not begun: so much waits for the database already that it could not have ended in time.
     #[error("the database has no time for the load")]
-    Crowded,
+    Overloaded,
     /// It was not begun: the database can't be reached.
     #[error("the database can't be reached")]
     Unreachable,
     /// It was not begun: the type's policy keeps the tenant's data from being read in this region.
     #[error("not readable in this region")]
-    Abroad,
+    WrongRegion,
 }
 
 /// The error of a loader. Cloned to everyone who waited for the load.
-pub trait LoadError: Clone + From<NotLoaded> + Send + Sync + 'static {
+pub trait LoadError: Clone + From<LoadFailure> + Send + Sync + 'static {
     /// Whether it may have come about because the database can't be reached: what [`is_unavailable`](super::is_unavailable)
     /// recognizes, and what may only have had no room or no time. Then types that allow it are served stale.
-    fn is_outage(&self) -> bool;
+    fn is_unavailable(&self) -> bool;
 }
 
 /// What was loaded, and when the database was asked for it, by the instance's clock.
-pub(super) struct Asked<T> {
+pub(super) struct TimedLoad<T> {
     pub(super) loaded: Loaded<T>,
     pub(super) asked: Duration,
 }
@@ -65,7 +65,7 @@ impl<E> Failure<E> {
 impl<E: LoadError> Failure<E> {
     pub(super) fn into_error(self) -> E {
         match self {
-            Self::Refused(refusal) => NotLoaded::from(refusal).into(),
+            Self::Refused(refusal) => LoadFailure::from(refusal).into(),
             Self::Failed(error) => error,
         }
     }
@@ -77,9 +77,9 @@ impl<E> From<Refusal> for Failure<E> {
     }
 }
 
-impl<E: LoadError> From<NotLoaded> for Failure<E> {
-    fn from(not_loaded: NotLoaded) -> Self {
-        Self::Failed(not_loaded.into())
+impl<E: LoadError> From<LoadFailure> for Failure<E> {
+    fn from(failure: LoadFailure) -> Self {
+        Self::Failed(failure.into())
     }
 }
 
@@ -91,7 +91,7 @@ pub(super) trait Load<T, E>: Send + 'static {
         cache: &Cache,
         key: &Key<T>,
         deadline: Duration,
-    ) -> impl Future<Output = Result<Asked<T>, Failure<E>>> + Send;
+    ) -> impl Future<Output = Result<TimedLoad<T>, Failure<E>>> + Send;
 }
 
 /// A closure that is called once.
@@ -104,10 +104,10 @@ where
     F: FnOnce() -> Fut + Send + 'static,
     Fut: Future<Output = Result<Loaded<T>, E>> + Send + 'static,
 {
-    async fn load(self, cache: &Cache, key: &Key<T>, deadline: Duration) -> Result<Asked<T>, Failure<E>> {
-        let permit = cache.permit(T::POLICY.pattern, key.tenant_of(), deadline).await?;
-        let (loaded, asked) = cache.run_load(permit, T::POLICY.pattern, self.0()).await?;
-        Ok(Asked { loaded, asked })
+    async fn load(self, cache: &Cache, key: &Key<T>, deadline: Duration) -> Result<TimedLoad<T>, Failure<E>> {
+        let permit = cache.permit(T::POLICY.name, key.tenant_of(), deadline).await?;
+        let (loaded, asked) = cache.run_loader(permit, T::POLICY.name, self.0()).await?;
+        Ok(TimedLoad { loaded, asked })
     }
 }
 
@@ -120,7 +120,7 @@ pub(super) trait LoadMany<I, T, E>: Send + 'static {
         tenant: Option<&Tenant>,
         ids: Vec<I>,
         deadline: Duration,
-    ) -> impl Future<Output = Result<HashMap<I, Asked<T>>, Failure<E>>> + Send;
+    ) -> impl Future<Output = Result<HashMap<I, TimedLoad<T>>, Failure<E>>> + Send;
 }
 
 impl<I, T, E, F, Fut> LoadMany<I, T, E> for Once<F>
@@ -137,10 +137,10 @@ where
         tenant: Option<&Tenant>,
         ids: Vec<I>,
         deadline: Duration,
-    ) -> Result<HashMap<I, Asked<T>>, Failure<E>> {
-        let permit = cache.permit(T::POLICY.pattern, tenant, deadline).await?;
-        let (loaded, asked) = cache.run_load(permit, T::POLICY.pattern, self.0(ids)).await?;
-        Ok(loaded.into_iter().map(|(id, loaded)| (id, Asked { loaded, asked })).collect())
+    ) -> Result<HashMap<I, TimedLoad<T>>, Failure<E>> {
+        let permit = cache.permit(T::POLICY.name, tenant, deadline).await?;
+        let (loaded, asked) = cache.run_loader(permit, T::POLICY.name, self.0(ids)).await?;
+        Ok(loaded.into_iter().map(|(id, loaded)| (id, TimedLoad { loaded, asked })).collect())
     }
 }
 
@@ -174,7 +174,7 @@ impl Cache {
     }
 
     /// Loads, with a permit that is given back at the end, and counts the call. Says when it was sent.
-    pub(super) async fn run_load<R, E: LoadError>(
+    pub(super) async fn run_loader<R, E: LoadError>(
         &self,
         permit: Permit,
         pattern: &'static str,
@@ -182,8 +182,8 @@ impl Cache {
     ) -> Result<(R, Duration), Failure<E>> {
         let asked = self.inner.clock.now();
         let load = tokio::time::timeout(self.inner.load_limit, load).instrument(spans::load(pattern));
-        let loaded = load.await.unwrap_or(Err(NotLoaded::Late.into()));
-        if loaded.as_ref().err().is_none_or(|error| !error.is_outage()) {
+        let loaded = load.await.unwrap_or(Err(LoadFailure::TimedOut.into()));
+        if loaded.as_ref().err().is_none_or(|error| !error.is_unavailable()) {
             permit.answered();
         }
         drop(permit);

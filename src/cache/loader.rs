@@ -1,7 +1,7 @@
 //! A loader that can load many values at a time. Loads that wait for their turn travel together in one statement: the DataLoader
 //! pattern, with the wait for a permit as the window. A load that finds a permit begins at once and alone, so merging delays nothing.
 //!
-//! Each key keeps its own flight, its own lease and its own labels. Only the statement is shared: when it fails, all its members
+//! Each key keeps its own flight, its own lease and its own tag versions. Only the statement is shared: when it fails, all its members
 //! fail; a value that it leaves out is loaded by itself, so that one row that can't be read fails nobody else.
 
 use std::{
@@ -17,11 +17,11 @@ use tokio::sync::oneshot;
 use tracing::Instrument;
 
 use super::{
-    Cache, LoadError, NotLoaded, Read, Reuse,
+    Cache, CacheMode, Cached, LoadError, LoadFailure,
     admission::{Admitted, Kind, Permit, Refusal, Request},
     entry::Loaded,
     key::{Key, Tenant},
-    load::{Asked, Failure, Load, LoadMany},
+    load::{Failure, Load, LoadMany, TimedLoad},
     policy::Cacheable,
 };
 
@@ -54,13 +54,13 @@ struct Batch<I, T, E>(Mutex<Option<Vec<Member<I, T, E>>>>);
 struct Member<I, T, E> {
     id: I,
     deadline: Duration,
-    answer: oneshot::Sender<Result<Asked<T>, Failure<E>>>,
+    answer: oneshot::Sender<Result<TimedLoad<T>, Failure<E>>>,
 }
 
 /// One load of a batch as the flight that waits for it sees it.
 struct Membership<I, T, E> {
     batch: Arc<Batch<I, T, E>>,
-    answer: oneshot::Receiver<Result<Asked<T>, Failure<E>>>,
+    answer: oneshot::Receiver<Result<TimedLoad<T>, Failure<E>>>,
 }
 
 impl<I, T, E> Clone for Loader<I, T, E> {
@@ -99,26 +99,26 @@ where
     /// [`Cache::get_or_load`] of one value.
     ///
     /// # Errors
-    /// Those of the load, and [`NotLoaded`].
-    pub async fn get(&self, id: I, reuse: Reuse) -> Result<Read<T>, E> {
+    /// Those of the load, and [`LoadFailure`].
+    pub async fn get(&self, id: I, mode: CacheMode) -> Result<Cached<T>, E> {
         let key = (self.0.key)(&id);
-        self.0.cache.read(&key, reuse, One { loader: self.clone(), id }).await
+        self.0.cache.read(&key, mode, One { loader: self.clone(), id }).await
     }
 
     /// [`Cache::get_or_load_many`] of these values, in their order.
     ///
     /// # Errors
     /// As [`Loader::get`].
-    pub async fn get_many(&self, ids: Vec<I>, reuse: Reuse) -> Result<Vec<(I, Read<T>)>, E> {
-        self.0.cache.read_many(self.keyed(ids), reuse, self.clone()).await
+    pub async fn get_many(&self, ids: Vec<I>, mode: CacheMode) -> Result<Vec<(I, Cached<T>)>, E> {
+        self.0.cache.read_many(self.keyed(ids), mode, self.clone()).await
     }
 
     /// [`Cache::warm_many`] of these values.
     ///
     /// # Errors
     /// As [`Loader::get`].
-    pub async fn warm_many(&self, ids: Vec<I>, reuse: Reuse) -> Result<usize, E> {
-        self.0.cache.warm_by(self.keyed(ids), reuse, self.clone()).await
+    pub async fn warm_many(&self, ids: Vec<I>, mode: CacheMode) -> Result<usize, E> {
+        self.0.cache.warm_by(self.keyed(ids), mode, self.clone()).await
     }
 
     fn keyed(&self, ids: Vec<I>) -> Vec<(I, Key<T>)> {
@@ -141,12 +141,12 @@ where
         if let Some(membership) = open.get(&tenant).and_then(|batch| Batch::join(batch, id, deadline)) {
             return Ok(Entered::Member(membership));
         }
-        let request = Request { kind: Kind::Load, pattern: T::POLICY.pattern, tenant: tenant.as_ref(), deadline };
+        let request = Request { kind: Kind::Load, pattern: T::POLICY.name, tenant: tenant.as_ref(), deadline };
         let turn = match self.0.cache.inner.admission.request(request) {
             Ok(Admitted::Now(permit)) => return Ok(Entered::Alone(permit)),
             Ok(Admitted::Later(turn)) => turn,
             Err(refusal) => {
-                self.0.cache.inner.metrics.refused(T::POLICY.pattern, refusal);
+                self.0.cache.inner.metrics.refused(T::POLICY.name, refusal);
                 return Err(refusal);
             }
         };
@@ -172,7 +172,7 @@ where
         late.into_iter().for_each(|member| self.refuse(member, Refusal::TimedOut));
         let ids: Vec<I> = members.iter().map(|member| member.id.clone()).collect();
         if ids.len() > 1 {
-            self.0.cache.inner.metrics.merged(T::POLICY.pattern, ids.len());
+            self.0.cache.inner.metrics.merged(T::POLICY.name, ids.len());
         }
         match self.load(permit, ids).await {
             Err(failure) => members.into_iter().for_each(|member| drop(member.answer.send(Err(failure.clone())))),
@@ -192,25 +192,25 @@ where
     }
 
     /// Loads what a load of many left out: whatever is wrong with it is its own matter.
-    async fn load_alone(&self, tenant: Option<&Tenant>, id: I, deadline: Duration) -> Result<Asked<T>, Failure<E>> {
-        let permit = self.0.cache.permit(T::POLICY.pattern, tenant, deadline).await?;
+    async fn load_alone(&self, tenant: Option<&Tenant>, id: I, deadline: Duration) -> Result<TimedLoad<T>, Failure<E>> {
+        let permit = self.0.cache.permit(T::POLICY.name, tenant, deadline).await?;
         self.load_one(permit, id).await
     }
 
-    async fn load_one(&self, permit: Permit, id: I) -> Result<Asked<T>, Failure<E>> {
-        let (loaded, asked) = self.0.cache.run_load(permit, T::POLICY.pattern, (self.0.one)(id)).await?;
-        Ok(Asked { loaded, asked })
+    async fn load_one(&self, permit: Permit, id: I) -> Result<TimedLoad<T>, Failure<E>> {
+        let (loaded, asked) = self.0.cache.run_loader(permit, T::POLICY.name, (self.0.one)(id)).await?;
+        Ok(TimedLoad { loaded, asked })
     }
 
     /// Loads these values with a permit: one by the load of one, more by the load of many.
-    async fn load(&self, permit: Permit, ids: Vec<I>) -> Result<HashMap<I, Asked<T>>, Failure<E>> {
+    async fn load(&self, permit: Permit, ids: Vec<I>) -> Result<HashMap<I, TimedLoad<T>>, Failure<E>> {
         match ids.as_slice() {
             [] => return Ok(HashMap::new()),
             [id] => return Ok(HashMap::from([(id.clone(), self.load_one(permit, id.clone()).await?)])),
             _ => {}
         }
-        let (loaded, asked) = self.0.cache.run_load(permit, T::POLICY.pattern, (self.0.many)(ids)).await?;
-        Ok(loaded.into_iter().map(|(id, loaded)| (id, Asked { loaded, asked })).collect())
+        let (loaded, asked) = self.0.cache.run_loader(permit, T::POLICY.name, (self.0.many)(ids)).await?;
+        Ok(loaded.into_iter().map(|(id, loaded)| (id, TimedLoad { loaded, asked })).collect())
     }
 
     /// Takes the members of a batch, which nobody can join any more.
@@ -224,7 +224,7 @@ where
 
     fn refuse(&self, member: Member<I, T, E>, refusal: Refusal) {
         if member.answer.send(Err(refusal.into())).is_ok() {
-            self.0.cache.inner.metrics.refused(T::POLICY.pattern, refusal);
+            self.0.cache.inner.metrics.refused(T::POLICY.name, refusal);
         }
     }
 
@@ -233,8 +233,8 @@ where
         &self,
         Membership { batch, mut answer }: Membership<I, T, E>,
         deadline: Duration,
-    ) -> Result<Asked<T>, Failure<E>> {
-        let (inner, pattern) = (&self.0.cache.inner, T::POLICY.pattern);
+    ) -> Result<TimedLoad<T>, Failure<E>> {
+        let (inner, pattern) = (&self.0.cache.inner, T::POLICY.name);
         let since = inner.clock.now();
         let waiter = inner.admission.waiter(pattern);
         let answered = match tokio::time::timeout(deadline.saturating_sub(since), &mut answer).await {
@@ -248,7 +248,7 @@ where
         };
         drop(waiter);
         // The sender goes without a word when the load panicked.
-        let asked = answered.unwrap_or(Err(NotLoaded::Aborted.into()))?;
+        let asked = answered.unwrap_or(Err(LoadFailure::Panicked.into()))?;
         inner.metrics.waited(pattern, asked.asked.saturating_sub(since));
         Ok(asked)
     }
@@ -300,7 +300,7 @@ where
     T: Cacheable,
     E: LoadError,
 {
-    async fn load(self, _: &Cache, key: &Key<T>, deadline: Duration) -> Result<Asked<T>, Failure<E>> {
+    async fn load(self, _: &Cache, key: &Key<T>, deadline: Duration) -> Result<TimedLoad<T>, Failure<E>> {
         let Self { loader, id } = self;
         let entered = loader.enter(&mut loader.open(), key.tenant_of(), &id, deadline)?;
         match entered {
@@ -322,7 +322,7 @@ where
         tenant: Option<&Tenant>,
         ids: Vec<I>,
         deadline: Duration,
-    ) -> Result<HashMap<I, Asked<T>>, Failure<E>> {
+    ) -> Result<HashMap<I, TimedLoad<T>>, Failure<E>> {
         let mut waiting = Vec::new();
         let permit = {
             let mut open = self.open();

@@ -61,8 +61,8 @@ impl MemoryL2 {
         slots.retain(|_, slot| slot.expires > now);
         let slot = slots.entry(fetch.key.clone()).or_default();
         match (&slot.value, &slot.lease) {
-            (Some((order, value)), _) if *order >= slot.floor.max(fetch.min_order) => {
-                Fetched::Hit { order: *order, value: value.clone() }
+            (Some((version, value)), _) if *version >= slot.floor.max(fetch.min_version) => {
+                Fetched::Hit { version: *version, value: value.clone() }
             }
             (_, Some((holder, until))) if holder != token && *until > now && *until <= now + lease => {
                 Fetched::Busy(*until - now)
@@ -86,14 +86,14 @@ impl MemoryL2 {
             return Filled::LeaseLost;
         }
         slot.lease = None;
-        let Some((order, value)) = &fill.value else {
+        let Some((version, value)) = &fill.value else {
             return Filled::Released;
         };
-        let known = slot.value.as_ref().map_or(i64::MIN, |(order, _)| *order);
-        if *order < slot.floor.max(known) {
+        let known = slot.value.as_ref().map_or(i64::MIN, |(version, _)| *version);
+        if *version < slot.floor.max(known) {
             return Filled::Older;
         }
-        slot.value = Some((*order, value.clone()));
+        slot.value = Some((*version, value.clone()));
         slot.floor = 0;
         slot.expires = now + fill.lifetime;
         Filled::Kept
@@ -105,8 +105,8 @@ impl MemoryL2 {
         // As in Redis: where there is neither a value nor a lease there is nothing to protect.
         let protects = |slot: &&mut Slot| slot.value.is_some() || slot.lease.is_some();
         if let Some(slot) = slots.get_mut(&change.key).filter(protects) {
-            slot.floor = slot.floor.max(change.order);
-            slot.value.take_if(|(order, _)| *order < slot.floor);
+            slot.floor = slot.floor.max(change.version);
+            slot.value.take_if(|(version, _)| *version < slot.floor);
         }
     }
 }

@@ -15,10 +15,10 @@ use prometheus_client::{
 
 use super::{
     admission::Refusal,
-    counts::{Counts, Durations},
     l2::Filled,
     outcome::Outcome,
     policy::Policy,
+    striped::{LatencyHistogram, StripedCounters},
     warmer::WarmerReport,
 };
 
@@ -94,8 +94,8 @@ const TIERS: [&str; 6] = ["l1", "l2", "joined", "stale", "none", "load"];
 #[derive(Debug)]
 struct Reads {
     pattern: &'static str,
-    outcomes: Counts<{ Outcome::ALL.len() }>,
-    durations: [Durations; TIERS.len()],
+    outcomes: StripedCounters<{ Outcome::ALL.len() }>,
+    durations: [LatencyHistogram; TIERS.len()],
     /// Those of the next pattern. A list, because it can be read without a lock while it grows, and is never long.
     next: OnceLock<Box<Self>>,
 }
@@ -104,8 +104,8 @@ impl Reads {
     fn new(pattern: &'static str) -> Self {
         Self {
             pattern,
-            outcomes: Counts::default(),
-            durations: from_fn(|_| Durations::default()),
+            outcomes: StripedCounters::default(),
+            durations: from_fn(|_| LatencyHistogram::default()),
             next: OnceLock::new(),
         }
     }
@@ -135,8 +135,8 @@ pub struct CacheMetrics {
     warmed: Family<Warmer, Counter>,
     /// Time from a commit to this instance's floors.
     pub(super) lag: Histogram,
-    /// Time of a look at the ledger.
-    pub(super) looks: Histogram,
+    /// Time of a poll of the ledger.
+    pub(super) polls: Histogram,
 }
 
 fn load_durations() -> Histogram {
@@ -159,13 +159,13 @@ impl CacheMetrics {
             warmings: Family::default(),
             warmed: Family::default(),
             lag: Histogram::new(exponential_buckets(0.000_5, 2.0, 14)),
-            looks: Histogram::new(exponential_buckets(0.000_1, 2.0, 14)),
+            polls: Histogram::new(exponential_buckets(0.000_1, 2.0, 14)),
         }
     }
 
     /// Shows counts of what has not happened yet as zeros, for the types that will be cached.
     pub(super) fn prepare(&self, policies: &[Policy]) {
-        for Policy { pattern, .. } in policies {
+        for Policy { name: pattern, .. } in policies {
             self.reads_of(pattern);
             for result in [OK, FAILED] {
                 drop(self.loads.get_or_create(&Load { pattern, result }));
@@ -257,10 +257,10 @@ impl CacheMetrics {
         reads.map_or(0, |reads| reads.outcomes.sum(outcome as usize))
     }
 
-    /// How long reads of `pattern` took, whatever answered them: counts by the buckets of [`Durations`].
+    /// How long reads of `pattern` took, whatever answered them: counts by the buckets of [`LatencyHistogram`].
     pub(super) fn latency(&self, pattern: &'static str) -> Vec<u64> {
         let reads = self.all_reads().find(|reads| reads.pattern == pattern);
-        let mut all = vec![0; Durations::bounds_us().count() + 1];
+        let mut all = vec![0; LatencyHistogram::bounds_us().count() + 1];
         for counted in reads.iter().flat_map(|reads| &reads.durations) {
             all.iter_mut().zip(counted.counts()).for_each(|(sum, count)| *sum += count);
         }
@@ -319,10 +319,10 @@ impl CacheMetrics {
             self.invalidations.clone(),
         );
         registry.register_with_unit(
-            "cache_look_duration",
-            "Time of a look at the ledger, from asking to having its answer",
+            "cache_poll_duration",
+            "Time of a poll of the ledger, from asking to having its answer",
             Unit::Seconds,
-            self.looks.clone(),
+            self.polls.clone(),
         );
         registry.register("cache_warmings", "Runs of warmers by result", self.warmings.clone());
         registry.register("cache_warmed_entries", "Entries that warmers saw to", self.warmed.clone());

@@ -3,8 +3,8 @@
 //! Memcached only in `memcached/`, moka only in `l1.rs`. With it go the tables of `migrations/0001_cache_ledger.sql` and `0007_tenants.sql`, and triggers
 //! for the service's own tables.
 //!
-//! The idea: Postgres numbers every change (the *ledger*), every cached answer carries the numbers it was read at (its
-//! *labels*), and every instance knows the lowest number it may still serve (its *floors*). Redis, its messages and its old
+//! The idea: Postgres gives every change a version (the *ledger*), every cached answer carries the versions it was read at (its
+//! *tag versions*), and every instance knows the lowest version it may still serve (its *floors*). Redis, its messages and its old
 //! contents can then be wrong, late or gone without one stale answer.
 //!
 //! | word | meaning |
@@ -12,40 +12,38 @@
 //! | L1, L2 | the tier in this process (moka), the tier that instances share (Redis, or Memcached) |
 //! | name, tag | what a change can make wrong: `product:42`; a tag is the name of a list |
 //! | ledger | the table in Postgres that holds a number for each name |
-//! | number | what a name's changes raise: `ver` in SQL, `Label::version`; the sum of an entry's numbers is its order in L2 |
-//! | floor | the lowest number of a name that this instance still serves |
-//! | look | reading what has changed in the ledger since the last look; a hint asks for one at once |
-//! | era | one life of the ledger; numbers of different eras can't be compared |
-//! | load | reading from the database, with labels, in one statement |
+//! | number | what a name's changes raise: `ver` in SQL, `TagVersion::version`; the sum of an entry's numbers is its order in L2 |
+//! | floor | the lowest version of a tag that this instance still serves |
+//! | poll | reading what has changed in the ledger since the last poll; a hint asks for one at once |
+//! | epoch | one run of the ledger; versions of different epochs can't be compared |
+//! | load | reading from the database, with tag versions, in one statement |
 //! | fill | leaving what was loaded in the tiers |
 //! | lease | the right to fill a key of L2; who doesn't get it waits for who has |
-//! | fresh | may still be served: young enough, and no label below its floor |
+//! | fresh | may still be served: young enough, and no tag version below its floor |
 //! | stale | not fresh: not served, or flagged while the database is away, where the policy allows it |
 //! | absent | the known answer that there is no such value; cached like a value |
-//! | fence | all that decides whether an answer is fresh: floors, trust, era |
-//! | trust | the proof, not older than D, that the floors are current |
-//! | touch | naming what a write changes; at its commit these numbers rise |
+//! | freshness rule | all that decides whether an answer is fresh: floors, max staleness, epoch |
+//! | max staleness | D: for how long one poll proves that the floors are current |
+//! | invalidate (a write) | naming what a write changes; at its commit these versions rise |
 //! | finish unchanged | ending a write that changes nothing: this instance's floors rise to the versions of what the write saw |
 //! | invalidate | raising a name's number in a committed transaction |
 //! | warm | filling the tiers before anyone asks |
 //! | permit | leave to use one connection to the database; what has none waits |
 //!
-//! Where to read on: `read.rs` is the read path, `write.rs` the write path, `fence.rs` the serve rule.
+//! Where to read on: `read.rs` is the read path, `write.rs` the write path, `freshness.rs` the freshness rule.
 #![deny(missing_docs)]
 
 mod admission;
 mod batch;
 mod breaker;
+mod changefeed;
 mod clock;
 pub mod codec;
 mod config;
-mod counts;
 mod database_errors;
 mod entry;
-mod feed;
-mod fence;
-mod flight;
 mod floors;
+mod freshness;
 mod gauges;
 mod guard;
 mod kept;
@@ -53,31 +51,33 @@ mod key;
 mod keyring;
 mod l1;
 mod l2;
+mod l2_read;
 mod ledger;
 mod load;
 mod loader;
 mod memcached;
 mod memory;
-mod meter;
 mod metrics;
 mod moment;
+mod monitor;
 mod outcome;
+mod placement;
 mod policy;
+mod poller;
 mod pool;
 mod pressure;
 mod read;
 mod redis;
-mod shared;
+mod single_flight;
 mod spans;
-mod stale;
+mod stale_if_error;
 mod state;
 mod stats;
-mod tail;
+mod striped;
 mod tenants;
 mod token;
 mod triggers;
 mod turns;
-mod vault;
 mod warmer;
 mod write;
 
@@ -91,41 +91,41 @@ use tokio_util::{
 };
 
 use self::{
-    admission::Admission, fence::Fence, flight::Flights, guard::GuardedL2, keyring::Keys, l1::L1, meter::Meter,
-    pressure::Pressure, tail::Tail, tenants::Tenants, vault::Vault,
+    admission::Admission, freshness::Freshness, guard::GuardedL2, keyring::Keys, l1::L1, monitor::ConsistencyMonitor,
+    placement::Placement, poller::LedgerPoller, pressure::Pressure, single_flight::SingleFlight, tenants::Tenants,
 };
 pub use self::{
     admission::Concurrency,
     breaker::BreakerState,
+    changefeed::{ChangeCursor, Changefeed, Changes},
     clock::Clock,
     codec::digest,
     config::CacheConfig,
-    counts::{Counts, Durations, PerThread},
     database_errors::{is_busy, is_conflict, is_unavailable},
-    entry::{DbTime, Entry, Label, Loaded},
-    feed::{Feed, Heard, Point},
-    key::{HotTag, Key, Name, Tenant, is_segment},
-    keyring::{Keyring, Secret, Unopened, WrongKeys},
+    entry::{DbTime, Entry, Loaded, TagVersion},
+    key::{Key, ShardedTag, Tag, Tenant, is_segment},
+    keyring::{DecryptError, Keyring, KeyringError, Secret},
     l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, NodeMemory},
-    ledger::is_idle,
-    load::{LoadError, NotLoaded},
+    ledger::is_outside_transaction,
+    load::{LoadError, LoadFailure},
     loader::Loader,
     memcached::MemcachedL2,
     memory::MemoryL2,
     metrics::CacheMetrics,
     outcome::Outcome,
-    policy::{Abroad, Cacheable, Format, L1_LIFETIME_CAP, MAX_AGE_CAP, Policy, Residency, Sensitivity},
+    policy::{Cacheable, Format, L1_LIFETIME_CAP, MAX_AGE_CAP, OutOfRegion, Policy, Residency, Sensitivity},
     pool::ConnectionPool,
     pressure::{Memory, MemoryState, MemoryUse},
-    read::Reuse,
-    redis::{RedisL2, RedisPlace, RedisTls},
-    stats::{CacheStats, KnownEntry, KnownKey, L1Stats, PatternStats},
+    read::CacheMode,
+    redis::{RedisL2, RedisTls, RedisTopology},
+    stats::{CacheStats, EntryInspection, KeyInspection, L1Stats, PatternStats},
+    striped::{LatencyHistogram, Striped, StripedCounters},
     token::{CatchUp, ConsistencyToken},
     warmer::{CacheWarmer, WarmerReport, WarmingResult},
     write::{Write, WriteError},
 };
 
-/// Names that whoever follows the changes may be behind.
+/// Tags that whoever follows the changes may be behind.
 const NEWS: usize = 256;
 
 /// The one face over the tiers. Cheap to clone.
@@ -136,25 +136,25 @@ pub struct Cache {
 
 struct Inner {
     tenants: Arc<Tenants>,
-    vault: Vault,
+    placement: Placement,
     /// The channel of hints.
     hints: String,
     l1: Arc<L1>,
     l1_bytes: u64,
     l2: Option<Arc<GuardedL2>>,
-    fence: Arc<Fence>,
-    flights: Flights,
+    freshness: Arc<Freshness>,
+    single_flight: SingleFlight,
     admission: Admission,
     load_limit: Duration,
     request_limit: Duration,
     metrics: CacheMetrics,
-    meter: Arc<Meter>,
+    monitor: Arc<ConsistencyMonitor>,
     pressure: Arc<Pressure>,
     clock: Clock,
     db: ConnectionPool,
     policies: Vec<Policy>,
-    /// Tells of the names whose numbers have risen.
-    news: broadcast::Sender<Name>,
+    /// Tells of the tags whose versions have risen.
+    news: broadcast::Sender<Tag>,
     tasks: TaskTracker,
     stop: CancellationToken,
     _stop_when_dropped: DropGuard,
@@ -162,12 +162,12 @@ struct Inner {
 
 /// An answer and where it came from.
 #[derive(Debug)]
-pub struct Read<T> {
+pub struct Cached<T> {
     /// The answer.
     pub entry: Arc<Entry<T>>,
     /// Where it came from.
     pub outcome: Outcome,
-    /// Time since the answer was last known to be current (RFC 9111, section 5.1): since the database was read, or since the look
+    /// Time since the answer was last known to be current (RFC 9111, section 5.1): since the database was read, or since the poll
     /// at the ledger that proved that nothing has changed. `None` when the database was read for this very request.
     pub age: Option<Duration>,
     /// Time since the database was read, by the database's clock.
@@ -175,13 +175,13 @@ pub struct Read<T> {
     /// What is left of the entry's lifetime in L1, in milliseconds. Below zero when it has outlived it.
     pub ttl_ms: i64,
     /// Whether L1 may hold such answers: there is one, and the tenant is at home here.
-    pub kept: bool,
+    pub stored: bool,
     /// Stands for this answer: a read that brings it is never answered older, on whatever instance.
     pub token: Option<ConsistencyToken>,
 }
 
 impl Cache {
-    /// Sets the cache up and starts following the ledger in the background. Waits for nothing: until the first look at the
+    /// Sets the cache up and starts following the ledger in the background. Waits for nothing: until the first poll at the
     /// ledger succeeds, reads go to the database.
     ///
     /// `db`: a [`ConnectionPool`], best the one that loads go through too; or a pool of sqlx.
@@ -194,7 +194,7 @@ impl Cache {
             l1_bytes,
             l2,
             l2_deadline,
-            trust,
+            max_staleness,
             poll,
             load_limit,
             request_limit,
@@ -203,43 +203,44 @@ impl Cache {
             policies,
         } = config;
         let l1 = Arc::new(L1::new(l1_bytes));
-        let fence = Arc::new(Fence::new(clock.clone(), trust));
+        let freshness = Arc::new(Freshness::new(clock.clone(), max_staleness));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
-        let (flights, metrics, (news, _)) = (Flights::default(), CacheMetrics::new(), broadcast::channel(NEWS));
+        let (single_flight, metrics, (news, _)) =
+            (SingleFlight::default(), CacheMetrics::new(), broadcast::channel(NEWS));
         metrics.prepare(&policies);
-        let tail = Tail {
+        let poller = LedgerPoller {
             db: db.clone(),
-            fence: Arc::clone(&fence),
+            freshness: Arc::clone(&freshness),
             l1: Arc::clone(&l1),
             lag: metrics.lag.clone(),
             clock: clock.clone(),
-            looks: metrics.looks.clone(),
+            polls: metrics.polls.clone(),
             poll,
-            limit: trust / 2,
+            limit: max_staleness / 2,
             news: news.clone(),
         };
-        tasks.spawn(tail.run(stop.clone()));
+        tasks.spawn(poller.run(stop.clone()));
         let l2 = l2.map(|backend| Arc::new(GuardedL2::new(backend, l2_deadline, clock.clone(), &namespace)));
         let hints = format!("{namespace}:hints");
         let most = concurrency.unwrap_or_else(|| Concurrency::of(db.inner().options().get_max_connections()));
-        let admission = Admission::new(most, clock.clone(), Arc::clone(&fence));
+        let admission = Admission::new(most, clock.clone(), Arc::clone(&freshness));
         let keys = Arc::new(Keys::new(keys));
         let tenants =
             Arc::new(Tenants::new(Arc::clone(&keys), admission.clone(), request_limit, clock.clone(), db.clone()));
         let inner = Inner {
-            vault: Vault { namespace, region, keys, tenants: Arc::clone(&tenants) },
+            placement: Placement { namespace, region, keys, tenants: Arc::clone(&tenants) },
             tenants,
             hints,
             l1,
             l1_bytes,
             l2,
-            fence,
-            flights,
+            freshness,
+            single_flight,
             admission,
             load_limit,
             request_limit,
             metrics,
-            meter: Arc::new(Meter::new()),
+            monitor: Arc::new(ConsistencyMonitor::new()),
             pressure: Arc::new(Pressure::new()),
             clock,
             db,
@@ -265,18 +266,18 @@ impl Cache {
         self.inner.tasks.spawn(async move { stop.run_until_cancelled(work).await });
     }
 
-    /// Looks at the ledger at once when another instance says that something changed.
+    /// Polls the ledger at once when another instance says that something changed.
     fn listen_for_hints(&self) {
         let Some(l2) = self.inner.l2.clone() else { return };
-        let (fence, channel) = (Arc::clone(&self.inner.fence), self.inner.hints.clone());
-        self.in_background(async move { l2.listen(&channel, || fence.hurry()).await });
+        let (freshness, channel) = (Arc::clone(&self.inner.freshness), self.inner.hints.clone());
+        self.in_background(async move { l2.listen(&channel, || freshness.notify()).await });
     }
 
     /// Compares a sample of what is served with the database.
     fn check_what_is_served(&self) {
-        let Inner { meter, db, fence, clock, .. } = &*self.inner;
-        let (meter, db, fence, clock) = (Arc::clone(meter), db.clone(), Arc::clone(fence), clock.clone());
-        self.in_background(async move { meter.run(&db, &fence, &clock).await });
+        let Inner { monitor, db, freshness, clock, .. } = &*self.inner;
+        let (monitor, db, freshness, clock) = (Arc::clone(monitor), db.clone(), Arc::clone(freshness), clock.clone());
+        self.in_background(async move { monitor.run(&db, &freshness, &clock).await });
     }
 
     /// Follows how full the tiers are.
@@ -296,41 +297,41 @@ impl Cache {
     /// Seals with other keys from now on. To change keys without losing an entry: first let all instances know the new one, behind the
     /// old; then put it first; then, when the longest lifetime in L2 is over, take the old one away.
     pub fn change_keys(&self, keys: Keyring) {
-        self.inner.vault.keys.change(keys);
+        self.inner.placement.keys.change(keys);
     }
 
     /// Sees to it that a tenant is known, as reads of its data do. Takes a round trip to the database the first time.
-    pub async fn meet(&self, tenant: &Tenant) {
-        self.inner.tenants.meet(tenant).await;
+    pub async fn ensure_tenant_loaded(&self, tenant: &Tenant) {
+        self.inner.tenants.ensure_loaded(tenant).await;
     }
 
     /// The name of something personal as those see it who have no secret: the last part of its key in L2. `None` while its tenant isn't
     /// known.
     pub fn hashed_name<T: Cacheable>(&self, key: &Key<T>) -> Option<String> {
-        self.inner.vault.hashed(key.tenant_of()?, T::POLICY.pattern, key.name())
+        self.inner.placement.hashed(key.tenant_of()?, T::POLICY.name, key.tag())
     }
 
     /// The ids of the keys that entries are sealed and opened with, the one that seals first. Empty: nothing is sealed.
     pub fn key_ids(&self) -> Vec<String> {
-        let keys = self.inner.vault.keys.current();
+        let keys = self.inner.placement.keys.current();
         keys.iter().flat_map(|keys| keys.ids()).map(str::to_owned).collect()
     }
 
-    /// The names whose numbers rise from now on, on whatever instance, when this one learns of it.
-    pub fn changes(&self) -> broadcast::Receiver<Name> {
+    /// The tags whose versions rise from now on, on whatever instance, when this one learns of it.
+    pub fn changes(&self) -> broadcast::Receiver<Tag> {
         self.inner.news.subscribe()
     }
 
-    /// Whether a value that a replica of the database brought may be served as if the primary had brought it: the floors are trusted, it is
+    /// Whether a value that a replica of the database brought may be served as if the primary had brought it: the floors are current, it is
     /// not below any of them, and the replica isn't far behind.
-    pub fn vouches_for<T: Cacheable>(&self, key: &Key<T>, loaded: &Loaded<T>) -> bool {
+    pub fn accepts_replica_read<T: Cacheable>(&self, key: &Key<T>, loaded: &Loaded<T>) -> bool {
         let max_age = T::POLICY.max_age(loaded.value.is_none());
-        self.inner.fence.vouches_for(key.name(), &loaded.labels, loaded.loaded_at, max_age)
+        self.inner.freshness.accepts_replica_read(key.tag(), &loaded.tag_versions, loaded.loaded_at, max_age)
     }
 
     /// Whether a replica that shows nothing younger is too far behind for anything of it to be vouched for.
-    pub fn is_far_behind(&self, moment: DbTime) -> bool {
-        self.inner.fence.is_far_behind(moment)
+    pub fn exceeds_replica_lag(&self, moment: DbTime) -> bool {
+        self.inner.freshness.exceeds_replica_lag(moment)
     }
 
     /// How long a load may take, and how long a write that nobody waits for should be allowed to.
@@ -346,7 +347,7 @@ impl Cache {
     /// Shows what the cache counts in `registry`.
     pub fn register_metrics(&self, registry: &mut Registry) {
         self.inner.metrics.register(registry);
-        self.inner.meter.register(registry);
+        self.inner.monitor.register(registry);
         registry.register_collector(Box::new(gauges::Gauges(Arc::downgrade(&self.inner))));
     }
 

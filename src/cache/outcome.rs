@@ -15,14 +15,14 @@ pub enum Outcome {
     /// Loaded: what was held had outlived its lifetime.
     LoadedExpired,
     /// Loaded: what was held is older than a change this instance knows of.
-    LoadedFenced,
+    LoadedInvalidated,
     /// Loaded: the instance can't prove at the moment that its floors are current, so it does not use its tiers.
-    LoadedUntrusted,
+    LoadedNotCurrent,
     /// Loaded: what L2 held did not open (damaged, foreign, too large).
     LoadedUnreadable,
     /// Loaded: L2 did not answer in time or failed. Not a miss.
     L2Error,
-    /// Loaded: L2 is ill and was not asked (the breaker is open). Not a miss.
+    /// Loaded: L2 is unhealthy and was not asked (the breaker is open). Not a miss.
     L2Skipped,
     /// Served the result of a load that another request had started.
     Collapsed,
@@ -43,8 +43,8 @@ impl Outcome {
         Self::L2Hit,
         Self::LoadedCold,
         Self::LoadedExpired,
-        Self::LoadedFenced,
-        Self::LoadedUntrusted,
+        Self::LoadedInvalidated,
+        Self::LoadedNotCurrent,
         Self::LoadedUnreadable,
         Self::L2Error,
         Self::L2Skipped,
@@ -62,8 +62,8 @@ impl Outcome {
             Self::L2Hit => "l2_hit",
             Self::LoadedCold => "loaded_cold",
             Self::LoadedExpired => "loaded_expired",
-            Self::LoadedFenced => "loaded_fenced",
-            Self::LoadedUntrusted => "loaded_untrusted",
+            Self::LoadedInvalidated => "loaded_invalidated",
+            Self::LoadedNotCurrent => "loaded_not_current",
             Self::LoadedUnreadable => "loaded_unreadable",
             Self::L2Error => "l2_error",
             Self::L2Skipped => "l2_skipped",

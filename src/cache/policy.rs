@@ -21,29 +21,31 @@ pub trait Cacheable: Serialize + DeserializeOwned + Send + Sync + 'static {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Policy {
     /// The key pattern: first segment of every key of the type, and the label of its metrics.
-    pub pattern: &'static str,
+    #[serde(rename = "pattern")]
+    pub name: &'static str,
     /// Lifetime in L1 (in process). More than [`L1_LIFETIME_CAP`] is cut to it.
     #[serde(rename = "l1_seconds", serialize_with = "seconds")]
-    pub l1: Duration,
+    pub l1_ttl: Duration,
     /// Lifetime in L2, before jitter.
     #[serde(rename = "l2_seconds", serialize_with = "seconds")]
-    pub l2: Duration,
+    pub l2_ttl: Duration,
     /// Lifetime, in both tiers, of the knowledge that the database has no such value.
     #[serde(rename = "absent_seconds", serialize_with = "seconds")]
-    pub absent: Duration,
+    pub negative_ttl: Duration,
     /// Age (at most [`MAX_AGE_CAP`]), by the database's clock, at which a value is never served again wherever it was kept meanwhile.
     #[serde(rename = "max_age_seconds", serialize_with = "seconds")]
     pub max_age: Duration,
     /// How far beyond its maximal age a value may be served, flagged, while the database can't be reached; 0: never.
-    #[serde(rename = "stale_on_outage_seconds", serialize_with = "seconds")]
-    pub stale_on_outage: Duration,
+    #[serde(rename = "stale_if_error_seconds", serialize_with = "seconds")]
+    pub stale_if_error: Duration,
     /// Lifetimes are shortened by a random part of up to this many percent, so that entries made together don't expire together.
     pub jitter_percent: u8,
     /// Form of the payload in L2.
     pub format: Format,
     /// Names the form of the values, as part of their keys in L2: another one after a change that other releases would misread. Two
     /// releases side by side then share what they both understand and nothing else.
-    pub shape: &'static str,
+    #[serde(rename = "shape")]
+    pub schema_version: &'static str,
     /// Payloads of at least this many bytes are compressed (LZ4) in L2.
     pub compress_above: usize,
     /// Whose business the values are.
@@ -55,20 +57,20 @@ pub struct Policy {
 impl Policy {
     /// Age at which an answer of this type is never served again: shorter for a known absence.
     pub(super) fn max_age(&self, absent: bool) -> Duration {
-        if absent { self.absent.min(self.max_age) } else { self.max_age }
+        if absent { self.negative_ttl.min(self.max_age) } else { self.max_age }
     }
 
     /// Lifetime in L1, shortened by jitter.
     pub(super) fn l1_lifetime(&self, absent: bool) -> Duration {
-        let lifetime = if absent { self.absent.min(self.l1) } else { self.l1 };
+        let lifetime = if absent { self.negative_ttl.min(self.l1_ttl) } else { self.l1_ttl };
         self.jittered(lifetime.min(L1_LIFETIME_CAP))
     }
 
     /// For how long L1 keeps an entry: beyond its lifetime, so that it can be served while it is refreshed or while the database
     /// is away. Whether it may be is decided when it is read.
-    pub(super) fn kept(&self, absent: bool) -> Duration {
-        let lifetime = self.l1.min(L1_LIFETIME_CAP);
-        match self.stale_on_outage {
+    pub(super) fn l1_retention(&self, absent: bool) -> Duration {
+        let lifetime = self.l1_ttl.min(L1_LIFETIME_CAP);
+        match self.stale_if_error {
             _ if absent => lifetime,
             Duration::ZERO => 2 * lifetime,
             beyond => self.max_age + beyond,
@@ -77,7 +79,7 @@ impl Policy {
 
     /// Lifetime in L2, shortened by jitter.
     pub(super) fn l2_lifetime(&self, absent: bool) -> Duration {
-        let lifetime = if absent { self.absent.min(self.l2) } else { self.l2 };
+        let lifetime = if absent { self.negative_ttl.min(self.l2_ttl) } else { self.l2_ttl };
         self.jittered(lifetime.min(self.max_age))
     }
 
@@ -113,7 +115,7 @@ pub enum Residency {
     /// In the tiers of every region.
     Shared,
     /// In the tiers of the tenant's home region only.
-    Regional(Abroad),
+    Regional(OutOfRegion),
     /// In the process, never in L2.
     ProcessOnly,
 }
@@ -121,11 +123,11 @@ pub enum Residency {
 /// What becomes of a read in another region than the tenant's home.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Abroad {
+pub enum OutOfRegion {
     /// It is answered by the database, and the answer is not kept.
-    NotKept,
+    NoStore,
     /// It is refused.
-    Refused,
+    Reject,
 }
 
 /// Form of a payload in L2.

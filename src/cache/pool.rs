@@ -31,7 +31,7 @@ use tokio::sync::Mutex;
 use super::{
     database_errors::{NoSession, is_cut, is_stale_statement, is_unavailable},
     kept::{Kept, Lent},
-    ledger::is_idle,
+    ledger::is_outside_transaction,
 };
 
 /// A connection that was idle for this long is asked whether it still lives before it is used: asking costs a round trip.
@@ -63,7 +63,7 @@ struct Inner {
 }
 
 impl From<PgPool> for ConnectionPool {
-    /// A pool that was made elsewhere. It should have [`is_idle`] as its `after_release`.
+    /// A pool that was made elsewhere. It should have [`is_outside_transaction`] as its `after_release`.
     fn from(pool: PgPool) -> Self {
         let (server, is_down, sees_connections) = ("Postgres", Arc::default(), false);
         Self(Arc::new(Inner { pool, kept: None, server, is_down, sees_connections, diagnosis: Mutex::default() }))
@@ -95,7 +95,7 @@ impl ConnectionPool {
             // inside of a transaction that nobody ends.
             .after_release(|connection, _| {
                 Box::pin(async move {
-                    let answer = tokio::time::timeout(RELEASE_LIMIT, is_idle(connection)).await;
+                    let answer = tokio::time::timeout(RELEASE_LIMIT, is_outside_transaction(connection)).await;
                     answer.unwrap_or(Err(sqlx::Error::PoolTimedOut))
                 })
             })

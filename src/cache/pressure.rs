@@ -16,14 +16,14 @@ use serde::Serialize;
 
 use super::{guard::GuardedL2, l1::L1, l2::NodeMemory};
 
-/// Pause between two looks at the memory.
-const PAUSE: Duration = Duration::from_secs(1);
+/// Pause between two polls of the memory.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Where the marks are, as parts of what may be used.
 const WARNING: f64 = 0.70;
 const CRITICAL: f64 = 0.85;
 /// How far below its mark a state ends: at a mark itself it would come and go.
-const SLACK: f64 = 0.05;
+const HYSTERESIS: f64 = 0.05;
 
 /// How full a memory is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -50,7 +50,7 @@ impl MemoryState {
 
     /// The state after this one, when `part` of the memory is in use.
     fn after(self, part: f64) -> Self {
-        let above = |mark: f64, state| part >= if self >= state { mark - SLACK } else { mark };
+        let above = |mark: f64, state| part >= if self >= state { mark - HYSTERESIS } else { mark };
         if above(CRITICAL, Self::Critical) {
             Self::Critical
         } else if above(WARNING, Self::Warning) {
@@ -99,14 +99,14 @@ pub struct MemoryUse {
     pub state: MemoryState,
     /// What a node of L2 says of itself.
     #[serde(skip)]
-    pub said: Option<NodeMemory>,
+    pub reported: Option<NodeMemory>,
 }
 
 /// Follows the memory of the tiers.
 #[derive(Debug, Default)]
 pub(super) struct Pressure {
     seen: Mutex<BTreeMap<Memory, MemoryUse>>,
-    /// Looks at L2 in a row that were not answered.
+    /// Polls of L2 in a row that were not answered.
     unanswered: AtomicU32,
     /// The fullest node of L2, for every fill to read: a [`MemoryState`] as a number; also `UNKNOWN`.
     l2: AtomicU8,
@@ -114,8 +114,8 @@ pub(super) struct Pressure {
 
 /// Normal, as long as nothing is known.
 const UNKNOWN: u8 = 3;
-/// After so many looks without an answer, what L2 said before is forgotten.
-const PATIENCE: u32 = 3;
+/// After so many polls without an answer, what L2 said before is forgotten.
+const MAX_UNANSWERED_POLLS: u32 = 3;
 
 impl Pressure {
     /// Nothing is known yet.
@@ -123,7 +123,7 @@ impl Pressure {
         Self { l2: AtomicU8::new(UNKNOWN), ..Self::default() }
     }
 
-    /// Looks again and again.
+    /// Polls again and again.
     pub(super) async fn run(&self, l1: &L1, capacity: u64, l2: Option<&GuardedL2>) {
         loop {
             if capacity > 0 {
@@ -131,28 +131,28 @@ impl Pressure {
                 self.note(process, l1.size().0, Some(capacity), None);
             }
             if let Some(l2) = l2 {
-                self.look(l2).await;
+                self.poll(l2).await;
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    /// Looks at L2.
-    pub(super) async fn look(&self, l2: &GuardedL2) {
+    /// Polls L2.
+    pub(super) async fn poll(&self, l2: &GuardedL2) {
         let Ok(nodes) = l2.memory().await else {
-            if self.unanswered.fetch_add(1, Ordering::Relaxed) + 1 == PATIENCE {
+            if self.unanswered.fetch_add(1, Ordering::Relaxed) + 1 == MAX_UNANSWERED_POLLS {
                 tracing::warn!("L2 doesn't say how full it is: nothing warns before it is");
-                self.answered(Vec::new());
+                self.record_answer(Vec::new());
             }
             return;
         };
         self.unanswered.store(0, Ordering::Relaxed);
-        self.answered(nodes);
+        self.record_answer(nodes);
     }
 
     /// Notes what the nodes of L2 say. What was known of others is forgotten: a node that was demoted or taken away must not shorten
     /// lifetimes for ever.
-    fn answered(&self, nodes: Vec<NodeMemory>) {
+    fn record_answer(&self, nodes: Vec<NodeMemory>) {
         let mut seen = self.lock();
         seen.retain(|memory, _| memory.tier != "l2" || nodes.iter().any(|node| node.address == memory.node));
         self.note_fullest(&seen);
@@ -163,7 +163,7 @@ impl Pressure {
         }
     }
 
-    fn note(&self, memory: Memory, used: u64, limit: Option<u64>, said: Option<NodeMemory>) {
+    fn note(&self, memory: Memory, used: u64, limit: Option<u64>, reported: Option<NodeMemory>) {
         let mut seen = self.lock();
         let before = seen.get(&memory);
         let old = before.map(|before| before.state).unwrap_or_default();
@@ -171,7 +171,7 @@ impl Pressure {
         let state = old.after(part);
         let Memory { tier, node } = &memory;
         if before.is_none() {
-            say_what_is_unsafe(node, said.as_ref());
+            warn_on_unsafe_config(node, reported.as_ref());
         }
         if state != old {
             let percent = (100.0 * part) as u64;
@@ -180,7 +180,7 @@ impl Pressure {
                 _ => tracing::warn!(tier, node, percent, %state, "memory"),
             }
         }
-        let known = MemoryUse { memory: memory.clone(), used_bytes: used, limit_bytes: limit, state, said };
+        let known = MemoryUse { memory: memory.clone(), used_bytes: used, limit_bytes: limit, state, reported };
         seen.insert(memory, known);
         self.note_fullest(&seen);
     }
@@ -202,8 +202,8 @@ impl Pressure {
     }
 
     /// A lifetime in L2, as long as its memory allows.
-    pub(super) fn lifetime(&self, wished: Duration) -> Duration {
-        wished.mul_f64(self.l2().unwrap_or_default().lifetime())
+    pub(super) fn lifetime(&self, requested: Duration) -> Duration {
+        requested.mul_f64(self.l2().unwrap_or_default().lifetime())
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<Memory, MemoryUse>> {
@@ -212,18 +212,18 @@ impl Pressure {
 }
 
 /// Settings of a node under which it refuses what is written, or takes the machine's memory.
-fn say_what_is_unsafe(node: &str, said: Option<&NodeMemory>) {
-    let Some(said) = said else { return };
-    if said.limit_bytes.is_none() {
+fn warn_on_unsafe_config(node: &str, reported: Option<&NodeMemory>) {
+    let Some(reported) = reported else { return };
+    if reported.limit_bytes.is_none() {
         tracing::warn!(
             node,
             "this node of L2 has no limit (maxmemory): nothing warns before the machine's memory is full"
         );
     }
-    if !said.evicts() {
+    if !reported.evicts() {
         tracing::warn!(
             node,
-            policy = said.policy,
+            policy = reported.policy,
             "this node of L2 refuses to write when it is full (maxmemory-policy)"
         );
     }
@@ -281,12 +281,12 @@ mod tests {
             evicted: 0,
             fragmentation: 1.0,
         };
-        pressure.answered(vec![node("a", 90), node("b", 10)]);
+        pressure.record_answer(vec![node("a", 90), node("b", 10)]);
         assert_eq!(pressure.l2(), Some(MemoryState::Critical));
-        pressure.answered(vec![node("b", 10), node("c", 10)]);
+        pressure.record_answer(vec![node("b", 10), node("c", 10)]);
         assert_eq!(pressure.l2(), Some(MemoryState::Normal));
         assert!(pressure.seen().iter().all(|known| known.memory.node != "a"));
-        pressure.answered(Vec::new());
+        pressure.record_answer(Vec::new());
         assert_eq!(pressure.l2(), None);
     }
 }

@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::{BreakerState, Cache, fence::Verdict, key::Name, outcome::Outcome, pressure::MemoryUse};
+use super::{BreakerState, Cache, freshness::Verdict, key::Tag, outcome::Outcome, pressure::MemoryUse};
 
 /// What the cache holds and how its reads ended since the start.
 #[derive(Clone, Debug, Serialize)]
 pub struct CacheStats {
     /// Whether the tiers may be used at the moment.
-    pub trusted: bool,
-    /// Milliseconds since the ledger was last looked at; `None` before the first time.
-    pub trust_age_ms: Option<u64>,
+    pub is_current: bool,
+    /// Milliseconds since the ledger was last polled; `None` before the first time.
+    pub poll_age_ms: Option<u64>,
     /// Floors held.
     pub floors: usize,
     /// Served answers that were compared with the database.
@@ -31,25 +31,25 @@ pub struct CacheStats {
 
 /// What is known of a key.
 #[derive(Clone, Debug, Serialize)]
-pub struct KnownKey {
+pub struct KeyInspection {
     /// The key.
-    pub name: String,
+    pub tag: String,
     /// Its entry in L1, which may be too old to be served.
-    pub l1: Option<KnownEntry>,
-    /// The number below which nothing under this name is served; `None`: nothing is refused for its number. That a whole pattern
+    pub l1: Option<EntryInspection>,
+    /// The version below which nothing under this tag is served; `None`: nothing is refused for its version. That a whole pattern
     /// was invalidated is seen in `served`.
     pub floor: Option<i64>,
 }
 
 /// What is known of an entry.
 #[derive(Clone, Debug, Serialize)]
-pub struct KnownEntry {
+pub struct EntryInspection {
     /// Bytes, as weighed.
     pub bytes: u32,
     /// Milliseconds since the database was read.
     pub age_ms: u64,
-    /// The number that the ledger had for this name then; `None` for lists, which depend on other names.
-    pub number: Option<i64>,
+    /// The version that the ledger had for this tag then; `None` for lists, which depend on other tags.
+    pub version: Option<i64>,
     /// Whether a read that begins now may be answered with it.
     pub served: bool,
 }
@@ -89,11 +89,11 @@ impl Cache {
     pub fn stats(&self) -> CacheStats {
         let inner = &self.inner;
         let (bytes, entries) = inner.l1.size();
-        let (served_checked, stale_served) = inner.meter.seen();
+        let (served_checked, stale_served) = inner.monitor.seen();
         CacheStats {
-            trusted: inner.fence.trusted(),
-            trust_age_ms: inner.fence.since_look().map(|age| age.as_millis() as u64),
-            floors: inner.fence.floors(),
+            is_current: inner.freshness.is_current(),
+            poll_age_ms: inner.freshness.since_poll().map(|age| age.as_millis() as u64),
+            floors: inner.freshness.floors(),
             served_checked,
             stale_served,
             l1: L1Stats { bytes, capacity_bytes: inner.l1_bytes, entries },
@@ -103,26 +103,26 @@ impl Cache {
         }
     }
 
-    /// How long reads took since the start, by key pattern: counts by the buckets of [`Durations`](super::Durations).
+    /// How long reads took since the start, by key pattern: counts by the buckets of [`LatencyHistogram`](super::LatencyHistogram).
     pub fn latencies(&self) -> BTreeMap<&'static str, Vec<u64>> {
         let policies = self.inner.policies.iter();
-        policies.map(|policy| (policy.pattern, self.inner.metrics.latency(policy.pattern))).collect()
+        policies.map(|policy| (policy.name, self.inner.metrics.latency(policy.name))).collect()
     }
 
     /// What this instance knows of one key, without its value.
-    pub fn look_up(&self, name: &Name) -> KnownKey {
-        let (floor, now) = (self.inner.fence.floor(name), self.inner.clock.now());
-        let l1 = self.inner.l1.look_up(name).map(|(held, bytes)| {
-            let (number, loaded_at, verdict) = held.judged(name, &self.inner.fence, now);
-            let age_ms = self.inner.fence.age(loaded_at, now).as_millis() as u64;
-            KnownEntry { bytes, age_ms, number, served: verdict == Verdict::Serve }
+    pub fn inspect(&self, tag: &Tag) -> KeyInspection {
+        let (floor, now) = (self.inner.freshness.floor(tag), self.inner.clock.now());
+        let l1 = self.inner.l1.inspect(tag).map(|(local, bytes)| {
+            let (version, loaded_at, verdict) = local.inspect(tag, &self.inner.freshness, now);
+            let age_ms = self.inner.freshness.age(loaded_at, now).as_millis() as u64;
+            EntryInspection { bytes, age_ms, version, served: verdict == Verdict::Serve }
         });
-        KnownKey { name: name.to_string(), l1, floor }
+        KeyInspection { tag: tag.to_string(), l1, floor }
     }
 
     fn patterns(&self) -> BTreeMap<&'static str, PatternStats> {
         let usages = self.inner.admission.usages(&self.inner.policies);
-        let patterns = self.inner.policies.iter().map(|policy| policy.pattern);
+        let patterns = self.inner.policies.iter().map(|policy| policy.name);
         let stats = |pattern| {
             let usage = usages.iter().find(|(of, ..)| *of == pattern);
             let (_, in_flight, waiting) = usage.copied().unwrap_or_default();
@@ -137,7 +137,7 @@ impl Cache {
         let sum = |of: fn(Outcome) -> bool| counts.iter().filter(|(o, _)| of(*o)).map(|(_, n)| n).sum::<u64>();
         let (all, hits) = (sum(|_| true), sum(Outcome::is_hit));
         PatternStats {
-            l1_bytes: self.inner.l1.shares().get(pattern).copied().unwrap_or_default().bytes,
+            l1_bytes: self.inner.l1.usage().get(pattern).copied().unwrap_or_default().bytes,
             loads_in_flight,
             loads_waiting,
             reads: all,

@@ -7,9 +7,9 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use super::ledger::Looker;
+use super::ledger::LedgerConnection;
 
-/// How often the triggers are looked at.
+/// How often the triggers are checked.
 const TRIGGER_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// What one instance knows of the triggers.
@@ -21,19 +21,19 @@ pub(super) struct TriggerWatch {
 }
 
 impl TriggerWatch {
-    /// Looks at the triggers, unless it did so in the last minute. `now` is of the instance's clock.
+    /// Checks the triggers, unless it did so in the last minute. `now` is of the instance's clock.
     ///
     /// # Errors
     /// When the database can't be asked.
-    pub(super) async fn check(&mut self, looker: &mut Looker, now: Duration) -> Result<(), sqlx::Error> {
+    pub(super) async fn check(&mut self, connection: &mut LedgerConnection, now: Duration) -> Result<(), sqlx::Error> {
         if now < self.due {
             return Ok(());
         }
-        let silent = looker.silent_triggers().await?;
+        let silent = connection.silent_triggers().await?;
         let is_news = silent.iter().any(|(trigger, _)| !self.reported.contains(trigger));
         let is_deaf = silent.iter().any(|(_, fires)| !fires);
         if is_news || is_deaf {
-            looker.raise_everything().await?;
+            connection.raise_everything().await?;
         }
         for (trigger, fires) in &silent {
             if *fires && !self.reported.contains(trigger) {

@@ -1,4 +1,4 @@
-//! Warming on deployment: fills the tiers before the first request, under the same fences as any other fill.
+//! Warming on deployment: fills the tiers before the first request, under the same freshness rule as any other fill.
 
 use std::{fmt::Display, future::Future, pin::Pin, time::Duration};
 

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::tags::ALL;
-use crate::cache::Point;
+use crate::cache::ChangeCursor;
 
 /// Tags that are remembered singly; more are one: everything.
 const MOST: usize = 20_000;
@@ -17,7 +17,7 @@ const MOST: usize = 20_000;
 struct Round {
     tags: BTreeSet<String>,
     /// Up to where the ledger was heard with them.
-    point: Point,
+    cursor: ChangeCursor,
     heard: Instant,
     /// Before this moment the first of them was not committed.
     committed: Instant,
@@ -37,17 +37,17 @@ impl Backlog {
         Self { passes, rounds: VecDeque::new() }
     }
 
-    /// Takes what was heard at `now`, also when it was nothing: then it only moves the point. `waited`: since the first commit, at most.
-    pub(super) fn add(&mut self, tags: BTreeSet<String>, point: Point, waited: Duration, now: Instant) {
-        let committed = now.checked_sub(waited).unwrap_or(now);
+    /// Takes what was heard at `now`, also when it was nothing: then it only moves the cursor. `waited`: since the first commit, at most.
+    pub(super) fn add(&mut self, tags: BTreeSet<String>, cursor: ChangeCursor, max_delay: Duration, now: Instant) {
+        let committed = now.checked_sub(max_delay).unwrap_or(now);
         match self.rounds.back_mut() {
             // While purges fail, all that is heard waits as one.
             Some(last) if last.purged.is_none() && !last.tags.is_empty() => {
                 last.tags.extend(tags);
-                (last.point, last.heard) = (point, now);
+                (last.cursor, last.heard) = (cursor, now);
                 last.tags = bounded(mem::take(&mut last.tags));
             }
-            _ => self.rounds.push_back(Round { tags: bounded(tags), point, heard: now, committed, purged: None }),
+            _ => self.rounds.push_back(Round { tags: bounded(tags), cursor, heard: now, committed, purged: None }),
         }
     }
 
@@ -71,11 +71,11 @@ impl Backlog {
         first
     }
 
-    /// Forgets what has been purged for the last time, up to the first that hasn't, and brings the point that is reached with it.
-    pub(super) fn settle(&mut self) -> Option<Point> {
+    /// Forgets what has been purged for the last time, up to the first that hasn't, and brings the cursor that is reached with it.
+    pub(super) fn drop_finished(&mut self) -> Option<ChangeCursor> {
         let mut reached = None;
         while self.rounds.front().is_some_and(|round| self.next_of(round).is_none()) {
-            reached = self.rounds.pop_front().map(|round| round.point);
+            reached = self.rounds.pop_front().map(|round| round.cursor);
         }
         reached
     }
@@ -119,53 +119,53 @@ mod tests {
         tags.iter().map(|tag| (*tag).to_owned()).collect()
     }
 
-    fn point(number: i64) -> Point {
-        Point { era: "one".into(), snapshot: format!("{number}:{number}:"), at: DbTime(number) }
+    fn cursor(number: i64) -> ChangeCursor {
+        ChangeCursor { epoch: "one".into(), snapshot: format!("{number}:{number}:"), at: DbTime(number) }
     }
 
     #[test]
     fn a_change_is_purged_at_once_and_again_and_only_then_the_point_moves() {
         let (mut backlog, start) = backlog();
-        backlog.add(tags(&["a"]), point(1), Duration::from_millis(40), start);
+        backlog.add(tags(&["a"]), cursor(1), Duration::from_millis(40), start);
         for pass in [Duration::ZERO, LATER, LAST] {
             let now = start + pass;
-            assert_eq!((backlog.next(), backlog.settle()), (Some(now), None));
+            assert_eq!((backlog.next(), backlog.drop_finished()), (Some(now), None));
             assert_eq!(backlog.due(now), tags(&["a"]));
             backlog.purged(now);
             assert_eq!(backlog.due(now), tags(&[]));
         }
-        assert_eq!((backlog.settle(), backlog.next()), (Some(point(1)), None));
+        assert_eq!((backlog.drop_finished(), backlog.next()), (Some(cursor(1)), None));
     }
 
     #[test]
     fn what_could_not_be_purged_waits_and_holds_the_point_back() {
         let (mut backlog, start) = backlog();
-        backlog.add(tags(&["a"]), point(1), LATER, start);
-        backlog.add(tags(&[]), point(2), Duration::ZERO, start + LATER);
-        backlog.add(tags(&["b"]), point(3), Duration::ZERO, start + LAST);
+        backlog.add(tags(&["a"]), cursor(1), LATER, start);
+        backlog.add(tags(&[]), cursor(2), Duration::ZERO, start + LATER);
+        backlog.add(tags(&["b"]), cursor(3), Duration::ZERO, start + LAST);
         let late = start + 10 * LAST;
-        assert_eq!((backlog.due(late), backlog.settle()), (tags(&["a", "b"]), None));
+        assert_eq!((backlog.due(late), backlog.drop_finished()), (tags(&["a", "b"]), None));
         assert_eq!(backlog.waiting_since(), Some(start - LATER));
         assert_eq!(backlog.purged(late), [start - LATER]);
         // So late that no answer from before can be on its way.
-        assert_eq!((backlog.settle(), backlog.waiting_since()), (Some(point(3)), None));
+        assert_eq!((backlog.drop_finished(), backlog.waiting_since()), (Some(cursor(3)), None));
     }
 
     #[test]
     fn quiet_time_moves_the_point_as_late_as_changes_do() {
         let (mut backlog, start) = backlog();
-        backlog.add(tags(&[]), point(1), Duration::ZERO, start);
+        backlog.add(tags(&[]), cursor(1), Duration::ZERO, start);
         backlog.purged(start);
-        assert_eq!(backlog.settle(), None);
+        assert_eq!(backlog.drop_finished(), None);
         backlog.purged(start + LAST);
-        assert_eq!((backlog.settle(), backlog.waiting_since()), (Some(point(1)), None));
+        assert_eq!((backlog.drop_finished(), backlog.waiting_since()), (Some(cursor(1)), None));
     }
 
     #[test]
     fn too_much_to_remember_is_everything() {
         let (mut backlog, start) = backlog();
-        backlog.add(tags(&["a"]), point(1), Duration::ZERO, start);
-        backlog.add((0..MOST).map(|id| id.to_string()).collect(), point(2), Duration::ZERO, start);
+        backlog.add(tags(&["a"]), cursor(1), Duration::ZERO, start);
+        backlog.add((0..MOST).map(|id| id.to_string()).collect(), cursor(2), Duration::ZERO, start);
         assert_eq!(backlog.due(start), tags(&[ALL]));
     }
 }

@@ -31,11 +31,11 @@ pub struct Endpoint {
 /// Why no purges can be sent.
 #[derive(Debug, thiserror::Error)]
 #[error("no client for purges can be made")]
-pub struct WrongEndpoint;
+pub struct EndpointError;
 
 /// Why a purge is not known to be done.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum Unpurged {
+pub(super) enum PurgeError {
     #[error("the shared cache can't be reached or doesn't answer in time")]
     Unreachable,
     #[error("the shared cache answers {0}")]
@@ -47,29 +47,29 @@ impl Endpoint {
     ///
     /// # Errors
     /// When what is configured can't be sent.
-    pub fn new(config: &PurgeConfig) -> Result<Self, WrongEndpoint> {
+    pub fn new(config: &PurgeConfig) -> Result<Self, EndpointError> {
         let bearer = |token: &String| {
-            let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| WrongEndpoint)?;
+            let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| EndpointError)?;
             value.set_sensitive(true);
             Ok(value)
         };
         Ok(Self {
             http: Client::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).build_http(),
-            url: config.url.parse().map_err(|_| WrongEndpoint)?,
+            url: config.url.parse().map_err(|_| EndpointError)?,
             token: config.token.as_ref().map(bearer).transpose()?,
         })
     }
 
     /// Purges all that carries one of these tags, which fit into one request.
-    pub(super) async fn purge(&self, tags: &str) -> Result<(), Unpurged> {
+    pub(super) async fn purge(&self, tags: &str) -> Result<(), PurgeError> {
         let mut request = Request::builder().method("PURGE").uri(&self.url).header(SOFT_PURGE, tags);
         if let Some(token) = &self.token {
             request = request.header(header::AUTHORIZATION, token);
         }
-        let request = request.body(Body::empty()).map_err(|_| Unpurged::Unreachable)?;
+        let request = request.body(Body::empty()).map_err(|_| PurgeError::Unreachable)?;
         let sent = tokio::time::timeout(DEADLINE, self.http.request(request)).await;
-        let status = sent.map_err(|_| Unpurged::Unreachable)?.map_err(|_| Unpurged::Unreachable)?.status();
-        if status.is_success() { Ok(()) } else { Err(Unpurged::Refused(status.as_u16())) }
+        let status = sent.map_err(|_| PurgeError::Unreachable)?.map_err(|_| PurgeError::Unreachable)?.status();
+        if status.is_success() { Ok(()) } else { Err(PurgeError::Refused(status.as_u16())) }
     }
 }
 

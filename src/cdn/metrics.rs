@@ -55,7 +55,7 @@ impl PurgeMetrics {
             "Time from a commit to its first purge, at most",
             self.delay.clone(),
         );
-        registry.register_collector(Box::new(Shown(Arc::clone(&self.now))));
+        registry.register_collector(Box::new(PurgeCollector(Arc::clone(&self.now))));
     }
 
     pub(super) fn purged(&self, tags: u64) {
@@ -91,9 +91,9 @@ impl Drop for Active {
 }
 
 #[derive(Debug)]
-struct Shown(Arc<Mutex<Now>>);
+struct PurgeCollector(Arc<Mutex<Now>>);
 
-impl Collector for Shown {
+impl Collector for PurgeCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let now = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let lag = now.waiting_since.map_or(0.0, |since| since.elapsed().as_secs_f64());

@@ -6,13 +6,13 @@
 //! cache holds is fresh before it has been told. docs/l3.md has the whole of it.
 
 mod backlog;
+mod cursor;
 mod endpoint;
 mod metrics;
-mod position;
 mod purger;
 mod tags;
 
-pub use endpoint::{Endpoint, WrongEndpoint};
+pub use endpoint::{Endpoint, EndpointError};
 pub use metrics::PurgeMetrics;
 pub use purger::Purger;
-pub use tags::{Answered, Marker};
+pub use tags::{SurrogateKeys, Tagged};

@@ -1,8 +1,8 @@
 //! The purger: follows the ledger and tells the shared cache what to forget. Every instance runs one, and one of them is active at a time: the
-//! one that holds a lock in Postgres. When it ends, another one goes on from the position that it left behind.
+//! one that holds a lock in Postgres. When it ends, another one goes on from the cursor that it left behind.
 //!
 //! A change is purged at once, and again when every instance has heard of it, and again when no request from before can be under way any
-//! more; only then the position moves past it. So whatever dies in between, what was not confirmed is purged again. Where nobody
+//! more; only then the cursor moves past it. So whatever dies in between, what was not confirmed is purged again. Where nobody
 //! knows what has changed, everything is purged, softly.
 
 use std::{collections::BTreeSet, convert::Infallible, future::Future, time::Duration};
@@ -11,20 +11,20 @@ use tokio::time::Instant;
 
 use super::{
     backlog::Backlog,
-    endpoint::{Endpoint, Unpurged, requests},
+    cursor,
+    endpoint::{Endpoint, PurgeError, requests},
     metrics::PurgeMetrics,
-    position,
     tags::{ALL, purged_by},
 };
-use crate::cache::{Cache, ConnectionPool, Feed, Heard};
+use crate::cache::{Cache, Changefeed, Changes, ConnectionPool};
 
 /// Longest time for a statement.
 const LIMIT: Duration = Duration::from_secs(5);
 /// Pause before the connection is tried again, and before the lock is asked for again.
 const RECONNECT: Duration = Duration::from_secs(1);
-/// How often the ledger is looked at when nobody tells of a change.
+/// How often the ledger is polled when nobody tells of a change.
 const QUIET: Duration = Duration::from_secs(1);
-/// How often the position is written at most.
+/// How often the cursor is written at most.
 const REMEMBER: Duration = Duration::from_secs(1);
 /// Pauses between two tries while purges fail: each twice as long as the one before.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -55,17 +55,17 @@ enum Interrupted {
 }
 
 impl Purger {
-    /// `trust`: within which all instances have heard of a change; `request`: how long a request may take.
+    /// `max_staleness`: within which all instances have heard of a change; `request`: how long a request may take.
     pub fn new(
         cache: Cache,
         db: ConnectionPool,
         endpoint: Endpoint,
         metrics: PurgeMetrics,
-        (trust, request): (Duration, Duration),
+        (max_staleness, request): (Duration, Duration),
     ) -> Self {
         let public = cache.policies().iter().filter(|policy| !policy.sensitivity.is_personal());
-        let patterns = public.map(|policy| policy.pattern).collect();
-        let passes = vec![Duration::ZERO, trust + AFTER_NEWS, trust + request + AFTER_REQUESTS];
+        let patterns = public.map(|policy| policy.name).collect();
+        let passes = vec![Duration::ZERO, max_staleness + AFTER_NEWS, max_staleness + request + AFTER_REQUESTS];
         Self { db, cache, endpoint, metrics, patterns, passes }
     }
 
@@ -82,38 +82,38 @@ impl Purger {
     }
 
     /// Waits until this instance is the one that purges, and purges for as long as its connection lives.
-    /// `forget`: the last try didn't get over its first look, which may have had too much to bring.
+    /// `forget`: the last try didn't get over its first poll, which may have had too much to bring.
     async fn follow(&self, complained: &mut bool, forget: &mut bool) -> Result<Infallible, Interrupted> {
-        let mut feed = in_time(Feed::connect(&self.db, LIMIT)).await?;
-        while !in_time(position::claim(feed.db())).await? {
+        let mut changefeed = in_time(Changefeed::connect(&self.db, LIMIT)).await?;
+        while !in_time(cursor::claim(changefeed.conn())).await? {
             *complained = false;
             tokio::time::sleep(RECONNECT).await;
         }
-        let mut point = match std::mem::replace(forget, true) {
+        let mut cursor = match std::mem::replace(forget, true) {
             true => None,
-            false => in_time(position::recall(feed.db())).await?,
+            false => in_time(cursor::recall(changefeed.conn())).await?,
         };
         let mut active = None;
         let (mut backlog, mut failing) = (Backlog::new(self.passes.clone()), None);
         let mut remembered = Instant::now();
         loop {
-            // Before the look: what is told while it is under way wakes the next one.
+            // Before the poll: what is told while it is under way wakes the next one.
             let mut news = self.cache.changes();
-            let heard = in_time(feed.since(point.as_ref())).await?;
+            let changes = in_time(changefeed.since(cursor.as_ref())).await?;
             if active.is_none() {
                 active = Some(self.metrics.active());
                 tracing::info!("this instance purges the shared cache");
                 (*complained, *forget) = (false, false);
             }
-            point = Some(heard.point.clone());
-            self.take(&mut backlog, heard);
-            let purged = self.purge_due(&mut feed, &mut backlog).await?;
+            cursor = Some(changes.cursor.clone());
+            self.take(&mut backlog, changes);
+            let purged = self.purge_due(&mut changefeed, &mut backlog).await?;
             note(&mut failing, purged);
             self.metrics.waits(backlog.waiting_since());
             if remembered.elapsed() >= REMEMBER
-                && let Some(reached) = backlog.settle()
+                && let Some(reached) = backlog.drop_finished()
             {
-                in_time(position::remember(feed.db(), &reached)).await?;
+                in_time(cursor::remember(changefeed.conn(), &reached)).await?;
                 remembered = Instant::now();
             }
             match failing {
@@ -127,8 +127,8 @@ impl Purger {
         }
     }
 
-    fn take(&self, backlog: &mut Backlog, heard: Heard) {
-        let Heard { names, point, waited } = heard;
+    fn take(&self, backlog: &mut Backlog, changes: Changes) {
+        let Changes { tags: names, cursor, max_delay } = changes;
         let tags = match names {
             Some(names) => names.iter().filter_map(|name| purged_by(name, &self.patterns)).collect(),
             None => {
@@ -136,11 +136,15 @@ impl Purger {
                 BTreeSet::from([ALL.to_owned()])
             }
         };
-        backlog.add(tags, point, waited, std::time::Instant::now());
+        backlog.add(tags, cursor, max_delay, std::time::Instant::now());
     }
 
     /// Purges what is due. The outer error is the database's, the inner one the shared cache's.
-    async fn purge_due(&self, feed: &mut Feed, backlog: &mut Backlog) -> Result<Result<(), Unpurged>, Interrupted> {
+    async fn purge_due(
+        &self,
+        changefeed: &mut Changefeed,
+        backlog: &mut Backlog,
+    ) -> Result<Result<(), PurgeError>, Interrupted> {
         let sent = std::time::Instant::now();
         for (tags, count) in requests(&backlog.due(sent)) {
             if let Err(unpurged) = self.endpoint.purge(&tags).await {
@@ -149,7 +153,7 @@ impl Purger {
             }
             self.metrics.purged(count);
             // Many purges take long, and a connection that says nothing is ended.
-            in_time(position::keep(feed.db())).await?;
+            in_time(cursor::keep(changefeed.conn())).await?;
         }
         backlog.purged(sent).into_iter().for_each(|since| self.metrics.delayed(since));
         Ok(Ok(()))
@@ -157,7 +161,7 @@ impl Purger {
 }
 
 /// Notes how long to wait before the next try; says once that purges fail, and once that they succeed again.
-fn note(failing: &mut Option<Duration>, purged: Result<(), Unpurged>) {
+fn note(failing: &mut Option<Duration>, purged: Result<(), PurgeError>) {
     match (purged, *failing) {
         (Ok(()), None) => {}
         (Ok(()), Some(_)) => {

@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use super::{
     check::{is_plain_http, token},
-    given::{Given, Parser, WrongSettings, number, rule},
+    parsed::{ConfigErrors, Parsed, Parser, number, rule},
 };
 
 /// The shared cache in front of the service.
@@ -58,7 +58,7 @@ pub struct CdnSettings {
         value_parser = tags(),
         help_heading = "Shared cache",
     )]
-    cdn_tags: Given<Option<CdnTags>>,
+    cdn_tags: Parsed<Option<CdnTags>>,
 
     /// How many seconds a shared cache that is purged may keep a catalogue answer: how old one gets, at most, when purges don't reach it.
     #[arg(
@@ -69,7 +69,7 @@ pub struct CdnSettings {
         value_parser = number::<u64>(1..=3600),
         help_heading = "Shared cache",
     )]
-    cdn_max_age_seconds: Given<u64>,
+    cdn_max_age_seconds: Parsed<u64>,
 
     /// Where changes are purged: `PURGE` with the header xkey-softpurge, as ops/varnish/default.vcl understands it. Not set: nothing is purged, and
     /// shared caches keep answers for as short as everybody else.
@@ -80,7 +80,7 @@ pub struct CdnSettings {
         value_parser = purge_url(),
         help_heading = "Shared cache",
     )]
-    cdn_purge_url: Option<Given<String>>,
+    cdn_purge_url: Option<Parsed<String>>,
 
     /// Bearer token that purges carry, for something before the cache that asks for one. Secret.
     #[arg(
@@ -90,12 +90,12 @@ pub struct CdnSettings {
         value_parser = token(),
         help_heading = "Shared cache",
     )]
-    cdn_purge_token: Option<Given<String>>,
+    cdn_purge_token: Option<Parsed<String>>,
 }
 
 impl CdnSettings {
     /// Checks them. Outer `None`: something is wrong; inner `None`: there is no shared cache.
-    pub(super) fn check(self, wrong: &mut WrongSettings) -> Option<Option<CdnConfig>> {
+    pub(super) fn check(self, wrong: &mut ConfigErrors) -> Option<Option<CdnConfig>> {
         let tags = wrong.take("CDN_TAGS", self.cdn_tags);
         let max_age = wrong.take("CDN_MAX_AGE_SECONDS", self.cdn_max_age_seconds);
         let url = wrong.take_secret("CDN_PURGE_URL", self.cdn_purge_url);

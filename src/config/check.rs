@@ -10,13 +10,13 @@ use clap::{Args, FromArgMatches};
 
 use super::{
     Config, L2_DEADLINE, L2Config, LogConfig, LogFormat, Settings,
-    given::{Given, Parser, WrongSettings, rule},
+    parsed::{ConfigErrors, Parsed, Parser, rule},
 };
 
 impl Settings {
     /// Checks all settings.
-    pub fn check(self) -> Result<(Config, LogConfig), WrongSettings> {
-        let mut wrong = WrongSettings::default();
+    pub fn check(self) -> Result<(Config, LogConfig), ConfigErrors> {
+        let mut wrong = ConfigErrors::default();
         let bind_addr = public_addr(&mut wrong, self.bind_addr, self.port);
         let allow_insecure = wrong.take("ALLOW_INSECURE", self.allow_insecure);
         let jwt_secret = wrong.take_secret("JWT_SECRET", self.jwt_secret);
@@ -43,7 +43,7 @@ impl Settings {
         let cache_namespace = wrong.take("CACHE_NAMESPACE", self.cache_namespace);
         let cache_l1_bytes = wrong.take("CACHE_L1_BYTES", self.cache_l1_bytes);
         let cache_warm_top = wrong.take("CACHE_WARM_TOP", self.cache_warm_top);
-        let cache_trust = wrong.take("CACHE_TRUST_MS", self.cache_trust_ms);
+        let cache_max_staleness = wrong.take("CACHE_MAX_STALENESS_MS", self.cache_max_staleness_ms);
         let cache_keys = wrong.take_secret("CACHE_KEYS", self.cache_keys);
         let cache_keys_file = wrong.take_optional("CACHE_KEYS_FILE", self.cache_keys_file);
         let audit_log = wrong.take_optional("AUDIT_LOG", self.audit_log);
@@ -78,12 +78,12 @@ impl Settings {
         if let (Some(Some(_)), Some(Some(_))) = (&cache_keys, &cache_keys_file) {
             wrong.add("CACHE_KEYS_FILE", "must not be set together with CACHE_KEYS", None);
         }
-        if let (Some(trust), Some(timeout)) = (cache_trust, request_timeout)
-            && trust > timeout / 2
+        if let (Some(max_staleness), Some(timeout)) = (cache_max_staleness, request_timeout)
+            && max_staleness > timeout / 2
         {
             let rule =
                 "must be at most half of REQUEST_TIMEOUT_MS: a write that prefers fleet-consistent waits for so long";
-            wrong.add("CACHE_TRUST_MS", rule, Some(trust.as_millis().to_string()));
+            wrong.add("CACHE_MAX_STALENESS_MS", rule, Some(max_staleness.as_millis().to_string()));
         }
         if let (Some(drain), Some(timeout)) = (shutdown_drain, shutdown_timeout)
             && drain > timeout / 2
@@ -95,7 +95,7 @@ impl Settings {
         let keyless = matches!((&cache_keys, &cache_keys_file), (Some(None), Some(None)));
         if let (Some(Some(redis)), Some(false)) = (&redis, allow_insecure)
             && keyless
-            && !redis.lines_are_safe()
+            && !redis.is_transport_secure()
         {
             let rule = "must begin with rediss:// when Redis is on another machine (as nodes of a Cluster and what Sentinels name may be) and CACHE_KEYS is \
                         not set: what stands there could be read \
@@ -104,7 +104,7 @@ impl Settings {
         }
         if let (Some(Some(memcached)), Some(false)) = (&memcached, allow_insecure)
             && keyless
-            && !memcached.line_is_safe()
+            && !memcached.is_transport_secure()
         {
             let rule = "must name this machine when CACHE_KEYS is not set, for Memcached's line is plain: what stands there could be read and \
                         changed on the way; on a network that you trust set ALLOW_INSECURE=true";
@@ -129,7 +129,7 @@ impl Settings {
                 cache_namespace: cache_namespace?,
                 cache_l1_bytes: cache_l1_bytes?,
                 cache_warm_top: cache_warm_top?,
-                cache_trust: cache_trust?,
+                cache_max_staleness: cache_max_staleness?,
                 cache_l2_deadline: L2_DEADLINE,
                 cache_keys: cache_keys?,
                 cache_keys_file: cache_keys_file?,
@@ -159,8 +159,8 @@ impl Settings {
     }
 
     /// The address of the public listener, for those who need nothing else.
-    pub fn public_addr(self) -> Result<SocketAddr, WrongSettings> {
-        let mut wrong = WrongSettings::default();
+    pub fn public_addr(self) -> Result<SocketAddr, ConfigErrors> {
+        let mut wrong = ConfigErrors::default();
         public_addr(&mut wrong, self.bind_addr, self.port).ok_or(wrong)
     }
 
@@ -175,7 +175,7 @@ impl Settings {
     }
 }
 
-fn public_addr(wrong: &mut WrongSettings, addr: Option<Given<SocketAddr>>, port: Given<u16>) -> Option<SocketAddr> {
+fn public_addr(wrong: &mut ConfigErrors, addr: Option<Parsed<SocketAddr>>, port: Parsed<u16>) -> Option<SocketAddr> {
     let port = wrong.take("PORT", port);
     match wrong.take_optional("BIND_ADDR", addr)? {
         Some(addr) => Some(addr),
@@ -184,7 +184,7 @@ fn public_addr(wrong: &mut WrongSettings, addr: Option<Given<SocketAddr>>, port:
 }
 
 /// Whether the host that a URL names is this machine.
-pub(super) fn stays_here(url: &str) -> bool {
+pub(super) fn is_local_host(url: &str) -> bool {
     let host = url.parse::<axum::http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
     let address = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
     host.is_some_and(|host| host == "localhost" || address(&host).is_some_and(|address| address.is_loopback()))

@@ -1,8 +1,8 @@
 //! What the service is told of Memcached, which may serve as L2 in the place of Redis.
 
 use super::{
-    check::stays_here,
-    given::{Given, Parser, WrongSettings, rule},
+    check::is_local_host,
+    parsed::{ConfigErrors, Parsed, Parser, rule},
 };
 
 /// The Memcached that serves as L2.
@@ -14,8 +14,8 @@ pub struct MemcachedConfig {
 
 impl MemcachedConfig {
     /// Whether nobody can read what goes over its line: it is never encrypted, so only when it doesn't leave the machine.
-    pub fn line_is_safe(&self) -> bool {
-        stays_here(&format!("memcached://{}", self.address))
+    pub fn is_transport_secure(&self) -> bool {
+        is_local_host(&format!("memcached://{}", self.address))
     }
 }
 
@@ -31,12 +31,12 @@ pub struct MemcachedSettings {
         value_parser = memcached_url(),
         help_heading = "Cache",
     )]
-    memcached_url: Option<Given<MemcachedConfig>>,
+    memcached_url: Option<Parsed<MemcachedConfig>>,
 }
 
 impl MemcachedSettings {
     /// Checks it. Outer `None`: something is wrong; inner `None`: there is no Memcached.
-    pub(super) fn check(self, wrong: &mut WrongSettings) -> Option<Option<MemcachedConfig>> {
+    pub(super) fn check(self, wrong: &mut ConfigErrors) -> Option<Option<MemcachedConfig>> {
         wrong.take_secret("MEMCACHED_URL", self.memcached_url)
     }
 }

@@ -2,7 +2,7 @@
 
 use ipnet::IpNet;
 
-use super::given::{Given, Parser, WrongSettings, rule};
+use super::parsed::{ConfigErrors, Parsed, Parser, rule};
 
 /// The proxies that are trusted to name the client of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -33,7 +33,7 @@ pub struct ProxySettings {
         value_parser = networks(),
         help_heading = "HTTP",
     )]
-    trusted_proxies: Option<Given<Vec<IpNet>>>,
+    trusted_proxies: Option<Parsed<Vec<IpNet>>>,
 
     /// Header to which the trusted proxies append the address that a request came to them from: x-forwarded-for or forwarded (RFC 7239).
     #[arg(
@@ -44,12 +44,12 @@ pub struct ProxySettings {
         value_parser = header(),
         help_heading = "HTTP",
     )]
-    forwarded_header: Given<ForwardedHeader>,
+    forwarded_header: Parsed<ForwardedHeader>,
 }
 
 impl ProxySettings {
     /// Checks them.
-    pub(super) fn check(self, wrong: &mut WrongSettings) -> Option<ProxyConfig> {
+    pub(super) fn check(self, wrong: &mut ConfigErrors) -> Option<ProxyConfig> {
         let networks = wrong.take_optional("TRUSTED_PROXIES", self.trusted_proxies);
         let header = wrong.take("FORWARDED_HEADER", self.forwarded_header);
         Some(ProxyConfig { networks: networks?.unwrap_or_default(), header: header? })

@@ -3,8 +3,8 @@
 use std::{fmt, path::PathBuf};
 
 use super::{
-    check::{name, path, stays_here},
-    given::{Given, Parser, WrongSettings, rule},
+    check::{is_local_host, name, path},
+    parsed::{ConfigErrors, Parsed, Parser, rule},
 };
 
 /// The Redis that serves as L2.
@@ -45,8 +45,8 @@ impl RedisConfig {
 
     /// Whether nobody can read what goes over its lines: by TLS, or because they don't leave the machine. What Sentinels or nodes of a
     /// Cluster name may be elsewhere, so there it takes TLS.
-    pub fn lines_are_safe(&self) -> bool {
-        let stays = |url: &String| self.mode == RedisMode::Standalone && stays_here(url);
+    pub fn is_transport_secure(&self) -> bool {
+        let stays = |url: &String| self.mode == RedisMode::Standalone && is_local_host(url);
         self.urls.iter().all(|url| url.starts_with("rediss://") || stays(url))
     }
 }
@@ -77,7 +77,7 @@ pub struct RedisSettings {
         value_parser = redis_urls(),
         help_heading = "Cache",
     )]
-    redis_url: Option<Given<Vec<String>>>,
+    redis_url: Option<Parsed<Vec<String>>>,
 
     /// What REDIS_URL names: one server (standalone), Sentinels (sentinel), or nodes of a Cluster (cluster).
     #[arg(
@@ -88,7 +88,7 @@ pub struct RedisSettings {
         value_parser = mode(),
         help_heading = "Cache",
     )]
-    redis_mode: Given<RedisMode>,
+    redis_mode: Parsed<RedisMode>,
 
     /// The name by which the Sentinels know the primary.
     #[arg(
@@ -99,7 +99,7 @@ pub struct RedisSettings {
         value_parser = name(),
         help_heading = "Cache",
     )]
-    redis_master_name: Given<String>,
+    redis_master_name: Parsed<String>,
 
     /// The password that the Sentinels themselves ask for, if they do. Secret.
     #[arg(
@@ -109,7 +109,7 @@ pub struct RedisSettings {
         value_parser = name(),
         help_heading = "Cache",
     )]
-    redis_sentinel_password: Option<Given<String>>,
+    redis_sentinel_password: Option<Parsed<String>>,
 
     /// Certificate (PEM) of the authority that signs the certificate of Redis. Not set: the system's authorities.
     #[arg(
@@ -119,7 +119,7 @@ pub struct RedisSettings {
         value_parser = path(),
         help_heading = "Cache",
     )]
-    redis_ca_file: Option<Given<PathBuf>>,
+    redis_ca_file: Option<Parsed<PathBuf>>,
 
     /// Certificate (PEM) to show to a Redis that asks for one.
     #[arg(
@@ -129,7 +129,7 @@ pub struct RedisSettings {
         value_parser = path(),
         help_heading = "Cache",
     )]
-    redis_cert_file: Option<Given<PathBuf>>,
+    redis_cert_file: Option<Parsed<PathBuf>>,
 
     /// Its key (PEM).
     #[arg(
@@ -139,12 +139,12 @@ pub struct RedisSettings {
         value_parser = path(),
         help_heading = "Cache",
     )]
-    redis_key_file: Option<Given<PathBuf>>,
+    redis_key_file: Option<Parsed<PathBuf>>,
 }
 
 impl RedisSettings {
     /// Checks them. Outer `None`: something is wrong; inner `None`: there is no Redis.
-    pub(super) fn check(self, wrong: &mut WrongSettings) -> Option<Option<RedisConfig>> {
+    pub(super) fn check(self, wrong: &mut ConfigErrors) -> Option<Option<RedisConfig>> {
         let urls = wrong.take_secret("REDIS_URL", self.redis_url);
         let mode = wrong.take("REDIS_MODE", self.redis_mode);
         let master_name = wrong.take("REDIS_MASTER_NAME", self.redis_master_name);

@@ -9,8 +9,8 @@ use super::{
         address, cache_keys, collector, cors_origins, database_url, jwt_secret, log_filter, log_format, name,
         namespace, path, region, token,
     },
-    given::{Given, milliseconds, number, switch},
     memcached::MemcachedSettings,
+    parsed::{Parsed, milliseconds, number, switch},
     proxies::ProxySettings,
     redis_settings::RedisSettings,
 };
@@ -27,7 +27,7 @@ pub struct Settings {
         value_parser = number::<u16>(0..=65535),
         help_heading = "HTTP",
     )]
-    pub(super) port: Given<u16>,
+    pub(super) port: Parsed<u16>,
 
     /// Address and port of the public listener. When not set: 127.0.0.1 and PORT. Anything but loopback needs JWT_SECRET or
     /// JWT_JWKS_FILE, or else ALLOW_INSECURE=true.
@@ -38,7 +38,7 @@ pub struct Settings {
         value_parser = address(),
         help_heading = "HTTP",
     )]
-    pub(super) bind_addr: Option<Given<SocketAddr>>,
+    pub(super) bind_addr: Option<Parsed<SocketAddr>>,
 
     /// Whether the public listener may be reachable from other machines although no identity is verified: every caller
     /// belongs to tenant `demo`. Only behind something that authenticates. Also allows a Redis elsewhere, Sentinels and a
@@ -54,7 +54,7 @@ pub struct Settings {
         value_parser = switch(),
         help_heading = "HTTP",
     )]
-    pub(super) allow_insecure: Given<bool>,
+    pub(super) allow_insecure: Parsed<bool>,
 
     /// Secret that signs the tokens of callers (HS256): 32 to 1024 visible ASCII characters. With it or JWT_JWKS_FILE, orders and changes of
     /// the catalogue ask for a token, which names the tenant. Secret.
@@ -65,7 +65,7 @@ pub struct Settings {
         value_parser = jwt_secret(),
         help_heading = "Identity",
     )]
-    pub(super) jwt_secret: Option<Given<String>>,
+    pub(super) jwt_secret: Option<Parsed<String>>,
 
     /// A JSON Web Key Set of those who sign tokens (RS256, ES256), instead of JWT_SECRET; read again within seconds when it changes.
     #[arg(
@@ -75,7 +75,7 @@ pub struct Settings {
         value_parser = path(),
         help_heading = "Identity",
     )]
-    pub(super) jwt_jwks_file: Option<Given<PathBuf>>,
+    pub(super) jwt_jwks_file: Option<Parsed<PathBuf>>,
 
     /// Audience that tokens must be meant for.
     #[arg(
@@ -86,7 +86,7 @@ pub struct Settings {
         value_parser = name(),
         help_heading = "Identity",
     )]
-    pub(super) jwt_audience: Given<String>,
+    pub(super) jwt_audience: Parsed<String>,
 
     /// Issuer that tokens must come from. Not set: anybody who has a key.
     #[arg(
@@ -96,7 +96,7 @@ pub struct Settings {
         value_parser = name(),
         help_heading = "Identity",
     )]
-    pub(super) jwt_issuer: Option<Given<String>>,
+    pub(super) jwt_issuer: Option<Parsed<String>>,
 
     /// How many requests that ask for a token a tenant may send to an instance, a second and at once; more get a 429. 0: any number.
     #[arg(
@@ -107,7 +107,7 @@ pub struct Settings {
         value_parser = number::<u32>(0..=1_000_000),
         help_heading = "Identity",
     )]
-    pub(super) tenant_requests_per_second: Given<u32>,
+    pub(super) tenant_requests_per_second: Parsed<u32>,
 
     /// Origins whose pages may call the service from a browser, separated by commas. Not set: none (CORS is off).
     #[arg(
@@ -117,7 +117,7 @@ pub struct Settings {
         value_parser = cors_origins(),
         help_heading = "HTTP",
     )]
-    pub(super) cors_origins: Option<Given<Vec<String>>>,
+    pub(super) cors_origins: Option<Parsed<Vec<String>>>,
 
     #[command(flatten)]
     pub(super) proxies: ProxySettings,
@@ -132,7 +132,7 @@ pub struct Settings {
         value_parser = number::<usize>(1..=100_000),
         help_heading = "HTTP",
     )]
-    pub(super) max_requests: Given<usize>,
+    pub(super) max_requests: Parsed<usize>,
 
     /// Limit of one request, from its headers to its answer, in milliseconds.
     #[arg(
@@ -143,7 +143,7 @@ pub struct Settings {
         value_parser = milliseconds(100..=600_000),
         help_heading = "HTTP",
     )]
-    pub(super) request_timeout_ms: Given<Duration>,
+    pub(super) request_timeout_ms: Parsed<Duration>,
 
     /// Largest request body in bytes.
     #[arg(
@@ -154,7 +154,7 @@ pub struct Settings {
         value_parser = number::<usize>(1024..=16_777_216),
         help_heading = "HTTP",
     )]
-    pub(super) body_limit_bytes: Given<usize>,
+    pub(super) body_limit_bytes: Parsed<usize>,
 
     /// How long readiness answers 503 before the listener closes at shutdown, in milliseconds, so that load balancers see it
     /// in time: two of their probe intervals. Counts within SHUTDOWN_TIMEOUT_MS.
@@ -166,7 +166,7 @@ pub struct Settings {
         value_parser = milliseconds(0..=600_000),
         help_heading = "HTTP",
     )]
-    pub(super) shutdown_drain_ms: Given<Duration>,
+    pub(super) shutdown_drain_ms: Parsed<Duration>,
 
     /// Limit of the whole shutdown in milliseconds; what is not finished by then is cut off.
     #[arg(
@@ -177,7 +177,7 @@ pub struct Settings {
         value_parser = milliseconds(100..=600_000),
         help_heading = "HTTP",
     )]
-    pub(super) shutdown_timeout_ms: Given<Duration>,
+    pub(super) shutdown_timeout_ms: Parsed<Duration>,
 
     /// Address and port of the management listener (metrics, cache administration). Never public. Anything but loopback
     /// needs MANAGEMENT_TOKEN.
@@ -189,7 +189,7 @@ pub struct Settings {
         value_parser = address(),
         help_heading = "Management",
     )]
-    pub(super) management_addr: Given<SocketAddr>,
+    pub(super) management_addr: Parsed<SocketAddr>,
 
     /// Bearer token that every request to the management listener must carry. Not set: none is asked for. Secret.
     #[arg(
@@ -199,7 +199,7 @@ pub struct Settings {
         value_parser = token(),
         help_heading = "Management",
     )]
-    pub(super) management_token: Option<Given<String>>,
+    pub(super) management_token: Option<Parsed<String>>,
 
     /// The Postgres database; required except by `openapi` and `healthcheck`. Secret.
     #[arg(
@@ -209,7 +209,7 @@ pub struct Settings {
         value_parser = database_url(),
         help_heading = "Postgres",
     )]
-    pub(super) database_url: Option<Given<String>>,
+    pub(super) database_url: Option<Parsed<String>>,
 
     /// A streaming replica of that database, for loads. What it is behind with is loaded from DATABASE_URL, so it changes no promise. Not
     /// set: all loads go to DATABASE_URL. Secret.
@@ -220,7 +220,7 @@ pub struct Settings {
         value_parser = database_url(),
         help_heading = "Postgres",
     )]
-    pub(super) database_read_url: Option<Given<String>>,
+    pub(super) database_read_url: Option<Parsed<String>>,
 
     /// Connections to Postgres at most, to each server. Two thirds of them are for loads, two fifths for writes; more loads and writes
     /// wait for their turn.
@@ -232,7 +232,7 @@ pub struct Settings {
         value_parser = number::<u32>(2..=1000),
         help_heading = "Postgres",
     )]
-    pub(super) database_connections: Given<u32>,
+    pub(super) database_connections: Parsed<u32>,
 
     /// Whether `serve` brings the schema up to date before it starts. Several instances may do so at the same time.
     #[arg(
@@ -246,7 +246,7 @@ pub struct Settings {
         value_parser = switch(),
         help_heading = "Postgres",
     )]
-    pub(super) database_migrate: Given<bool>,
+    pub(super) database_migrate: Parsed<bool>,
 
     #[command(flatten)]
     pub(super) redis: RedisSettings,
@@ -263,7 +263,7 @@ pub struct Settings {
         value_parser = namespace(),
         help_heading = "Cache",
     )]
-    pub(super) cache_namespace: Given<String>,
+    pub(super) cache_namespace: Parsed<String>,
 
     /// Capacity of L1 (in process) in bytes: 64 MiB; 0 switches L1 off.
     #[arg(
@@ -274,7 +274,7 @@ pub struct Settings {
         value_parser = number::<u64>(0..=1 << 40),
         help_heading = "Cache",
     )]
-    pub(super) cache_l1_bytes: Given<u64>,
+    pub(super) cache_l1_bytes: Parsed<u64>,
 
     /// How many of the most viewed products are warmed before readiness turns green; 0 warms none.
     #[arg(
@@ -285,18 +285,18 @@ pub struct Settings {
         value_parser = number::<u32>(0..=10_000),
         help_heading = "Cache",
     )]
-    pub(super) cache_warm_top: Given<u32>,
+    pub(super) cache_warm_top: Parsed<u32>,
 
-    /// D: how long after its last look at the ledger an instance may still answer from its tiers, in milliseconds.
+    /// D: how long after its last poll of the ledger an instance may still answer from its tiers, in milliseconds.
     #[arg(
         long,
-        env = "CACHE_TRUST_MS",
+        env = "CACHE_MAX_STALENESS_MS",
         value_name = "MS",
         default_value = "500",
         value_parser = milliseconds(100..=10_000),
         help_heading = "Cache",
     )]
-    pub(super) cache_trust_ms: Given<Duration>,
+    pub(super) cache_max_staleness_ms: Parsed<Duration>,
 
     /// Keys that seal what stands in L2, separated by commas: the first seals, all open. Without keys orders stay out of Redis, and the
     /// catalogue stands there unsealed. Secret.
@@ -307,7 +307,7 @@ pub struct Settings {
         value_parser = cache_keys(),
         help_heading = "Cache",
     )]
-    pub(super) cache_keys: Option<Given<String>>,
+    pub(super) cache_keys: Option<Parsed<String>>,
 
     /// A file of such keys, one a line, instead of CACHE_KEYS; read again within seconds when it changes.
     #[arg(
@@ -317,7 +317,7 @@ pub struct Settings {
         value_parser = path(),
         help_heading = "Cache",
     )]
-    pub(super) cache_keys_file: Option<Given<PathBuf>>,
+    pub(super) cache_keys_file: Option<Parsed<PathBuf>>,
 
     #[command(flatten)]
     pub(super) cdn: CdnSettings,
@@ -330,7 +330,7 @@ pub struct Settings {
         value_parser = path(),
         help_heading = "Operation",
     )]
-    pub(super) audit_log: Option<Given<PathBuf>>,
+    pub(super) audit_log: Option<Parsed<PathBuf>>,
 
     /// The region in which this instance runs.
     #[arg(
@@ -341,7 +341,7 @@ pub struct Settings {
         value_parser = region(),
         help_heading = "Operation",
     )]
-    pub(super) region: Given<String>,
+    pub(super) region: Parsed<String>,
 
     /// How this instance is called on the live page. Not set: by the address of its public listener.
     #[arg(
@@ -351,7 +351,7 @@ pub struct Settings {
         value_parser = namespace(),
         help_heading = "Operation",
     )]
-    pub(super) instance_name: Option<Given<String>>,
+    pub(super) instance_name: Option<Parsed<String>>,
 
     /// What is logged: a level, or target=level pairs separated by commas.
     #[arg(
@@ -362,7 +362,7 @@ pub struct Settings {
         value_parser = log_filter(),
         help_heading = "Operation",
     )]
-    pub(super) rust_log: Given<String>,
+    pub(super) rust_log: Parsed<String>,
 
     /// Form of the log: text or json. Not set: text on a terminal, JSON otherwise.
     #[arg(
@@ -372,7 +372,7 @@ pub struct Settings {
         value_parser = log_format(),
         help_heading = "Operation",
     )]
-    pub(super) log_format: Option<Given<LogFormat>>,
+    pub(super) log_format: Option<Parsed<LogFormat>>,
 
     /// Collector of traces: base URL of an OTLP receiver over HTTP. Not set: no traces.
     #[arg(
@@ -382,5 +382,5 @@ pub struct Settings {
         value_parser = collector(),
         help_heading = "Operation",
     )]
-    pub(super) otel_exporter_otlp_endpoint: Option<Given<String>>,
+    pub(super) otel_exporter_otlp_endpoint: Option<Parsed<String>>,
 }

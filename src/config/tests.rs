@@ -7,7 +7,7 @@ use super::*;
 const PURGE_URL: &str = "http://127.0.0.1:6081/";
 const URL: (&str, &str) = ("DATABASE_URL", "postgres://aside:hunter2-db@127.0.0.1:5432/aside");
 
-fn check(pairs: &[(&str, &str)]) -> Result<(Config, LogConfig), WrongSettings> {
+fn check(pairs: &[(&str, &str)]) -> Result<(Config, LogConfig), ConfigErrors> {
     let settings = Settings::from_pairs(pairs).map_err(|error| error.to_string());
     settings.expect("every name is one of a setting").check()
 }
@@ -28,7 +28,10 @@ fn the_defaults_are_the_documented_ones() {
     assert_eq!(config.management_addr, "127.0.0.1:3001".parse().unwrap());
     assert_eq!((config.cache_l1_bytes, config.cache_warm_top), (64 * 1024 * 1024, 100));
     assert_eq!((config.database_connections, config.migrate), (10, true));
-    assert_eq!((config.cache_trust, config.cache_l2_deadline), (Duration::from_millis(500), Duration::from_millis(20)));
+    assert_eq!(
+        (config.cache_max_staleness, config.cache_l2_deadline),
+        (Duration::from_millis(500), Duration::from_millis(20))
+    );
     assert_eq!((config.l2.is_none(), config.management_token, config.cors_origins), (true, None, vec![]));
     assert_eq!((config.body_limit, config.allow_insecure), (64 * 1024, false));
     assert_eq!((config.request_timeout, config.shutdown_timeout), (Duration::from_secs(10), Duration::from_secs(10)));
@@ -74,7 +77,7 @@ fn every_wrong_setting_is_reported_at_once_by_name() {
         ("CACHE_NAMESPACE", "a:b"),
         ("CACHE_L1_BYTES", "1e6"),
         ("CACHE_WARM_TOP", "10001"),
-        ("CACHE_TRUST_MS", "99"),
+        ("CACHE_MAX_STALENESS_MS", "99"),
         ("REGION", "EU West"),
         ("RUST_LOG", "aside=loud"),
         ("LOG_FORMAT", "xml"),

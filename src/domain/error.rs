@@ -3,7 +3,7 @@
 use std::{io, sync::Arc};
 
 use super::violation::Violation;
-use crate::cache::{LoadError, NotLoaded, WriteError, is_busy, is_conflict, is_unavailable};
+use crate::cache::{LoadError, LoadFailure, WriteError, is_busy, is_conflict, is_unavailable};
 
 /// A refusal or a failure. Cheap to clone: every caller that waited for one load gets the same error.
 #[derive(Clone, Debug, thiserror::Error)]
@@ -77,25 +77,25 @@ pub enum DomainError {
     Database(Arc<sqlx::Error>),
     /// The tenant's data may not be read in this region.
     #[error("not readable in this region")]
-    Abroad,
+    OutOfRegion,
     /// The work ended without a result: a write panicked and was rolled back, or a load did.
     #[error("the work panicked")]
     Panicked,
 }
 
-impl From<NotLoaded> for DomainError {
-    fn from(not_loaded: NotLoaded) -> Self {
-        match not_loaded {
-            NotLoaded::Aborted => Self::Panicked,
-            NotLoaded::Abroad => Self::Abroad,
-            NotLoaded::Crowded | NotLoaded::Late => Self::Busy,
-            NotLoaded::Unreachable => sqlx::Error::Io(io::ErrorKind::NotConnected.into()).into(),
+impl From<LoadFailure> for DomainError {
+    fn from(failure: LoadFailure) -> Self {
+        match failure {
+            LoadFailure::Panicked => Self::Panicked,
+            LoadFailure::WrongRegion => Self::OutOfRegion,
+            LoadFailure::Overloaded | LoadFailure::TimedOut => Self::Busy,
+            LoadFailure::Unreachable => sqlx::Error::Io(io::ErrorKind::NotConnected.into()).into(),
         }
     }
 }
 
 impl LoadError for DomainError {
-    fn is_outage(&self) -> bool {
+    fn is_unavailable(&self) -> bool {
         matches!(self, Self::Busy | Self::Unavailable(_))
     }
 }

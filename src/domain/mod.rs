@@ -3,7 +3,6 @@
 //! Each has the same files. `mod.rs` holds the types and how they are cached, `names.rs` their keys and names, `rules.rs` what is
 //! valid, `store.rs` the SQL, and `service.rs` the pattern that this project exists to show: begin reading there. Nothing in here knows HTTP.
 
-pub mod detached;
 pub mod error;
 pub mod expected;
 pub mod names;
@@ -11,14 +10,15 @@ pub mod orders;
 pub mod page;
 pub mod products;
 pub mod read_at;
-pub mod reads;
+pub mod replica_router;
+pub mod run_to_completion;
 pub mod violation;
 
-pub use detached::detached;
 pub use error::DomainError;
 pub use expected::ExpectedVersion;
 pub use page::{Cursor, ListKind, PageRequest};
-pub use reads::{Databases, Loads, Reads};
+pub use replica_router::{Databases, ReplicaRouter, RoutedLoader};
+pub use run_to_completion::run_to_completion;
 pub use violation::{MAX_ID, Violation};
 
 use crate::cache::{Cacheable, Policy};

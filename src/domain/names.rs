@@ -50,7 +50,7 @@ mod tests {
         let page = PageRequest { limit: 20, after: Some(7) };
         let products = ProductFilter { category: Some("A:B".into()), department: None };
         for name in [
-            Product::name_of(42).to_string(),
+            Product::tag_of(42).to_string(),
             TopProducts::key(20).as_str().to_owned(),
             products.key(page).as_str().to_owned(),
             category_tag("A:B").to_string(),

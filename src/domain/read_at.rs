@@ -3,7 +3,7 @@
 //! It gives a moment such that the statement's snapshot shows everything that was committed before it:
 //! on the primary, the time at which the transaction began; on a replica, the time of the last commit that it has replayed,
 //! less a second, since commits don't reach a replica exactly in the order of their times. A replica may replay more after the
-//! snapshot was taken, so `reads.rs` takes the moment of an earlier answer.
+//! snapshot was taken, so `replica_router.rs` takes the moment of an earlier answer.
 //!
 //! It gives null, which no load accepts, when the server is not what the session expects. A session that expects a replica
 //! (`aside.replica`) gets nothing from a server that was promoted: that server goes its own way, and its versions can't be

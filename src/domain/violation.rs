@@ -23,7 +23,7 @@ impl Violation {
 }
 
 /// Ends an examination: all is well, or all violations as one error.
-pub fn examined(violations: Vec<Violation>) -> Result<(), DomainError> {
+pub fn into_result(violations: Vec<Violation>) -> Result<(), DomainError> {
     if violations.is_empty() { Ok(()) } else { Err(DomainError::Invalid(violations)) }
 }
 

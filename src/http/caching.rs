@@ -3,7 +3,7 @@
 //!
 //! Promises: an answer from L1 is neither decoded nor encoded; the tag is computed from the same entry as the body; a 304 has
 //! the headers of the 200. `Age` counts from the last moment at which the answer was known to be current (RFC 9111, section 5.1):
-//! a hit was proven current by the last look at the ledger, so its lifetime begins there, however long ago Postgres was read.
+//! a hit was proven current by the last poll of the ledger, so its lifetime begins there, however long ago Postgres was read.
 
 use std::{
     sync::{Arc, LazyLock},
@@ -18,31 +18,31 @@ use axum::{
 use serde::Serialize;
 
 use super::{
-    conditional::{Conditions, EntityTag, Verdict},
+    conditional::{Conditions, EntityTag, PreconditionResult},
     consistency::{self, CONSISTENCY_TOKEN},
     observe::{self, REQUEST_ID},
     problem::{Kind, Problem},
     text::Text,
 };
 use crate::{
-    cache::{self, Cacheable, ConsistencyToken, Label, Outcome, Read},
-    cdn::{Answered, Marker},
+    cache::{self, Cacheable, Cached, ConsistencyToken, Outcome, TagVersion},
+    cdn::{SurrogateKeys, Tagged},
 };
 
 /// What caches between here and the user may do with a kind of answer: the headers of all such answers. First the names of those
 /// that every answer has a value of its own for, in the order of [`Answer::respond`].
 #[derive(Debug)]
-pub struct Sharing(LazyLock<HeaderMap>);
+pub struct CacheControl(LazyLock<HeaderMap>);
 
 /// Catalogue data: public, and for a short time, because an answer can't be taken back from a browser. Five seconds keep a page's
 /// repeated requests away. A price that is shown late does no harm, as orders take theirs from the database. The two windows are
 /// those of RFC 5861.
-static CATALOGUE: Sharing = Sharing(LazyLock::new(|| {
+static CATALOGUE: CacheControl = CacheControl(LazyLock::new(|| {
     prepared([(header::CACHE_CONTROL, "public, max-age=5, stale-while-revalidate=10, stale-if-error=60")])
 }));
 
 /// One customer's data: only the user's own browser may keep it, and must ask before every reuse (304 when nothing changed).
-pub static PERSONAL: Sharing = Sharing(LazyLock::new(|| {
+pub static PERSONAL: CacheControl = CacheControl(LazyLock::new(|| {
     prepared([(header::CACHE_CONTROL, "private, no-cache"), (header::VARY, "authorization")])
 }));
 
@@ -64,7 +64,7 @@ fn prepared<const N: usize>(constant: [(HeaderName, &'static str); N]) -> Header
 
 /// A representation that is ready to be sent, and what is known of its freshness.
 #[derive(Clone, Debug)]
-pub struct Answer {
+pub struct Representation {
     pub body: Bytes,
     pub tag: EntityTag,
     /// Time since it was last known to be current; `None` when the database was read for this request, which `Age` would deny.
@@ -75,17 +75,17 @@ pub struct Answer {
     pub ttl_ms: i64,
     pub outcome: Outcome,
     /// Whether L1 may hold it.
-    pub kept: bool,
+    pub stored: bool,
     pub token: Option<ConsistencyToken>,
     /// Its key pattern, the names that it depends on, and the age at which it may not be answered any more.
     pub pattern: &'static str,
-    pub labels: Arc<[Label]>,
+    pub tag_versions: Arc<[TagVersion]>,
     pub max_age: Duration,
 }
 
-impl Answer {
+impl Representation {
     /// The answer of a read; `version` names the version of a single thing and gives `None` for a list.
-    pub fn of<T: Cacheable>(read: &Read<T>, version: impl FnOnce(&T) -> Option<i64>) -> Result<Self, Problem> {
+    pub fn of<T: Cacheable>(read: &Cached<T>, version: impl FnOnce(&T) -> Option<i64>) -> Result<Self, Problem> {
         let entry = &read.entry;
         let Some(value) = &entry.value else {
             return Err(Problem::new(&Kind::NOT_FOUND, "There is no such thing."));
@@ -97,21 +97,26 @@ impl Answer {
             since_read: read.since_read,
             ttl_ms: read.ttl_ms,
             outcome: read.outcome,
-            kept: read.kept,
+            stored: read.stored,
             token: read.token.clone(),
-            pattern: T::POLICY.pattern,
-            labels: Arc::clone(&entry.labels),
+            pattern: T::POLICY.name,
+            tag_versions: Arc::clone(&entry.tag_versions),
             max_age: T::POLICY.max_age,
         })
     }
 
     /// The response to a GET or HEAD of the catalogue, marked for the shared cache in front of the service if there is one. A flagged answer is
     /// nobody's to keep.
-    pub fn publish(self, conditions: &Conditions, cdn: Option<&Marker>, l2: bool) -> Result<Response, Problem> {
-        let mark = |marker: &Marker| {
-            marker.marks(&Answered {
+    pub fn into_public_response(
+        self,
+        conditions: &Conditions,
+        cdn: Option<&SurrogateKeys>,
+        l2: bool,
+    ) -> Result<Response, Problem> {
+        let mark = |surrogate_keys: &SurrogateKeys| {
+            surrogate_keys.headers(&Tagged {
                 pattern: self.pattern,
-                labels: &self.labels,
+                tag_versions: &self.tag_versions,
                 age: self.age.unwrap_or_default(),
                 left: self.max_age.saturating_sub(self.since_read),
             })
@@ -123,16 +128,16 @@ impl Answer {
     }
 
     /// The response to a GET or HEAD: 200, 304, or 412. `l2`: whether there is a second tier to speak of.
-    pub fn respond(self, conditions: &Conditions, sharing: &Sharing, l2: bool) -> Result<Response, Problem> {
-        let (status, length) = match conditions.judge_read(&self.tag) {
-            Verdict::Proceed => (StatusCode::OK, Some(self.body.len())),
-            Verdict::NotModified => (StatusCode::NOT_MODIFIED, None),
-            Verdict::Failed => {
+    pub fn respond(self, conditions: &Conditions, cache_control: &CacheControl, l2: bool) -> Result<Response, Problem> {
+        let (status, length) = match conditions.evaluate(&self.tag) {
+            PreconditionResult::Proceed => (StatusCode::OK, Some(self.body.len())),
+            PreconditionResult::NotModified => (StatusCode::NOT_MODIFIED, None),
+            PreconditionResult::Failed => {
                 return Err(Problem::new(&Kind::VERSION_CONFLICT, "If-Match names no current representation."));
             }
         };
         // A copy in which the values are put into their places costs half of what building it costs.
-        let mut headers = HeaderMap::clone(&sharing.0);
+        let mut headers = HeaderMap::clone(&cache_control.0);
         let own = [
             length.map(|_| JSON),
             length.map(HeaderValue::from),
@@ -185,10 +190,10 @@ pub fn encode(value: &impl Serialize) -> Result<Bytes, Problem> {
 /// `Cache-Status` (RFC 9211): the tiers' names and what each did, the one nearest to the database first. Keys are never named.
 /// The RFC speaks of HTTP caches; the mapping of the outcomes is this service's own, and so is the parameter `aside-read-age`: seconds
 /// since the database was read.
-fn cache_status(answer: &Answer, l2: bool) -> Option<HeaderValue> {
+fn cache_status(answer: &Representation, l2: bool) -> Option<HeaderValue> {
     let ttl = answer.ttl_ms.div_euclid(1000);
     let read_age = answer.since_read.as_secs() as i64;
-    let stored = if answer.kept { "; stored" } else { "" };
+    let stored = if answer.stored { "; stored" } else { "" };
     let mut text = Text::default();
     // What L2 did (left out when there is none), and what L1 did, before and behind `stored`.
     let (second, first, detail) = match answer.outcome {
@@ -208,14 +213,14 @@ fn cache_status(answer: &Answer, l2: bool) -> Option<HeaderValue> {
         Outcome::Collapsed => return Some(HeaderValue::from_static("aside-l1; fwd=miss; collapsed")),
         Outcome::Bypass => return Some(HeaderValue::from_static("aside-l1; fwd=request")),
         // An entry was found and refused. Which tier held it is not said.
-        Outcome::LoadedExpired | Outcome::LoadedFenced => {
-            let detail = if answer.outcome == Outcome::LoadedFenced { "fenced" } else { "expired" };
+        Outcome::LoadedExpired | Outcome::LoadedInvalidated => {
+            let detail = if answer.outcome == Outcome::LoadedInvalidated { "invalidated" } else { "expired" };
             let name = if l2 { "aside; fwd=stale" } else { "aside-l1; fwd=stale" };
             return Some(text.put(name).put(stored).put("; detail=").put(detail).value());
         }
         // Whether L2 is filled is not known yet: no `stored` there.
         Outcome::LoadedCold => ("fwd=miss", "fwd=miss", ""),
-        Outcome::LoadedUntrusted => ("fwd=bypass; detail=untrusted", "fwd=bypass", "; detail=untrusted"),
+        Outcome::LoadedNotCurrent => ("fwd=bypass; detail=not-current", "fwd=bypass", "; detail=not-current"),
         Outcome::LoadedUnreadable => ("fwd=miss; detail=unreadable", "fwd=miss", ""),
         Outcome::L2Error => ("fwd=bypass; detail=error", "fwd=miss", ""),
         Outcome::L2Skipped => ("fwd=bypass; detail=breaker-open", "fwd=miss", ""),
@@ -233,23 +238,23 @@ mod tests {
     use super::*;
     use crate::domain::products::Product;
 
-    fn answer(outcome: Outcome) -> Answer {
-        Answer {
+    fn answer(outcome: Outcome) -> Representation {
+        Representation {
             body: Bytes::from_static(b"{}"),
             tag: EntityTag::new(Some(3), 0xab),
             age: (!outcome.is_load()).then_some(Duration::from_millis(1_999)),
             since_read: Duration::from_millis(631_900),
             ttl_ms: 12_900,
             outcome,
-            kept: true,
+            stored: true,
             token: "0a1b2c-17".parse().ok(),
-            labels: Arc::new([]),
-            pattern: Product::POLICY.pattern,
+            tag_versions: Arc::new([]),
+            pattern: Product::POLICY.name,
             max_age: Product::POLICY.max_age,
         }
     }
 
-    fn text(answer: &Answer, l2: bool) -> Option<String> {
+    fn text(answer: &Representation, l2: bool) -> Option<String> {
         cache_status(answer, l2).map(|status| status.to_str().unwrap().to_owned())
     }
 
@@ -269,7 +274,7 @@ mod tests {
                 Some("aside; fwd=stale; stored; detail=expired"),
                 Some("aside-l1; fwd=stale; stored; detail=expired"),
             ),
-            (Outcome::LoadedFenced, Some("aside; fwd=stale; stored; detail=fenced"), None),
+            (Outcome::LoadedInvalidated, Some("aside; fwd=stale; stored; detail=invalidated"), None),
             (Outcome::L2Error, Some("aside-l2; fwd=bypass; detail=error, aside-l1; fwd=miss; stored"), None),
             (Outcome::L2Skipped, Some("aside-l2; fwd=bypass; detail=breaker-open, aside-l1; fwd=miss; stored"), None),
             (Outcome::Collapsed, Some("aside-l1; fwd=miss; collapsed"), Some("aside-l1; fwd=miss; collapsed")),
@@ -283,7 +288,7 @@ mod tests {
             }
         }
         for outcome in Outcome::ALL {
-            let unkept = cache_status(&Answer { kept: false, ..answer(outcome) }, true);
+            let unkept = cache_status(&Representation { stored: false, ..answer(outcome) }, true);
             assert!(unkept.is_none_or(|status| !status.to_str().unwrap().contains("stored")), "{outcome:?}");
             let status = text(&answer(outcome), true);
             let silent = matches!(outcome, Outcome::NotCached | Outcome::Failed);
@@ -299,7 +304,7 @@ mod tests {
         for (ttl_ms, expected) in
             [(999, "ttl=0;"), (0, "ttl=0;"), (-1, "ttl=-1;"), (-1_000, "ttl=-1;"), (-1_001, "ttl=-2;")]
         {
-            let status = text(&Answer { ttl_ms, ..answer(Outcome::L1Hit) }, true).unwrap();
+            let status = text(&Representation { ttl_ms, ..answer(Outcome::L1Hit) }, true).unwrap();
             assert!(status.contains(expected), "{ttl_ms}: {status}");
         }
     }
@@ -312,12 +317,12 @@ mod tests {
             names.sort();
             names
         };
-        for sharing in [&CATALOGUE, &PERSONAL] {
+        for cache_control in [&CATALOGUE, &PERSONAL] {
             for outcome in [Outcome::L1Hit, Outcome::LoadedCold] {
                 let answer = || answer(outcome);
-                let full = answer().respond(&Conditions::default(), sharing, true).unwrap();
+                let full = answer().respond(&Conditions::default(), cache_control, true).unwrap();
                 let unchanged = Conditions::none_of("\"3-00000000000000ab\"");
-                let not_modified = answer().respond(&unchanged, sharing, true).unwrap();
+                let not_modified = answer().respond(&unchanged, cache_control, true).unwrap();
                 assert_eq!(full.status(), 200);
                 assert_eq!(not_modified.status(), 304);
                 assert_eq!(names(&full), names(&not_modified));

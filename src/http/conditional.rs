@@ -53,7 +53,7 @@ impl EntityTag {
 
 /// What a read does after its preconditions were looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum PreconditionResult {
     Proceed,
     NotModified,
     Failed,
@@ -89,7 +89,7 @@ impl Tag {
 
 impl Conditions {
     /// Judges a GET or HEAD of the representation that `tag` names, in the order of 13.2.2: `If-Match` first.
-    pub fn judge_read(&self, tag: &EntityTag) -> Verdict {
+    pub fn evaluate(&self, tag: &EntityTag) -> PreconditionResult {
         if let Some(Condition::Tags(tags)) = &self.if_match {
             let opaque = tag.opaque();
             let current = |given: &Tag| match tag.version {
@@ -98,21 +98,21 @@ impl Conditions {
             };
             // Strong comparison: a weak tag never matches.
             if !tags.iter().any(|given| !given.weak && current(given)) {
-                return Verdict::Failed;
+                return PreconditionResult::Failed;
             }
         }
         match &self.if_none_match {
-            Some(Condition::Any) => Verdict::NotModified,
+            Some(Condition::Any) => PreconditionResult::NotModified,
             Some(Condition::Tags(tags)) => {
                 let opaque = tag.opaque();
                 // Weak comparison: `W/` makes no difference.
                 if tags.iter().any(|given| given.opaque == opaque.as_str()) {
-                    Verdict::NotModified
+                    PreconditionResult::NotModified
                 } else {
-                    Verdict::Proceed
+                    PreconditionResult::Proceed
                 }
             }
-            None => Verdict::Proceed,
+            None => PreconditionResult::Proceed,
         }
     }
 
@@ -225,12 +225,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_read_is_judged_as_the_rfc_says() {
-        use Verdict::{Failed, NotModified, Proceed};
+        use PreconditionResult::{Failed, NotModified, Proceed};
         use header::{IF_MATCH, IF_NONE_MATCH};
         let same = "\"7-00000000000000ab\"";
         let same_version = "\"7-00000000000000ff\"";
         let older = "\"6-00000000000000ab\"";
-        let cases: &[(&[(HeaderName, &str)], Verdict)] = &[
+        let cases: &[(&[(HeaderName, &str)], PreconditionResult)] = &[
             (&[], Proceed),
             (&[(IF_NONE_MATCH, same)], NotModified),
             (&[(IF_NONE_MATCH, "W/\"7-00000000000000ab\"")], NotModified),
@@ -252,15 +252,15 @@ mod tests {
         ];
         for (headers, expected) in cases {
             let conditions = conditions(Method::GET, headers).await.unwrap();
-            assert_eq!(conditions.judge_read(&PRODUCT), *expected, "{headers:?}");
+            assert_eq!(conditions.evaluate(&PRODUCT), *expected, "{headers:?}");
         }
     }
 
     #[tokio::test]
     async fn a_list_is_judged_by_all_of_its_tag() {
         let conditions = conditions(Method::GET, &[(header::IF_NONE_MATCH, "\"00000000000000ab\"")]).await.unwrap();
-        assert_eq!(conditions.judge_read(&LIST), Verdict::NotModified);
-        assert_eq!(conditions.judge_read(&PRODUCT), Verdict::Proceed);
+        assert_eq!(conditions.evaluate(&LIST), PreconditionResult::NotModified);
+        assert_eq!(conditions.evaluate(&PRODUCT), PreconditionResult::Proceed);
     }
 
     #[tokio::test]

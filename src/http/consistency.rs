@@ -21,21 +21,21 @@ pub fn token(headers: &HeaderMap) -> Result<Option<ConsistencyToken>, Problem> {
     let mut values = headers.get_all(CONSISTENCY_TOKEN).iter();
     let Some(value) = values.next() else { return Ok(None) };
     let token = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|_| values.next().is_none());
-    token.map(Some).ok_or_else(not_ours)
+    token.map(Some).ok_or_else(malformed_token)
 }
 
 /// The problem of a token that no answer of this service can have given.
-pub fn not_ours() -> Problem {
+pub fn malformed_token() -> Problem {
     Problem::header("Consistency-Token", "must be one token, as an earlier answer gave it")
 }
 
 /// The header of an answer that was read at `token`.
 pub fn header_of(token: &ConsistencyToken) -> HeaderValue {
-    Text::default().put(token.era()).put("-").number(token.moment().0).value()
+    Text::default().put(token.epoch()).put("-").number(token.moment().0).value()
 }
 
 /// What a request asks of the answer besides its contents.
-pub enum Asked {
+pub enum ConsistencyRequest {
     /// A read: that it doesn't get a token that stands for less than the one it brings. A token that lies ahead is not repeated,
     /// because no instance has given it.
     Read(Option<ConsistencyToken>),
@@ -43,9 +43,9 @@ pub enum Asked {
     Write { fleet: bool },
 }
 
-impl Asked {
+impl ConsistencyRequest {
     /// What this request asks.
-    pub fn by(request: &Request) -> Self {
+    pub fn from_request(request: &Request) -> Self {
         match request.method().is_safe() {
             true => Self::Read(token(request.headers()).ok().flatten()),
             false => Self::Write { fleet: prefers_fleet(request.headers()) },
@@ -53,7 +53,7 @@ impl Asked {
     }
 
     /// The answer with what was asked.
-    pub async fn acknowledge(self, cache: &Cache, mut response: Response) -> Response {
+    pub async fn apply(self, cache: &Cache, mut response: Response) -> Response {
         let token = match self {
             Self::Read(None) => return response,
             Self::Read(Some(brought)) => {

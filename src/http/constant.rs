@@ -11,7 +11,7 @@ use axum::{
 use flate2::{Compression, write::GzEncoder};
 
 use super::{
-    conditional::{Conditions, EntityTag, Verdict},
+    conditional::{Conditions, EntityTag, PreconditionResult},
     negotiation,
     problem::{Kind, Problem},
 };
@@ -42,10 +42,10 @@ impl Constant {
         conditions: &Conditions,
         cache_control: HeaderValue,
     ) -> Result<Response, Problem> {
-        let gzip = self.gzip.as_ref().filter(|_| negotiation::likes_gzip(headers));
+        let gzip = self.gzip.as_ref().filter(|_| negotiation::accepts_gzip(headers));
         let (bytes, tag) = gzip.unwrap_or(&self.plain);
-        let verdict = conditions.judge_read(tag);
-        if verdict == Verdict::Failed {
+        let verdict = conditions.evaluate(tag);
+        if verdict == PreconditionResult::Failed {
             return Err(Problem::new(&Kind::VERSION_CONFLICT, "If-Match names no current representation."));
         }
         let mut response = Response::new(Body::empty());
@@ -55,7 +55,7 @@ impl Constant {
         if self.gzip.is_some() {
             out.append(header::VARY, HeaderValue::from_static("accept-encoding"));
         }
-        if verdict == Verdict::NotModified {
+        if verdict == PreconditionResult::NotModified {
             *response.status_mut() = StatusCode::NOT_MODIFIED;
             return Ok(response);
         }

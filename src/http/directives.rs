@@ -19,19 +19,19 @@ use super::{
     WebState, consistency,
     problem::{Kind, Problem},
 };
-use crate::cache::{CatchUp, ConsistencyToken, Reuse};
+use crate::cache::{CacheMode, CatchUp, ConsistencyToken};
 
 /// How a read may be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadMode {
-    /// From the tiers or by a load, within the limits of `Reuse`.
-    Load(Reuse),
+    /// From the tiers or by a load, within the limits of `CacheMode`.
+    Load(CacheMode),
     /// From the tiers only: 504 otherwise.
     OnlyIfCached,
 }
 
 impl ReadMode {
-    /// The answer of a look into the tiers, or the problem that there is none.
+    /// The answer of a lookup in the tiers, or the problem that there is none.
     pub fn cached<T>(read: Option<T>) -> Result<T, Problem> {
         read.ok_or_else(|| Problem::new(&Kind::NOT_CACHED, "No tier holds an answer that may be served."))
     }
@@ -42,8 +42,8 @@ impl FromRequestParts<WebState> for ReadMode {
 
     async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Problem> {
         let mode = match wish(&parts.headers) {
-            Self::Load(Reuse::Refresh | Reuse::NoStore) if !state.reloads.grant(Instant::now()) => {
-                Self::Load(Reuse::Allowed)
+            Self::Load(CacheMode::Reload | CacheMode::NoStore) if !state.reloads.grant(Instant::now()) => {
+                Self::Load(CacheMode::Default)
             }
             mode => mode,
         };
@@ -59,19 +59,21 @@ impl ReadMode {
     async fn honouring(self, token: &ConsistencyToken, state: &WebState) -> Result<Self, Problem> {
         let cache = &state.services.cache;
         match (cache.catch_up(token).await, self) {
-            (CatchUp::Impossible, _) => Err(consistency::not_ours()),
+            (CatchUp::Impossible, _) => Err(consistency::malformed_token()),
             (CatchUp::Covered, mode) => Ok(mode),
-            (CatchUp::Late | CatchUp::OtherEra, Self::OnlyIfCached) => Self::cached(None),
-            (CatchUp::Late | CatchUp::OtherEra, Self::Load(Reuse::Allowed)) if state.reloads.grant(Instant::now()) => {
-                Ok(Self::Load(Reuse::Refresh))
+            (CatchUp::Late | CatchUp::OtherEpoch, Self::OnlyIfCached) => Self::cached(None),
+            (CatchUp::Late | CatchUp::OtherEpoch, Self::Load(CacheMode::Default))
+                if state.reloads.grant(Instant::now()) =>
+            {
+                Ok(Self::Load(CacheMode::Reload))
             }
-            // What it stands for either outlived the other era, so that every answer of this one shows it, or is lost.
-            (CatchUp::OtherEra, mode) => Ok(mode),
-            (CatchUp::Late, Self::Load(Reuse::Allowed)) if !cache.catch_up_later(token).await => Err(Problem::new(
+            // What it stands for either outlived the other epoch, so that every answer of this one shows it, or is lost.
+            (CatchUp::OtherEpoch, mode) => Ok(mode),
+            (CatchUp::Late, Self::Load(CacheMode::Default)) if !cache.catch_up_later(token).await => Err(Problem::new(
                 &Kind::OVERLOADED,
                 "Nothing proves at the moment that an answer would not be older than the token.",
             )
-            .with_cause("tokens wait for a late look at the ledger")),
+            .with_cause("tokens wait for a late poll of the ledger")),
             (CatchUp::Late, mode) => Ok(mode),
         }
     }
@@ -80,20 +82,20 @@ impl ReadMode {
 /// Reads the header tolerantly: unknown and malformed directives are skipped. `only-if-cached` wins, because a client that
 /// names it wants no load under any circumstances; then `no-store`, which leaves no trace.
 fn wish(headers: &HeaderMap) -> ReadMode {
-    let mut reuse = Reuse::Allowed;
+    let mut mode = CacheMode::Default;
     for value in headers.get_all(header::CACHE_CONTROL) {
         for directive in value.as_bytes().split(|byte| *byte == b',') {
             let name = directive.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii();
             if name.eq_ignore_ascii_case(b"only-if-cached") {
                 return ReadMode::OnlyIfCached;
             } else if name.eq_ignore_ascii_case(b"no-store") {
-                reuse = Reuse::NoStore;
-            } else if name.eq_ignore_ascii_case(b"no-cache") && reuse == Reuse::Allowed {
-                reuse = Reuse::Refresh;
+                mode = CacheMode::NoStore;
+            } else if name.eq_ignore_ascii_case(b"no-cache") && mode == CacheMode::Default {
+                mode = CacheMode::Reload;
             }
         }
     }
-    ReadMode::Load(reuse)
+    ReadMode::Load(mode)
 }
 
 /// How many reads a second may go past the tiers because the client wishes so.
@@ -133,17 +135,17 @@ mod tests {
     fn request_directives_are_read_tolerantly() {
         use ReadMode::{Load, OnlyIfCached};
         let cases: &[(&[&str], ReadMode)] = &[
-            (&[], Load(Reuse::Allowed)),
-            (&["no-cache"], Load(Reuse::Refresh)),
-            (&["No-Cache"], Load(Reuse::Refresh)),
-            (&["max-age=0, no-cache"], Load(Reuse::Refresh)),
-            (&["no-cache=\"x\""], Load(Reuse::Refresh)),
-            (&["no-cache, no-store"], Load(Reuse::NoStore)),
-            (&["no-store", "no-cache"], Load(Reuse::NoStore)),
+            (&[], Load(CacheMode::Default)),
+            (&["no-cache"], Load(CacheMode::Reload)),
+            (&["No-Cache"], Load(CacheMode::Reload)),
+            (&["max-age=0, no-cache"], Load(CacheMode::Reload)),
+            (&["no-cache=\"x\""], Load(CacheMode::Reload)),
+            (&["no-cache, no-store"], Load(CacheMode::NoStore)),
+            (&["no-store", "no-cache"], Load(CacheMode::NoStore)),
             (&["no-cache", "only-if-cached"], OnlyIfCached),
-            (&["max-age=60"], Load(Reuse::Allowed)),
-            (&["nocache"], Load(Reuse::Allowed)),
-            (&[",,=,;"], Load(Reuse::Allowed)),
+            (&["max-age=60"], Load(CacheMode::Default)),
+            (&["nocache"], Load(CacheMode::Default)),
+            (&[",,=,;"], Load(CacheMode::Default)),
         ];
         for (values, expected) in cases {
             let mut headers = HeaderMap::new();

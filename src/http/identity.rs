@@ -20,10 +20,10 @@ use jsonwebtoken::{
 use serde::Deserialize;
 
 use super::{
-    WebState,
+    WebState, audit,
     observe::Origin,
     problem::{Kind, Problem},
-    signatures, trail,
+    signatures,
 };
 use crate::cache::Tenant;
 
@@ -35,7 +35,7 @@ const MAX_SUBJECT: usize = 256;
 /// Characters of a modulus of 2048 bits in base64: shorter ones are not believed.
 const MODULUS: usize = 342;
 /// Tenant and subject of all requests where nobody is asked who they are.
-const NOBODY: (&str, &str) = ("demo", "anonymous");
+const ANONYMOUS: (&str, &str) = ("demo", "anonymous");
 
 /// Whom a token must be meant for, and who must have signed it.
 #[derive(Clone, Debug)]
@@ -47,7 +47,7 @@ pub struct Expected {
 
 /// Why keys can't be used.
 #[derive(Debug, thiserror::Error)]
-pub enum WrongKeys {
+pub enum KeySetError {
     #[error("not a JSON Web Key Set (RFC 7517)")]
     Form,
     #[error("it holds no key for RS256 or ES256 that has an id")]
@@ -106,7 +106,7 @@ impl Verifier {
     ///
     /// # Errors
     /// When it is none, or has no key of use.
-    pub fn with_key_set(text: &str, expected: Expected) -> Result<Self, WrongKeys> {
+    pub fn with_key_set(text: &str, expected: Expected) -> Result<Self, KeySetError> {
         signatures::install();
         Ok(Self { keys: Arc::new(RwLock::new(public_keys(text, &expected)?)), expected })
     }
@@ -115,14 +115,14 @@ impl Verifier {
     ///
     /// # Errors
     /// As [`Self::with_key_set`]; then nothing changes.
-    pub fn change_key_set(&self, text: &str) -> Result<(), WrongKeys> {
+    pub fn change_key_set(&self, text: &str) -> Result<(), KeySetError> {
         let keys = public_keys(text, &self.expected)?;
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
         Ok(())
     }
 
     /// Whether anybody can tell whom a token speaks for.
-    pub fn believes(&self, token: &str) -> bool {
+    pub fn accepts(&self, token: &str) -> bool {
         self.verify(token).is_some()
     }
 
@@ -178,8 +178,8 @@ fn rules(algorithm: Algorithm, expected: &Expected) -> Validation {
     rules
 }
 
-fn public_keys(text: &str, expected: &Expected) -> Result<Arc<[KnownKey]>, WrongKeys> {
-    let set: KeySet = serde_json::from_str(text).map_err(|_| WrongKeys::Form)?;
+fn public_keys(text: &str, expected: &Expected) -> Result<Arc<[KnownKey]>, KeySetError> {
+    let set: KeySet = serde_json::from_str(text).map_err(|_| KeySetError::Form)?;
     // What isn't understood is ignored, as if it weren't there (RFC 7517, section 5).
     let readable: Vec<Jwk> = set.keys.into_iter().filter_map(|key| serde_json::from_value(key).ok()).collect();
     let known = readable.iter().filter_map(|key| {
@@ -199,7 +199,7 @@ fn public_keys(text: &str, expected: &Expected) -> Result<Arc<[KnownKey]>, Wrong
         Some(KnownKey { id, algorithm, key: DecodingKey::from_jwk(key).ok()?, rules })
     });
     let known: Arc<[KnownKey]> = known.collect();
-    if known.is_empty() { Err(WrongKeys::NoKey) } else { Ok(known) }
+    if known.is_empty() { Err(KeySetError::NoKey) } else { Ok(known) }
 }
 
 /// What a route needs its caller to be allowed.
@@ -266,28 +266,28 @@ impl<S: Scope> FromRequestParts<WebState> for Caller<S> {
 
     async fn from_request_parts(parts: &mut Parts, state: &WebState) -> Result<Self, Problem> {
         let Some(verifier) = &state.verifier else {
-            return Ok(Self { tenant: state.tenant.clone(), subject: Cow::Borrowed(NOBODY.1), scope: PhantomData });
+            return Ok(Self { tenant: state.tenant.clone(), subject: Cow::Borrowed(ANONYMOUS.1), scope: PhantomData });
         };
         let verified = bearer(&parts.headers).and_then(|token| verifier.verify(token).ok_or_else(invalid_token));
-        let identity = verified.or_else(|problem| unknown::<S>(parts, state, problem))?;
-        pace::<S>(&identity, parts, state)?;
-        permit::<S>(&identity, parts, state)?;
+        let identity = verified.or_else(|problem| reject_unauthenticated::<S>(parts, state, problem))?;
+        enforce_rate_limit::<S>(&identity, parts, state)?;
+        require_scope::<S>(&identity, parts, state)?;
         Ok(Self { tenant: identity.tenant, subject: Cow::Owned(identity.subject), scope: PhantomData })
     }
 }
 
 /// Somebody who is known and comes too often is told to wait. One such refusal a second is recorded: all would fill the disk.
-fn pace<S: Scope>(identity: &Identity, parts: &Parts, state: &WebState) -> Result<(), Problem> {
+fn enforce_rate_limit<S: Scope>(identity: &Identity, parts: &Parts, state: &WebState) -> Result<(), Problem> {
     let Some(rates) = &state.rates else { return Ok(()) };
-    rates.admit(&identity.tenant).inspect_err(|_| {
-        if rates.is_news(&identity.tenant) {
+    rates.check_limit(&identity.tenant).inspect_err(|_| {
+        if rates.should_record(&identity.tenant) {
             refused::<S>(parts, state, Some(identity));
         }
     })
 }
 
 /// Whether somebody who is known may do what `S` says.
-fn permit<S: Scope>(identity: &Identity, parts: &Parts, state: &WebState) -> Result<(), Problem> {
+fn require_scope<S: Scope>(identity: &Identity, parts: &Parts, state: &WebState) -> Result<(), Problem> {
     if identity.scopes.split(' ').any(|scope| scope == S::NAME) {
         return Ok(());
     }
@@ -297,9 +297,9 @@ fn permit<S: Scope>(identity: &Identity, parts: &Parts, state: &WebState) -> Res
 }
 
 /// Somebody without a valid token. Who comes so too often is told to wait, and recorded no more: that would fill the disk.
-fn unknown<S: Scope>(parts: &Parts, state: &WebState, problem: Problem) -> Result<Identity, Problem> {
+fn reject_unauthenticated<S: Scope>(parts: &Parts, state: &WebState, problem: Problem) -> Result<Identity, Problem> {
     if let Some(origin) = parts.extensions.get::<Origin>() {
-        state.failures.admit(origin.client)?;
+        state.failures.check_limit(origin.client)?;
     }
     refused::<S>(parts, state, None);
     Err(problem)
@@ -307,13 +307,13 @@ fn unknown<S: Scope>(parts: &Parts, state: &WebState, problem: Problem) -> Resul
 
 fn refused<S: Scope>(parts: &Parts, state: &WebState, who: Option<&Identity>) {
     if S::REGULATED {
-        trail::refused(parts, state, who.map(|known| (&known.tenant, known.subject.as_str())));
+        audit::refused(parts, state, who.map(|known| (&known.tenant, known.subject.as_str())));
     }
 }
 
 /// The tenant of all requests where nobody is asked who they are.
-pub fn nobody() -> Tenant {
-    Tenant::parse(NOBODY.0).expect("it keeps the rule for tenants")
+pub fn anonymous_tenant() -> Tenant {
+    Tenant::parse(ANONYMOUS.0).expect("it keeps the rule for tenants")
 }
 
 fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
@@ -370,8 +370,8 @@ mod tests {
             r#"{"kty":"AKP","kid":"pq","alg":"ML-DSA-44","pub":"AAAA"}"#,
         ] {
             assert!(read(&format!("{odd},{good}")).is_ok(), "{odd}");
-            assert!(matches!(read(odd), Err(WrongKeys::NoKey)), "{odd}");
+            assert!(matches!(read(odd), Err(KeySetError::NoKey)), "{odd}");
         }
-        assert!(matches!(Verifier::with_key_set(r#"{"keys":{}}"#, expected()), Err(WrongKeys::Form)));
+        assert!(matches!(Verifier::with_key_set(r#"{"keys":{}}"#, expected()), Err(KeySetError::Form)));
     }
 }

@@ -15,7 +15,7 @@ use prometheus_client::{
 };
 
 use super::routes::{Route, Routes};
-use crate::cache::{Counts, Durations};
+use crate::cache::{LatencyHistogram, StripedCounters};
 
 const METHODS: [(Method, &str); 7] = [
     (Method::GET, "GET"),
@@ -44,13 +44,13 @@ pub struct HttpMetrics {
     /// By route and method; made when first used.
     series: Vec<[OnceLock<Series>; METHODS.len() + 1]>,
     /// Requests begun and ended.
-    requests: Counts<2>,
+    requests: StripedCounters<2>,
 }
 
 #[derive(Debug, Default)]
 struct Series {
-    classes: Counts<{ CLASSES.len() }>,
-    duration: Durations,
+    classes: StripedCounters<{ CLASSES.len() }>,
+    duration: LatencyHistogram,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -70,7 +70,7 @@ impl HttpMetrics {
     /// No requests yet.
     pub fn new(routes: Arc<Routes>) -> Self {
         let series = (0..routes.len()).map(|_| Default::default()).collect();
-        Self { routes, series, requests: Counts::default() }
+        Self { routes, series, requests: StripedCounters::default() }
     }
 
     /// A request was received.
@@ -98,9 +98,9 @@ impl HttpMetrics {
 
 /// Shows the series to a registry.
 #[derive(Debug)]
-pub struct Shown(pub Arc<HttpMetrics>);
+pub struct HttpCollector(pub Arc<HttpMetrics>);
 
-impl Collector for Shown {
+impl Collector for HttpCollector {
     fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let help = "Requests by method, route and class of status";
         let mut requests = encoder.encode_descriptor("http_requests", help, None, MetricType::Counter)?;

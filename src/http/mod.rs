@@ -5,6 +5,7 @@
 //! hyper refuses before it is a request: malformed or oversized heads get its bare 400, 414 or 431.) Handlers translate between HTTP and the services and decide nothing else.
 //! This module binds no address: `app` does.
 
+mod audit;
 mod body;
 mod caching;
 mod conditional;
@@ -15,7 +16,6 @@ mod docs;
 mod extract;
 mod fallbacks;
 mod forwarded;
-mod front;
 mod health;
 mod idempotency;
 pub mod identity;
@@ -26,13 +26,13 @@ mod openapi;
 mod orders;
 mod problem;
 mod products;
+mod public_server;
 mod query;
 mod rate;
 mod routes;
 mod signatures;
 mod target;
 mod text;
-mod trail;
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
@@ -40,15 +40,15 @@ use axum::http::HeaderName;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use forwarded::TrustedProxies;
-pub use front::Front;
 use identity::Verifier;
+pub use public_server::PublicServer;
 use routes::Routes;
 pub use target::has_valid_host;
 
 use crate::{
     audit::Audit,
     cache::{Cache, Tenant},
-    cdn::Marker,
+    cdn::SurrogateKeys,
     domain::{Databases, orders::service::CachedOrderService, products::service::CachedProductService},
     readiness::Readiness,
 };
@@ -84,7 +84,7 @@ pub struct HttpConfig {
     /// Who records accesses to what is regulated; `None`: nobody does.
     pub audit: Option<Audit>,
     /// Marks catalogue answers for a shared cache in front of the service; `None`: there is none.
-    pub cdn: Option<Marker>,
+    pub cdn: Option<SurrogateKeys>,
 }
 
 /// How many reads a second each instance sends past its tiers because clients ask for it.
@@ -105,7 +105,7 @@ struct Shared {
     /// Who records accesses to orders.
     audit: Option<Audit>,
     /// Marks catalogue answers for a shared cache.
-    cdn: Option<Marker>,
+    cdn: Option<SurrogateKeys>,
     /// The tenant of all requests where there is no verifier.
     tenant: Tenant,
     reloads: directives::ReloadBudget,
@@ -120,7 +120,7 @@ struct Shared {
 type WebState = Arc<Shared>;
 
 /// All that the listener answers.
-pub fn front(services: Services, config: &HttpConfig) -> Front {
+pub fn public_server(services: Services, config: &HttpConfig) -> PublicServer {
     let cache = services.cache.clone();
     let (router, api) = resources().merge(probes()).split_for_parts();
     let state = Arc::new(Shared {
@@ -132,7 +132,7 @@ pub fn front(services: Services, config: &HttpConfig) -> Front {
         rates: config.tenant_rate.map(rate::Rates::new),
         audit: config.audit.clone(),
         cdn: config.cdn.clone(),
-        tenant: identity::nobody(),
+        tenant: identity::anonymous_tenant(),
         reloads: directives::ReloadBudget::new(FORCED_RELOADS_PER_SECOND),
         body_timeout: config.request_timeout / 2,
         body_limit: config.body_limit,
@@ -145,7 +145,7 @@ pub fn front(services: Services, config: &HttpConfig) -> Front {
         .fallback(fallbacks::no_such_route)
         .with_state(state);
     let routes = Routes::new(&resources().into_openapi(), &api);
-    Front::new(router, routes, cache, config)
+    PublicServer::new(router, routes, cache, config)
 }
 
 /// The API document alone: needs neither a database nor a configuration.

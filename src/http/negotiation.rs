@@ -17,7 +17,7 @@ pub fn media_type<'a>(headers: &HeaderMap, offered: &[&'a str]) -> &'a str {
 }
 
 /// Whether the client accepts gzip and does not prefer plain bytes.
-pub fn likes_gzip(headers: &HeaderMap) -> bool {
+pub fn accepts_gzip(headers: &HeaderMap) -> bool {
     let codings = members(headers, &header::ACCEPT_ENCODING);
     let gzip = weight_of(&codings, &["gzip", "x-gzip", "*"]);
     // Plain bytes are acceptable when they aren't named, but then the client did not ask for them.
@@ -97,7 +97,7 @@ mod tests {
         ];
         for (value, expected) in cases {
             let headers = HeaderMap::from_iter([(header::ACCEPT_ENCODING, value.parse().unwrap())]);
-            assert_eq!(likes_gzip(&headers), expected, "{value}");
+            assert_eq!(accepts_gzip(&headers), expected, "{value}");
         }
     }
 }

@@ -10,19 +10,19 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::{
     WebState,
-    caching::{Answer, PERSONAL, encode, written},
+    audit::AuditContext,
+    caching::{PERSONAL, Representation, encode, written},
     conditional::Conditions,
     directives::ReadMode,
     extract::{Id, Json, MergePatch},
     idempotency::{IDEMPOTENCY_REPLAYED, IdempotencyKey},
     identity::{Caller, OrdersRead, OrdersWrite},
     openapi::{
-        Cached, CreateHeaders, PlaceOrder, Placed, ReadHeaders, ReadOwn, ReadOwnList, UpdateOrder, WriteHeaders,
+        CachedBody, CreateHeaders, PlaceOrder, Placed, ReadHeaders, ReadOwn, ReadOwnList, UpdateOrder, WriteHeaders,
         Written,
     },
     problem::Problem,
     query::{IdText, Query, StatusText, WholeNumber, page},
-    trail::Trail,
 };
 use crate::domain::{
     ListKind,
@@ -32,23 +32,25 @@ use crate::domain::{
 /// Reads an order.
 #[utoipa::path(get, path = "/orders/{id}", tag = "orders", security((), ("bearer" = ["orders:read"])), params(
     ("id" = i64, Path, description = "The order.", minimum = 1, maximum = 9_007_199_254_740_991i64, example = 31_198_970_033i64), ReadHeaders),
-    responses(Cached<Order>, ReadOwn))]
+    responses(CachedBody<Order>, ReadOwn))]
 pub async fn get_order(
     State(state): State<WebState>,
     caller: Caller<OrdersRead>,
-    trail: Trail,
+    audit_context: AuditContext,
     Id(id): Id,
     mode: ReadMode,
     conditions: Conditions,
 ) -> Result<Response, Problem> {
     let orders = &state.services.orders;
-    let mut access = trail.begin(&state, &caller).await.of(|| Order::key(&caller.tenant, id));
+    let mut audit_guard = audit_context.begin(&state, &caller).await.with_key(|| Order::key(&caller.tenant, id));
     let read = match mode {
-        ReadMode::Load(reuse) => access.seen(orders.get_order(&caller.tenant, id, reuse).await)?,
-        ReadMode::OnlyIfCached => ReadMode::cached(access.seen(orders.peek_order(&caller.tenant, id).await)?)?,
+        ReadMode::Load(mode) => audit_guard.note_absent(orders.get_order(&caller.tenant, id, mode).await)?,
+        ReadMode::OnlyIfCached => {
+            ReadMode::cached(audit_guard.note_absent(orders.peek_order(&caller.tenant, id).await)?)?
+        }
     };
-    access.ended(Some(read.outcome));
-    Answer::of(&read, |order| Some(order.version))?.respond(&conditions, &PERSONAL, state.l2)
+    audit_guard.set_outcome(Some(read.outcome));
+    Representation::of(&read, |order| Some(order.version))?.respond(&conditions, &PERSONAL, state.l2)
 }
 
 /// Which orders to list.
@@ -70,11 +72,11 @@ pub struct ListOrders {
 }
 
 /// Lists a customer's orders.
-#[utoipa::path(get, path = "/orders", tag = "orders", security((), ("bearer" = ["orders:read"])), params(ListOrders, ReadHeaders), responses(Cached<OrderPage>, ReadOwnList))]
+#[utoipa::path(get, path = "/orders", tag = "orders", security((), ("bearer" = ["orders:read"])), params(ListOrders, ReadHeaders), responses(CachedBody<OrderPage>, ReadOwnList))]
 pub async fn list_orders(
     State(state): State<WebState>,
     caller: Caller<OrdersRead>,
-    trail: Trail,
+    audit_context: AuditContext,
     Query(wanted): Query<ListOrders>,
     mode: ReadMode,
     conditions: Conditions,
@@ -83,13 +85,13 @@ pub async fn list_orders(
     let filter =
         OrderFilter { customer_id: wanted.customer_id.0, status: wanted.status.map(|StatusText(status)| status) };
     let page = page(ListKind::Orders, wanted.limit, wanted.cursor.as_deref())?;
-    let mut access = trail.begin(&state, &caller).await.of(|| filter.key(&caller.tenant, page));
+    let mut audit_guard = audit_context.begin(&state, &caller).await.with_key(|| filter.key(&caller.tenant, page));
     let read = match mode {
-        ReadMode::Load(reuse) => orders.list_orders(&caller.tenant, filter, page, reuse).await?,
+        ReadMode::Load(mode) => orders.list_orders(&caller.tenant, filter, page, mode).await?,
         ReadMode::OnlyIfCached => ReadMode::cached(orders.peek_orders(&caller.tenant, filter, page).await)?,
     };
-    access.ended(Some(read.outcome));
-    Answer::of(&read, |_: &OrderPage| None)?.respond(&conditions, &PERSONAL, state.l2)
+    audit_guard.set_outcome(Some(read.outcome));
+    Representation::of(&read, |_: &OrderPage| None)?.respond(&conditions, &PERSONAL, state.l2)
 }
 
 /// Places an order.
@@ -104,15 +106,15 @@ pub async fn list_orders(
 pub async fn create_order(
     State(state): State<WebState>,
     caller: Caller<OrdersWrite>,
-    trail: Trail,
+    audit_context: AuditContext,
     key: IdempotencyKey,
     Json(body): Json<NewOrder>,
 ) -> Result<Response, Problem> {
     let once = key.bind("POST /orders", &body)?;
-    let mut access = trail.begin(&state, &caller).await;
+    let mut audit_guard = audit_context.begin(&state, &caller).await;
     let placed = state.services.orders.place_order(&caller.tenant, body, once).await?;
-    access.is_of(|| Order::key(&caller.tenant, placed.id));
-    access.ended(None);
+    audit_guard.set_key(|| Order::key(&caller.tenant, placed.id));
+    audit_guard.set_outcome(None);
     let mut response = written(StatusCode::CREATED, &format!("/orders/{}", placed.id), placed.version, placed.body)?;
     if placed.replayed {
         response.headers_mut().insert(IDEMPOTENCY_REPLAYED, HeaderValue::from_static("true"));
@@ -139,15 +141,15 @@ pub struct OrderPatch {
 pub async fn update_order(
     State(state): State<WebState>,
     caller: Caller<OrdersWrite>,
-    trail: Trail,
+    audit_context: AuditContext,
     Id(id): Id,
     conditions: Conditions,
     MergePatch(body): MergePatch<OrderPatch>,
 ) -> Result<Response, Problem> {
     let orders = &state.services.orders;
-    let mut access = trail.begin(&state, &caller).await.of(|| Order::key(&caller.tenant, id));
+    let mut audit_guard = audit_context.begin(&state, &caller).await.with_key(|| Order::key(&caller.tenant, id));
     let changed = orders.change_status(&caller.tenant, id, body.status, conditions.expected()).await;
-    let order = access.seen(changed)?;
-    access.ended(None);
+    let order = audit_guard.note_absent(changed)?;
+    audit_guard.set_outcome(None);
     written(StatusCode::OK, &format!("/orders/{id}"), order.version, encode(&order)?)
 }

@@ -46,7 +46,7 @@ impl<K: Clone + Eq + Hash> Limited<K> {
     }
 
     /// Counts a request, or says when there is room for it.
-    fn admit(&self, who: &K) -> Result<(), NotUntil<<DefaultClock as Clock>::Instant>> {
+    fn check_limit(&self, who: &K) -> Result<(), NotUntil<<DefaultClock as Clock>::Instant>> {
         if let Ok(mut swept) = self.swept.try_lock()
             && swept.elapsed() >= SWEEP
         {
@@ -72,15 +72,15 @@ impl Rates {
     }
 
     /// Counts a request of a tenant, or says when there is room for it.
-    pub fn admit(&self, tenant: &Tenant) -> Result<(), Problem> {
+    pub fn check_limit(&self, tenant: &Tenant) -> Result<(), Problem> {
         let detail = "The tenant sends more requests than it may.";
         let full = |full| too_many(detail, ("tenant", self.requests.per_second), &full);
-        self.requests.admit(tenant).map_err(full)
+        self.requests.check_limit(tenant).map_err(full)
     }
 
     /// Whether a tenant's refusal is the first of about a second: all of them would fill the audit's disk.
-    pub fn is_news(&self, tenant: &Tenant) -> bool {
-        self.told.admit(tenant).is_ok()
+    pub fn should_record(&self, tenant: &Tenant) -> bool {
+        self.told.check_limit(tenant).is_ok()
     }
 }
 
@@ -95,9 +95,9 @@ impl Default for Failures {
 
 impl Failures {
     /// Counts a request without a valid token, or says when there is room for it.
-    pub fn admit(&self, peer: IpAddr) -> Result<(), Problem> {
+    pub fn check_limit(&self, peer: IpAddr) -> Result<(), Problem> {
         let detail = "The address sends more requests without a valid token than it may.";
-        self.0.admit(&self.counted(peer)).map_err(|full| too_many(detail, ("address", FAILURES), &full))
+        self.0.check_limit(&self.counted(peer)).map_err(|full| too_many(detail, ("address", FAILURES), &full))
     }
 
     /// The address that a request is counted under. Beyond as many as are remembered all share one.
@@ -138,10 +138,10 @@ mod tests {
     fn one_tenant_uses_up_its_own_rate_only() {
         let rates = Rates::new(NonZeroU32::new(3).unwrap());
         let [greedy, other] = ["greedy", "other"].map(|name| Tenant::parse(name).unwrap());
-        let refused = (0..100).filter(|_| rates.admit(&greedy).is_err()).count();
+        let refused = (0..100).filter(|_| rates.check_limit(&greedy).is_err()).count();
         assert!((90..=97).contains(&refused), "{refused} of a hundred at once were refused");
-        assert!(rates.admit(&other).is_ok());
-        let told = (0..100).filter(|_| rates.is_news(&greedy)).count();
+        assert!(rates.check_limit(&other).is_ok());
+        let told = (0..100).filter(|_| rates.should_record(&greedy)).count();
         assert!((1..=3).contains(&told), "{told} of a hundred refusals at once would be recorded");
     }
 
@@ -149,14 +149,14 @@ mod tests {
     fn addresses_without_valid_tokens_are_counted_apart_and_no_more_of_them_than_are_remembered() {
         let failures = Failures::default();
         let [greedy, other] = ["192.0.2.1", "192.0.2.2"].map(|address| address.parse().unwrap());
-        let refused = (0..1000).filter(|_| failures.admit(greedy).is_err()).count();
+        let refused = (0..1000).filter(|_| failures.check_limit(greedy).is_err()).count();
         assert!(refused > 500, "{refused} of a thousand at once were refused");
-        assert!(failures.admit(other).is_ok());
+        assert!(failures.check_limit(other).is_ok());
         let [near, nearer] = ["2001:db8::1", "2001:db8::2"].map(|address| failures.counted(address.parse().unwrap()));
         assert_eq!(near, nearer);
         assert_eq!(failures.counted("::ffff:192.0.2.1".parse().unwrap()), greedy);
         for address in 0..5 * REMEMBERED as u128 {
-            let _ = failures.admit(Ipv6Addr::from_bits(address << 64).into());
+            let _ = failures.check_limit(Ipv6Addr::from_bits(address << 64).into());
         }
         assert!(failures.0.limiter.len() <= REMEMBERED + 1, "{}", failures.0.limiter.len());
     }

@@ -11,11 +11,11 @@ use serde_json::json;
 
 use super::{Management, problem::problem};
 use crate::{
-    cache::{Name, Reuse, Tenant},
+    cache::{CacheMode, Tag, Tenant},
     domain::{
-        detached,
         names::{FORMS, is_name},
-        products::names::rows_of,
+        products::names::expand,
+        run_to_completion,
     },
     warming,
 };
@@ -34,7 +34,7 @@ pub async fn list_policies(State(state): State<Management>) -> Response {
 
 /// Loads what is warmed at start once more.
 pub async fn warm_cache(State(state): State<Management>) -> Response {
-    Json(warming::warm(&state.products, state.warm_top, Reuse::Allowed).await).into_response()
+    Json(warming::warm(&state.products, state.warm_top, CacheMode::Default).await).into_response()
 }
 
 /// Whose data to erase.
@@ -53,12 +53,12 @@ pub async fn erase_tenant(State(state): State<Management>, body: Result<Json<Era
         return problem(StatusCode::UNPROCESSABLE_ENTITY, "tenant must be 1 to 64 of a-z, 0-9 and '-'.");
     };
     let (cache, erased) = (state.cache.clone(), tenant.clone());
-    let erased = detached(cache.time_limit(), async move { Ok(cache.erase(&erased).await?) }).await;
+    let erased = run_to_completion(cache.time_limit(), async move { Ok(cache.erase(&erased).await?) }).await;
     if let Some(audit) = &state.audit {
         audit.by_hand("erase", tenant.as_str(), matches!(erased, Ok(true)));
     }
     match erased {
-        Ok(false) => problem(StatusCode::NOT_FOUND, "No such tenant was ever met here; nothing was erased."),
+        Ok(false) => problem(StatusCode::NOT_FOUND, "No such tenant is known here; nothing was erased."),
         Ok(true) => {
             tracing::info!(%tenant, "what was cached of a tenant was erased");
             Json(json!({ "erased": tenant.as_str() })).into_response()
@@ -85,12 +85,12 @@ pub enum Invalidation {
     Tenant(String),
 }
 
-/// Raises numbers in the ledger: from the commit on, no instance serves what was cached under them.
+/// Raises versions in the ledger: from the commit on, no instance serves what was cached under them.
 pub async fn invalidate_names(
     State(state): State<Management>,
     body: Result<Json<Invalidation>, JsonRejection>,
 ) -> Response {
-    let patterns: Vec<&str> = state.cache.policies().iter().map(|policy| policy.pattern).collect();
+    let patterns: Vec<&str> = state.cache.policies().iter().map(|policy| policy.name).collect();
     let mut tenant = String::new();
     let names = match body {
         Ok(Json(invalidation)) => {
@@ -112,9 +112,9 @@ pub async fn invalidate_names(
         Ok(names) => names,
         Err(rule) => return problem(StatusCode::UNPROCESSABLE_ENTITY, &rule),
     };
-    let texts: Vec<String> = names.iter().map(Name::to_string).collect();
+    let texts: Vec<String> = names.iter().map(Tag::to_string).collect();
     let cache = state.cache.clone();
-    let invalidated = detached(cache.time_limit(), async move { Ok(cache.invalidate(names).await?) }).await;
+    let invalidated = run_to_completion(cache.time_limit(), async move { Ok(cache.invalidate(names).await?) }).await;
     if let Some(audit) = &state.audit {
         audit.by_hand("invalidate", &tenant, invalidated.is_ok());
     }
@@ -134,24 +134,22 @@ pub async fn invalidate_names(
     }
 }
 
-fn check(invalidation: Invalidation, patterns: &[&str]) -> Result<Vec<Name>, String> {
+fn check(invalidation: Invalidation, patterns: &[&str]) -> Result<Vec<Tag>, String> {
     match invalidation {
         Invalidation::Names(names) => {
             check_names(&names, patterns)?;
-            Ok(names.iter().flat_map(|name| rows_of(name)).collect())
+            Ok(names.iter().flat_map(|name| expand(name)).collect())
         }
-        Invalidation::Pattern(pattern) if patterns.contains(&pattern.as_str()) => {
-            Ok(vec![Name::everything(&[&pattern])])
-        }
+        Invalidation::Pattern(pattern) if patterns.contains(&pattern.as_str()) => Ok(vec![Tag::prefix(&[&pattern])]),
         Invalidation::Tenant(tenant) => match Tenant::parse(&tenant) {
-            Some(tenant) => Ok(vec![Name::everything_of(&tenant)]),
+            Some(tenant) => Ok(vec![Tag::of_tenant(&tenant)]),
             None => Err("tenant must be 1 to 64 of a-z, 0-9 and '-'.".to_owned()),
         },
         Invalidation::Pattern(_) => Err(format!("pattern must be one of: {}.", patterns.join(", "))),
     }
 }
 
-/// Names that nothing could be cached under are refused: a typing error would otherwise be answered like a success.
+/// Tags that nothing could be cached under are refused: a typing error would otherwise be answered like a success.
 pub fn check_names(names: &[String], patterns: &[&str]) -> Result<(), String> {
     if names.is_empty() || names.len() > MAX_NAMES {
         return Err(format!("names must hold 1 to {MAX_NAMES} names."));
@@ -172,7 +170,7 @@ pub fn check_name(name: &str, patterns: &[&str]) -> Result<(), String> {
              {MAX_NAME_BYTES} bytes at most."
         ));
     }
-    if !patterns.contains(&Name::from_ledger(name).pattern()) {
+    if !patterns.contains(&Tag::from_ledger(name).pattern()) {
         return Err(format!("must begin with one of the key patterns: {}.", patterns.join(", ")));
     }
     if !is_name(name) {

@@ -10,7 +10,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use super::{Management, problem::problem};
-use crate::cache::{Abroad, Policy, Residency};
+use crate::cache::{OutOfRegion, Policy, Residency};
 
 /// What of the configuration the report is about.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ pub struct Protection {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Wanted {
+pub struct Params {
     format: Option<Format>,
 }
 
@@ -66,9 +66,9 @@ struct TypeReport {
 
 pub async fn show_compliance(
     State(state): State<Management>,
-    wanted: Result<Query<Wanted>, QueryRejection>,
+    wanted: Result<Query<Params>, QueryRejection>,
 ) -> Response {
-    let Ok(Query(Wanted { format })) = wanted else {
+    let Ok(Query(Params { format })) = wanted else {
         return problem(StatusCode::BAD_REQUEST, "format is json or markdown, and there is no other parameter.");
     };
     let report = report(state.cache.policies(), state.cache.key_ids(), &state.protection);
@@ -144,16 +144,16 @@ fn markdown(report: &Report) -> String {
     for TypeReport { policy, kept, sealed_in_l2, audited, missing } in &report.types {
         let abroad = match policy.residency {
             Residency::Shared => "kept",
-            Residency::Regional(Abroad::NotKept) => "answered, not kept",
-            Residency::Regional(Abroad::Refused) => "refused",
+            Residency::Regional(OutOfRegion::NoStore) => "answered, not kept",
+            Residency::Regional(OutOfRegion::Reject) => "refused",
             Residency::ProcessOnly => "kept in the process",
         };
-        let [l1, l2, most] = [policy.l1, policy.l2, policy.max_age].map(|time| format!("{} s", time.as_secs()));
+        let [l1, l2, most] = [policy.l1_ttl, policy.l2_ttl, policy.max_age].map(|time| format!("{} s", time.as_secs()));
         let missing = if missing.is_empty() { "nothing".to_owned() } else { missing.join("; ") };
         let _ = writeln!(
             text,
             "| {} | {:?} | {l1} / {l2} / {most} | {kept} | {} | {abroad} | {} | {missing} |",
-            policy.pattern,
+            policy.name,
             policy.sensitivity,
             yes(*sealed_in_l2),
             yes(*audited),
@@ -193,7 +193,7 @@ mod tests {
         assert!(sealed.types.iter().any(|one| one.kept == "process and Memcached, in every region"), "{sealed:?}");
         let unsealed = report(&policies(), Vec::new(), &open);
         assert!(!unsealed.satisfied);
-        let order = unsealed.types.iter().find(|one| one.policy.pattern == "order").unwrap();
+        let order = unsealed.types.iter().find(|one| one.policy.name == "order").unwrap();
         assert_eq!(
             (order.kept.as_str(), order.missing.len()),
             ("process", 0),

@@ -32,9 +32,9 @@ struct InstanceState {
     version: &'static str,
     phase: Phase,
     /// Whether its tiers may be used.
-    trusted: bool,
-    /// Milliseconds since it looked at the ledger.
-    trust_age_ms: Option<u64>,
+    is_current: bool,
+    /// Milliseconds since it polled the ledger.
+    poll_age_ms: Option<u64>,
     /// Its breaker; `None` without an L2.
     l2_breaker: Option<BreakerState>,
     /// How full the fullest node of its L2 is; `None`: not known.
@@ -133,15 +133,15 @@ impl Instances {
     }
 
     fn own(&self) -> Value {
-        let CacheStats { trusted, trust_age_ms, stale_served, l2_breaker, patterns, .. } = self.cache.stats();
+        let CacheStats { is_current, poll_age_ms, stale_served, l2_breaker, patterns, .. } = self.cache.stats();
         let sum = |of: fn(&PatternStats) -> u64| patterns.values().map(of).sum();
         let state = InstanceState {
             name: self.name.clone(),
             region: self.region.clone(),
             version: env!("CARGO_PKG_VERSION"),
             phase: self.readiness.phase(),
-            trusted,
-            trust_age_ms,
+            is_current,
+            poll_age_ms,
             l2_breaker,
             l2_memory: self.cache.l2_memory(),
             stale_served,

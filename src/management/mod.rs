@@ -62,7 +62,7 @@ pub fn router(state: Management) -> Router {
         .route("/page.js", get(page::show_script))
         .route("/page.css", get(page::show_style))
         .route("/cache/live", get(page::stream))
-        .route("/cache/entry", get(page::look_up))
+        .route("/cache/entry", get(page::inspect))
         .route("/metrics", get(metrics::show_metrics))
         .route("/cache/stats", get(cache::show_stats))
         .route("/cache/policies", get(cache::list_policies))

@@ -25,7 +25,7 @@ use super::{
     instances::{Instances, KnownInstance},
     problem::problem,
 };
-use crate::cache::{Cache, CacheStats, Durations, Name, Policy};
+use crate::cache::{Cache, CacheStats, LatencyHistogram, Policy, Tag};
 
 /// Pause between two snapshots.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -88,7 +88,7 @@ pub async fn stream(State(state): State<Management>) -> Response {
 struct Live {
     cache: Cache,
     instances: Instances,
-    changes: Receiver<Name>,
+    changes: Receiver<Tag>,
     tick: Interval,
 }
 
@@ -119,14 +119,14 @@ fn snapshot(cache: &Cache, instances: &Instances) -> Snapshot {
         stats: cache.stats(),
         instances: instances.all(),
         latency: cache.latencies(),
-        bounds_us: Durations::bounds_us().collect(),
+        bounds_us: LatencyHistogram::bounds_us().collect(),
     }
 }
 
 /// A name as the page shows it: who somebody is, is nobody's business here, so whole only what is known to be public.
-fn shown(name: &Name, policies: &[Policy]) -> String {
+fn shown(name: &Tag, policies: &[Policy]) -> String {
     let pattern = name.pattern();
-    let policy = policies.iter().find(|policy| policy.pattern == pattern);
+    let policy = policies.iter().find(|policy| policy.name == pattern);
     match policy.is_some_and(|policy| !policy.sensitivity.is_personal()) {
         true => name.to_string(),
         false => format!("{pattern}:…"),
@@ -135,18 +135,18 @@ fn shown(name: &Name, policies: &[Policy]) -> String {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Wanted {
+pub struct Params {
     name: String,
 }
 
-/// What L1 holds under a key, but for the value, and the number below which nothing under it is served.
-pub async fn look_up(State(state): State<Management>, wanted: Result<Query<Wanted>, QueryRejection>) -> Response {
-    let Ok(Query(Wanted { name })) = wanted else {
+/// What L1 holds under a key, but for the value, and the version below which nothing under it is served.
+pub async fn inspect(State(state): State<Management>, wanted: Result<Query<Params>, QueryRejection>) -> Response {
+    let Ok(Query(Params { name })) = wanted else {
         return problem(StatusCode::BAD_REQUEST, "Give one name and nothing else: /cache/entry?name=product:42.");
     };
-    let patterns: Vec<&str> = state.cache.policies().iter().map(|policy| policy.pattern).collect();
+    let patterns: Vec<&str> = state.cache.policies().iter().map(|policy| policy.name).collect();
     match check_name(&name, &patterns) {
-        Ok(()) => Json(state.cache.look_up(&Name::from_ledger(&name))).into_response(),
+        Ok(()) => Json(state.cache.inspect(&Tag::from_ledger(&name))).into_response(),
         Err(rule) => problem(StatusCode::UNPROCESSABLE_ENTITY, &format!("name {rule}")),
     }
 }
@@ -163,7 +163,7 @@ mod tests {
             ("order-list:demo:749", "order-list:…"),
             ("*:demo:*", "*:…"),
         ] {
-            assert_eq!(shown(&Name::from_ledger(name), &crate::domain::policies()), expected);
+            assert_eq!(shown(&Tag::from_ledger(name), &crate::domain::policies()), expected);
         }
     }
 }

@@ -45,7 +45,7 @@ pub(super) async fn merge(db: &mut PgConnection) -> Result<(u64, u64, u64), sqlx
 /// Last in the transaction, as every write does it.
 pub(super) async fn raise_names(db: &mut PgConnection) -> Result<(), sqlx::Error> {
     let sql = "select cache_raise(array(
-             select unnest(cache_names_of_product(id, category, department)) from staged_products
+             select unnest(cache_tags_of_product(id, category, department)) from staged_products
              union select 'order:' || $1 || ':' || id from staged_orders
              union select 'order-list:' || $1 || ':' || customer_id from staged_orders))";
     sqlx::query(sql).bind(TENANT).execute(db).await?;

@@ -55,7 +55,7 @@ pub async fn seed(db: &PgPool, source: Source, progress: Progress) -> Result<Rep
     let began = Instant::now();
     // What is loaded is named at the end, by one statement instead of the triggers.
     let mut transaction =
-        db.begin_with("begin isolation level read committed; set local aside.names_changes = 'on'").await?;
+        db.begin_with("begin isolation level read committed; set local aside.invalidates = 'on'").await?;
     // A second load waits here, then finds everything there.
     sqlx::query("select pg_advisory_xact_lock(hashtext('aside seed'))").execute(&mut *transaction).await?;
     source::copy::<rows::Products>(&mut transaction, &source, progress).await?;

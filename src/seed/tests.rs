@@ -33,7 +33,7 @@ async fn the_sample_is_loaded_once_however_often_and_leaves_changes_alone(db: Pg
     let unnamed: i64 = number(
         &db,
         "select count(*) from products
-         where not exists (select from cache_ledger where name in ('product:' || id, 'product:*'))",
+         where not exists (select from cache_ledger where tag in ('product:' || id, 'product:*'))",
     )
     .await;
     assert_eq!(unnamed, 0, "every new row is invalidated, by its name or with all of its pattern");
@@ -42,11 +42,11 @@ async fn the_sample_is_loaded_once_however_often_and_leaves_changes_alone(db: Pg
         .execute(&db)
         .await
         .unwrap();
-    let before: i64 = number(&db, "select max(ver) from cache_ledger").await;
+    let before: i64 = number(&db, "select max(version) from cache_ledger").await;
     assert_eq!(load(&db).await, (0, 0, 0));
     let kept: i64 = number(&db, "select count(*) from products where stock = 7 and discontinued_at is not null").await;
     assert_eq!(kept, 1);
-    let after: i64 = number(&db, "select max(ver) from cache_ledger").await;
+    let after: i64 = number(&db, "select max(version) from cache_ledger").await;
     assert_eq!(before, after, "what adds nothing invalidates nothing");
 }
 

@@ -14,7 +14,7 @@ async fn read_with(instance: &crate::support::Instance, path: &str, token: &str)
 
 #[sqlx::test]
 async fn a_token_of_a_write_shows_it_on_another_instance(pool: PgPool) {
-    // Without Redis there are no hints: the other instance would learn of the write by its next look only.
+    // Without Redis there are no hints: the other instance would learn of the write by its next poll only.
     let app = TestApp::builder(pool).instances(2).redis(Redis::None).build().await;
     let id = app.product(product().price(1)).await;
     let (writer, reader) = (app.instance(0), app.instance(1));
@@ -57,8 +57,8 @@ async fn who_brings_a_token_gets_none_that_stands_for_less(pool: PgPool) {
 
 #[sqlx::test]
 async fn a_write_that_prefers_the_fleet_is_acknowledged_when_no_instance_is_older(pool: PgPool) {
-    let trust = Duration::from_millis(300);
-    let app = TestApp::builder(pool).instances(2).redis(Redis::None).trust(trust).build().await;
+    let max_staleness = Duration::from_millis(300);
+    let app = TestApp::builder(pool).instances(2).redis(Redis::None).max_staleness(max_staleness).build().await;
     let id = app.product(product().price(1)).await;
     let (writer, reader) = (app.instance(0), app.instance(1));
     for price in 2..7 {

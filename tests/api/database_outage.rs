@@ -38,7 +38,7 @@ async fn while_postgres_hangs_nobody_waits_for_a_turn_to_fail(pool: PgPool) {
     let app = TestApp::builder(pool)
         .config(|config| {
             config.request_timeout = Duration::from_secs(8);
-            config.cache_trust = Duration::from_millis(500);
+            config.cache_max_staleness = Duration::from_millis(500);
         })
         .build()
         .await;

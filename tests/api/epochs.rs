@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use aside::cache::{Cache, CacheConfig, Name};
+use aside::cache::{Cache, CacheConfig, Tag};
 use sqlx::{
     AssertSqlSafe, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},
@@ -34,12 +34,12 @@ fn instance(pool: &PgPool) -> Cache {
     Cache::start(CacheConfig::default(), pool.clone())
 }
 
-/// The epoch that an instance works in once it can rely on its looks, and the database agrees.
+/// The epoch that an instance works in once it can rely on its polls, and the database agrees.
 async fn epoch(cache: &Cache, pool: &PgPool) -> String {
     eventually("the instance follows the ledger in the epoch of the database", || async {
         let named = named(pool).await.ok()??;
         let token = cache.token_now()?.to_string();
-        (cache.trusted() && token.split_once('-')?.0 == named).then_some(named)
+        (cache.is_current() && token.split_once('-')?.0 == named).then_some(named)
     })
     .await
 }
@@ -54,7 +54,7 @@ async fn epoch_of_another_instance(pool: &PgPool) -> String {
 
 /// The epoch of the database as its function says it.
 async fn named(pool: &PgPool) -> Result<Option<String>, sqlx::Error> {
-    sqlx::query_scalar("select cache_life()").fetch_one(pool).await
+    sqlx::query_scalar("select cache_epoch()").fetch_one(pool).await
 }
 
 async fn told(pool: &PgPool, sql: &str) {
@@ -67,7 +67,7 @@ async fn an_epoch_ends_with_the_run_of_the_server_and_not_with_its_upkeep() {
     let (mut server, pool) = server(&folder).await;
     let cache = instance(&pool);
     let first = epoch(&cache, &pool).await;
-    for upkeep in ["vacuum full cache_ledger", "vacuum full cache_era", "reindex table cache_ledger", "analyze"] {
+    for upkeep in ["vacuum full cache_ledger", "vacuum full cache_epochs", "reindex table cache_ledger", "analyze"] {
         told(&pool, upkeep).await;
         assert_eq!(named(&pool).await.expect("an answer").as_ref(), Some(&first), "{upkeep}");
     }
@@ -91,7 +91,7 @@ async fn crash_recovery_ends_the_epoch_also_where_the_table_survives_and_the_log
     let (server, owner) = server(&folder).await;
     told(
         &owner,
-        "alter table cache_era set logged;
+        "alter table cache_epochs set logged;
          create role service login;
          grant all on all tables in schema public to service;
          grant all on all sequences in schema public to service;
@@ -103,7 +103,7 @@ async fn crash_recovery_ends_the_epoch_also_where_the_table_survives_and_the_log
     sqlx::query("select pg_current_wal_lsn()").fetch_one(&pool).await.expect_err("the log is a secret");
     let cache = instance(&pool);
     let first = epoch(&cache, &pool).await;
-    told(&owner, "create table kept as select * from cache_era").await;
+    told(&owner, "create table kept as select * from cache_epochs").await;
 
     // One process of the server dies, so that the server recovers; it is not started anew.
     let started = "select pg_postmaster_start_time()::text";
@@ -116,10 +116,10 @@ async fn crash_recovery_ends_the_epoch_also_where_the_table_survives_and_the_log
 
     // The row of before names no epoch, as it stands there after the crash.
     let mut transaction = owner.begin().await.expect("a transaction");
-    let replaced = "delete from cache_era; insert into cache_era select * from kept";
+    let replaced = "delete from cache_epochs; insert into cache_epochs select * from kept";
     sqlx::raw_sql(replaced).execute(&mut *transaction).await.expect("as before");
     let named: Option<String> =
-        sqlx::query_scalar("select cache_life()").fetch_one(&mut *transaction).await.expect("an answer");
+        sqlx::query_scalar("select cache_epoch()").fetch_one(&mut *transaction).await.expect("an answer");
     assert_eq!(named, None);
     transaction.rollback().await.expect("undone");
     cache.shutdown().await;
@@ -149,13 +149,13 @@ async fn copies_of_a_servers_files_live_in_epochs_of_their_own() {
 async fn a_promoted_replica_begins_an_epoch() {
     let folder = Temporary::folder("promotion");
     let (mut primary, pool) = server(&folder).await;
-    told(&pool, "alter table cache_era set logged").await;
+    told(&pool, "alter table cache_epochs set logged").await;
     let replica = primary.replica().await;
     let cache = instance(&pool);
     let first = epoch(&cache, &pool).await;
     let standby = self::pool(&replica);
     eventually("the row has reached the replica", || async {
-        let rows: i64 = sqlx::query_scalar("select count(*) from cache_era where started > '2000-01-01'")
+        let rows: i64 = sqlx::query_scalar("select count(*) from cache_epochs where started > '2000-01-01'")
             .fetch_one(&standby)
             .await
             .ok()?;
@@ -190,7 +190,7 @@ async fn a_restored_dump_and_a_copied_database_are_in_other_epochs_and_two_rows_
     told(&pool, "truncate products cascade; delete from cache_ledger").await;
     let restored = Command::new(binary("pg_restore")).args(["--dbname", &url, &dump]).status();
     assert!(restored.expect("pg_restore runs").success(), "the triggers find what they need");
-    let raised: i64 = sqlx::query_scalar("select count(*) from cache_ledger where name like 'product:%'")
+    let raised: i64 = sqlx::query_scalar("select count(*) from cache_ledger where tag like 'product:%'")
         .fetch_one(&pool)
         .await
         .expect("names");
@@ -203,9 +203,10 @@ async fn a_restored_dump_and_a_copied_database_are_in_other_epochs_and_two_rows_
     epochs.push(epoch(&cache, &pool).await);
 
     // As a restore leaves it that makes the key last, while an instance has named the epoch already.
-    told(&pool, "alter table cache_era drop constraint cache_era_pkey; insert into cache_era default values").await;
+    told(&pool, "alter table cache_epochs drop constraint cache_epochs_pkey; insert into cache_epochs default values")
+        .await;
     eventually("one row is left", || async {
-        let rows: i64 = sqlx::query_scalar("select count(*) from cache_era").fetch_one(&pool).await.ok()?;
+        let rows: i64 = sqlx::query_scalar("select count(*) from cache_epochs").fetch_one(&pool).await.ok()?;
         (rows == 1).then_some(())
     })
     .await;
@@ -224,12 +225,12 @@ async fn a_restored_dump_and_a_copied_database_are_in_other_epochs_and_two_rows_
 /// Rows were moved by copying them, for example by logical replication, which leaves sequences behind.
 #[sqlx::test]
 async fn no_version_falls_when_the_ledger_was_moved_without_its_sequence(pool: PgPool) {
-    told(&pool, "insert into cache_ledger (name, ver) values ('product:1', 70000000)").await;
+    told(&pool, "insert into cache_ledger (tag, version) values ('product:1', 70000000)").await;
     let cache = instance(&pool);
     epoch(&cache, &pool).await;
     for name in ["product:1", "product:2"] {
         sqlx::query("select cache_raise(array[$1])").bind(name).execute(&pool).await.expect("raised");
-        let raised: i64 = sqlx::query_scalar("select ver from cache_ledger where name = $1")
+        let raised: i64 = sqlx::query_scalar("select version from cache_ledger where tag = $1")
             .bind(name)
             .fetch_one(&pool)
             .await
@@ -244,12 +245,12 @@ async fn no_version_falls_when_the_ledger_was_moved_without_its_sequence(pool: P
 async fn a_sequence_that_was_set_back_begins_an_epoch(pool: PgPool) {
     let cache = instance(&pool);
     let first = epoch(&cache, &pool).await;
-    told(&pool, "select setval('cache_ver', 5000); select cache_raise(array['product:1'])").await;
+    told(&pool, "select setval('cache_version', 5000); select cache_raise(array['product:1'])").await;
     eventually("the instance has heard of it", || async {
-        (cache.look_up(&Name::from_ledger("product:1")).floor? > 5000).then_some(())
+        (cache.inspect(&Tag::from_ledger("product:1")).floor? > 5000).then_some(())
     })
     .await;
-    told(&pool, "select setval('cache_ver', 1)").await;
+    told(&pool, "select setval('cache_version', 1)").await;
     let second = eventually("another epoch", || async {
         let now = epoch(&cache, &pool).await;
         (now != first).then_some(now)
@@ -257,7 +258,8 @@ async fn a_sequence_that_was_set_back_begins_an_epoch(pool: PgPool) {
     .await;
     assert_eq!(second, epoch_of_another_instance(&pool).await);
     told(&pool, "select cache_raise(array['product:2'])").await;
-    let raised: i64 = sqlx::query_scalar("select min(ver) from cache_ledger").fetch_one(&pool).await.expect("versions");
+    let raised: i64 =
+        sqlx::query_scalar("select min(version) from cache_ledger").fetch_one(&pool).await.expect("versions");
     assert!(raised > 5_000, "{raised}");
     cache.shutdown().await;
 }

@@ -13,13 +13,13 @@ const SLACK: Duration = Duration::from_millis(1_500);
 
 #[sqlx::test]
 async fn a_change_through_one_instance_shows_on_the_other_within_the_promised_time(pool: PgPool) {
-    let app = TestApp::builder(pool).instances(2).trust(PROMISED).build().await;
+    let app = TestApp::builder(pool).instances(2).max_staleness(PROMISED).build().await;
     shows_elsewhere_in_time(&app).await;
 }
 
 #[sqlx::test]
 async fn the_promised_time_holds_without_redis(pool: PgPool) {
-    let app = TestApp::builder(pool).instances(2).trust(PROMISED).redis(Redis::None).build().await;
+    let app = TestApp::builder(pool).instances(2).max_staleness(PROMISED).redis(Redis::None).build().await;
     shows_elsewhere_in_time(&app).await;
 }
 
@@ -28,7 +28,8 @@ async fn the_promised_time_holds_while_redis_hangs(pool: PgPool) {
     let server = crate::support::RedisServer::shared();
     let line = std::sync::Arc::new(Proxy::before(server.address().to_string()).await);
     let redis = Redis::Behind(line.clone());
-    let app = TestApp::builder(pool).instances(2).trust(PROMISED).redis(redis).l2_deadline(L2_DEADLINE).build().await;
+    let app =
+        TestApp::builder(pool).instances(2).max_staleness(PROMISED).redis(redis).l2_deadline(L2_DEADLINE).build().await;
     line.set(Fault::BlackHole);
     shows_elsewhere_in_time(&app).await;
 }
@@ -96,11 +97,11 @@ async fn a_load_that_was_overtaken_by_a_change_is_never_served_to_later_readers(
 
 #[sqlx::test]
 async fn an_instance_cut_off_from_postgres_stops_using_its_tiers_within_the_promised_time(pool: PgPool) {
-    let app = TestApp::builder(pool).trust(PROMISED).build().await;
+    let app = TestApp::builder(pool).max_staleness(PROMISED).build().await;
     let id = app.product(product()).await;
     app.get_product(id).await.expect(200);
     app.database.set(Fault::BlackHole);
-    within(PROMISED + SLACK, "reads are refused rather than trusted", || async {
+    within(PROMISED + SLACK, "reads are refused rather than served", || async {
         let asked = tokio::time::timeout(Duration::from_millis(200), app.get_product(id)).await;
         asked.map_or(Some(()), |reply| (reply.status == 503).then_some(()))
     })

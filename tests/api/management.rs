@@ -23,10 +23,10 @@ async fn every_read_counts_once_under_one_outcome(pool: PgPool) {
 #[sqlx::test]
 async fn looks_at_the_ledger_are_timed(pool: PgPool) {
     let app = TestApp::start(pool).await;
-    let looks = async || app.metrics().await.sum("cache_look_duration_seconds_count", &[]);
-    let before = looks().await;
-    eventually("the instance looks again", || async { (looks().await > before).then_some(()) }).await;
-    assert!(app.metrics().await.sum("cache_look_duration_seconds_sum", &[]) > 0.0);
+    let polls = async || app.metrics().await.sum("cache_poll_duration_seconds_count", &[]);
+    let before = polls().await;
+    eventually("the instance polls again", || async { (polls().await > before).then_some(()) }).await;
+    assert!(app.metrics().await.sum("cache_poll_duration_seconds_sum", &[]) > 0.0);
 }
 
 #[sqlx::test]
@@ -104,7 +104,7 @@ async fn what_is_cached_of_a_tenant_is_invalidated_by_one_row_and_erased_with_it
     let product = app.product(product()).await;
     let id = app.order(order(749).item(product, 1)).await;
     let rows = async || -> i64 {
-        let sql = "select count(*) from cache_ledger where name like '%*%'";
+        let sql = "select count(*) from cache_ledger where tag like '%*%'";
         sqlx::query_scalar(sql).fetch_one(&app.pool).await.expect("a count")
     };
     for (route, body) in

@@ -14,7 +14,7 @@ async fn a_product_is_read_at_the_moment_of_its_numbers(pool: PgPool) {
     let reader = app.get_product(id);
     let writer = async {
         let waiting = "select count(*) from pg_stat_activity where datname = current_database() \
-             and wait_event_type = 'Lock' and query like '%cache_ledger where name = $1%'";
+             and wait_event_type = 'Lock' and query like '%cache_ledger where tag = $1%'";
         eventually("the load waits", || async { (database::one(&app.pool, waiting).await >= 1).then_some(()) }).await;
         let change = "update products set price_cents = 250 where id = $1";
         sqlx::query(change).bind(id).execute(&mut *holder).await.expect("the change");

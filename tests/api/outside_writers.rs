@@ -1,11 +1,11 @@
 //! Writers outside of the service, such as psql or another program: what they change is named by triggers, and shows. The service's own
-//! writes touch all that the triggers would name.
+//! writes invalidate all that the triggers would name.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use aside::{
     app::database::serving_pool,
-    cache::{Cache, CacheConfig, Name},
+    cache::{Cache, CacheConfig, Tag},
 };
 use reqwest::Method;
 use serde_json::json;
@@ -91,25 +91,25 @@ async fn what_the_service_changes_outside_of_a_write_shows_too(pool: PgPool) {
 async fn a_write_of_the_service_touches_all_that_the_triggers_would_name(pool: PgPool) {
     let app = TestApp::start(pool).await;
     triggers::listen(&app.pool).await;
-    let touched = async |what: &str, names: usize| {
+    let invalidated = async |what: &str, names: usize| {
         let (named, missed) = triggers::heard(&app.pool).await;
         assert!(missed.is_empty(), "{what} does not touch {missed:?}");
         assert_eq!(named, names, "what the triggers named when: {what}");
     };
     let id = app.product(product().stock(9)).await;
-    touched("a product comes", 4).await;
+    invalidated("a product comes", 4).await;
     app.patch_product(id, json!({ "price_cents": 7 })).await.expect(200);
-    touched("its price changes", 1).await;
+    invalidated("its price changes", 1).await;
     app.patch_product(id, json!({ "category": "ÄPFEL", "department": "OBST" })).await.expect(200);
-    touched("it moves", 6).await;
+    invalidated("it moves", 6).await;
     let number = app.order(order(749).item(id, 2)).await;
-    touched("an order is placed", 3).await;
+    invalidated("an order is placed", 3).await;
     app.move_order(number, "confirmed").await.expect(200);
-    touched("an order is confirmed", 2).await;
+    invalidated("an order is confirmed", 2).await;
     app.move_order(number, "cancelled").await.expect(200);
-    touched("an order is cancelled", 3).await;
+    invalidated("an order is cancelled", 3).await;
     app.delete_product(id).await.expect(204);
-    touched("a product goes", 4).await;
+    invalidated("a product goes", 4).await;
 }
 
 /// Prepared statements don't survive it ("cached plan must not change result type"), and each connection has its own.
@@ -163,7 +163,7 @@ async fn emptied_tables_show_as_empty(pool: PgPool) {
 async fn counted_views_invalidate_nothing(pool: PgPool) {
     let app = TestApp::start(pool).await;
     let id = app.product(product()).await;
-    let number = "select max(ver) from cache_ledger";
+    let number = "select max(version) from cache_ledger";
     let before = database::one(&app.pool, number).await;
     database::outside(&app.pool, &format!("update products set view_count = view_count + 5 where id = {id}")).await;
     assert_eq!(database::one(&app.pool, number).await, before);
@@ -183,7 +183,7 @@ async fn postgres_and_the_service_spell_names_alike(pool: PgPool) {
             .fetch_one(&app.pool)
             .await
             .unwrap_or_else(|error| panic!("{text:?}: {error}"));
-        assert_eq!(spelt, Name::shared("tag", &[&text]).as_str(), "{text:?}");
+        assert_eq!(spelt, Tag::shared("tag", &[&text]).as_str(), "{text:?}");
     }
 }
 
@@ -234,13 +234,13 @@ async fn a_role_that_may_only_write_products_can_raise_and_not_lower(pool: PgPoo
     let by_hand = session(&app, &as_role(&format!("select cache_raise(array['product:{id}'])"))).await;
     let mut refused = Vec::new();
     for sql in [
-        "update cache_ledger set ver = 0",
+        "update cache_ledger set version = 0",
         "delete from cache_ledger",
         "truncate cache_ledger",
-        "select setval('cache_ver', 1)",
-        "update cache_era set id = gen_random_uuid()",
+        "select setval('cache_version', 1)",
+        "update cache_epochs set id = gen_random_uuid()",
         // The function must not take the role's own table for the ledger.
-        "create temporary table cache_ledger (name text primary key, ver bigint, xid xid8, at timestamptz default now()); \
+        "create temporary table cache_ledger (tag text primary key, version bigint, xid xid8, at timestamptz default now()); \
          select cache_raise(array['captured']); select 1 / (select 1 - count(*)::int from pg_temp.cache_ledger)",
     ] {
         refused.push((sql, session(&app, &as_role(sql)).await));
@@ -261,7 +261,7 @@ async fn a_role_that_may_only_write_products_can_raise_and_not_lower(pool: PgPoo
 async fn a_statement_that_changes_thousands_of_rows_names_their_patterns(pool: PgPool) {
     let app = TestApp::start(pool).await;
     let id = app.product(product().price(100).category("KEPT")).await;
-    let names = "select count(*) from cache_ledger where name like 'product%' and name not like '%*'";
+    let names = "select count(*) from cache_ledger where tag like 'product%' and name not like '%*'";
     let copies = format!(
         "insert into products (name, department, brand, category, type, price_cents, currency, stock)
          select name, department, brand, 'MASS', type, price_cents, currency, stock
@@ -310,14 +310,14 @@ async fn where_triggers_were_disabled_everything_is_refused_once_it_is_noticed(p
             session(&app, &format!("alter table products {enabled}")).await.expect("enabled");
         }
         assert_eq!(app.get_product(id).await.int("/price_cents"), 100, "nobody could know");
-        // Each instance looks when it starts, and every minute.
+        // Each instance checks when it starts, and every minute.
         let another = app.another().await;
         price_shows(&app, id, 7).await;
         drop(another);
         session(
             &app,
-            "alter table products enable always trigger names_inserted, enable always trigger names_updated, \
-             enable always trigger names_deleted, enable always trigger names_truncated",
+            "alter table products enable always trigger invalidates_inserted, enable always trigger invalidates_updated, \
+             enable always trigger invalidates_deleted, enable always trigger invalidates_truncated",
         )
         .await
         .expect("as before");

@@ -22,7 +22,7 @@ async fn start(pool: PgPool, cdn: &Cdn, instances: u32) -> TestApp {
     let app = TestApp::builder(pool)
         .instances(instances)
         .config(cdn.configure())
-        .trust(Duration::from_millis(500))
+        .max_staleness(Duration::from_millis(500))
         .config(|config| config.request_timeout = LONGEST_REQUEST)
         .build()
         .await;
@@ -43,7 +43,7 @@ async fn refused(cdn: &Cdn) {
 /// Waits until the position has moved past all that is committed now.
 async fn settled(app: &TestApp) {
     let now = database::one(&app.pool, "extract(epoch from clock_timestamp()) * 1000000").await;
-    let reached = "coalesce((select extract(epoch from at) * 1000000 from cdn_position), 0)";
+    let reached = "coalesce((select extract(epoch from at) * 1000000 from cdn_cursor), 0)";
     within(LAST_PURGE, "the position moves", || async {
         (database::one(&app.pool, reached).await > now).then_some(())
     })
@@ -189,9 +189,9 @@ async fn where_nobody_knows_what_changed_everything_is_purged(pool: PgPool) {
     settled(&app).await;
     app.begin_shutdown();
     app.instance_mut(0).ended().await;
-    for unknown in ["life = 'another'", "at = at - interval '2 hours'"] {
+    for unknown in ["epoch = 'another'", "at = at - interval '2 hours'"] {
         cdn.forget();
-        database::outside(&app.pool, &format!("update cdn_position set {unknown}")).await;
+        database::outside(&app.pool, &format!("update cdn_cursor set {unknown}")).await;
         let mut next = app.another().await;
         purged(&cdn, "*").await;
         settled(&app).await;

@@ -38,7 +38,7 @@ const REFUSALS: [Refusal; 6] = [
 const END_SESSIONS: &str = "select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = 'aside'";
 
 /// A server of the test's own, a service that logs in by a password, and an operator who is never refused.
-struct Ground {
+struct Fixture {
     app: TestApp,
     operator: PgConnection,
     postgres: Postgres,
@@ -49,7 +49,7 @@ struct Ground {
     _folder: Temporary,
 }
 
-impl Ground {
+impl Fixture {
     async fn prepare() -> Self {
         let folder = Temporary::folder("refusals");
         let postgres = Postgres::start(&folder).await;
@@ -64,7 +64,7 @@ impl Ground {
         let url = service_url(&postgres);
         let pool = PgPoolOptions::new().max_connections(2).connect_lazy(&url).expect("a URL of Postgres");
         let app = TestApp::builder(pool)
-            .trust(Duration::from_millis(200))
+            .max_staleness(Duration::from_millis(200))
             .config(|config| config.request_timeout = Duration::from_secs(2))
             .build()
             .await;
@@ -98,7 +98,7 @@ impl Ground {
     async fn is_unavailable(&self, why: &str) {
         // Until then orders may be answered from L1.
         eventually("the ledger is not followed any more", || async {
-            (self.app.metrics().await.sum("cache_trusted", &[]) == 0.0).then_some(())
+            (self.app.metrics().await.sum("cache_is_current", &[]) == 0.0).then_some(())
         })
         .await;
         for reply in self.ask().await {
@@ -128,7 +128,7 @@ impl Ground {
             (self.app.get_order(self.placed).await.status == 200).then_some(())
         })
         .await;
-        eventually("the instance is ready", || self.app.trusted()).await;
+        eventually("the instance is ready", || self.app.is_current()).await;
         // On a busy machine a new connection may not be had in time at once.
         for path in [format!("/products/{}", self.warm), "/orders?customer_id=1".into()] {
             eventually("what was refused is answered", || async {
@@ -164,28 +164,28 @@ async fn code_of_a_login(postgres: &Postgres) -> Option<String> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_postgres_that_refuses_logins_is_unavailable_whatever_its_reason() {
-    let mut ground = Ground::prepare().await;
-    ground.is_well("at first").await;
+    let mut fixture = Fixture::prepare().await;
+    fixture.is_well("at first").await;
     for (code, refuse, allow) in REFUSALS {
         for sql in refuse.iter().copied().chain([END_SESSIONS]) {
-            sqlx::query(sql).execute(&mut ground.operator).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+            sqlx::query(sql).execute(&mut fixture.operator).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
         }
-        assert_eq!(code_of_a_login(&ground.postgres).await.as_deref(), Some(code), "{refuse:?}");
-        ground.is_unavailable(code).await;
+        assert_eq!(code_of_a_login(&fixture.postgres).await.as_deref(), Some(code), "{refuse:?}");
+        fixture.is_unavailable(code).await;
         for sql in allow {
-            sqlx::query(*sql).execute(&mut ground.operator).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
+            sqlx::query(*sql).execute(&mut fixture.operator).await.unwrap_or_else(|error| panic!("{sql}: {error}"));
         }
-        ground.is_well(code).await;
+        fixture.is_well(code).await;
     }
 
     // It takes no new sessions, and waits for the operator to go.
-    ground.postgres.signal_server("TERM");
+    fixture.postgres.signal_server("TERM");
     eventually("it refuses logins", || async {
-        (code_of_a_login(&ground.postgres).await.as_deref() == Some("57P03")).then_some(())
+        (code_of_a_login(&fixture.postgres).await.as_deref() == Some("57P03")).then_some(())
     })
     .await;
-    sqlx::query(END_SESSIONS).execute(&mut ground.operator).await.expect("the sessions are ended");
-    ground.is_unavailable("57P03").await;
-    ground.postgres.restart(false).await;
-    ground.is_well("57P03").await;
+    sqlx::query(END_SESSIONS).execute(&mut fixture.operator).await.expect("the sessions are ended");
+    fixture.is_unavailable("57P03").await;
+    fixture.postgres.restart(false).await;
+    fixture.is_well("57P03").await;
 }

@@ -20,7 +20,7 @@ impl Fleet {
 
     /// From now on no instance hears of another one's writes.
     async fn deafen(&mut self) {
-        self.gate = Some(Gate::looks(&self.app.pool).await);
+        self.gate = Some(Gate::polls(&self.app.pool).await);
     }
 
     fn other(&self) -> &Instance {

@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
 use crate::support::{Temporary, TestApp, database, eventually, order, postgres_server::Postgres, product};
 
 /// A primary, its replica, and two instances without tiers, so that every read is a load.
-struct Ground {
+struct Fixture {
     app: TestApp,
     /// Of the replica.
     standby: PgPool,
@@ -16,7 +16,7 @@ struct Ground {
     _folder: Temporary,
 }
 
-impl Ground {
+impl Fixture {
     async fn prepare() -> Self {
         let folder = Temporary::folder("replicas");
         let mut primary = Postgres::start(&folder).await;
@@ -31,10 +31,10 @@ impl Ground {
             .config(move |config| config.database_read_url = Some(url.clone()))
             .build()
             .await;
-        let ground = Self { app, standby, replica, primary, _folder: folder };
-        let id = ground.app.product(product()).await;
-        ground.is_used(id).await;
-        ground
+        let fixture = Self { app, standby, replica, primary, _folder: folder };
+        let id = fixture.app.product(product()).await;
+        fixture.is_used(id).await;
+        fixture
     }
 
     /// Waits until reads come from the replica, as is seen by what only the primary knows.
@@ -70,11 +70,11 @@ impl Ground {
 
 #[tokio::test]
 async fn a_replica_that_is_behind_is_never_believed() {
-    let ground = Ground::prepare().await;
-    let app = &ground.app;
+    let fixture = Fixture::prepare().await;
+    let app = &fixture.app;
     let id = app.product(product().price(1).stock(10)).await;
-    ground.is_used(id).await;
-    ground.told("select pg_wal_replay_pause()").await;
+    fixture.is_used(id).await;
+    fixture.told("select pg_wal_replay_pause()").await;
     for price in 100..110 {
         app.patch_product(id, json!({ "price_cents": price })).await.expect(200);
         assert_eq!(app.get_product(id).await.int("/price_cents"), price);
@@ -96,52 +96,52 @@ async fn a_replica_that_is_behind_is_never_believed() {
         app.instance(1).orders_of(1).await.ids().contains(&number).then_some(())
     })
     .await;
-    assert!(ground.loads("behind").await > 0.0, "it was asked, and not believed");
-    ground.told("select pg_wal_replay_resume()").await;
-    ground.is_used(id).await;
+    assert!(fixture.loads("behind").await > 0.0, "it was asked, and not believed");
+    fixture.told("select pg_wal_replay_resume()").await;
+    fixture.is_used(id).await;
 }
 
 #[tokio::test]
 async fn a_replica_that_hangs_dies_or_is_promoted_fails_no_read() {
-    let mut ground = Ground::prepare().await;
-    let id = ground.app.product(product().price(1)).await;
-    ground.is_used(id).await;
-    assert!(ground.loads("used").await > 0.0);
+    let mut fixture = Fixture::prepare().await;
+    let id = fixture.app.product(product().price(1)).await;
+    fixture.is_used(id).await;
+    assert!(fixture.loads("used").await > 0.0);
     let mut price = 1_000;
     for fall in ["frozen", "promoted", "dead"] {
-        let failed = ground.loads("failed").await;
+        let failed = fixture.loads("failed").await;
         match fall {
-            "frozen" => ground.replica.signal("STOP"),
+            "frozen" => fixture.replica.signal("STOP"),
             "promoted" => {
-                ground.replica.signal("CONT");
+                fixture.replica.signal("CONT");
                 // Without waiting: a statement that waits may be cancelled for what is still replayed.
                 eventually("the replica is promoted", || async {
                     let sql = "select pg_is_in_recovery() and pg_promote(wait => false) is not null";
-                    let waits: Option<bool> = sqlx::query_scalar(sql).fetch_one(&ground.standby).await.ok();
+                    let waits: Option<bool> = sqlx::query_scalar(sql).fetch_one(&fixture.standby).await.ok();
                     (waits == Some(false)).then_some(())
                 })
                 .await;
                 // It goes its own way, and its numbers are higher than those of the primary.
                 for _ in 0..50 {
-                    ground.told("update products set price_cents = price_cents + 1").await;
+                    fixture.told("update products set price_cents = price_cents + 1").await;
                 }
             }
-            _ => ground.replica.stop(true).await,
+            _ => fixture.replica.stop(true).await,
         }
         for _ in 0..20 {
             price += 1;
-            ground.app.patch_product(id, json!({ "price_cents": price })).await.expect(200);
-            assert_eq!(ground.app.get_product(id).await.int("/price_cents"), price, "{fall}");
-            assert_eq!(ground.app.get(&format!("/products?ids={id}")).await.ids(), [id], "{fall}");
+            fixture.app.patch_product(id, json!({ "price_cents": price })).await.expect(200);
+            assert_eq!(fixture.app.get_product(id).await.int("/price_cents"), price, "{fall}");
+            assert_eq!(fixture.app.get(&format!("/products?ids={id}")).await.ids(), [id], "{fall}");
         }
         // It was asked in that state, and not only left alone.
         eventually("the replica is asked again", || async {
-            assert_eq!(ground.app.get_product(id).await.int("/price_cents"), price, "{fall}");
-            (ground.loads("failed").await > failed).then_some(())
+            assert_eq!(fixture.app.get_product(id).await.int("/price_cents"), price, "{fall}");
+            (fixture.loads("failed").await > failed).then_some(())
         })
         .await;
     }
     // The primary is the one that can't be done without.
-    ground.primary.stop(true).await;
-    ground.app.get_product(id).await.expect(503);
+    fixture.primary.stop(true).await;
+    fixture.app.get_product(id).await.expect(503);
 }

@@ -95,7 +95,8 @@ async fn what_has_too_many_tags_may_not_be_kept_for_long(pool: PgPool) {
 
 #[sqlx::test]
 async fn what_is_not_for_everybody_to_keep_has_no_tags(pool: PgPool) {
-    let app = TestApp::builder(pool).trust(Duration::from_millis(200)).config(behind(CdnTags::Xkey)).build().await;
+    let app =
+        TestApp::builder(pool).max_staleness(Duration::from_millis(200)).config(behind(CdnTags::Xkey)).build().await;
     let id = app.product(product()).await;
     let placed = app.place_order(order(7).item(id, 1)).await;
     let number = placed.expect(201).int("/id");

@@ -30,7 +30,7 @@ fn is_stale(reply: &Reply) -> bool {
 
 #[sqlx::test]
 async fn the_catalogue_is_answered_stale_and_the_rest_refused(pool: PgPool) {
-    let app = TestApp::builder(pool).trust(D).build().await;
+    let app = TestApp::builder(pool).max_staleness(D).build().await;
     let (warm, cold) = (app.product(product().price(100)).await, app.product(product()).await);
     let placed = app.order(order(1).item(warm, 1)).await;
     let paths = [format!("/products/{warm}"), format!("/products?ids={warm}"), "/products/top?limit=5".into()];
@@ -63,13 +63,13 @@ async fn the_catalogue_is_answered_stale_and_the_rest_refused(pool: PgPool) {
 #[sqlx::test]
 async fn what_the_instance_knows_to_be_old_or_gone_is_not_answered(pool: PgPool) {
     let line = Arc::new(Proxy::before(RedisServer::shared().address().to_string()).await);
-    let app = TestApp::builder(pool).trust(D).redis(Redis::Behind(line.clone())).build().await;
-    let (changed, deleted, kept) =
+    let app = TestApp::builder(pool).max_staleness(D).redis(Redis::Behind(line.clone())).build().await;
+    let (changed, deleted, stored) =
         (app.product(product()).await, app.product(product()).await, app.product(product()).await);
-    for id in [changed, deleted, kept] {
+    for id in [changed, deleted, stored] {
         app.get_product(id).await.expect(200);
     }
-    for id in [changed, deleted, kept] {
+    for id in [changed, deleted, stored] {
         in_l2(&app, id).await;
     }
     // Redis hears nothing of the changes, so it goes on holding what was there before.
@@ -78,7 +78,7 @@ async fn what_the_instance_knows_to_be_old_or_gone_is_not_answered(pool: PgPool)
     app.delete_product(deleted).await.expect(204);
     app.cut_database();
     line.restore();
-    assert!(is_stale(&settled(&app, &format!("/products/{kept}")).await));
+    assert!(is_stale(&settled(&app, &format!("/products/{stored}")).await));
     for id in [changed, deleted] {
         settled(&app, &format!("/products/{id}")).await.expect(503);
     }
@@ -86,7 +86,7 @@ async fn what_the_instance_knows_to_be_old_or_gone_is_not_answered(pool: PgPool)
 
 #[sqlx::test]
 async fn what_only_redis_holds_is_answered_stale_too(pool: PgPool) {
-    let app = TestApp::builder(pool).instances(2).trust(D).build().await;
+    let app = TestApp::builder(pool).instances(2).max_staleness(D).build().await;
     let id = app.product(product()).await;
     app.get_product(id).await.expect(200);
     in_l2(&app, id).await;

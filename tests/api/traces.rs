@@ -6,7 +6,7 @@ use serde_json::json;
 use sqlx::PgPool;
 
 use crate::support::{
-    Life, TestApp,
+    ChildProcess, TestApp,
     collector::{Collector, Seen},
     eventually, product,
 };
@@ -16,13 +16,13 @@ const CALLER: &str = "00f067aa0ba902b7";
 #[sqlx::test]
 async fn the_steps_of_a_request_are_spans_of_the_callers_trace(pool: PgPool) {
     let collector = Collector::start().await;
-    let app = TestApp::builder(pool).trust(Duration::from_secs(5)).build().await;
-    let life = Life::traced(&app, &collector.url()).await;
+    let app = TestApp::builder(pool).max_staleness(Duration::from_secs(5)).build().await;
+    let child = ChildProcess::traced(&app, &collector.url()).await;
 
     let traced = async |number: u8, request: reqwest::RequestBuilder, span: &str| -> Vec<Seen> {
         let trace = format!("{number:032x}");
         let traceparent = format!("00-{trace}-{CALLER}-01");
-        assert!(life.send(request.header("traceparent", traceparent)).await.status.is_success());
+        assert!(child.send(request.header("traceparent", traceparent)).await.status.is_success());
         eventually("the spans arrive", || async {
             let spans = collector.of(&trace);
             let whole = spans.iter().any(|seen| seen.name == span) && spans.iter().any(|seen| seen.parent == CALLER);
@@ -40,7 +40,7 @@ async fn the_steps_of_a_request_are_spans_of_the_callers_trace(pool: PgPool) {
         let id = app.product(product().price(100)).await;
         let path = format!("/products/{id}");
         let number = attempts.next().expect("Redis answers in time once in a while");
-        let cold = traced(number, life.request(reqwest::Method::GET, &path), "load").await;
+        let cold = traced(number, child.request(reqwest::Method::GET, &path), "load").await;
         if !["l2_error", "l2_skipped"].map(Some).contains(&find(&cold, "cache read").says("cache.outcome")) {
             break (path, id, cold);
         }
@@ -55,15 +55,15 @@ async fn the_steps_of_a_request_are_spans_of_the_callers_trace(pool: PgPool) {
     let l2 = find(&cold, "L2");
     assert_eq!((&l2.parent, l2.says("db.operation.name")), (&read.id, Some("fetch")));
 
-    let hit = traced(1, life.request(reqwest::Method::GET, &path), "cache read").await;
+    let hit = traced(1, child.request(reqwest::Method::GET, &path), "cache read").await;
     assert_eq!(find(&hit, "cache read").says("cache.outcome"), Some("l1_hit"));
 
-    let change = life.request(reqwest::Method::PATCH, &path).json(&json!({ "price_cents": 5 }));
+    let change = child.request(reqwest::Method::PATCH, &path).json(&json!({ "price_cents": 5 }));
     let written = traced(2, change, "commit").await;
     assert_eq!(find(&written, "commit").parent, find(&written, "PATCH /products/{id}").id);
 
     for span in cold.iter().chain(&hit).chain(&written) {
         assert!(!span.names(&id.to_string()), "it names what it is about: {span:?}");
     }
-    life.kill_9().await;
+    child.kill_9().await;
 }

@@ -5,14 +5,19 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use aside::cache::{Cache, Loaded, Outcome, Read, Reuse};
+use aside::cache::{Cache, CacheMode, Cached, Loaded, Outcome};
 use sqlx::PgPool;
 
 use super::bench::{Backend, Bench, Note, NoteError, key, over_every_backend, over_every_l2, text};
 
 type Asked = Arc<Mutex<Vec<Vec<i64>>>>;
 
-async fn read_many(bench: &Bench, cache: &Cache, ids: &[i64], reuse: Reuse) -> (Vec<(i64, Read<Note>)>, Vec<Vec<i64>>) {
+async fn read_many(
+    bench: &Bench,
+    cache: &Cache,
+    ids: &[i64],
+    mode: CacheMode,
+) -> (Vec<(i64, Cached<Note>)>, Vec<Vec<i64>>) {
     let (this, asked) = (bench.clone(), Asked::default());
     let note_ids = asked.clone();
     let keys = ids.iter().map(|id| (*id, key(*id))).collect();
@@ -20,7 +25,7 @@ async fn read_many(bench: &Bench, cache: &Cache, ids: &[i64], reuse: Reuse) -> (
         note_ids.lock().expect("not poisoned").push(ids.clone());
         Ok::<_, NoteError>(this.load_many(ids).await)
     };
-    let read = cache.get_or_load_many(keys, reuse, load).await.expect("the loader does not fail");
+    let read = cache.get_or_load_many(keys, mode, load).await.expect("the loader does not fail");
     let asked = asked.lock().expect("not poisoned").clone();
     (read, asked)
 }
@@ -35,14 +40,14 @@ async fn one_call_of_the_loader_brings_all_that_missed(pool: PgPool) {
         }
         bench.read(&cache, ids[1]).await;
         let order = [ids[3], ids[1], ids[4], ids[0]];
-        let (read, asked) = read_many(&bench, &cache, &order, Reuse::Allowed).await;
+        let (read, asked) = read_many(&bench, &cache, &order, CacheMode::Default).await;
         assert_eq!(asked, [vec![ids[3], ids[4], ids[0]]]);
         assert_eq!(read.iter().map(|(id, _)| *id).collect::<Vec<_>>(), order, "in the order asked");
         let outcomes: Vec<_> = read.iter().map(|(_, read)| read.outcome).collect();
         assert_eq!(outcomes, [Outcome::LoadedCold, Outcome::L1Hit, Outcome::LoadedCold, Outcome::LoadedCold]);
         assert_eq!(text(&read[0].1), Some(format!("note {}", ids[3]).as_str()));
         assert_eq!(text(&read[2].1), None, "an absence is an answer");
-        let (_, asked) = read_many(&bench, &cache, &order, Reuse::Allowed).await;
+        let (_, asked) = read_many(&bench, &cache, &order, CacheMode::Default).await;
         assert_eq!(asked, [] as [Vec<i64>; 0], "nothing is missing any more");
     })
     .await;
@@ -56,9 +61,9 @@ async fn another_instance_takes_the_batch_from_l2(pool: PgPool) {
         for id in &ids {
             bench.sabotage(*id, "note").await;
         }
-        read_many(&bench, &cache, &ids, Reuse::Allowed).await;
+        read_many(&bench, &cache, &ids, CacheMode::Default).await;
         let other = bench.in_l2(&ids).await;
-        let (read, asked) = read_many(&bench, &other, &ids, Reuse::Allowed).await;
+        let (read, asked) = read_many(&bench, &other, &ids, CacheMode::Default).await;
         assert_eq!(asked, [] as [Vec<i64>; 0]);
         assert!(read.iter().all(|(_, read)| read.outcome == Outcome::L2Hit));
         let got = other.get_many(&ids.iter().map(|id| key(*id)).collect::<Vec<_>>()).await;
@@ -107,12 +112,12 @@ async fn a_batch_obeys_refresh_and_no_store(pool: PgPool) {
     over_every_backend(pool, async |bench: Bench| {
         let (cache, id) = (bench.cache().await, bench.fresh_id());
         bench.sabotage(id, "one").await;
-        let (read, _) = read_many(&bench, &cache, &[id], Reuse::NoStore).await;
+        let (read, _) = read_many(&bench, &cache, &[id], CacheMode::NoStore).await;
         assert_eq!(read[0].1.outcome, Outcome::Bypass);
         assert!(cache.get(&key(id)).await.is_none());
-        read_many(&bench, &cache, &[id], Reuse::Allowed).await;
+        read_many(&bench, &cache, &[id], CacheMode::Default).await;
         bench.sabotage(id, "two").await;
-        let (read, asked) = read_many(&bench, &cache, &[id], Reuse::Refresh).await;
+        let (read, asked) = read_many(&bench, &cache, &[id], CacheMode::Reload).await;
         assert_eq!((text(&read[0].1), asked.len()), (Some("two"), 1));
         assert_eq!(text(&bench.read(&cache, id).await), Some("two"));
     })
@@ -126,9 +131,9 @@ async fn a_batch_shows_what_was_changed_before_it_began(pool: PgPool) {
         let ids = [bench.fresh_id(), bench.fresh_id()];
         bench.sabotage(ids[0], "old").await;
         bench.sabotage(ids[1], "other").await;
-        read_many(&bench, &cache, &ids, Reuse::Allowed).await;
+        read_many(&bench, &cache, &ids, CacheMode::Default).await;
         bench.write(&cache, ids[0], "new").await;
-        let (read, asked) = read_many(&bench, &cache, &ids, Reuse::Allowed).await;
+        let (read, asked) = read_many(&bench, &cache, &ids, CacheMode::Default).await;
         assert_eq!((text(&read[0].1), text(&read[1].1)), (Some("new"), Some("other")));
         assert_eq!(asked, [vec![ids[0]]], "only what changed is read again");
     })
@@ -142,11 +147,12 @@ async fn a_batch_whose_loader_fails_panics_or_forgets_an_id_is_an_error_and_leav
         let keys = || vec![(id, key(id))];
         type Batch = Result<HashMap<i64, Loaded<Note>>, NoteError>;
         let refused =
-            cache.get_or_load_many(keys(), Reuse::Allowed, |_| async { Batch::Err(NoteError::Refused) }).await;
+            cache.get_or_load_many(keys(), CacheMode::Default, |_| async { Batch::Err(NoteError::Refused) }).await;
         assert_eq!(refused.err(), Some(NoteError::Refused));
-        let forgotten = cache.get_or_load_many(keys(), Reuse::Allowed, |_| async { Batch::Ok(HashMap::new()) }).await;
+        let forgotten =
+            cache.get_or_load_many(keys(), CacheMode::Default, |_| async { Batch::Ok(HashMap::new()) }).await;
         assert_eq!(forgotten.err(), Some(NoteError::Aborted));
-        let panicked = cache.get_or_load_many(keys(), Reuse::Allowed, |_| async { panic_in_loader() }).await;
+        let panicked = cache.get_or_load_many(keys(), CacheMode::Default, |_| async { panic_in_loader() }).await;
         assert_eq!(panicked.err(), Some(NoteError::Aborted));
         assert!(cache.get(&key(id)).await.is_none());
         bench.sabotage(id, "one").await;

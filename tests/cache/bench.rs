@@ -10,8 +10,8 @@ use std::{
 };
 
 use aside::cache::{
-    Cache, CacheConfig, Cacheable, Clock, DbTime, Format, Key, L2, Label, LoadError, Loaded, MemcachedL2, MemoryL2,
-    Name, NotLoaded, Outcome, Policy, Read, RedisL2, Residency, Reuse, Sensitivity, WriteError,
+    Cache, CacheConfig, CacheMode, Cacheable, Cached, Clock, DbTime, Format, Key, L2, LoadError, LoadFailure, Loaded,
+    MemcachedL2, MemoryL2, Outcome, Policy, RedisL2, Residency, Sensitivity, Tag, TagVersion, WriteError,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, Row};
@@ -28,15 +28,15 @@ pub struct Note {
 
 impl Cacheable for Note {
     const POLICY: Policy = Policy {
-        pattern: "note",
-        l1: Duration::from_secs(10),
-        l2: Duration::from_secs(60),
-        absent: Duration::from_secs(5),
+        name: "note",
+        l1_ttl: Duration::from_secs(10),
+        l2_ttl: Duration::from_secs(60),
+        negative_ttl: Duration::from_secs(5),
         max_age: Duration::from_secs(60),
-        stale_on_outage: Duration::ZERO,
+        stale_if_error: Duration::ZERO,
         jitter_percent: 10,
         format: Format::Json,
-        shape: "1",
+        schema_version: "1",
         compress_above: 1_024,
         sensitivity: Sensitivity::Public,
         residency: Residency::Shared,
@@ -48,8 +48,7 @@ impl Cacheable for Note {
 pub struct Notes(pub Vec<Note>);
 
 impl Cacheable for Notes {
-    const POLICY: Policy =
-        Policy { pattern: "note-list", format: Format::MessagePack, compress_above: 1, ..Note::POLICY };
+    const POLICY: Policy = Policy { name: "note-list", format: Format::MessagePack, compress_above: 1, ..Note::POLICY };
 }
 
 /// A loader's error. Cloned to everyone who waited.
@@ -59,14 +58,14 @@ pub enum NoteError {
     Aborted,
 }
 
-impl From<NotLoaded> for NoteError {
-    fn from(_: NotLoaded) -> Self {
+impl From<LoadFailure> for NoteError {
+    fn from(_: LoadFailure) -> Self {
         Self::Aborted
     }
 }
 
 impl LoadError for NoteError {
-    fn is_outage(&self) -> bool {
+    fn is_unavailable(&self) -> bool {
         matches!(self, Self::Refused)
     }
 }
@@ -175,7 +174,7 @@ impl Bench {
         Self { backend, pool: pool.clone(), clock, namespace: fresh_namespace(), l2, next, loads }
     }
 
-    /// A started and trusted cache, as one instance has it.
+    /// A started cache whose floors are current, as one instance has it.
     pub async fn cache(&self) -> Cache {
         self.cache_with(|_| {}).await
     }
@@ -185,7 +184,7 @@ impl Bench {
         let mut config = self.config();
         change(&mut config);
         let cache = Cache::start(config, self.pool.clone());
-        trusted(&cache).await;
+        until_current(&cache).await;
         cache
     }
 
@@ -196,7 +195,7 @@ impl Bench {
             l2: self.l2.clone(),
             // Patience instead of speed: a busy machine must not turn a hit into a miss.
             l2_deadline: Duration::from_secs(2),
-            trust: Duration::from_secs(60),
+            max_staleness: Duration::from_secs(60),
             poll: Duration::from_millis(10),
             clock: self.clock.clone(),
             policies: vec![Note::POLICY, Notes::POLICY],
@@ -209,11 +208,11 @@ impl Bench {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Puts the clock forward and waits until the caches have looked at the ledger by the new time.
+    /// Puts the clock forward and waits until the caches have polled the ledger by the new time.
     pub async fn advance(&self, by: Duration, caches: &[&Cache]) {
         self.clock.advance(by);
         for cache in caches {
-            trusted(cache).await;
+            until_current(cache).await;
         }
     }
 
@@ -221,18 +220,22 @@ impl Bench {
     pub async fn write(&self, cache: &Cache, id: i64, text: &str) {
         let mut write = cache.begin().await.expect("a transaction");
         let sql = "insert into notes values ($1, $2) on conflict (id) do update set text = excluded.text";
-        sqlx::query(sql).bind(id).bind(text).execute(write.db()).await.expect("the note is written");
-        write.touch(name(id));
-        write.touch(Name::shared("note-list", &[]));
+        sqlx::query(sql).bind(id).bind(text).execute(write.conn()).await.expect("the note is written");
+        write.invalidate(name(id));
+        write.invalidate(Tag::shared("note-list", &[]));
         write.commit().await.expect("a commit");
     }
 
     /// Deletes a note through a cache.
     pub async fn erase(&self, cache: &Cache, id: i64) {
         let mut write = cache.begin().await.expect("a transaction");
-        sqlx::query("delete from notes where id = $1").bind(id).execute(write.db()).await.expect("the note is deleted");
-        write.touch(name(id));
-        write.touch(Name::shared("note-list", &[]));
+        sqlx::query("delete from notes where id = $1")
+            .bind(id)
+            .execute(write.conn())
+            .await
+            .expect("the note is deleted");
+        write.invalidate(name(id));
+        write.invalidate(Tag::shared("note-list", &[]));
         write.commit().await.expect("a commit");
     }
 
@@ -243,28 +246,28 @@ impl Bench {
     }
 
     /// Reads a note through a cache.
-    pub async fn read(&self, cache: &Cache, id: i64) -> Read<Note> {
-        self.read_as(cache, id, Reuse::Allowed).await
+    pub async fn read(&self, cache: &Cache, id: i64) -> Cached<Note> {
+        self.read_as(cache, id, CacheMode::Default).await
     }
 
     /// Reads a note with a directive.
-    pub async fn read_as(&self, cache: &Cache, id: i64, reuse: Reuse) -> Read<Note> {
+    pub async fn read_as(&self, cache: &Cache, id: i64, mode: CacheMode) -> Cached<Note> {
         let this = self.clone();
         let read: Result<_, NoteError> =
-            cache.get_or_load(&key(id), reuse, move || async move { Ok(this.load(id).await) }).await;
+            cache.get_or_load(&key(id), mode, move || async move { Ok(this.load(id).await) }).await;
         read.expect("the loader does not fail")
     }
 
     /// Reads the list of the notes from `first` on.
-    pub async fn list(&self, cache: &Cache, first: i64) -> Read<Notes> {
+    pub async fn list(&self, cache: &Cache, first: i64) -> Cached<Notes> {
         let this = self.clone();
         let key = Key::<Notes>::shared(&[&first]);
         let read: Result<_, NoteError> =
-            cache.get_or_load(&key, Reuse::Allowed, move || async move { Ok(this.load_list(first).await) }).await;
+            cache.get_or_load(&key, CacheMode::Default, move || async move { Ok(this.load_list(first).await) }).await;
         read.expect("the loader does not fail")
     }
 
-    /// The loader: value, labels and time in one statement.
+    /// The loader: value, tag versions and time in one statement.
     pub async fn load(&self, id: i64) -> Loaded<Note> {
         self.load_many(vec![id]).await.remove(&id).expect("an answer for the id")
     }
@@ -278,18 +281,18 @@ impl Bench {
     /// The loader of a batch.
     pub async fn load_many(&self, ids: Vec<i64>) -> HashMap<i64, Loaded<Note>> {
         self.loads.fetch_add(1, Ordering::SeqCst);
-        let sql = "select asked.id, notes.text, coalesce(ledger.ver, 0) as ver,
+        let sql = "select asked.id, notes.text, coalesce(ledger.version, 0) as tag_version,
                 (extract(epoch from now()) * 1000000)::bigint as loaded_at
             from unnest($1::bigint[]) as asked (id)
             left join notes on notes.id = asked.id
-            left join cache_ledger ledger on ledger.name = 'note:' || asked.id";
+            left join cache_ledger ledger on ledger.tag = 'note:' || asked.id";
         let rows = sqlx::query(sql).bind(ids).fetch_all(&self.pool).await.expect("the notes are read");
         let loaded = rows.iter().map(|row| {
             let id: i64 = row.get("id");
             let text: Option<String> = row.get("text");
-            let label = Label { name: name(id), version: row.get("ver") };
+            let tag_version = TagVersion { tag: name(id), version: row.get("tag_version") };
             let value = text.map(|text| Note { id, text });
-            (id, Loaded { value, labels: vec![label], loaded_at: DbTime(row.get("loaded_at")) })
+            (id, Loaded { value, tag_versions: vec![tag_version], loaded_at: DbTime(row.get("loaded_at")) })
         });
         loaded.collect()
     }
@@ -297,17 +300,18 @@ impl Bench {
     /// The loader of a list.
     pub async fn load_list(&self, first: i64) -> Loaded<Notes> {
         self.loads.fetch_add(1, Ordering::SeqCst);
-        let sql = "select notes.id, notes.text, tag.ver, (extract(epoch from now()) * 1000000)::bigint as loaded_at
-            from (select coalesce(max(ver), 0) as ver from cache_ledger where name = 'note-list') tag
+        let sql =
+            "select notes.id, notes.text, tag.tag_version, (extract(epoch from now()) * 1000000)::bigint as loaded_at
+            from (select coalesce(max(version), 0) as tag_version from cache_ledger where tag = 'note-list') tag
             left join notes on notes.id >= $1 order by notes.id";
         let rows = sqlx::query(sql).bind(first).fetch_all(&self.pool).await.expect("the list is read");
-        let label = Label { name: Name::shared("note-list", &[]), version: rows[0].get("ver") };
+        let tag_version = TagVersion { tag: Tag::shared("note-list", &[]), version: rows[0].get("tag_version") };
         let notes = rows.iter().filter_map(|row| {
             let id: Option<i64> = row.get("id");
             id.map(|id| Note { id, text: row.get("text") })
         });
         let loaded_at = DbTime(rows[0].get("loaded_at"));
-        Loaded { value: Some(Notes(notes.collect())), labels: vec![label], loaded_at }
+        Loaded { value: Some(Notes(notes.collect())), tag_versions: vec![tag_version], loaded_at }
     }
 
     /// Reads of the database so far.
@@ -331,18 +335,18 @@ pub fn key(id: i64) -> Key<Note> {
 }
 
 /// The name of a note in the ledger.
-pub fn name(id: i64) -> Name {
-    Name::shared("note", &[&id])
+pub fn name(id: i64) -> Tag {
+    Tag::shared("note", &[&id])
 }
 
 /// The text of an answer.
-pub fn text(read: &Read<Note>) -> Option<&str> {
+pub fn text(read: &Cached<Note>) -> Option<&str> {
     read.entry.value.as_ref().map(|note| note.text.as_str())
 }
 
 /// Waits until a cache may use its tiers.
-pub async fn trusted(cache: &Cache) {
-    eventually("the ledger is followed", || async { cache.trusted().then_some(()) }).await;
+pub async fn until_current(cache: &Cache) {
+    eventually("the ledger is followed", || async { cache.is_current().then_some(()) }).await;
 }
 
 /// How often reads of notes had this outcome.

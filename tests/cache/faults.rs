@@ -105,11 +105,11 @@ impl L2 for Scripted {
         self.fetches.fetch_add(1, Ordering::SeqCst);
         self.note(Unread::Fetch(keys.to_vec()), token);
         let mood = self.suffer().await?;
-        let hit = |value: Bytes| keys.iter().map(|_| Fetched::Hit { order: 7, value: value.clone() }).collect();
+        let hit = |value: Bytes| keys.iter().map(|_| Fetched::Hit { version: 7, value: value.clone() }).collect();
         match mood {
             m if m == Mood::Garbage as u8 => Ok(hit(Bytes::from_static(b"\xff\x00 garbage"))),
             m if m == Mood::Swapping as u8 => {
-                let another = Fetch { key: self.memory.keys().remove(0), min_order: 0 };
+                let another = Fetch { key: self.memory.keys().remove(0), min_version: 0 };
                 self.memory.fetch(&vec![another; keys.len()], token, lease).await
             }
             m if m == Mood::Short as u8 => Ok(Vec::new()),

@@ -1,8 +1,8 @@
-//! What was changed is not served: on the instance that wrote at once, on all others as soon as they have looked at the ledger.
+//! What was changed is not served: on the instance that wrote at once, on all others as soon as they have polled the ledger.
 
 use std::time::Duration;
 
-use aside::cache::{Name, Outcome};
+use aside::cache::{Outcome, Tag};
 use sqlx::PgPool;
 
 use super::bench::{Backend, Bench, key, name, over_every_backend, over_every_l2, text};
@@ -50,7 +50,7 @@ async fn a_tag_invalidates_every_list_that_carries_it_with_one_row(pool: PgPool)
         let both = bench.list(&cache, first).await;
         assert_eq!(both.entry.value.as_ref().map(|notes| notes.0.len()), Some(2));
         assert_ne!(bench.list(&cache, first + 1).await.outcome, Outcome::L1Hit);
-        let rows: i64 = sqlx::query_scalar("select count(*) from cache_ledger where name = 'note-list'")
+        let rows: i64 = sqlx::query_scalar("select count(*) from cache_ledger where tag = 'note-list'")
             .fetch_one(&bench.pool)
             .await
             .expect("the ledger");
@@ -80,18 +80,18 @@ async fn invalidating_a_name_by_hand_reaches_every_instance(pool: PgPool) {
 #[sqlx::test]
 async fn an_instance_that_does_not_hear_from_the_ledger_stops_using_its_tiers(pool: PgPool) {
     over_every_backend(pool, async |bench: Bench| {
-        let cache = bench.cache_with(|config| config.trust = Duration::from_millis(500)).await;
+        let cache = bench.cache_with(|config| config.max_staleness = Duration::from_millis(500)).await;
         let id = bench.fresh_id();
         bench.sabotage(id, "one").await;
         bench.read(&cache, id).await;
-        // The table that is looked at is held: the looks wait, time passes.
-        let gate = crate::support::Gate::table(&bench.pool, "cache_era").await;
-        eventually("trust ends", || async { (!cache.trusted()).then_some(()) }).await;
+        // The table that is polled is held: the polls wait, time passes.
+        let gate = crate::support::Gate::table(&bench.pool, "cache_epochs").await;
+        eventually("the floors are not current any more", || async { (!cache.is_current()).then_some(()) }).await;
         let read = bench.read(&cache, id).await;
-        assert_eq!((text(&read), read.outcome), (Some("one"), Outcome::LoadedUntrusted));
+        assert_eq!((text(&read), read.outcome), (Some("one"), Outcome::LoadedNotCurrent));
         assert!(cache.get(&key(id)).await.is_none(), "not even a peek");
         gate.open().await;
-        super::bench::trusted(&cache).await;
+        super::bench::until_current(&cache).await;
         eventually("the tiers are used again", || async {
             (bench.read(&cache, id).await.outcome == Outcome::L1Hit).then_some(())
         })
@@ -111,8 +111,11 @@ async fn a_database_made_anew_makes_everything_cached_before_unreachable(pool: P
             bench.in_l2(&[id]).await;
         }
         bench.sabotage(id, "after").await;
-        sqlx::query("update cache_era set id = gen_random_uuid()").execute(&bench.pool).await.expect("another era");
-        eventually("the old era's entries are gone", || async {
+        sqlx::query("update cache_epochs set id = gen_random_uuid()")
+            .execute(&bench.pool)
+            .await
+            .expect("another epoch");
+        eventually("the old epoch's entries are gone", || async {
             (text(&bench.read(&cache, id).await) == Some("after")).then_some(())
         })
         .await;
@@ -148,7 +151,7 @@ async fn an_instance_that_starts_refuses_what_is_older_than_all_it_can_know(pool
         bench.write(&cache, id, "new").await;
         // All that is left to begin with is a snapshot from after the change: which names changed before it nobody can say.
         let forget =
-            "with gone as (delete from cache_horizon) insert into cache_horizon (snap) select pg_current_snapshot()";
+            "with gone as (delete from cache_checkpoints) insert into cache_checkpoints (snap) select pg_current_snapshot()";
         sqlx::query(forget).execute(&bench.pool).await.expect("one snapshot is left");
         let filler = bench.cache().await;
         filler.put_many(vec![(key(id), old)]).expect("filled");
@@ -165,7 +168,7 @@ async fn a_change_of_one_name_leaves_others_cached(pool: PgPool) {
     let (cache, changed, other) = (bench.cache().await, bench.fresh_id(), bench.fresh_id());
     bench.read(&cache, changed).await;
     bench.read(&cache, other).await;
-    cache.invalidate([name(changed), Name::shared("nobody", &[&1])]).await.expect("invalidated");
+    cache.invalidate([name(changed), Tag::shared("nobody", &[&1])]).await.expect("invalidated");
     assert_eq!(bench.read(&cache, other).await.outcome, Outcome::L1Hit);
     assert_ne!(bench.read(&cache, changed).await.outcome, Outcome::L1Hit);
 }
@@ -178,10 +181,10 @@ async fn a_ledger_that_was_restored_in_place_makes_everything_cached_before_unre
         bench.read(&cache, id).await;
         // What a restore does: the table is filled anew, its numbers and those of the sequence go back.
         for sql in [
-            "create table dump as select name, 1 as ver, xid from cache_ledger",
+            "create table dump as select tag, 1 as version, xid from cache_ledger",
             "truncate cache_ledger",
             "insert into cache_ledger select * from dump",
-            "select setval('cache_ver', 1)",
+            "select setval('cache_version', 1)",
             "drop table dump",
         ] {
             let mut connection = bench.pool.acquire().await.expect("a connection");

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use aside::cache::{Cache, CacheConfig, DbTime, Loaded, Name, Outcome, Reuse, Write};
+use aside::cache::{Cache, CacheConfig, CacheMode, DbTime, Loaded, Outcome, Tag, Write};
 use sqlx::PgPool;
 
 use super::bench::{Backend, Bench, Door, NoteError, WriteRefused, key, name, over_every_backend, over_every_l2, text};
@@ -12,35 +12,35 @@ use crate::support::{Gate, eventually, eventually::within};
 #[sqlx::test]
 async fn a_look_that_is_answered_late_proves_only_what_was_when_it_was_sent(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::None).await;
-    let trust = Duration::from_secs(60);
-    let cache = bench.cache_with(|config| config.trust = trust).await;
-    let first = Gate::looks(&bench.pool).await;
+    let max_staleness = Duration::from_secs(60);
+    let cache = bench.cache_with(|config| config.max_staleness = max_staleness).await;
+    let first = Gate::polls(&bench.pool).await;
     first.until_waiting(1).await;
-    bench.clock.advance(trust + Duration::from_secs(1));
-    assert!(!cache.trusted());
-    // The second gate queues behind the look that waits, so that this look is answered and the next one isn't.
-    let (second, ()) = tokio::join!(Gate::looks(&bench.pool), async {
+    bench.clock.advance(max_staleness + Duration::from_secs(1));
+    assert!(!cache.is_current());
+    // The second gate queues behind the poll that waits, so that this poll is answered and the next one isn't.
+    let (second, ()) = tokio::join!(Gate::polls(&bench.pool), async {
         first.until_waiting(2).await;
         first.open().await;
     });
     second.until_waiting(1).await;
-    assert!(!cache.trusted(), "the answer to a question of a minute ago");
+    assert!(!cache.is_current(), "the answer to a question of a minute ago");
     second.open().await;
-    super::bench::trusted(&cache).await;
+    super::bench::until_current(&cache).await;
 }
 
 #[sqlx::test]
 async fn what_is_older_than_its_maximal_age_is_loaded_whoever_kept_it(pool: PgPool) {
     // As if instances had been running for a while: else the start is what refuses the old answer.
-    sqlx::query("insert into cache_era default values").execute(&pool).await.expect("an era");
-    let horizon = "insert into cache_horizon (taken_at, snap) \
+    sqlx::query("insert into cache_epochs default values").execute(&pool).await.expect("an epoch");
+    let checkpoint = "insert into cache_checkpoints (taken_at, snap) \
                    values (clock_timestamp() - interval '5 minutes', pg_current_snapshot())";
-    sqlx::query(horizon).execute(&pool).await.expect("a horizon");
+    sqlx::query(checkpoint).execute(&pool).await.expect("a checkpoint");
     over_every_backend(pool, async |bench: Bench| {
         let (cache, id) = (bench.cache().await, bench.fresh_id());
         bench.sabotage(id, "one").await;
-        let Loaded { value, labels, loaded_at } = bench.load(id).await;
-        let old = Loaded { value, labels, loaded_at: DbTime(loaded_at.0 - 60_000_000) };
+        let Loaded { value, tag_versions, loaded_at } = bench.load(id).await;
+        let old = Loaded { value, tag_versions, loaded_at: DbTime(loaded_at.0 - 60_000_000) };
         bench.sabotage(id, "two").await;
         cache.put_many(vec![(key(id), old)]).expect("filled");
         let read = bench.read(&cache, id).await;
@@ -62,26 +62,29 @@ async fn a_load_that_began_in_another_era_is_not_served_again(pool: PgPool) {
         };
         let overtaken = async {
             door.until_somebody_waits().await;
-            let before = era(&cache);
-            sqlx::query("update cache_era set id = gen_random_uuid()").execute(&bench.pool).await.expect("another era");
+            let before = epoch(&cache);
+            sqlx::query("update cache_epochs set id = gen_random_uuid()")
+                .execute(&bench.pool)
+                .await
+                .expect("another epoch");
             bench.sabotage(id, "after").await;
-            eventually("the other era has begun", || async {
-                (cache.trusted() && era(&cache) != before).then_some(())
+            eventually("the other epoch has begun", || async {
+                (cache.is_current() && epoch(&cache) != before).then_some(())
             })
             .await;
             door.open();
         };
-        let (read, ()) = tokio::join!(cache.get_or_load(&note, Reuse::Allowed, load), overtaken);
+        let (read, ()) = tokio::join!(cache.get_or_load(&note, CacheMode::Default, load), overtaken);
         read.expect("loaded");
         assert_eq!(text(&bench.read(&cache, id).await), Some("after"));
     })
     .await;
 }
 
-/// The era that a cache is in.
-fn era(cache: &Cache) -> Option<String> {
+/// The epoch that a cache is in.
+fn epoch(cache: &Cache) -> Option<String> {
     let token = cache.token_now()?.to_string();
-    token.split_once('-').map(|(era, _)| era.to_owned())
+    token.split_once('-').map(|(epoch, _)| epoch.to_owned())
 }
 
 #[sqlx::test]
@@ -90,11 +93,11 @@ async fn the_writer_needs_no_look_to_know_its_own_change(pool: PgPool) {
         let (cache, id) = (bench.cache().await, bench.fresh_id());
         bench.write(&cache, id, "old").await;
         let old = bench.load(id).await;
-        let gate = Gate::looks(&bench.pool).await;
+        let gate = Gate::polls(&bench.pool).await;
         bench.write(&cache, id, "new").await;
         cache.put_many(vec![(key(id), old)]).expect("filled");
         let read = bench.read(&cache, id).await;
-        assert_eq!((text(&read), read.outcome), (Some("new"), Outcome::LoadedFenced));
+        assert_eq!((text(&read), read.outcome), (Some("new"), Outcome::LoadedInvalidated));
         gate.open().await;
     })
     .await;
@@ -102,18 +105,18 @@ async fn the_writer_needs_no_look_to_know_its_own_change(pool: PgPool) {
 
 #[sqlx::test]
 async fn an_instance_that_finds_no_horizon_refuses_what_was_read_before_it_started(pool: PgPool) {
-    starts_over_an_old_entry(pool, &["delete from cache_horizon"]).await;
+    starts_over_an_old_entry(pool, &["delete from cache_checkpoints"]).await;
 }
 
 #[sqlx::test]
 async fn a_horizon_of_another_life_of_the_database_is_none(pool: PgPool) {
     // As a restore may bring it: older than anything that may be served, and with everything there is visible in it.
-    let another = "insert into cache_horizon
-        select clock_timestamp() - interval '2 hours', 'another life', '9000000000000000000:9000000000000000000:'";
-    starts_over_an_old_entry(pool, &["delete from cache_horizon", another]).await;
+    let another = "insert into cache_checkpoints
+        select clock_timestamp() - interval '2 hours', 'another epoch', '9000000000000000000:9000000000000000000:'";
+    starts_over_an_old_entry(pool, &["delete from cache_checkpoints", another]).await;
 }
 
-/// An instance that starts after `statements` must not serve the old value that L2 holds, whatever has become of the horizons.
+/// An instance that starts after `statements` must not serve the old value that L2 holds, whatever has become of the checkpoints.
 async fn starts_over_an_old_entry(pool: PgPool, statements: &[&'static str]) {
     over_every_l2(pool, async |bench: Bench| {
         let (cache, id) = (bench.cache().await, bench.fresh_id());
@@ -126,7 +129,7 @@ async fn starts_over_an_old_entry(pool: PgPool, statements: &[&'static str]) {
         filler.shutdown().await;
         cache.shutdown().await;
         for statement in statements {
-            sqlx::query(*statement).execute(&bench.pool).await.expect("the horizons are changed");
+            sqlx::query(*statement).execute(&bench.pool).await.expect("the checkpoints are changed");
         }
         let started = bench.cache().await;
         assert_eq!(text(&bench.read(&started, id).await), Some("new"));
@@ -141,7 +144,7 @@ async fn a_change_is_not_there_before_its_number_is(pool: PgPool) {
     let gate = Gate::table(&bench.pool, "cache_ledger").await;
     let write = bench.write(&cache, id, "new");
     let watcher = async {
-        // The write, and a look.
+        // The write, and a poll.
         gate.until_waiting(2).await;
         let seen: i64 = sqlx::query_scalar("select count(*) from notes where id = $1")
             .bind(id)
@@ -166,10 +169,10 @@ async fn a_transaction_that_commits_after_later_ones_is_not_missed(pool: PgPool)
     bench.read(&reader, late).await;
     bench.read(&reader, early).await;
     let mut write = writer.begin().await.expect("a transaction");
-    sqlx::query("update notes set text = 'new' where id = $1").bind(late).execute(write.db()).await.expect("changed");
-    write.touch(name(late));
+    sqlx::query("update notes set text = 'new' where id = $1").bind(late).execute(write.conn()).await.expect("changed");
+    write.invalidate(name(late));
     bench.write(&writer, early, "new").await;
-    // Only a look tells the reader, so from here on its snapshots are later than the transaction that is still open.
+    // Only a poll tells the reader, so from here on its snapshots are later than the transaction that is still open.
     eventually("the reader knows the later change", || async {
         let read = (bench.read(&reader, late).await, bench.read(&reader, early).await);
         (text(&read.0) == Some("old") && text(&read.1) == Some("new")).then_some(())
@@ -185,13 +188,13 @@ async fn a_transaction_that_commits_after_later_ones_is_not_missed(pool: PgPool)
 
 #[sqlx::test]
 async fn a_token_given_before_the_first_trusted_look_stands_for_what_was_committed(pool: PgPool) {
-    // The look that brings trust comes long after those that begin the era.
+    // The poll that makes the floors current comes long after those that begin the epoch.
     let cache = Cache::start(CacheConfig { poll: Duration::from_secs(60), ..CacheConfig::default() }, pool.clone());
     let sql = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
     let committed: i64 = sqlx::query_scalar(sql).fetch_one(&pool).await.expect("the database's time");
-    let token = eventually("an era has begun", || async { cache.token_now() }).await.to_string();
-    assert!(!cache.trusted());
-    let (_, moment) = token.split_once('-').expect("an era and a moment");
+    let token = eventually("an epoch has begun", || async { cache.token_now() }).await.to_string();
+    assert!(!cache.is_current());
+    let (_, moment) = token.split_once('-').expect("an epoch and a moment");
     assert!(
         moment.parse::<i64>().expect("a number") >= committed,
         "{token} says nothing of what was committed at {committed}"
@@ -201,8 +204,11 @@ async fn a_token_given_before_the_first_trusted_look_stands_for_what_was_committ
 #[sqlx::test]
 async fn after_waiting_for_the_fleet_no_instance_serves_the_old_value(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::None).await;
-    let trust = Duration::from_secs(2);
-    let (writer, reader) = (bench.cache_with(|c| c.trust = trust).await, bench.cache_with(|c| c.trust = trust).await);
+    let max_staleness = Duration::from_secs(2);
+    let (writer, reader) = (
+        bench.cache_with(|c| c.max_staleness = max_staleness).await,
+        bench.cache_with(|c| c.max_staleness = max_staleness).await,
+    );
     let id = bench.fresh_id();
     bench.write(&writer, id, "old").await;
     eventually("the reader holds the old value", || async {
@@ -210,7 +216,7 @@ async fn after_waiting_for_the_fleet_no_instance_serves_the_old_value(pool: PgPo
         (bench.read(&reader, id).await.outcome == Outcome::L1Hit).then_some(())
     })
     .await;
-    let gate = Gate::looks(&bench.pool).await;
+    let gate = Gate::polls(&bench.pool).await;
     bench.write(&writer, id, "new").await;
     writer.await_fleet().await;
     assert_eq!(text(&bench.read(&reader, id).await), Some("new"));
@@ -224,7 +230,7 @@ async fn invalidating_a_pattern_makes_older_answers_unusable_wherever_they_are(p
         bench.sabotage(id, "old").await;
         bench.read(&cache, id).await;
         bench.sabotage(id, "new").await;
-        cache.invalidate([Name::everything(&[&"note"])]).await.expect("invalidated");
+        cache.invalidate([Tag::prefix(&[&"note"])]).await.expect("invalidated");
         assert_eq!(text(&bench.read(&cache, id).await), Some("new"));
     })
     .await;
@@ -236,12 +242,12 @@ async fn who_finds_a_change_made_already_does_not_answer_older_than_it(pool: PgP
         let (other, cache, id) = (bench.cache().await, bench.cache().await, bench.fresh_id());
         bench.write(&other, id, "old").await;
         let old = bench.load(id).await;
-        let gate = Gate::looks(&bench.pool).await;
+        let gate = Gate::polls(&bench.pool).await;
         bench.write(&other, id, "new").await;
         cache.put_many(vec![(key(id), old)]).expect("filled");
         // The same change, sent again to another instance: there is nothing left to do.
         let mut write = cache.begin().await.expect("a transaction");
-        write.touch(name(id));
+        write.invalidate(name(id));
         write.finish_unchanged().await.expect("ended");
         assert_eq!(text(&bench.read(&cache, id).await), Some("new"));
         gate.open().await;
@@ -255,12 +261,12 @@ async fn who_is_refused_by_a_constraint_does_not_answer_older_than_what_broke_it
     let bench = Bench::new(&pool, Backend::None).await;
     let (other, cache, id) = (bench.cache().await, bench.cache().await, bench.fresh_id());
     assert_eq!(text(&bench.read(&cache, id).await), None);
-    let gate = Gate::looks(&bench.pool).await;
+    let gate = Gate::polls(&bench.pool).await;
     bench.write(&other, id, "there").await;
     assert_eq!(text(&bench.read(&cache, id).await), None, "it has not heard of it");
     let refused: Result<(), WriteRefused> = cache
         .write([name(id)], async |write: &mut Write| {
-            let inserted = sqlx::query("insert into notes values ($1, 'mine')").bind(id).execute(write.db()).await;
+            let inserted = sqlx::query("insert into notes values ($1, 'mine')").bind(id).execute(write.conn()).await;
             inserted.map(drop).map_err(|error| match error.as_database_error() {
                 Some(error) if error.is_unique_violation() => WriteRefused::Taken,
                 _ => WriteRefused::Failed(error),
@@ -279,17 +285,17 @@ async fn only_numbers_that_were_quiet_for_long_are_removed(pool: PgPool) {
     bench.write(&writer, id, "one").await;
     for (ago, rows) in [("0 hours", 1), ("2.5 hours", 0)] {
         // Not the current snapshot: other tests' open transactions are in it.
-        let horizon = format!(
-            "insert into cache_horizon (taken_at, snap)
+        let checkpoint = format!(
+            "insert into cache_checkpoints (taken_at, snap)
              select clock_timestamp() - interval '{ago}', format('%s:%s:', now, now)::pg_snapshot
              from pg_current_xact_id() as now"
         );
-        sqlx::query(sqlx::AssertSqlSafe(horizon)).execute(&pool).await.expect("a horizon");
-        // Who starts keeps house before its second look, which is the one that brings trust.
+        sqlx::query(sqlx::AssertSqlSafe(checkpoint)).execute(&pool).await.expect("a checkpoint");
+        // Who starts keeps house before its second poll, which is the one that makes the floors current.
         let started = bench.cache().await;
-        let sql = "select count(*) from cache_ledger where name = 'note:' || $1";
+        let sql = "select count(*) from cache_ledger where tag = 'note:' || $1";
         let left: i64 = sqlx::query_scalar(sql).bind(id).fetch_one(&pool).await.expect("the ledger");
-        assert_eq!(left, rows, "changed before a horizon of {ago} ago");
+        assert_eq!(left, rows, "changed before a checkpoint of {ago} ago");
         assert_eq!(text(&bench.read(&started, id).await), Some("one"));
         assert_eq!(text(&bench.read(&writer, id).await), Some("one"));
     }

@@ -1,4 +1,4 @@
-//! Two ways of hearing sooner of others' writes than the pause between two looks allows: hints, which may be lost, and tokens,
+//! Two ways of hearing sooner of others' writes than the pause between two polls allows: hints, which may be lost, and tokens,
 //! which a client carries along.
 
 use std::time::{Duration, Instant};
@@ -20,7 +20,7 @@ async fn a_hint_makes_other_instances_look_at_once(pool: PgPool) {
         let reader = bench.cache_with(|config| config.poll = pause).await;
         let id = bench.fresh_id();
         let begun = Instant::now();
-        // Each change comes just after a look, so that without hints each would be seen a whole pause later.
+        // Each change comes just after a poll, so that without hints each would be seen a whole pause later.
         for round in 0..4 {
             let now = format!("round {round}");
             bench.write(&writer, id, &now).await;
@@ -44,7 +44,7 @@ async fn an_instance_that_caught_up_with_a_token_serves_nothing_older(pool: PgPo
             let now = format!("round {round}");
             bench.read(&reader, id).await;
             bench.write(&writer, id, &now).await;
-            let token = writer.token_now().expect("the ledger was looked at");
+            let token = writer.token_now().expect("the ledger was polled");
             if reader.catch_up(&token).await == CatchUp::Covered {
                 caught_up += 1;
                 assert_eq!(text(&bench.read(&reader, id).await), Some(now.as_str()));
@@ -59,18 +59,18 @@ async fn an_instance_that_caught_up_with_a_token_serves_nothing_older(pool: PgPo
 async fn a_token_that_no_instance_can_have_given_is_told_apart(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::None).await;
     let cache = bench.cache().await;
-    let token = cache.token_now().expect("the ledger was looked at").to_string();
-    let (era, moment) = token.split_once('-').expect("an era and a moment");
+    let token = cache.token_now().expect("the ledger was polled").to_string();
+    let (epoch, moment) = token.split_once('-').expect("an epoch and a moment");
     let moment: i64 = moment.parse().expect("a moment");
     let (second, never) = (1_000_000, CatchUp::Impossible);
     let cases = [
-        (format!("{era}-{}", i64::MAX), never),
-        (format!("{era}-{}", moment + 60 * second), never),
-        (format!("000000000000-{moment}"), CatchUp::OtherEra),
+        (format!("{epoch}-{}", i64::MAX), never),
+        (format!("{epoch}-{}", moment + 60 * second), never),
+        (format!("000000000000-{moment}"), CatchUp::OtherEpoch),
         // Clocks of instances lie apart by a little: what it stands for was committed by now all the same.
-        (format!("{era}-{}", moment + 5 * second), CatchUp::Covered),
-        (format!("{era}-{moment}"), CatchUp::Covered),
-        (format!("{era}-1"), CatchUp::Covered),
+        (format!("{epoch}-{}", moment + 5 * second), CatchUp::Covered),
+        (format!("{epoch}-{moment}"), CatchUp::Covered),
+        (format!("{epoch}-1"), CatchUp::Covered),
     ];
     for (text, expected) in cases {
         let token: ConsistencyToken = text.parse().expect("well formed");
@@ -87,7 +87,7 @@ async fn a_token_that_no_instance_can_have_given_is_told_apart(pool: PgPool) {
 #[sqlx::test]
 async fn a_token_survives_being_written_down_and_nonsense_is_none(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::None).await;
-    let token = bench.cache().await.token_now().expect("the ledger was looked at");
+    let token = bench.cache().await.token_now().expect("the ledger was polled");
     assert_eq!(token.to_string().parse(), Ok(token));
     for text in ["", "-", "a", "a-", "-1", "a-b", "a--1", "a-1-2", "a b-1", "a-99999999999999999999", "abcdefabcdefa-1"]
     {

@@ -1,6 +1,6 @@
 //! A fill never undoes a write: every way in which an old value can arrive late, against every kind of write, forced by gates.
 
-use aside::cache::{Cache, Key, Loaded, Outcome, Reuse};
+use aside::cache::{Cache, CacheMode, Key, Loaded, Outcome};
 use sqlx::PgPool;
 
 use super::bench::{Bench, Door, Note, NoteError, Notes, backends, key, over_every_backend, over_every_l2, text};
@@ -37,21 +37,21 @@ impl Overtaking {
 }
 
 /// Reads the old value from the database, then stands at the door with it.
-async fn late_fill(bench: &Bench, cache: &Cache, id: i64, door: &Door, reuse: Reuse) {
+async fn late_fill(bench: &Bench, cache: &Cache, id: i64, door: &Door, mode: CacheMode) {
     let (this, inner) = (bench.clone(), door.clone());
     let load = move || async move {
         let loaded = this.load(id).await;
         inner.pass().await;
         Result::<Loaded<Note>, NoteError>::Ok(loaded)
     };
-    cache.get_or_load(&key(id), reuse, load).await.expect("loaded");
+    cache.get_or_load(&key(id), mode, load).await.expect("loaded");
 }
 
 #[sqlx::test]
 async fn a_miss_fill_never_undoes_a_write(pool: PgPool) {
     over_every_backend(pool, async |bench: Bench| {
         for overtaking in Overtaking::ALL {
-            fill_is_overtaken(&bench, overtaking, Reuse::Allowed).await;
+            fill_is_overtaken(&bench, overtaking, CacheMode::Default).await;
         }
     })
     .await;
@@ -61,16 +61,16 @@ async fn a_miss_fill_never_undoes_a_write(pool: PgPool) {
 async fn a_refreshing_fill_never_undoes_a_write(pool: PgPool) {
     over_every_backend(pool, async |bench: Bench| {
         for overtaking in Overtaking::ALL {
-            fill_is_overtaken(&bench, overtaking, Reuse::Refresh).await;
+            fill_is_overtaken(&bench, overtaking, CacheMode::Reload).await;
         }
     })
     .await;
 }
 
-async fn fill_is_overtaken(bench: &Bench, overtaking: Overtaking, reuse: Reuse) {
+async fn fill_is_overtaken(bench: &Bench, overtaking: Overtaking, mode: CacheMode) {
     let (cache, other, id, door) = (bench.cache().await, bench.cache().await, bench.fresh_id(), Door::closed());
     bench.write(&cache, id, "old").await;
-    let fill = late_fill(bench, &cache, id, &door, reuse);
+    let fill = late_fill(bench, &cache, id, &door, mode);
     let write = async {
         door.until_somebody_waits().await;
         overtaking.write(bench, &cache, id).await;
@@ -96,7 +96,7 @@ async fn a_warm_up_never_undoes_a_write(pool: PgPool) {
             overtaking.write(&bench, &cache, id).await;
             cache.put_many(vec![(key(id), old)]).expect("filled");
             let read = bench.read(&cache, id).await;
-            assert_eq!((text(&read), read.outcome), (overtaking.truth(), Outcome::LoadedFenced));
+            assert_eq!((text(&read), read.outcome), (overtaking.truth(), Outcome::LoadedInvalidated));
         }
     })
     .await;
@@ -115,7 +115,7 @@ async fn a_promotion_from_l2_never_undoes_a_write(pool: PgPool) {
             filler.put_many(vec![(key(id), old)]).expect("filled");
             filler.shutdown().await;
             let read = bench.read(&cache, id).await;
-            assert_eq!((text(&read), read.outcome), (overtaking.truth(), Outcome::LoadedFenced), "{overtaking:?}");
+            assert_eq!((text(&read), read.outcome), (overtaking.truth(), Outcome::LoadedInvalidated), "{overtaking:?}");
             assert_eq!(text(&bench.read(&cache, id).await), overtaking.truth());
         }
     })
@@ -128,7 +128,7 @@ async fn a_joined_load_never_undoes_a_write(pool: PgPool) {
         for overtaking in Overtaking::ALL {
             let (cache, id, door) = (bench.cache().await, bench.fresh_id(), Door::closed());
             bench.write(&cache, id, "old").await;
-            let fill = late_fill(&bench, &cache, id, &door, Reuse::Allowed);
+            let fill = late_fill(&bench, &cache, id, &door, CacheMode::Default);
             let joiner = async {
                 door.until_somebody_waits().await;
                 overtaking.write(&bench, &cache, id).await;
@@ -162,7 +162,7 @@ async fn a_list_fill_never_undoes_an_insert(pool: PgPool) {
             bench.write(&cache, bench.fresh_id(), "two").await;
             door.open();
         };
-        let (fill, ()) = tokio::join!(cache.get_or_load(&notes, Reuse::Allowed, load), insert);
+        let (fill, ()) = tokio::join!(cache.get_or_load(&notes, CacheMode::Default, load), insert);
         fill.expect("loaded");
         let list = bench.list(&cache, first).await;
         assert_eq!(list.entry.value.as_ref().map(|notes| notes.0.len()), Some(2));
@@ -175,7 +175,7 @@ async fn an_absence_that_arrives_late_never_hides_an_insert(pool: PgPool) {
     for backend in backends() {
         let bench = Bench::new(&pool, backend).await;
         let (cache, id, door) = (bench.cache().await, bench.fresh_id(), Door::closed());
-        let fill = late_fill(&bench, &cache, id, &door, Reuse::Allowed);
+        let fill = late_fill(&bench, &cache, id, &door, CacheMode::Default);
         let insert = async {
             door.until_somebody_waits().await;
             bench.write(&cache, id, "new").await;
@@ -193,17 +193,20 @@ async fn what_was_read_in_an_earlier_life_of_the_database_is_not_served_in_the_n
         bench.sabotage(id, "before").await;
         bench.sabotage(witness, "before").await;
         bench.read(&cache, witness).await;
-        let fill = late_fill(&bench, &cache, id, &door, Reuse::Allowed);
+        let fill = late_fill(&bench, &cache, id, &door, CacheMode::Default);
         let another_life = async {
             door.until_somebody_waits().await;
             bench.sabotage(id, "after").await;
             bench.sabotage(witness, "after").await;
-            sqlx::query("update cache_era set id = gen_random_uuid()").execute(&bench.pool).await.expect("another era");
+            sqlx::query("update cache_epochs set id = gen_random_uuid()")
+                .execute(&bench.pool)
+                .await
+                .expect("another epoch");
             eventually("the cache has noticed", || async {
                 (text(&bench.read(&cache, witness).await) == Some("after")).then_some(())
             })
             .await;
-            super::bench::trusted(&cache).await;
+            super::bench::until_current(&cache).await;
             door.open();
         };
         tokio::join!(fill, another_life);

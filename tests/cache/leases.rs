@@ -3,7 +3,9 @@
 
 use std::{sync::Arc, time::Duration};
 
-use aside::cache::{Fetch, Fetched, Fill, Filled, Invalidation, L2, MemcachedL2, MemoryL2, Outcome, RedisL2, Reuse};
+use aside::cache::{
+    CacheMode, Fetch, Fetched, Fill, Filled, Invalidation, L2, MemcachedL2, MemoryL2, Outcome, RedisL2,
+};
 use bytes::Bytes;
 use sqlx::PgPool;
 
@@ -15,11 +17,11 @@ use crate::support::{
 const LEASE: Duration = Duration::from_secs(30);
 
 fn fetch(key: &str) -> Fetch {
-    Fetch { key: key.into(), min_order: 0 }
+    Fetch { key: key.into(), min_version: 0 }
 }
 
-fn fill(key: &str, order: i64) -> Fill {
-    let value = Some((order, Bytes::from(format!("value {order}"))));
+fn fill(key: &str, version: i64) -> Fill {
+    let value = Some((version, Bytes::from(format!("value {version}"))));
     Fill { key: key.into(), value, lifetime: Duration::from_secs(60) }
 }
 
@@ -51,7 +53,7 @@ async fn a_cold_key_is_loaded_once_in_the_fleet(pool: PgPool) {
         let note = key(id);
         let readers = together(instances.iter().map(|cache| {
             let (this, door) = (bench.clone(), door.clone());
-            cache.get_or_load(&note, Reuse::Allowed, move || async move {
+            cache.get_or_load(&note, CacheMode::Default, move || async move {
                 let loaded = this.load(id).await;
                 door.pass().await;
                 Result::<_, NoteError>::Ok(loaded)
@@ -76,7 +78,7 @@ async fn a_load_that_fails_gives_its_lease_back(pool: PgPool) {
         let (cache, other, id) = (bench.cache().await, bench.cache().await, bench.fresh_id());
         bench.sabotage(id, "one").await;
         let failed =
-            cache.get_or_load(&key(id), Reuse::Allowed, || async { Err::<_, NoteError>(NoteError::Refused) }).await;
+            cache.get_or_load(&key(id), CacheMode::Default, || async { Err::<_, NoteError>(NoteError::Refused) }).await;
         assert_eq!(failed.err(), Some(NoteError::Refused));
         let read =
             tokio::time::timeout(Duration::from_secs(20), bench.read(&other, id)).await.expect("nobody waits for ever");
@@ -97,7 +99,7 @@ async fn an_instance_that_dies_with_a_lease_holds_nobody_up_for_long(pool: PgPoo
                 inner.pass().await;
                 Result::<_, NoteError>::Ok(this.load(id).await)
             };
-            dying.get_or_load(&note, Reuse::Allowed, load).await.map(|_| ())
+            dying.get_or_load(&note, CacheMode::Default, load).await.map(|_| ())
         });
         door.until_somebody_waits().await;
         // The lease ends by L2's clock, the patience of those who wait by their own.
@@ -117,7 +119,7 @@ async fn a_batch_does_not_wait_for_a_lease(pool: PgPool) {
         bench.sabotage(id, "one").await;
         let (this, inner) = (bench.clone(), door.clone());
         let note = key(id);
-        let held = cache.get_or_load(&note, Reuse::Allowed, move || async move {
+        let held = cache.get_or_load(&note, CacheMode::Default, move || async move {
             let loaded = this.load(id).await;
             inner.pass().await;
             Result::<_, NoteError>::Ok(loaded)
@@ -126,7 +128,7 @@ async fn a_batch_does_not_wait_for_a_lease(pool: PgPool) {
             door.until_somebody_waits().await;
             let this = bench.clone();
             let load = move |ids: Vec<i64>| async move { Result::<_, NoteError>::Ok(this.load_many(ids).await) };
-            let read = other.get_or_load_many(vec![(id, key(id))], Reuse::Allowed, load).await.expect("loaded");
+            let read = other.get_or_load_many(vec![(id, key(id))], CacheMode::Default, load).await.expect("loaded");
             assert_eq!(text(&read[0].1), Some("one"));
             door.open();
         };
@@ -145,9 +147,9 @@ async fn a_lease_is_given_to_one_and_again_to_its_holder() {
         assert_eq!(one(l2.fill(&[fill(&key, 5)], "b")).await, Filled::LeaseLost);
         assert_eq!(one(l2.fill(&[fill(&key, 5)], "a")).await, Filled::Kept);
         assert_eq!(one(l2.fill(&[fill(&key, 6)], "a")).await, Filled::LeaseLost, "one lease, one fill");
-        let hit = Fetched::Hit { order: 5, value: "value 5".into() };
+        let hit = Fetched::Hit { version: 5, value: "value 5".into() };
         assert_eq!(one(l2.fetch(&[fetch(&key)], "b", LEASE)).await, hit);
-        let newer = Fetch { key: key.clone(), min_order: 6 };
+        let newer = Fetch { key: key.clone(), min_version: 6 };
         assert_eq!(
             one(l2.fetch(&[newer], "b", LEASE)).await,
             Fetched::Leased,
@@ -174,11 +176,11 @@ async fn of_many_who_ask_at_once_one_is_leased() {
 async fn a_fill_that_a_change_has_overtaken_is_refused() {
     for (l2, key) in every() {
         assert_eq!(one(l2.fetch(&[fetch(&key)], "a", LEASE)).await, Fetched::Leased);
-        l2.invalidate(&[Invalidation { key: key.clone(), order: 9 }]).await.expect("L2 answers");
+        l2.invalidate(&[Invalidation { key: key.clone(), version: 9 }]).await.expect("L2 answers");
         assert_eq!(one(l2.fill(&[fill(&key, 8)], "a")).await, Filled::Older);
         assert_eq!(one(l2.fetch(&[fetch(&key)], "a", LEASE)).await, Fetched::Leased);
         assert_eq!(one(l2.fill(&[fill(&key, 9)], "a")).await, Filled::Kept, "what has seen the change is welcome");
-        l2.invalidate(&[Invalidation { key: key.clone(), order: 10 }]).await.expect("L2 answers");
+        l2.invalidate(&[Invalidation { key: key.clone(), version: 10 }]).await.expect("L2 answers");
         assert_eq!(one(l2.fetch(&[fetch(&key)], "a", LEASE)).await, Fetched::Leased, "a changed value is gone");
     }
 }
@@ -233,12 +235,12 @@ async fn every_store_and_the_double_give_the_same_answers() {
     let [(memory, namespace), real @ ..] = &every()[..] else { panic!("there is the double") };
     let mut tokens = ["a", "b", "c"].into_iter().cycle();
     for number in 0..4_000 {
-        let (at, order) = (random.usize(0..3), random.i64(1..12));
+        let (at, version) = (random.usize(0..3), random.i64(1..12));
         let token = tokens.nth(random.usize(0..3)).expect("endless");
         let step = match random.u8(0..5) {
-            0 | 1 => Step::Fetch(at, token, if random.bool() { 0 } else { order }),
-            2 | 3 => Step::Fill(at, token, random.u8(0..5).gt(&0).then_some(order)),
-            _ => Step::Invalidate(at, order),
+            0 | 1 => Step::Fetch(at, token, if random.bool() { 0 } else { version }),
+            2 | 3 => Step::Fill(at, token, random.u8(0..5).gt(&0).then_some(version)),
+            _ => Step::Invalidate(at, version),
         };
         // Keys change now and then, so that every sequence begins with nothing many times.
         let key = |at: usize| format!("{namespace}:{}:{at}", number / 40);
@@ -252,19 +254,19 @@ async fn every_store_and_the_double_give_the_same_answers() {
 
 async fn carry_out(l2: &dyn L2, step: &Step, key: impl Fn(usize) -> String) -> String {
     match *step {
-        Step::Fetch(at, token, min_order) => {
-            match one(l2.fetch(&[Fetch { key: key(at), min_order }], token, LEASE)).await {
+        Step::Fetch(at, token, min_version) => {
+            match one(l2.fetch(&[Fetch { key: key(at), min_version }], token, LEASE)).await {
                 Fetched::Busy(_) => "busy".into(),
                 answer => format!("{answer:?}"),
             }
         }
-        Step::Fill(at, token, order) => {
-            let filled = fill(&key(at), order.unwrap_or_default());
-            let value = filled.value.clone().filter(|_| order.is_some());
+        Step::Fill(at, token, version) => {
+            let filled = fill(&key(at), version.unwrap_or_default());
+            let value = filled.value.clone().filter(|_| version.is_some());
             format!("{:?}", one(l2.fill(&[Fill { value, ..filled }], token)).await)
         }
-        Step::Invalidate(at, order) => {
-            l2.invalidate(&[Invalidation { key: key(at), order }]).await.expect("L2 answers");
+        Step::Invalidate(at, version) => {
+            l2.invalidate(&[Invalidation { key: key(at), version }]).await.expect("L2 answers");
             String::new()
         }
     }

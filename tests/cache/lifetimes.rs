@@ -15,7 +15,7 @@ async fn after_its_lifetime_in_l1_a_value_is_served_while_one_load_refreshes_it(
     bench.sabotage(id, "one").await;
     bench.read(&cache, id).await;
     bench.sabotage(id, "two").await;
-    bench.advance(Note::POLICY.l1, &[&cache]).await;
+    bench.advance(Note::POLICY.l1_ttl, &[&cache]).await;
     let gate = Gate::table(&pool, "notes").await;
     for _ in 0..20 {
         let read = bench.read(&cache, id).await;
@@ -35,9 +35,9 @@ async fn what_nobody_asked_for_during_another_lifetime_is_not_served_first(pool:
     bench.sabotage(id, "one").await;
     bench.read(&cache, id).await;
     bench.in_l2(&[id]).await;
-    bench.advance(2 * Note::POLICY.l1, &[&cache]).await;
+    bench.advance(2 * Note::POLICY.l1_ttl, &[&cache]).await;
     assert_eq!(bench.read(&cache, id).await.outcome, Outcome::L2Hit);
-    bench.advance(Note::POLICY.l2, &[&cache]).await;
+    bench.advance(Note::POLICY.l2_ttl, &[&cache]).await;
     let read = bench.read(&cache, id).await;
     assert_eq!((text(&read), read.outcome), (Some("one"), Outcome::LoadedExpired));
     assert_eq!(bench.loaded(), 2);
@@ -49,7 +49,7 @@ async fn a_batch_does_not_serve_what_outlived_its_lifetime(pool: PgPool) {
     let (cache, id) = (bench.cache().await, bench.fresh_id());
     bench.sabotage(id, "one").await;
     bench.read(&cache, id).await;
-    bench.advance(Note::POLICY.l1, &[&cache]).await;
+    bench.advance(Note::POLICY.l1_ttl, &[&cache]).await;
     assert!(cache.get(&key(id)).await.is_none(), "nor does a read that can't refresh it");
     assert!(cache.get_many(&[key(id)]).await[0].is_none());
 }
@@ -64,7 +64,7 @@ async fn a_known_absence_lives_shorter_than_a_value(pool: PgPool) {
         bench.read(&cache, absent).await;
         bench.read(&cache, present).await;
         bench.sabotage(absent, "there after all").await;
-        bench.advance(Note::POLICY.absent, &[&cache]).await;
+        bench.advance(Note::POLICY.negative_ttl, &[&cache]).await;
         assert_eq!(bench.read(&cache, present).await.outcome, Outcome::L1Hit);
         assert_eq!(text(&bench.read(&cache, absent).await), Some("there after all"));
     }
@@ -82,7 +82,7 @@ async fn entries_made_together_do_not_end_together(pool: PgPool) {
     }
     lives.sort_unstable();
     let (shortest, longest) = (lives[0], lives[39]);
-    let lifetime = Note::POLICY.l1.as_millis() as i64;
+    let lifetime = Note::POLICY.l1_ttl.as_millis() as i64;
     let floor = lifetime * (100 - i64::from(Note::POLICY.jitter_percent)) / 100 - 1000;
     assert!(shortest >= floor && longest <= lifetime, "{shortest} to {longest} ms");
     assert!(longest - shortest > 200, "all between {shortest} and {longest} ms");
@@ -101,7 +101,7 @@ async fn an_answer_tells_when_the_database_was_read_and_when_it_was_last_known_t
         let hit = bench.read(&cache, id).await;
         assert!((Duration::from_secs(1)..Duration::from_secs(10)).contains(&hit.since_read), "{:?}", hit.since_read);
         // Looks go on meanwhile, many in a second.
-        eventually("a look has just proven it", || async {
+        eventually("a poll has just proven it", || async {
             (bench.read(&cache, id).await.age? < Duration::from_secs(1)).then_some(())
         })
         .await;

@@ -1,9 +1,9 @@
-//! Changes of any size: more names than a write raises one by one, more than a look brings, more than an instance learns when it
+//! Changes of any size: more names than a write raises one by one, more than a poll brings, more than an instance learns when it
 //! starts. None is lost, and the tiers are in use again at once.
 
 use std::collections::BTreeSet;
 
-use aside::cache::{Cache, Name, Outcome};
+use aside::cache::{Cache, Outcome, Tag};
 use sqlx::{AssertSqlSafe, PgPool};
 
 use super::bench::{Bench, key, name, over_every_backend, over_every_l2, text};
@@ -11,8 +11,8 @@ use crate::support::{Gate, eventually};
 
 /// Raises so many names of something else, and after them the note's, which was changed before.
 async fn changes(bench: &Bench, others: u32, id: i64) {
-    let many = format!("insert into cache_ledger (name, ver) select 'mass:' || n, nextval('cache_ver') from generate_series(1, {others}) n
-        on conflict (name) do update set ver = excluded.ver, xid = pg_current_xact_id()");
+    let many = format!("insert into cache_ledger (tag, version) select 'mass:' || n, nextval('cache_version') from generate_series(1, {others}) n
+        on conflict (tag) do update set version = excluded.version, xid = pg_current_xact_id()");
     sqlx::query(AssertSqlSafe(many)).execute(&bench.pool).await.expect("raised");
     bench.sabotage(id, "new").await;
     let names = [name(id).to_string()];
@@ -37,7 +37,7 @@ async fn more_changes_than_a_look_brings_lose_none(pool: PgPool) {
         let (cache, id) = (bench.cache().await, bench.fresh_id());
         bench.write(&cache, id, "old").await;
         assert_eq!(text(&bench.read(&cache, id).await), Some("old"));
-        let gate = Gate::looks(&bench.pool).await;
+        let gate = Gate::polls(&bench.pool).await;
         changes(&bench, 10_001, id).await;
         gate.open().await;
         shows_and_is_cached(&bench, &cache, id).await;
@@ -73,18 +73,18 @@ async fn a_write_of_more_than_a_thousand_names_raises_their_patterns(pool: PgPoo
             assert_eq!(text(&bench.read(cache, id).await), Some("old"));
         }
         let mut write = writer.begin().await.expect("a write");
-        sqlx::query("update notes set text = 'new'").execute(write.db()).await.expect("changed");
-        ids.iter().for_each(|id| write.touch(name(*id)));
+        sqlx::query("update notes set text = 'new'").execute(write.conn()).await.expect("changed");
+        ids.iter().for_each(|id| write.invalidate(name(*id)));
         write.commit().await.expect("a commit");
         assert_eq!(text(&bench.read(&writer, first).await), Some("new"), "the writer sees it at once");
         shows_and_is_cached(&bench, &other, last).await;
         let raised: Vec<String> = sqlx::query_scalar(
-            "select name from cache_ledger where xid = (select xid from cache_ledger order by ver desc limit 1)",
+            "select tag from cache_ledger where xid = (select xid from cache_ledger order by version desc limit 1)",
         )
         .fetch_all(&bench.pool)
         .await
         .expect("names");
-        assert_eq!(raised, [Name::everything(&[&"note"]).to_string()]);
+        assert_eq!(raised, [Tag::prefix(&[&"note"]).to_string()]);
     })
     .await;
 }

@@ -39,7 +39,7 @@ async fn parrot(answer: &[u8]) -> (MemcachedL2, Arc<Mutex<Vec<u8>>>) {
 }
 
 fn fetch(key: &str) -> [Fetch; 1] {
-    [Fetch { key: key.into(), min_order: 0 }]
+    [Fetch { key: key.into(), min_version: 0 }]
 }
 
 #[tokio::test]
@@ -165,7 +165,7 @@ async fn a_real_one_keeps_what_fits_and_says_how_full_it_is() {
         assert_eq!(l2.fill(&[fill], "a").await.expect("L2 answers"), [expected], "{size} bytes");
     }
     let hit = l2.fetch(&fetch(&key), "b", LEASE).await.expect("L2 answers");
-    assert!(matches!(&hit[0], Fetched::Hit { order: 1, value } if value.len() == 1_040_000));
+    assert!(matches!(&hit[0], Fetched::Hit { version: 1, value } if value.len() == 1_040_000));
     let memory = l2.memory().await.expect("L2 answers");
     assert!(memory[0].used_bytes > 1_000_000 && memory[0].limit_bytes == Some(64 << 20), "{memory:?}");
     assert!(memory[0].evicts(), "{memory:?}");

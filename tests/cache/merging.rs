@@ -7,7 +7,7 @@ use std::{
 };
 
 use aside::cache::{
-    Cache, CacheConfig, Cacheable, Concurrency, Key, Loaded, Loader, NotLoaded, Outcome, Policy, Read, Reuse,
+    Cache, CacheConfig, CacheMode, Cacheable, Cached, Concurrency, Key, LoadFailure, Loaded, Loader, Outcome, Policy,
     Sensitivity, Tenant,
 };
 use serde::{Deserialize, Serialize};
@@ -83,11 +83,11 @@ impl Notes {
     }
 
     /// Begins to read each of these.
-    async fn begin(&self, ids: &[i64]) -> Vec<JoinHandle<Result<Read<Note>, NoteError>>> {
+    async fn begin(&self, ids: &[i64]) -> Vec<JoinHandle<Result<Cached<Note>, NoteError>>> {
         let before = waiting(&self.cache);
         let reads = ids.iter().map(|id| {
             let (loader, id) = (self.loader.clone(), *id);
-            tokio::spawn(async move { loader.get(id, Reuse::Allowed).await })
+            tokio::spawn(async move { loader.get(id, CacheMode::Default).await })
         });
         let reads: Vec<_> = reads.collect();
         until_waiting(&self.cache, before + ids.len()).await;
@@ -112,7 +112,7 @@ async fn hold(bench: &Bench, cache: &Cache) -> (Door, JoinHandle<()>) {
             inner.pass().await;
             Ok::<_, NoteError>(this.load(id).await)
         };
-        cache.get_or_load(&key(id), Reuse::Allowed, load).await.expect("loaded");
+        cache.get_or_load(&key(id), CacheMode::Default, load).await.expect("loaded");
     });
     door.until_somebody_waits().await;
     (door, holder)
@@ -147,7 +147,7 @@ async fn loads_that_wait_travel_together_and_each_fills_its_own_key(pool: PgPool
         }
         assert_eq!(notes.calls(), std::slice::from_ref(&ids));
         holder.await.expect("it ended");
-        let again = notes.loader.get_many(ids.clone(), Reuse::Allowed).await.expect("held");
+        let again = notes.loader.get_many(ids.clone(), CacheMode::Default).await.expect("held");
         assert!(again.iter().all(|(_, read)| read.outcome == Outcome::L1Hit), "each is kept under its own key");
         if bench.backend != Backend::None {
             bench.in_l2(&ids).await;
@@ -163,7 +163,7 @@ async fn a_load_that_finds_a_permit_begins_at_once_and_alone(pool: PgPool) {
     let notes = notes(&bench, &cache, Fault::None);
     let ids = fresh_notes(&bench, 3).await;
     for id in &ids {
-        notes.loader.get(*id, Reuse::Allowed).await.expect("loaded");
+        notes.loader.get(*id, CacheMode::Default).await.expect("loaded");
     }
     assert_eq!(notes.calls(), ids.iter().map(|id| vec![*id]).collect::<Vec<_>>());
 }
@@ -190,7 +190,7 @@ async fn a_batch_that_waits_takes_those_along_that_come_later(pool: PgPool) {
     let (door, _holder) = hold(&bench, &cache).await;
     let reads = notes.begin(&ids[..3]).await;
     let (loader, rest) = (notes.loader.clone(), ids[3..].to_vec());
-    let batch = tokio::spawn(async move { loader.get_many(rest, Reuse::Allowed).await });
+    let batch = tokio::spawn(async move { loader.get_many(rest, CacheMode::Default).await });
     eventually("it has joined", || async { (waiting(&cache) > 3).then_some(()) }).await;
     door.open();
     assert!(ended(reads).await.iter().all(Result::is_ok));
@@ -241,7 +241,7 @@ async fn what_was_written_while_a_load_waited_is_in_its_answer(pool: PgPool) {
         door.open();
         let reads = ended(reads).await;
         assert_eq!(text(reads[1].as_ref().expect("loaded")), Some("new"));
-        let again = notes.loader.get(ids[1], Reuse::Allowed).await.expect("held");
+        let again = notes.loader.get(ids[1], CacheMode::Default).await.expect("held");
         assert_eq!(
             (text(&again), again.outcome),
             (Some("new"), Outcome::L1Hit),
@@ -278,7 +278,7 @@ async fn a_caller_that_joins_a_load_without_time_left_has_its_own(pool: PgPool) 
     let cache = cache(&bench, |config| {
         config.request_limit = Duration::from_secs(60);
         // Else the database seems to be away when the clock is put forward, until the ledger is read again.
-        config.trust = Duration::from_secs(600);
+        config.max_staleness = Duration::from_secs(600);
     })
     .await;
     let notes = notes(&bench, &cache, Fault::None);
@@ -288,7 +288,7 @@ async fn a_caller_that_joins_a_load_without_time_left_has_its_own(pool: PgPool) 
     bench.advance(Duration::from_secs(50), &[&cache]).await;
     let loader = notes.loader.clone();
     let id = ids[0];
-    let mut late = Box::pin(async move { loader.get(id, Reuse::Allowed).await });
+    let mut late = Box::pin(async move { loader.get(id, CacheMode::Default).await });
     assert!(futures_util::poll!(&mut late).is_pending(), "it joins");
     bench.advance(Duration::from_secs(20), &[&cache]).await;
     door.open();
@@ -303,10 +303,10 @@ async fn a_load_that_waited_for_too_long_is_refused(pool: PgPool) {
     let notes = notes(&bench, &cache, Fault::None);
     let ids = fresh_notes(&bench, 2).await;
     let (door, _holder) = hold(&bench, &cache).await;
-    let reads = together(ids.iter().map(|id| notes.loader.get(*id, Reuse::Allowed))).await;
+    let reads = together(ids.iter().map(|id| notes.loader.get(*id, CacheMode::Default))).await;
     assert!(reads.iter().all(|read| read.as_ref().err() == Some(&NoteError::Aborted)));
     let note = key(ids[0]);
-    let closure = cache.get_or_load(&note, Reuse::NoStore, std::future::pending::<Result<Loaded<Note>, NoteError>>);
+    let closure = cache.get_or_load(&note, CacheMode::NoStore, std::future::pending::<Result<Loaded<Note>, NoteError>>);
     assert_eq!(closure.await.err(), Some(NoteError::Aborted), "one without a loader too");
     assert_eq!(notes.calls(), [] as [Vec<i64>; 0], "nothing was asked of the database for them");
     door.open();
@@ -317,7 +317,7 @@ async fn a_load_that_waited_for_too_long_is_refused(pool: PgPool) {
 struct Secret(String);
 
 impl Cacheable for Secret {
-    const POLICY: Policy = Policy { pattern: "secret", sensitivity: Sensitivity::Personal, ..Note::POLICY };
+    const POLICY: Policy = Policy { name: "secret", sensitivity: Sensitivity::Personal, ..Note::POLICY };
 }
 
 #[sqlx::test]
@@ -333,10 +333,10 @@ async fn loads_of_different_tenants_never_travel_together(pool: PgPool) {
         async move {
             let mut found = HashMap::new();
             for (tenant, id) in ids {
-                let Loaded { labels, loaded_at, .. } = this.load(id).await;
+                let Loaded { tag_versions, loaded_at, .. } = this.load(id).await;
                 found.insert(
                     (tenant.clone(), id),
-                    Loaded { value: Some(Secret(tenant.to_string())), labels, loaded_at },
+                    Loaded { value: Some(Secret(tenant.to_string())), tag_versions, loaded_at },
                 );
             }
             Ok::<_, NoteError>(found)
@@ -345,17 +345,17 @@ async fn loads_of_different_tenants_never_travel_together(pool: PgPool) {
     let many = load.clone();
     let one = move |id: (Tenant, i64)| {
         let load = load(vec![id.clone()]);
-        async move { load.await?.remove(&id).ok_or_else(|| NotLoaded::Aborted.into()) }
+        async move { load.await?.remove(&id).ok_or_else(|| LoadFailure::Panicked.into()) }
     };
     let loader = cache.loader(|(tenant, id)| Key::<Secret>::tenant(tenant, &[id]), one, many);
     let tenants = ["acme", "beta"].map(|name| Tenant::parse(name).expect("a tenant"));
     for tenant in &tenants {
-        cache.meet(tenant).await;
+        cache.ensure_tenant_loaded(tenant).await;
     }
     let (door, _holder) = hold(&bench, &cache).await;
     let reads = (0..20).map(|id| {
         let (loader, tenant) = (loader.clone(), tenants[id % 2].clone());
-        tokio::spawn(async move { (tenant.clone(), loader.get((tenant, id as i64), Reuse::Allowed).await) })
+        tokio::spawn(async move { (tenant.clone(), loader.get((tenant, id as i64), CacheMode::Default).await) })
     });
     let reads: Vec<_> = reads.collect();
     eventually("all wait", || async { (cache.stats().patterns["secret"].loads_waiting == 20).then_some(()) }).await;

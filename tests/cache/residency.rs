@@ -8,8 +8,8 @@ use std::{
 };
 
 use aside::cache::{
-    Abroad, Cache, Cacheable, Fetch, Fetched, Fill, Filled, Invalidation, Key, Keyring, L2, L2Error, Loaded, MemoryL2,
-    NodeMemory, NotLoaded, Outcome, Policy, Residency, Reuse, Sensitivity, Tenant,
+    Cache, CacheMode, Cacheable, Fetch, Fetched, Fill, Filled, Invalidation, Key, Keyring, L2, L2Error, LoadFailure,
+    Loaded, MemoryL2, NodeMemory, OutOfRegion, Outcome, Policy, Residency, Sensitivity, Tenant,
 };
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
@@ -29,16 +29,16 @@ const IN_PROCESS: u8 = 3;
 
 impl<const KIND: u8> Cacheable for Diary<KIND> {
     const POLICY: Policy = Policy {
-        pattern: ["shared", "at-home", "refused", "in-process"][KIND as usize],
+        name: ["shared", "at-home", "refused", "in-process"][KIND as usize],
         sensitivity: Sensitivity::Regulated,
         residency: match KIND {
             SHARED => Residency::Shared,
-            AT_HOME => Residency::Regional(Abroad::NotKept),
-            REFUSED => Residency::Regional(Abroad::Refused),
+            AT_HOME => Residency::Regional(OutOfRegion::NoStore),
+            REFUSED => Residency::Regional(OutOfRegion::Reject),
             _ => Residency::ProcessOnly,
         },
         // So long that nothing ends while a busy machine reads twenty thousand times.
-        l1: Duration::from_secs(60),
+        l1_ttl: Duration::from_secs(60),
         ..Note::POLICY
     };
 }
@@ -102,16 +102,16 @@ fn tenant(name: &str) -> Tenant {
 async fn read<const KIND: u8>(bench: &Bench, cache: &Cache, who: &str) -> Result<Outcome, NoteError> {
     let loaded_at = bench.load(1).await.loaded_at;
     let value = Some(Diary(format!("what {who} noted")));
-    let load = move || async move { Ok::<_, NoteError>(Loaded { value, labels: Vec::new(), loaded_at }) };
+    let load = move || async move { Ok::<_, NoteError>(Loaded { value, tag_versions: Vec::new(), loaded_at }) };
     let key = Key::<Diary<KIND>>::tenant(&tenant(who), &[&1]);
-    let read = cache.get_or_load(&key, Reuse::Allowed, load).await?;
+    let read = cache.get_or_load(&key, CacheMode::Default, load).await?;
     assert_eq!(read.entry.value, Some(Diary(format!("what {who} noted"))));
-    assert!(read.kept || KIND != SHARED);
-    assert!(!read.kept || KIND != AT_HOME || who != "from-there", "it is not kept");
+    assert!(read.stored || KIND != SHARED);
+    assert!(!read.stored || KIND != AT_HOME || who != "from-there", "it is not kept");
     Ok(read.outcome)
 }
 
-async fn settle(bench: &Bench, name: &str, region: &str) {
+async fn set_home(bench: &Bench, name: &str, region: &str) {
     let sql = "insert into cache_tenants (tenant, home_region) values ($1, $2)";
     sqlx::query(sql).bind(name).bind(region).execute(&bench.pool).await.expect("a tenant");
 }
@@ -129,13 +129,13 @@ async fn cache_in(bench: &Bench, region: &str, keys: Option<Keyring>) -> Cache {
 async fn data_of_another_region_are_kept_in_no_tier_of_this_one(pool: PgPool) {
     let l2 = Spied::default();
     let bench = Bench::with_l2(&pool, l2.clone()).await;
-    settle(&bench, "from-here", "here").await;
-    settle(&bench, "from-there", "there").await;
+    set_home(&bench, "from-here", "here").await;
+    set_home(&bench, "from-there", "there").await;
 
     let cache = cache_in(&bench, "here", keys()).await;
     for _ in 0..2 {
         assert_eq!(read::<AT_HOME>(&bench, &cache, "from-there").await, Ok(Outcome::LoadedCold));
-        assert_eq!(read::<REFUSED>(&bench, &cache, "from-there").await, Err(NotLoaded::Abroad.into()));
+        assert_eq!(read::<REFUSED>(&bench, &cache, "from-there").await, Err(LoadFailure::WrongRegion.into()));
     }
     assert_eq!(cache.stats().l1.entries, 0);
     read::<SHARED>(&bench, &cache, "from-there").await.expect("a diary");
@@ -155,7 +155,7 @@ async fn data_of_another_region_are_kept_in_no_tier_of_this_one(pool: PgPool) {
 #[sqlx::test]
 async fn a_tenant_that_moves_away_is_kept_here_no_more(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::Memory).await;
-    settle(&bench, "mover", "here").await;
+    set_home(&bench, "mover", "here").await;
     let cache = cache_in(&bench, "here", keys()).await;
     read::<AT_HOME>(&bench, &cache, "mover").await.expect("a diary");
     assert_eq!(read::<AT_HOME>(&bench, &cache, "mover").await, Ok(Outcome::L1Hit));
@@ -183,9 +183,9 @@ async fn a_tenant_that_moves_away_is_kept_here_no_more(pool: PgPool) {
 #[sqlx::test]
 async fn who_asks_for_a_tenant_while_it_is_erased_does_not_bring_its_secret_back(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::Memory).await;
-    settle(&bench, "gone", "here").await;
+    set_home(&bench, "gone", "here").await;
     let name = async |cache: &Cache| {
-        cache.meet(&tenant("gone")).await;
+        cache.ensure_tenant_loaded(&tenant("gone")).await;
         cache.hashed_name(&Key::<Diary<SHARED>>::tenant(&tenant("gone"), &[&1])).expect("it is known")
     };
     let known = name(&cache_in(&bench, "here", keys()).await).await;
@@ -252,9 +252,9 @@ async fn a_tenant_that_reads_much_pushes_no_other_out_of_the_process(pool: PgPoo
     let cache = bench.cache_with(|config| config.l1_bytes = 300_000).await;
     let loaded_at = bench.load(1).await.loaded_at;
     let read = async |who: &str, id: usize| {
-        let loaded = Loaded { value: Some(Diary(who.to_owned())), labels: Vec::new(), loaded_at };
+        let loaded = Loaded { value: Some(Diary(who.to_owned())), tag_versions: Vec::new(), loaded_at };
         let key = Key::<Diary<SHARED>>::tenant(&tenant(who), &[&id]);
-        let read = cache.get_or_load(&key, Reuse::Allowed, move || async move { Ok::<_, NoteError>(loaded) }).await;
+        let read = cache.get_or_load(&key, CacheMode::Default, move || async move { Ok::<_, NoteError>(loaded) }).await;
         read.expect("a diary").outcome
     };
     for id in 0..20 {
@@ -265,11 +265,11 @@ async fn a_tenant_that_reads_much_pushes_no_other_out_of_the_process(pool: PgPoo
             read("greedy", id).await;
         }
     }
-    let mut kept = 0;
+    let mut stored = 0;
     for id in 0..20 {
-        kept += usize::from(read("quiet", id).await == Outcome::L1Hit);
+        stored += usize::from(read("quiet", id).await == Outcome::L1Hit);
     }
-    assert!(kept >= 18, "of twenty entries {kept} are left");
+    assert!(stored >= 18, "of twenty entries {stored} are left");
     assert_eq!(read("greedy", 0).await, Outcome::L1Hit, "within its part it is served");
 }
 
@@ -287,14 +287,14 @@ async fn who_asks_for_what_does_not_exist_pushes_nothing_out_of_the_process(pool
         for id in 1_000_000..1_000_400 {
             bench.read(&cache, id).await;
         }
-        let mut kept = 0;
+        let mut stored = 0;
         for id in &ids {
             // What is expired is there.
-            kept += usize::from(bench.read(&cache, *id).await.outcome != Outcome::LoadedCold);
+            stored += usize::from(bench.read(&cache, *id).await.outcome != Outcome::LoadedCold);
         }
         // L1 gives up what is twice as old as its lifetime: then a slow machine has shown nothing.
-        if begun.elapsed() < Note::POLICY.l1 || attempt == 10 {
-            assert!(kept >= 90, "of a hundred entries {kept} are left");
+        if begun.elapsed() < Note::POLICY.l1_ttl || attempt == 10 {
+            assert!(stored >= 90, "of a hundred entries {stored} are left");
             return;
         }
     }

@@ -1,6 +1,6 @@
 //! One key through the tiers: loaded once, then served from the nearest tier, with the same bytes everywhere.
 
-use aside::cache::{Cacheable, Key, Loaded, Outcome, Policy, Reuse, Tenant};
+use aside::cache::{CacheMode, Cacheable, Key, Loaded, Outcome, Policy, Tenant};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 
@@ -31,7 +31,10 @@ async fn another_instance_finds_the_value_in_l2_byte_for_byte_and_keeps_it(pool:
         let found = bench.read(&other, id).await;
         assert_eq!(found.outcome, Outcome::L2Hit);
         assert_eq!((&found.entry.body, found.entry.digest), (&loaded.entry.body, loaded.entry.digest));
-        assert_eq!((found.entry.loaded_at, &found.entry.labels), (loaded.entry.loaded_at, &loaded.entry.labels));
+        assert_eq!(
+            (found.entry.loaded_at, &found.entry.tag_versions),
+            (loaded.entry.loaded_at, &loaded.entry.tag_versions)
+        );
         assert_eq!(bench.read(&other, id).await.outcome, Outcome::L1Hit);
         assert_eq!(bench.loaded(), 1);
     })
@@ -118,13 +121,13 @@ async fn refresh_loads_and_fills_and_no_store_loads_and_leaves_no_trace(pool: Pg
     over_every_backend(pool, async |bench: Bench| {
         let (cache, id) = (bench.cache().await, bench.fresh_id());
         bench.sabotage(id, "one").await;
-        assert_eq!(bench.read_as(&cache, id, Reuse::NoStore).await.outcome, Outcome::Bypass);
+        assert_eq!(bench.read_as(&cache, id, CacheMode::NoStore).await.outcome, Outcome::Bypass);
         assert!(cache.get(&key(id)).await.is_none());
         bench.read(&cache, id).await;
         bench.sabotage(id, "two").await;
-        assert_eq!(text(&bench.read_as(&cache, id, Reuse::NoStore).await), Some("two"));
+        assert_eq!(text(&bench.read_as(&cache, id, CacheMode::NoStore).await), Some("two"));
         assert_eq!(text(&bench.read(&cache, id).await), Some("one"), "the tiers were left as they were");
-        let refreshed = bench.read_as(&cache, id, Reuse::Refresh).await;
+        let refreshed = bench.read_as(&cache, id, CacheMode::Reload).await;
         assert_eq!((text(&refreshed), refreshed.outcome), (Some("two"), Outcome::Bypass));
         let after = bench.read(&cache, id).await;
         assert_eq!((text(&after), after.outcome), (Some("two"), Outcome::L1Hit));
@@ -185,7 +188,7 @@ struct NextNote {
 }
 
 impl Cacheable for NextNote {
-    const POLICY: Policy = Policy { shape: "2", ..Note::POLICY };
+    const POLICY: Policy = Policy { schema_version: "2", ..Note::POLICY };
 }
 
 #[sqlx::test]
@@ -196,11 +199,11 @@ async fn two_releases_side_by_side_read_what_they_understand(pool: PgPool) {
         let read_next = async || {
             let loader = bench.clone();
             let load = move || async move {
-                let Loaded { value, labels, loaded_at } = loader.load(id).await;
+                let Loaded { value, tag_versions, loaded_at } = loader.load(id).await;
                 let value = value.map(|Note { id, text }| NextNote { id, words: text.split(' ').count(), text });
-                Ok::<_, NoteError>(Loaded { value, labels, loaded_at })
+                Ok::<_, NoteError>(Loaded { value, tag_versions, loaded_at })
             };
-            let read = next.get_or_load(&Key::<NextNote>::shared(&[&id]), Reuse::Allowed, load).await;
+            let read = next.get_or_load(&Key::<NextNote>::shared(&[&id]), CacheMode::Default, load).await;
             read.expect("the loader does not fail").entry.value.clone().expect("a note")
         };
         for text_now in ["one", "one more"] {

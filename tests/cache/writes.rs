@@ -16,8 +16,12 @@ async fn a_write_that_is_dropped_changes_and_invalidates_nothing(pool: PgPool) {
         bench.write(&cache, id, "one").await;
         bench.read(&cache, id).await;
         let mut write = cache.begin().await.expect("a transaction");
-        sqlx::query("update notes set text = 'two' where id = $1").bind(id).execute(write.db()).await.expect("changed");
-        write.touch(name(id));
+        sqlx::query("update notes set text = 'two' where id = $1")
+            .bind(id)
+            .execute(write.conn())
+            .await
+            .expect("changed");
+        write.invalidate(name(id));
         drop(write);
         let read = bench.read(&cache, id).await;
         assert_eq!((text(&read), read.outcome), (Some("one"), Outcome::L1Hit));
@@ -32,8 +36,12 @@ async fn a_write_in_progress_is_not_seen(pool: PgPool) {
         let (cache, id) = (bench.cache().await, bench.fresh_id());
         bench.write(&cache, id, "one").await;
         let mut write = cache.begin().await.expect("a transaction");
-        sqlx::query("update notes set text = 'two' where id = $1").bind(id).execute(write.db()).await.expect("changed");
-        write.touch(name(id));
+        sqlx::query("update notes set text = 'two' where id = $1")
+            .bind(id)
+            .execute(write.conn())
+            .await
+            .expect("changed");
+        write.invalidate(name(id));
         assert_eq!(text(&bench.read(&cache, id).await), Some("one"));
         write.commit().await.expect("a commit");
         assert_eq!(text(&bench.read(&cache, id).await), Some("two"));
@@ -52,7 +60,7 @@ async fn numbers_of_a_name_only_rise(pool: PgPool) {
         } else {
             bench.erase(&cache, id).await;
         }
-        let number = bench.load(id).await.labels[0].version;
+        let number = bench.load(id).await.tag_versions[0].version;
         assert!(number > last, "{number} after {last}");
         last = number;
     }
@@ -68,7 +76,7 @@ async fn writers_that_touch_the_same_names_in_any_order_never_deadlock(pool: PgP
         async move {
             let mut write = cache.begin().await.expect("a transaction");
             for step in 0..20 {
-                write.touch(name((writer * 7 + step * 5) % 24));
+                write.invalidate(name((writer * 7 + step * 5) % 24));
             }
             write.commit().await
         }
@@ -108,7 +116,7 @@ async fn a_write_has_its_own_isolation_level_whatever_the_database_has_by_defaul
     let level = "select current_setting('transaction_isolation')";
     let other: String = sqlx::query_scalar(level).fetch_one(&later).await.expect("the default");
     let mut write = cache.begin().await.expect("a transaction");
-    let own: String = sqlx::query_scalar(level).fetch_one(write.db()).await.expect("its own");
+    let own: String = sqlx::query_scalar(level).fetch_one(write.conn()).await.expect("its own");
     assert_eq!((other.as_str(), own.as_str()), ("repeatable read", "read committed"));
     write.commit().await.expect("a commit");
     cache.shutdown().await;
@@ -120,7 +128,7 @@ async fn a_write_that_touches_nothing_commits(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::None).await;
     let cache = bench.cache().await;
     let mut write = cache.begin().await.expect("a transaction");
-    sqlx::query("insert into notes values (77, 'quiet')").execute(write.db()).await.expect("written");
+    sqlx::query("insert into notes values (77, 'quiet')").execute(write.conn()).await.expect("written");
     write.commit().await.expect("a commit");
     assert_eq!(text(&bench.read(&cache, 77).await), Some("quiet"));
 }
@@ -132,9 +140,9 @@ async fn a_failed_statement_fails_the_write_and_leaves_the_truth(pool: PgPool) {
     bench.write(&cache, id, "one").await;
     bench.read(&cache, id).await;
     let mut write = cache.begin().await.expect("a transaction");
-    let failed = sqlx::query("insert into notes values ($1, null)").bind(id + 1).execute(write.db()).await;
+    let failed = sqlx::query("insert into notes values ($1, null)").bind(id + 1).execute(write.conn()).await;
     assert!(failed.is_err());
-    write.touch(name(id));
+    write.invalidate(name(id));
     assert!(write.commit().await.is_err(), "an aborted transaction can't commit");
     assert_eq!(text(&bench.read(&cache, id).await), Some("one"));
 }
@@ -149,9 +157,9 @@ async fn a_write_commits_what_returns_a_value_and_rolls_back_what_returns_an_err
         let written = cache
             .write([], async |write: &mut Write| {
                 let sql = "insert into notes values ($1, $2)";
-                sqlx::query(sql).bind(note).bind(texts[number as usize]).execute(write.db()).await?;
+                sqlx::query(sql).bind(note).bind(texts[number as usize]).execute(write.conn()).await?;
                 if touches {
-                    write.touch(name(note));
+                    write.invalidate(name(note));
                 }
                 if fails { Err(WriteRefused::Taken) } else { Ok(()) }
             })
@@ -164,7 +172,7 @@ async fn a_write_commits_what_returns_a_value_and_rolls_back_what_returns_an_err
             .expect("read");
         assert_eq!(stored.as_deref(), (!fails).then_some(texts[number as usize]));
         let shown = (touches && !fails).then_some(texts[number as usize]);
-        assert_eq!(text(&bench.read(&cache, note).await), shown, "what is not touched is not invalidated");
+        assert_eq!(text(&bench.read(&cache, note).await), shown, "what is not named is not invalidated");
     }
 }
 
@@ -177,10 +185,10 @@ async fn a_write_that_lost_against_another_one_is_done_again_and_no_more_than_fo
         let written = cache
             .write([], async |write: &mut Write| {
                 let attempt = attempts.fetch_add(1, Ordering::SeqCst);
-                sqlx::query("insert into notes values (501, 'once')").execute(write.db()).await?;
+                sqlx::query("insert into notes values (501, 'once')").execute(write.conn()).await?;
                 if attempt < losses {
                     let lost = "do $$ begin raise exception using errcode = 'serialization_failure'; end $$";
-                    sqlx::query(lost).execute(write.db()).await?;
+                    sqlx::query(lost).execute(write.conn()).await?;
                 }
                 Ok::<_, WriteRefused>(())
             })

@@ -12,8 +12,8 @@ use serde_json::Value;
 
 use crate::{
     check::history::{Ack, Key, List, Record, Sight, Told},
+    fixture::{sight_of_order, sight_of_product},
     fleet::Instance,
-    ground::{sight_of_order, sight_of_product},
     notes::Notes,
     pace::Clock,
 };
@@ -99,7 +99,7 @@ impl Line {
         if let Some(body) = &call.body {
             request = request.json(body);
         }
-        let (invoked, life) = (self.clock.now(), instance.life());
+        let (invoked, process_run) = (self.clock.now(), instance.process_run());
         let answer = async {
             let answer = request.send().await?;
             let (status, headers) = (answer.status(), answer.headers().clone());
@@ -110,7 +110,7 @@ impl Line {
         let mut record = Record {
             client: self.client,
             instance: Some(at as u8),
-            life,
+            process_run,
             verb: call.verb,
             invoked,
             completed,
@@ -151,14 +151,14 @@ struct Batch {
 fn told(want: &Want, status: StatusCode, body: &[u8], unchanged: Option<Sight>) -> Told {
     match (status.as_u16(), want) {
         (200 | 201 | 204, _) => {
-            understood(want, body).unwrap_or_else(|wrong| Told::Broken(format!("{status}: {wrong}")))
+            understood(want, body).unwrap_or_else(|wrong| Told::VerifyError(format!("{status}: {wrong}")))
         }
         (304, Want::Product(id)) if unchanged.is_some() => Told::Values(vec![(Key::Product(*id), unchanged)]),
         (404, Want::Product(id)) => Told::Values(vec![(Key::Product(*id), None)]),
         (404, Want::Order(id)) => Told::Values(vec![(Key::Order(*id), None)]),
         (503, _) => Told::Unavailable,
         (400..=499, _) => Told::Refused,
-        _ => Told::Broken(format!("{status}: {}", String::from_utf8_lossy(body))),
+        _ => Told::VerifyError(format!("{status}: {}", String::from_utf8_lossy(body))),
     }
 }
 
@@ -206,8 +206,8 @@ fn source(headers: &HeaderMap) -> &'static str {
         ("aside-l1; hit", "l1_hit"),
         ("aside-l2; hit", "l2_hit"),
         ("collapsed", "collapsed"),
-        ("detail=fenced", "loaded_fenced"),
-        ("detail=untrusted", "loaded_untrusted"),
+        ("detail=invalidated", "loaded_invalidated"),
+        ("detail=not-current", "loaded_not_current"),
         ("detail=unreadable", "loaded_unreadable"),
         ("detail=error", "l2_error"),
         ("detail=breaker-open", "l2_skipped"),

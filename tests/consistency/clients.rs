@@ -15,8 +15,8 @@ use serde_json::json;
 use crate::{
     calls::{CATEGORY_LIMIT, Call, Line, ORDERS_LIMIT, Outcome, Want},
     check::history::{Ack, Key, List, Sight, Told},
+    fixture::{CUSTOMERS, Hot, SLOW},
     fleet::INSTANCES,
-    ground::{CUSTOMERS, Hot, SLOW},
     pace::{millis, pause},
 };
 

@@ -1,7 +1,7 @@
 //! What can happen to Postgres.
 
 use crate::{
-    ground::SLOW,
+    fixture::SLOW,
     nemesis::Arena,
     pace::pause,
     sql_writers::{finish, record},
@@ -23,7 +23,7 @@ pub async fn play(arena: &Arena, kind: &str, rng: &mut fastrand::Rng) -> String 
             String::new()
         }
         TERMINATED => terminate(arena, "true").await,
-        // A tail is known by its only query.
+        // A poller is known by its only query.
         TAILS_TERMINATED => terminate(arena, "query like 'with changes as%'").await,
         _ => slow_writer(arena, rng).await,
     }

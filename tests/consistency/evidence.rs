@@ -63,7 +63,7 @@ fn speaks_of(record: &Record, key: Key) -> bool {
 fn line(record: &Record) -> String {
     let (invoked, completed) = (seconds(record.invoked), seconds(record.completed));
     let whom = match record.instance {
-        Some(at) => format!("instance {at} in life {}", record.life),
+        Some(at) => format!("instance {at} in process run {}", record.process_run),
         None => "Postgres".to_owned(),
     };
     let told = match &record.told {

@@ -34,7 +34,7 @@ pub struct Instance {
     pub to_redis: Proxy,
     l1_bytes: u64,
     process: Mutex<Option<Process>>,
-    lives: AtomicU32,
+    process_runs: AtomicU32,
     /// Until when clients keep away, because somebody got no answer.
     avoided_until: AtomicU64,
     database_url: String,
@@ -60,7 +60,7 @@ pub async fn prepare(program: &Path, postgres: &Postgres, redis: &Store, logs: &
             to_redis,
             l1_bytes,
             process: Mutex::default(),
-            lives: AtomicU32::new(0),
+            process_runs: AtomicU32::new(0),
             avoided_until: AtomicU64::new(0),
             log: logs.join(format!("instance-{at}.log")),
             program: program.to_owned(),
@@ -89,17 +89,17 @@ impl Instance {
         settings
     }
 
-    /// Starts a life, unless one goes on; does not wait until it is ready.
+    /// Starts a process, unless one runs; does not wait until it is ready.
     pub async fn start(&self) {
         let mut process = self.process.lock().await;
         if process.as_mut().is_none_or(Process::has_ended) {
-            self.lives.fetch_add(1, Ordering::AcqRel);
+            self.process_runs.fetch_add(1, Ordering::AcqRel);
             let args = ["serve".to_owned()];
             *process = Some(Process::start(&self.program, &args, &self.settings(), &self.log, None));
         }
     }
 
-    /// Ends a life: at once, or orderly.
+    /// Ends a process: at once, or orderly.
     pub async fn stop(&self, orderly: bool) {
         let Some(process) = self.process.lock().await.take() else { return };
         process.signal(if orderly { "TERM" } else { "KILL" });
@@ -112,8 +112,8 @@ impl Instance {
         }
     }
 
-    pub fn life(&self) -> u32 {
-        self.lives.load(Ordering::Acquire)
+    pub fn process_run(&self) -> u32 {
+        self.process_runs.load(Ordering::Acquire)
     }
 
     pub fn avoid_until(&self, moment: Micros) {

@@ -11,12 +11,12 @@
 mod calls;
 mod check;
 mod clients;
+mod corruptor;
 mod database_faults;
 mod evidence;
+mod fixture;
 mod fleet;
-mod ground;
 mod histogram;
-mod liar;
 mod nemesis;
 mod notes;
 mod pace;
@@ -51,7 +51,7 @@ use store::{Mode, Store};
 use support::postgres_server::Postgres;
 
 /// D, as the service has it by default.
-const TRUST: Micros = 500_000;
+const MAX_STALENESS: Micros = 500_000;
 /// Before the first fault: what the hit rate is when all is well.
 const BASELINE_MS: u64 = 4_000;
 /// After the last fault: how long the fleet may take until all is well again, and for how long it is then looked at.
@@ -138,7 +138,7 @@ async fn run(args: &Args, seed: u64, out: &Path) -> Result<bool, Box<dyn Error>>
     let fleet = Arc::new(fleet::prepare(&args.program, &postgres, &redis, out).await);
     seed_database(&args.program, &fleet[0])?;
     let db = PgPoolOptions::new().max_connections(8).connect(&postgres.url(postgres.port)).await?;
-    let hot = ground::prepare(&db).await?;
+    let hot = fixture::prepare(&db).await?;
     println!("{} products in {} categories, {} instances", hot.products.len(), hot.categories.len(), fleet.len());
 
     let (clock, notes, http) = (Clock::start(), Arc::new(Notes::new(args.redis)), client()?);
@@ -161,10 +161,10 @@ async fn run(args: &Args, seed: u64, out: &Path) -> Result<bool, Box<dyn Error>>
     });
     let phases = play(args, seed, &arena, World::new(hot)).await?;
 
-    let audit = ground::audit(&db, &clock).await?;
+    let audit = fixture::audit(&db, &clock).await?;
     db.close().await;
     let stepped = clock.stepped();
-    let history = History { audit, records: arena.notes.records(), trust: TRUST };
+    let history = History { audit, records: arena.notes.records(), max_staleness: MAX_STALENESS };
     let report = Report::of(seed, history, phases, &arena.notes, stepped);
     report.write(out)?;
     drop(arena);

@@ -13,9 +13,9 @@ use sqlx::PgPool;
 use tokio::sync::Mutex;
 
 use crate::{
+    corruptor::Corruptor,
     database_faults,
     fleet::{INSTANCES, Instance},
-    liar::Liar,
     notes::{Begun, Notes},
     pace::{Clock, millis, pause},
     redis_faults,
@@ -126,12 +126,12 @@ impl<C: Copy> Deck<C> {
 
 async fn redis_lane(arena: &Arena, mut rng: fastrand::Rng) {
     let mut deck = Deck::new(redis_faults::kinds(arena.notes.mode));
-    let mut liar = Liar::default();
+    let mut corruptor = Corruptor::default();
     while arena.goes_on() {
-        liar.listen(arena).await;
+        corruptor.listen(arena).await;
         let kind = deck.draw(&mut rng);
         let begun = Begun::now(kind, None, &arena.clock);
-        let note = redis_faults::play(arena, kind, &mut liar, &mut rng).await;
+        let note = redis_faults::play(arena, kind, &mut corruptor, &mut rng).await;
         arena.notes.fault(begun.ended(&arena.clock, note));
         pause(arena.between(&mut rng, 300, 1200)).await;
     }

@@ -1,4 +1,4 @@
-//! What the run writes down as it goes: requests, faults, and the counters of all lives of all instances.
+//! What the run writes down as it goes: requests, faults, and the counters of all processes of all instances.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -77,7 +77,7 @@ impl Notes {
         std::mem::take(&mut *held(&self.records))
     }
 
-    /// Counters summed over all lives, by `instance series`.
+    /// Counters summed over all processes, by `instance series`.
     pub fn counters(&self) -> BTreeMap<String, u64> {
         held(&self.counters).clone()
     }
@@ -88,11 +88,11 @@ impl Notes {
         let mut last: (u32, HashMap<String, u64>) = (0, HashMap::new());
         loop {
             pause(millis(300)).await;
-            let life = instance.life();
+            let process_run = instance.process_run();
             let Ok(answer) = http.get(&url).timeout(millis(300)).send().await else { continue };
             let Ok(text) = answer.text().await else { continue };
-            if life != last.0 || life != instance.life() {
-                last = (life, HashMap::new());
+            if process_run != last.0 || process_run != instance.process_run() {
+                last = (process_run, HashMap::new());
             }
             for (series, value) in text.lines().filter_map(counter) {
                 let before = last.1.insert(series.to_owned(), value).unwrap_or(0);

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use deadpool_redis::redis::{self, aio::MultiplexedConnection};
 
 use crate::{
-    liar::Liar,
+    corruptor::Corruptor,
     nemesis::Arena,
     pace::{millis, pause},
     store::{Mode, Store},
@@ -35,14 +35,14 @@ pub fn kinds(mode: Mode) -> Vec<&'static str> {
 }
 
 /// Plays one fault to its end; returns what there is to say.
-pub async fn play(arena: &Arena, kind: &str, liar: &mut Liar, rng: &mut fastrand::Rng) -> String {
+pub async fn play(arena: &Arena, kind: &str, corruptor: &mut Corruptor, rng: &mut fastrand::Rng) -> String {
     match kind {
         KILLED => killed(arena).await,
         FROZEN => frozen(arena, rng).await,
         OLD_DUMP => old_dump(arena, rng).await,
         PROMOTED => promoted(arena, rng).await,
         MOVED => moved(arena, rng).await,
-        LIES => liar.lie(arena, arena.between(rng, 1500, 3000), rng).await,
+        LIES => corruptor.lie(arena, arena.between(rng, 1500, 3000), rng).await,
         FLUSHED => told(arena, &[&["FLUSHALL"]]).await,
         HINTS_LOST => told(arena, &[&["CLIENT", "KILL", "TYPE", "pubsub"]]).await,
         SCRIPTS_LOST => told(arena, &[&["SCRIPT", "FLUSH"]]).await,

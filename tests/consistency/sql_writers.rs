@@ -7,7 +7,7 @@ use sqlx::{PgPool, Postgres, Row, Transaction};
 use crate::{
     check::history::{Ack, Micros, Record, Told},
     clients::World,
-    ground::WILD,
+    fixture::WILD,
     notes::Notes,
     pace::{Clock, pause},
 };
@@ -101,7 +101,7 @@ pub fn record(verb: &'static str, invoked: Micros, completed: Micros, wrote: Res
     Record {
         client: u16::MAX,
         instance: None,
-        life: 0,
+        process_run: 0,
         verb,
         invoked,
         completed,

@@ -48,7 +48,7 @@ fn each_store_is_known_to_one_file_of_the_cache() {
     ];
     for source in files("src/cache", ".rs") {
         // The folder's own module is called `redis` too.
-        let code = source.code().replace("redis::{RedisL2, RedisPlace, RedisTls}", "");
+        let code = source.code().replace("redis::{RedisL2, RedisTls, RedisTopology}", "");
         for (word, home) in homes {
             assert!(
                 source.path.starts_with(home) || !code.contains(word),
@@ -150,7 +150,7 @@ fn uses_above(source: &Source) -> Vec<String> {
 fn uses_are_found_in_every_form() {
     let above = |path: &str, text: &str| uses_above(&Source { path: path.to_owned(), text: text.to_owned() });
     assert_eq!(above("src/cache/mod.rs", "use super::config::Config;"), ["config"]);
-    assert_eq!(above("src/cache/redis/line.rs", "use super::super::super::{http, app::App};"), ["app", "http"]);
+    assert_eq!(above("src/cache/redis/connection.rs", "use super::super::super::{http, app::App};"), ["app", "http"]);
     assert_eq!(above("src/cache/read.rs", "use super::l1::L1;"), [] as [&str; 0]);
     let code =
         "use crate::cache::Cache;\nuse crate::{\n  config::{Config, A},\n  domain::x,\n};\nfn f() { crate::http::g() }";

@@ -225,7 +225,7 @@ fn links_lead_to_files() {
 #[test]
 fn claims_are_told_apart() {
     for (word, claim) in [
-        ("src/cache/fence.rs", Some(Claim::File("src/cache/fence.rs"))),
+        ("src/cache/freshness.rs", Some(Claim::File("src/cache/freshness.rs"))),
         ("tests/cache", Some(Claim::File("tests/cache"))),
         ("make adopt DIR=../invoices", Some(Claim::Target("adopt"))),
         ("CACHE_L1_BYTES=0", Some(Claim::Setting("CACHE_L1_BYTES"))),

@@ -57,7 +57,7 @@ impl Instance {
             ended.unwrap_or_else(|error| panic!("the instance fails: {error}"));
         });
         let client = Client::new(address, management, management_token);
-        eventually("the instance is ready and follows the ledger", || client.trusted()).await;
+        eventually("the instance is ready and follows the ledger", || client.is_current()).await;
         Self { client, shutdown, serving }
     }
 

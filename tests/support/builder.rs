@@ -82,8 +82,8 @@ impl TestAppBuilder {
     }
 
     /// D: how long an instance trusts its tiers without news from Postgres.
-    pub fn trust(self, trust: Duration) -> Self {
-        self.config(move |config| config.cache_trust = trust)
+    pub fn max_staleness(self, max_staleness: Duration) -> Self {
+        self.config(move |config| config.cache_max_staleness = max_staleness)
     }
 
     /// How long a call of L2 may take: where L2 hangs, the time that tests with patience spend on waiting for it.

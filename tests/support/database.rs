@@ -6,11 +6,11 @@ use sqlx::{PgConnection, PgPool};
 
 /// A digest of every table's contents, by table. Equal digests before and after mean that nothing was written.
 ///
-/// Left out is what changes without a client's doing: the ledger's horizon, the purger's position, tenants that were met, what instances say of
+/// Left out is what changes without a client's doing: the ledger's checkpoint, the purger's cursor, tenants that are cached, what instances say of
 /// themselves and the counted views.
 pub async fn digest(pool: &PgPool) -> BTreeMap<String, String> {
     let sql = "select table_name::text from information_schema.tables
-        where table_schema = 'public' and table_type = 'BASE TABLE' and table_name not in ('cache_horizon', 'cache_tenants', 'cdn_position', 'instances', '_sqlx_migrations')";
+        where table_schema = 'public' and table_type = 'BASE TABLE' and table_name not in ('cache_checkpoints', 'cache_tenants', 'cdn_cursor', 'instances', '_sqlx_migrations')";
     let tables: Vec<String> = sqlx::query_scalar(sql).fetch_all(pool).await.expect("the list of tables");
     assert!(tables.len() >= 3, "these are not the service's tables: {tables:?}");
     let mut digests = BTreeMap::new();
@@ -42,7 +42,7 @@ pub async fn one(pool: &PgPool, sql: &str) -> i64 {
 /// Changes the database behind the service's back: nothing is invalidated, so that only a cache can still show what was there.
 pub async fn sabotage(pool: &PgPool, sql: &str) {
     // What keeps the triggers for outside writers quiet, as in a write that forgot to name its change.
-    let quiet = "begin; set local aside.names_changes = 'on'";
+    let quiet = "begin; set local aside.invalidates = 'on'";
     let mut transaction = pool.begin_with(quiet).await.expect("a transaction");
     change(&mut transaction, sql).await;
     transaction.commit().await.expect("a commit");

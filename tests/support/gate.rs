@@ -28,9 +28,9 @@ impl Gate {
         Self::closed_by(pool, format!("select pg_advisory_xact_lock({number})")).await
     }
 
-    /// Holds back every look at the ledger and nothing else: instances hear nothing of each other's writes.
-    pub async fn looks(pool: &PgPool) -> Self {
-        Self::table(pool, "cache_era").await
+    /// Holds back every poll of the ledger and nothing else: instances hear nothing of each other's writes.
+    pub async fn polls(pool: &PgPool) -> Self {
+        Self::table(pool, "cache_epochs").await
     }
 
     async fn closed_by(pool: &PgPool, statement: String) -> Self {

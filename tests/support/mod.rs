@@ -5,16 +5,16 @@
 pub mod app;
 pub mod builder;
 pub mod cdn;
+pub mod child_process;
 pub mod collector;
 pub mod data;
 pub mod database;
 pub mod environment;
 pub mod eventually;
 pub mod gate;
-pub mod life;
-pub mod lines;
 pub mod memcached_server;
 pub mod metrics;
+pub mod wire;
 // The consistency checker and the runs of `make chaos` share these, and use more of them than the suite.
 #[allow(dead_code)]
 pub mod postgres_server;
@@ -39,14 +39,14 @@ pub mod verbs;
 pub use app::{Client, Instance, TestApp};
 pub use builder::Redis;
 pub use cdn::Cdn;
+pub use child_process::ChildProcess;
 pub use data::{order, product};
 pub use eventually::{PATIENCE, eventually};
 pub use gate::Gate;
-pub use life::Life;
-pub use lines::{Message, Speech, Stop};
 pub use memcached_server::MemcachedServer;
 pub use proxy::{Fault, Proxy};
 pub use redis_server::RedisServer;
 pub use reply::Reply;
 pub use temporary::Temporary;
 pub use together::together;
+pub use wire::{Message, Speech, Stop};

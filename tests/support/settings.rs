@@ -14,7 +14,7 @@ pub const L2_DEADLINE: Duration = Duration::from_millis(20);
 
 /// Settings of one instance: loopback, free ports, a small pool, and patience instead of speed.
 ///
-/// The trust lease and the deadline of L2 are long, so that a busy machine can't turn an expected hit into a load; tests about
+/// The staleness bound and the deadline of L2 are long, so that a busy machine can't turn an expected hit into a load; tests about
 /// them set their own.
 pub fn config(database_url: String, redis: Option<RedisConfig>, namespace: String) -> Config {
     Config {
@@ -30,7 +30,7 @@ pub fn config(database_url: String, redis: Option<RedisConfig>, namespace: Strin
         cache_namespace: namespace,
         cache_l1_bytes: 8 * 1024 * 1024,
         cache_warm_top: 0,
-        cache_trust: Duration::from_secs(60),
+        cache_max_staleness: Duration::from_secs(60),
         cache_l2_deadline: Duration::from_secs(2),
         cache_keys: Some(KEYS.into()),
         cache_keys_file: None,
@@ -73,7 +73,7 @@ pub fn environment(config: &Config) -> Vec<(&'static str, String)> {
         ("CACHE_NAMESPACE", config.cache_namespace.clone()),
         ("CACHE_L1_BYTES", config.cache_l1_bytes.to_string()),
         ("CACHE_WARM_TOP", config.cache_warm_top.to_string()),
-        ("CACHE_TRUST_MS", config.cache_trust.as_millis().to_string()),
+        ("CACHE_MAX_STALENESS_MS", config.cache_max_staleness.as_millis().to_string()),
         ("CACHE_KEYS", config.cache_keys.clone().unwrap_or_default()),
         ("REGION", config.region.clone()),
         ("TOKIO_WORKER_THREADS", "2".into()),

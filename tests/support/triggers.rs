@@ -11,7 +11,7 @@ do $$
 declare source text;
 begin
     for source in select pg_get_functiondef(oid) from pg_proc where proname ~ '^cache_.*_changed$' loop
-        execute replace(replace(source, 'aside.names_changes', 'aside.nobody_sets_this'), 'cache_raise(', 'note(');
+        execute replace(replace(source, 'aside.invalidates', 'aside.nobody_sets_this'), 'cache_raise(', 'note(');
     end loop;
 end $$";
 
@@ -20,11 +20,11 @@ pub async fn listen(pool: &PgPool) {
     sqlx::raw_sql(LISTEN).execute(pool).await.expect("the triggers' functions are changed");
 }
 
-/// How many names the triggers have named since they were listened to, and those that the write itself did not touch. Ask after each write: a
+/// How many names the triggers have named since they were listened to, and those that the write itself did not invalidate. Ask after each write: a
 /// later one of the same name covers up for an earlier one.
 pub async fn heard(pool: &PgPool) -> (usize, Vec<String>) {
-    let sql = "select distinct noted.name, ledger.name is null as missed
-        from noted left join cache_ledger ledger on ledger.name = noted.name and ledger.xid = noted.xid";
+    let sql = "select distinct noted.name, ledger.tag is null as missed
+        from noted left join cache_ledger ledger on ledger.tag = noted.name and ledger.xid = noted.xid";
     let rows: Vec<(String, bool)> = sqlx::query_as(sql).fetch_all(pool).await.expect("what was noted");
     sqlx::query("truncate noted").execute(pool).await.expect("a clean sheet");
     (rows.len(), rows.into_iter().filter(|(_, missed)| *missed).map(|(name, _)| name).collect())

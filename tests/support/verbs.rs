@@ -105,11 +105,11 @@ impl Client {
         self.send(self.http.post(format!("http://{}{path}", self.management)).json(&body)).await
     }
 
-    /// Whether it is ready and may use its tiers: until its first look at the ledger every read is a load.
-    pub async fn trusted(&self) -> Option<()> {
+    /// Whether it is ready and may use its tiers: until its first poll of the ledger every read is a load.
+    pub async fn is_current(&self) -> Option<()> {
         let ready = self.try_send(self.request(Method::GET, "/readyz")).await.ok()?.status == 200;
         let scraped = self.try_send(self.scrape()).await.ok()?;
-        (ready && Metrics::parse(&scraped.expect(200).text).sum("cache_trusted", &[]) == 1.0).then_some(())
+        (ready && Metrics::parse(&scraped.expect(200).text).sum("cache_is_current", &[]) == 1.0).then_some(())
     }
 
     /// One scrape of the metrics.

@@ -1,11 +1,11 @@
 //! What the service is about, and how it is cached. Nothing in here knows who calls.
 
-pub mod detached;
 pub mod error;
 pub mod invoices;
+pub mod run_to_completion;
 
-pub use detached::detached;
 pub use error::DomainError;
+pub use run_to_completion::run_to_completion;
 
 use crate::cache::{Cacheable, Policy};
 

@@ -5,8 +5,8 @@
 
 pub mod environment;
 pub mod eventually;
+pub mod fixture;
 pub mod gate;
-pub mod ground;
 pub mod memcached_server;
 pub mod process;
 pub mod proxy;
@@ -16,8 +16,8 @@ pub mod together;
 pub mod triggers;
 
 pub use eventually::{PATIENCE, eventually};
+pub use fixture::Fixture;
 pub use gate::Gate;
-pub use ground::Ground;
 pub use memcached_server::MemcachedServer;
 pub use proxy::Proxy;
 pub use redis_server::RedisServer;

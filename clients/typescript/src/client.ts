@@ -10,20 +10,20 @@ export type Problem = components["schemas"]["ProblemDetails"];
 const TOKEN = "Consistency-Token";
 
 /**
- * The one of two tokens that covers both writes. A token is a life of the database and a moment in it, and a later moment covers the earlier
- * ones: answers of writes that overlap may come in the other order. Of another life only what came last can still be asked for.
+ * The one of two tokens that covers both writes. A token is an epoch of the database and a moment in it, and a later moment covers the earlier
+ * ones: answers of writes that overlap may come in the other order. Of another epoch only what came last can still be asked for.
  */
 export function covering(held: string | undefined, came: string): string {
-  const [life, moment] = parts(came);
+  const [epoch, moment] = parts(came);
   if (held === undefined) return came;
-  const [heldLife, heldMoment] = parts(held);
-  return heldLife === life && heldMoment > moment ? held : came;
+  const [heldEpoch, heldMoment] = parts(held);
+  return heldEpoch === epoch && heldMoment > moment ? held : came;
 }
 
 // Moments are whole numbers of up to 19 digits, more than a `number` holds.
 function parts(token: string): [string, bigint] {
-  const [, life = token, moment = "0"] = /^([^-]*)-(\d+)$/.exec(token) ?? [];
-  return [life, BigInt(moment)];
+  const [, epoch = token, moment = "0"] = /^([^-]*)-(\d+)$/.exec(token) ?? [];
+  return [epoch, BigInt(moment)];
 }
 
 /** What one user has done: clients that share it see each other's writes. */

@@ -47,10 +47,10 @@ for (let price = 250; price < 270; price++) {
 }
 console.log("changed twenty times on one instance, read at once on the other, with the writes' token: always the new price");
 
-assert.equal(covering("life-9", "life-10"), "life-10");
-assert.equal(covering("life-10", "life-9"), "life-10");
-assert.equal(covering("life-10", "another-9"), "another-9");
-console.log("answers of two writes in the wrong order: the later moment is kept, of another life of the database the newer token");
+assert.equal(covering("epoch-9", "epoch-10"), "epoch-10");
+assert.equal(covering("epoch-10", "epoch-9"), "epoch-10");
+assert.equal(covering("epoch-10", "another-9"), "another-9");
+console.log("answers of two writes in the wrong order: the later moment is kept, of another epoch of the database the newer token");
 
 const lost = await one.PATCH("/products/{id}", { params: { path, header: { "If-Match": etag } }, body: { stock: 1 } });
 assert.equal(lost.response.status, 412);

@@ -7,23 +7,23 @@ use crate::cache::entry::DbTime;
 
 const SECOND: Duration = Duration::from_secs(1);
 
-struct Scene {
+struct Fixture {
     clock: Clock,
-    fence: Arc<Fence>,
+    freshness: Arc<Freshness>,
     admission: Admission,
 }
 
 /// Admission with so many permits.
-fn scene(loads: usize, writes: usize, total: usize) -> Scene {
+fn fixture(loads: usize, writes: usize, total: usize) -> Fixture {
     let clock = Clock::adjustable();
-    let fence = Arc::new(Fence::new(clock.clone(), SECOND));
+    let freshness = Arc::new(Freshness::new(clock.clone(), SECOND));
     let most = Concurrency { loads, writes, total };
-    Scene { admission: Admission::new(most, clock.clone(), Arc::clone(&fence)), clock, fence }
+    Fixture { admission: Admission::new(most, clock.clone(), Arc::clone(&freshness)), clock, freshness }
 }
 
-impl Scene {
-    fn ask(&self, kind: Kind, tenant: Option<&Tenant>, patience: Duration) -> Result<Admitted, Refusal> {
-        let deadline = self.clock.now() + patience;
+impl Fixture {
+    fn ask(&self, kind: Kind, tenant: Option<&Tenant>, poll_timeout: Duration) -> Result<Admitted, Refusal> {
+        let deadline = self.clock.now() + poll_timeout;
         let pattern = if kind == Kind::Write { "writes" } else { "note" };
         self.admission.request(Request { kind, pattern, tenant, deadline })
     }
@@ -62,52 +62,52 @@ fn granted(turn: &mut Turn) -> Option<Result<Permit, Refusal>> {
 
 #[test]
 fn what_finds_no_permit_waits_and_has_it_when_one_comes_back() {
-    let scene = scene(2, 1, 3);
-    let mut held = vec![scene.now(Kind::Load), scene.now(Kind::Load)];
-    let mut turns: Vec<Turn> = (0..100).map(|_| scene.later(Kind::Load, None)).collect();
+    let fixture = fixture(2, 1, 3);
+    let mut held = vec![fixture.now(Kind::Load), fixture.now(Kind::Load)];
+    let mut turns: Vec<Turn> = (0..100).map(|_| fixture.later(Kind::Load, None)).collect();
     assert!(turns.iter_mut().all(|turn| granted(turn).is_none()));
     for turn in &mut turns {
         drop(held.remove(0));
         held.push(granted(turn).expect("in the order in which they came").expect("a permit"));
     }
     drop(held);
-    assert_eq!(scene.admission.usages(&[]), [("note", 0, 0)]);
-    scene.now(Kind::Load);
+    assert_eq!(fixture.admission.usages(&[]), [("note", 0, 0)]);
+    fixture.now(Kind::Load);
 }
 
 #[test]
 fn what_could_not_end_in_time_is_refused_when_it_comes() {
-    let scene = scene(1, 1, 2);
-    scene.slow_loads();
-    let held = scene.now(Kind::Load);
-    let ask = || scene.ask(Kind::Load, None, 3 * SECOND + SECOND / 2);
+    let fixture = fixture(1, 1, 2);
+    fixture.slow_loads();
+    let held = fixture.now(Kind::Load);
+    let ask = || fixture.ask(Kind::Load, None, 3 * SECOND + SECOND / 2);
     let waiting: Vec<_> = std::iter::from_fn(|| ask().ok()).take(50).collect();
     // One second for the load in flight, one for each that waits, and one for itself.
     assert_eq!(waiting.len(), 2);
     assert_eq!(ask().err(), Some(Refusal::NoTime));
-    assert!(scene.ask(Kind::Load, None, 5 * SECOND).is_ok(), "one with more time waits");
+    assert!(fixture.ask(Kind::Load, None, 5 * SECOND).is_ok(), "one with more time waits");
     drop((waiting, held));
     assert!(matches!(ask(), Ok(Admitted::Now(_))), "a free permit is given whatever the usual duration");
 }
 
 #[test]
 fn one_slow_load_makes_nobody_wait_in_vain() {
-    let scene = scene(1, 1, 2);
-    (0..100).for_each(|_| scene.load(SECOND / 1_000));
-    scene.load(100 * SECOND);
-    let held = scene.now(Kind::Load);
-    let waiting: Vec<_> = (0..200).map(|_| scene.ask(Kind::Load, None, SECOND)).collect();
+    let fixture = fixture(1, 1, 2);
+    (0..100).for_each(|_| fixture.load(SECOND / 1_000));
+    fixture.load(100 * SECOND);
+    let held = fixture.now(Kind::Load);
+    let waiting: Vec<_> = (0..200).map(|_| fixture.ask(Kind::Load, None, SECOND)).collect();
     assert!(waiting.iter().all(Result::is_ok), "one that was slow says little of the next ones");
     drop(held);
 }
 
 #[test]
 fn what_can_not_end_in_time_any_more_does_not_have_its_turn() {
-    let scene = scene(1, 1, 2);
-    let held = scene.now(Kind::Load);
-    let Ok(Admitted::Later(mut late)) = scene.ask(Kind::Load, None, SECOND) else { panic!("it waits") };
-    let mut patient = scene.later(Kind::Load, None);
-    scene.clock.advance(2 * SECOND);
+    let fixture = fixture(1, 1, 2);
+    let held = fixture.now(Kind::Load);
+    let Ok(Admitted::Later(mut late)) = fixture.ask(Kind::Load, None, SECOND) else { panic!("it waits") };
+    let mut patient = fixture.later(Kind::Load, None);
+    fixture.clock.advance(2 * SECOND);
     drop(held);
     assert_eq!(granted(&mut late).expect("an answer").err(), Some(Refusal::TimedOut));
     granted(&mut patient).expect("its turn").expect("a permit");
@@ -115,12 +115,12 @@ fn what_can_not_end_in_time_any_more_does_not_have_its_turn() {
 
 #[test]
 fn tenants_take_turns_and_one_alone_has_all() {
-    let scene = scene(1, 1, 2);
+    let fixture = fixture(1, 1, 2);
     let (greedy, other) = (Tenant::parse("greedy").unwrap(), Tenant::parse("other").unwrap());
-    let held = scene.now(Kind::Load);
-    let mut flood: Vec<Turn> = (0..50).map(|_| scene.later(Kind::Load, Some(&greedy))).collect();
-    let mut turns: Vec<Turn> = (0..2).map(|_| scene.later(Kind::Load, Some(&other))).collect();
-    let mut shared = scene.later(Kind::Load, None);
+    let held = fixture.now(Kind::Load);
+    let mut flood: Vec<Turn> = (0..50).map(|_| fixture.later(Kind::Load, Some(&greedy))).collect();
+    let mut turns: Vec<Turn> = (0..2).map(|_| fixture.later(Kind::Load, Some(&other))).collect();
+    let mut shared = fixture.later(Kind::Load, None);
     drop(held);
     drop(granted(&mut flood[0]).expect("the first that came"));
     // It comes back at once each time, so the turns go on.
@@ -135,17 +135,17 @@ fn tenants_take_turns_and_one_alone_has_all() {
 
 #[test]
 fn writes_leave_permits_to_loads_and_loads_to_writes() {
-    let scene = scene(3, 2, 4);
-    let writes = [scene.now(Kind::Write), scene.now(Kind::Write)];
-    let mut write = scene.later(Kind::Write, None);
-    let loads = [scene.now(Kind::Load), scene.now(Kind::Load)];
-    let mut load = scene.later(Kind::Load, None);
+    let fixture = fixture(3, 2, 4);
+    let writes = [fixture.now(Kind::Write), fixture.now(Kind::Write)];
+    let mut write = fixture.later(Kind::Write, None);
+    let loads = [fixture.now(Kind::Load), fixture.now(Kind::Load)];
+    let mut load = fixture.later(Kind::Load, None);
     drop(writes);
     drop(granted(&mut load).expect("total").expect("a permit"));
     let _write = granted(&mut write).expect("its own").expect("a permit");
-    let _load = scene.now(Kind::Load);
-    let mut fourth = scene.later(Kind::Load, None);
-    drop(scene.ask(Kind::Write, None, SECOND));
+    let _load = fixture.now(Kind::Load);
+    let mut fourth = fixture.later(Kind::Load, None);
+    drop(fixture.ask(Kind::Write, None, SECOND));
     assert!(granted(&mut fourth).is_none(), "the last permit is for writes");
     drop(loads);
     granted(&mut fourth).expect("its turn").expect("a permit");
@@ -153,10 +153,10 @@ fn writes_leave_permits_to_loads_and_loads_to_writes() {
 
 #[test]
 fn a_permit_whose_taker_has_gone_is_given_to_the_next() {
-    let scene = scene(1, 1, 2);
-    let held = scene.now(Kind::Load);
-    let gone: Vec<Turn> = (0..10).map(|_| scene.later(Kind::Load, None)).collect();
-    let mut next = scene.later(Kind::Load, None);
+    let fixture = fixture(1, 1, 2);
+    let held = fixture.now(Kind::Load);
+    let gone: Vec<Turn> = (0..10).map(|_| fixture.later(Kind::Load, None)).collect();
+    let mut next = fixture.later(Kind::Load, None);
     drop(gone);
     drop(held);
     granted(&mut next).expect("its turn").expect("a permit");
@@ -164,32 +164,32 @@ fn a_permit_whose_taker_has_gone_is_given_to_the_next() {
 
 #[tokio::test]
 async fn nobody_waits_for_a_database_that_does_not_answer() {
-    let scene = scene(1, 1, 2);
-    scene.fence.looked(scene.clock.now(), DbTime(0));
-    let held = scene.now(Kind::Load);
-    let mut turn = scene.later(Kind::Load, None);
-    scene.admission.fail_hopeless();
+    let fixture = fixture(1, 1, 2);
+    fixture.freshness.polled(fixture.clock.now(), DbTime(0));
+    let held = fixture.now(Kind::Load);
+    let mut turn = fixture.later(Kind::Load, None);
+    fixture.admission.fail_hopeless();
     assert!(poll!(&mut turn).is_pending(), "it was heard of just now");
-    scene.clock.advance(10 * SECOND);
-    scene.admission.fail_hopeless();
+    fixture.clock.advance(10 * SECOND);
+    fixture.admission.fail_hopeless();
     assert_eq!(turn.await.err(), Some(Refusal::Unreachable));
-    assert_eq!(scene.ask(Kind::Load, None, SECOND).err(), Some(Refusal::Unreachable), "nor begins to");
+    assert_eq!(fixture.ask(Kind::Load, None, SECOND).err(), Some(Refusal::Unreachable), "nor begins to");
     drop(held);
-    scene.load(Duration::ZERO);
-    let _held = scene.now(Kind::Load);
-    let mut turn = scene.later(Kind::Load, None);
-    scene.admission.fail_hopeless();
-    assert!(granted(&mut turn).is_none(), "loads are answered, so only the looks fail");
+    fixture.load(Duration::ZERO);
+    let _held = fixture.now(Kind::Load);
+    let mut turn = fixture.later(Kind::Load, None);
+    fixture.admission.fail_hopeless();
+    assert!(granted(&mut turn).is_none(), "loads are answered, so only the polls fail");
 }
 
 #[test]
 fn what_waits_is_bounded() {
-    let scene = scene(1, 1, 2);
-    let held = scene.now(Kind::Load);
-    let waiters: Vec<_> = (0..MAX_WAITING).map(|_| scene.admission.waiter("note")).collect();
-    assert_eq!(scene.ask(Kind::Load, None, SECOND).err(), Some(Refusal::Full));
+    let fixture = fixture(1, 1, 2);
+    let held = fixture.now(Kind::Load);
+    let waiters: Vec<_> = (0..MAX_WAITING).map(|_| fixture.admission.waiter("note")).collect();
+    assert_eq!(fixture.ask(Kind::Load, None, SECOND).err(), Some(Refusal::Full));
     drop(waiters);
-    scene.later(Kind::Load, None);
+    fixture.later(Kind::Load, None);
     drop(held);
 }
 

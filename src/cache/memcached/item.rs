@@ -4,13 +4,13 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 
-use super::line::Reply;
+use super::connection::Reply;
 use crate::cache::l2::{Fetched, Fill, Filled, L2Error};
 
 /// Longest item: Memcached's limit of 1 MiB less what it keeps beside the data.
-pub(super) const LONGEST: usize = (1 << 20) - 1_024;
+pub(super) const MAX_ITEM_BYTES: usize = (1 << 20) - 1_024;
 /// A longer lifetime would be read as a date.
-const LONGEST_LIFE: u64 = 30 * 24 * 3_600;
+const MAX_LIFETIME_SECONDS: u64 = 30 * 24 * 3_600;
 
 /// All that is known of one key.
 #[derive(Clone, Debug, PartialEq)]
@@ -30,7 +30,7 @@ pub(super) enum State {
 }
 
 /// The first byte of what is written in this form.
-const FORM: u8 = 1;
+const FORMAT: u8 = 1;
 /// Form, floor, kind, order or end.
 const HEAD: usize = 1 + 8 + 1 + 8;
 
@@ -39,9 +39,9 @@ impl Item {
         let (kind, number, rest) = match &self.state {
             State::Empty => (b'e', [0; 8], &[][..]),
             State::Leased(ends, token) => (b'l', ends.to_be_bytes(), token.as_ref()),
-            State::Value(order, payload) => (b'v', order.to_be_bytes(), payload.as_ref()),
+            State::Value(version, payload) => (b'v', version.to_be_bytes(), payload.as_ref()),
         };
-        [&[FORM][..], &self.floor.to_be_bytes(), &[kind], &number, rest].concat()
+        [&[FORMAT][..], &self.floor.to_be_bytes(), &[kind], &number, rest].concat()
     }
 
     /// `None`: it is nobody's, and may be overwritten.
@@ -50,9 +50,9 @@ impl Item {
         let number = |at: usize| head[at..at + 8].try_into().map(u64::from_be_bytes).ok();
         let (floor, number, rest) = (number(1)? as i64, number(10)?, bytes.slice(HEAD..));
         let state = match (head[0], head[9]) {
-            (FORM, b'e') => State::Empty,
-            (FORM, b'l') => State::Leased(number, rest),
-            (FORM, b'v') => State::Value(number as i64, rest),
+            (FORMAT, b'e') => State::Empty,
+            (FORMAT, b'l') => State::Leased(number, rest),
+            (FORMAT, b'v') => State::Value(number as i64, rest),
             _ => return None,
         };
         Some(Self { floor, state })
@@ -60,7 +60,7 @@ impl Item {
 }
 
 /// What a key held when it was read.
-pub(super) struct Seen {
+pub(super) struct Observed {
     item: Option<Item>,
     /// `None`: there was no item.
     pub(super) cas: Option<u64>,
@@ -69,23 +69,23 @@ pub(super) struct Seen {
 }
 
 /// What is to become of an item that was read.
-pub(super) enum Becomes {
-    AsItIs,
-    Gone,
+pub(super) enum Mutation {
+    Keep,
+    Delete,
     /// Kept for so many seconds.
-    This(Item, u64),
+    Store(Item, u64),
 }
 
-impl Becomes {
+impl Mutation {
     /// Adds the command to `commands`, if it takes one.
     pub(super) fn command(self, name: &str, cas: Option<u64>, commands: &mut Vec<u8>) -> bool {
         let swap = cas.map_or_else(|| "ME".to_owned(), |cas| format!("C{cas}"));
         match self {
-            Self::AsItIs => return false,
-            Self::Gone => commands.extend_from_slice(format!("md {name} {swap}\r\n").as_bytes()),
-            Self::This(item, seconds) => {
+            Self::Keep => return false,
+            Self::Delete => commands.extend_from_slice(format!("md {name} {swap}\r\n").as_bytes()),
+            Self::Store(item, seconds) => {
                 let item = item.encode();
-                let head = format!("ms {name} {} T{} {swap}\r\n", item.len(), seconds.clamp(1, LONGEST_LIFE));
+                let head = format!("ms {name} {} T{} {swap}\r\n", item.len(), seconds.clamp(1, MAX_LIFETIME_SECONDS));
                 commands.extend_from_slice(&[head.as_bytes(), &item, b"\r\n"].concat());
             }
         }
@@ -93,10 +93,10 @@ impl Becomes {
     }
 }
 
-impl Seen {
+impl Observed {
     pub(super) fn from(reply: Reply) -> Result<Self, L2Error> {
         match reply {
-            Reply::Nothing => Ok(Self { item: None, cas: None, left: 0 }),
+            Reply::NotFound => Ok(Self { item: None, cas: None, left: 0 }),
             Reply::Item { cas, left, data } => {
                 Ok(Self { item: data.as_ref().and_then(Item::decode), cas: Some(cas), left })
             }
@@ -104,18 +104,18 @@ impl Seen {
         }
     }
 
-    pub(super) fn fetch(&self, min_order: i64, token: &str, lease: Duration) -> (Fetched, Becomes) {
+    pub(super) fn fetch(&self, min_version: i64, token: &str, lease: Duration) -> (Fetched, Mutation) {
         let floor = self.item.as_ref().map_or(0, |item| item.floor);
         let (now, length) = (now_ms(), lease.as_millis() as u64);
         match self.item.as_ref().map(|item| &item.state) {
-            Some(State::Value(order, value)) if *order >= floor.max(min_order) => {
-                return (Fetched::Hit { order: *order, value: value.clone() }, Becomes::AsItIs);
+            Some(State::Value(version, value)) if *version >= floor.max(min_version) => {
+                return (Fetched::Hit { version: *version, value: value.clone() }, Mutation::Keep);
             }
             // Clocks of instances differ a little; a lease that ends later than any can is not one of ours.
             Some(State::Leased(ends, holder))
                 if holder != token && *ends > now && *ends <= now.saturating_add(2 * length) =>
             {
-                return (Fetched::Busy(Duration::from_millis((ends - now).min(length))), Becomes::AsItIs);
+                return (Fetched::Busy(Duration::from_millis((ends - now).min(length))), Mutation::Keep);
             }
             _ => {}
         }
@@ -123,40 +123,40 @@ impl Seen {
         let state = State::Leased(now.saturating_add(length), Bytes::copy_from_slice(token.as_bytes()));
         // Memcached's seconds may be over at once, so the lease's own end comes first.
         let keep = lease.as_secs() + 2;
-        (Fetched::Leased, Becomes::This(Item { floor, state }, keep.max(self.left)))
+        (Fetched::Leased, Mutation::Store(Item { floor, state }, keep.max(self.left)))
     }
 
-    pub(super) fn fill(&self, fill: &Fill, token: &str) -> (Filled, Becomes) {
+    pub(super) fn fill(&self, fill: &Fill, token: &str) -> (Filled, Mutation) {
         let Some(Item { floor, state: State::Leased(_, holder) }) = &self.item else {
-            return (Filled::LeaseLost, Becomes::AsItIs);
+            return (Filled::LeaseLost, Mutation::Keep);
         };
         if holder != token {
-            return (Filled::LeaseLost, Becomes::AsItIs);
+            return (Filled::LeaseLost, Mutation::Keep);
         }
         let released = match *floor {
-            0 => Becomes::Gone,
-            floor => Becomes::This(Item { floor, state: State::Empty }, self.left),
+            0 => Mutation::Delete,
+            floor => Mutation::Store(Item { floor, state: State::Empty }, self.left),
         };
         match &fill.value {
-            Some((order, _)) if order < floor => (Filled::Older, released),
-            Some((order, value)) if value.len() + HEAD <= LONGEST => {
+            Some((version, _)) if version < floor => (Filled::Older, released),
+            Some((version, value)) if value.len() + HEAD <= MAX_ITEM_BYTES => {
                 // The value's own order is the floor from here on. Whole seconds that are over are no longer than it was told.
-                let item = Item { floor: 0, state: State::Value(*order, value.clone()) };
-                (Filled::Kept, Becomes::This(item, fill.lifetime.as_secs()))
+                let item = Item { floor: 0, state: State::Value(*version, value.clone()) };
+                (Filled::Kept, Mutation::Store(item, fill.lifetime.as_secs()))
             }
             _ => (Filled::Released, released),
         }
     }
 
-    pub(super) fn invalidate(&self, order: i64) -> Becomes {
-        let Some(item) = self.item.as_ref().filter(|item| item.state != State::Empty && item.floor < order) else {
-            return Becomes::AsItIs;
+    pub(super) fn invalidate(&self, version: i64) -> Mutation {
+        let Some(item) = self.item.as_ref().filter(|item| item.state != State::Empty && item.floor < version) else {
+            return Mutation::Keep;
         };
         let state = match &item.state {
-            State::Value(own, _) if *own < order => State::Empty,
+            State::Value(own, _) if *own < version => State::Empty,
             state => state.clone(),
         };
-        Becomes::This(Item { floor: order, state }, self.left)
+        Mutation::Store(Item { floor: version, state }, self.left)
     }
 }
 

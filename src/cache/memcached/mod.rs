@@ -1,37 +1,37 @@
-//! Memcached as L2, by its meta commands over one line that all calls share. An entry is one item, and every change of it is
+//! Memcached as L2, by its meta commands over one connection that all calls share. An entry is one item, and every change of it is
 //! compare-and-swap: it is read, changed here and written back only if nobody wrote meanwhile. So value, lease and floor move and
 //! vanish together, as in Redis, without anything that runs in the server.
 //!
 //! What differs from Redis, and costs a load at most: leases end by the clocks of the instances, lifetimes are whole seconds, there are no
 //! hints, and a value that doesn't fit into an item (1 MiB) is not kept.
 
+mod connection;
 mod item;
-mod line;
 
 use std::{borrow::Cow, time::Duration};
 
 use async_trait::async_trait;
 
 use self::{
-    item::{Becomes, Seen},
-    line::{Reply, SharedLine},
+    connection::{ConnectionManager, Reply},
+    item::{Mutation, Observed},
 };
 use super::l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, NodeMemory};
 
 /// How often a change is tried against others that change the same entry.
-const TRIES: usize = 8;
+const MAX_ATTEMPTS: usize = 8;
 /// Longest key that Memcached takes.
-const LONGEST_KEY: usize = 250;
+const MAX_KEY_BYTES: usize = 250;
 
 /// Memcached behind the L2 trait.
 pub struct MemcachedL2 {
-    line: SharedLine,
+    connection: ConnectionManager,
 }
 
 impl MemcachedL2 {
     /// One server, by host and port. Nothing is connected yet: a Memcached that is away delays nobody's start.
     pub fn new(address: String) -> Self {
-        Self { line: SharedLine::new(address) }
+        Self { connection: ConnectionManager::new(address) }
     }
 
     /// Changes entries, all in one go: reads them, asks `decide` what becomes of each, and writes that. Where somebody else was faster it
@@ -39,11 +39,11 @@ impl MemcachedL2 {
     async fn change<A: Clone>(
         &self,
         keys: &[&str],
-        decide: impl Fn(usize, &Seen) -> (A, Becomes) + Sync,
-        beaten: A,
+        decide: impl Fn(usize, &Observed) -> (A, Mutation) + Sync,
+        on_conflict: A,
     ) -> Result<Vec<A>, L2Error> {
         let mut answers: Vec<Option<A>> = vec![None; keys.len()];
-        for _ in 0..TRIES {
+        for _ in 0..MAX_ATTEMPTS {
             let open: Vec<usize> = (0..keys.len()).filter(|at| answers[*at].is_none()).collect();
             if open.is_empty() {
                 break;
@@ -52,10 +52,10 @@ impl MemcachedL2 {
             for at in &open {
                 reads.extend_from_slice(format!("mg {} v c t\r\n", name(keys[*at])).as_bytes());
             }
-            let found = self.line.ask(reads, open.len()).await?;
+            let found = self.connection.ask(reads, open.len()).await?;
             let (mut writes, mut hoped) = (Vec::new(), Vec::new());
             for (at, reply) in open.into_iter().zip(found) {
-                let found = Seen::from(reply)?;
+                let found = Observed::from(reply)?;
                 let (answer, becomes) = decide(at, &found);
                 if becomes.command(&name(keys[at]), found.cas, &mut writes) {
                     hoped.push((at, answer));
@@ -66,15 +66,15 @@ impl MemcachedL2 {
             if hoped.is_empty() {
                 break;
             }
-            for ((at, answer), reply) in hoped.iter().zip(self.line.ask(writes, hoped.len()).await?) {
+            for ((at, answer), reply) in hoped.iter().zip(self.connection.ask(writes, hoped.len()).await?) {
                 match reply {
-                    Reply::Done => answers[*at] = Some(answer.clone()),
-                    Reply::Beaten | Reply::Nothing => {}
+                    Reply::Stored => answers[*at] = Some(answer.clone()),
+                    Reply::CasConflict | Reply::NotFound => {}
                     _ => return Err(unexpected()),
                 }
             }
         }
-        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(|| beaten.clone())).collect())
+        Ok(answers.into_iter().map(|answer| answer.unwrap_or_else(|| on_conflict.clone())).collect())
     }
 }
 
@@ -86,7 +86,7 @@ impl L2 for MemcachedL2 {
 
     async fn fetch(&self, keys: &[Fetch], token: &str, lease: Duration) -> Result<Vec<Fetched>, L2Error> {
         let names: Vec<&str> = keys.iter().map(|fetch| fetch.key.as_str()).collect();
-        self.change(&names, |at, found| found.fetch(keys[at].min_order, token, lease), Fetched::Busy(lease)).await
+        self.change(&names, |at, found| found.fetch(keys[at].min_version, token, lease), Fetched::Busy(lease)).await
     }
 
     async fn fill(&self, fills: &[Fill], token: &str) -> Result<Vec<Filled>, L2Error> {
@@ -96,18 +96,18 @@ impl L2 for MemcachedL2 {
 
     async fn invalidate(&self, keys: &[Invalidation]) -> Result<(), L2Error> {
         let names: Vec<&str> = keys.iter().map(|change| change.key.as_str()).collect();
-        self.change(&names, |at, found| ((), found.invalidate(keys[at].order)), ()).await.map(|_| ())
+        self.change(&names, |at, found| ((), found.invalidate(keys[at].version)), ()).await.map(|_| ())
     }
 
     async fn ping(&self) -> Result<(), L2Error> {
-        match self.line.ask(b"mn\r\n".to_vec(), 1).await?.pop() {
-            Some(Reply::Done) => Ok(()),
+        match self.connection.ask(b"mn\r\n".to_vec(), 1).await?.pop() {
+            Some(Reply::Stored) => Ok(()),
             _ => Err(unexpected()),
         }
     }
 
     async fn memory(&self) -> Result<Vec<NodeMemory>, L2Error> {
-        let said = self.line.ask(b"stats\r\nstats settings\r\n".to_vec(), 2).await?;
+        let said = self.connection.ask(b"stats\r\nstats settings\r\n".to_vec(), 2).await?;
         let [Reply::Stats(state), Reply::Stats(settings)] = &said[..] else { return Err(unexpected()) };
         let find = |said: &str, name: &str| {
             let mut pairs = said.lines().filter_map(|line| line.strip_prefix("STAT ")?.split_once(' '));
@@ -115,7 +115,7 @@ impl L2 for MemcachedL2 {
         };
         let number = |name: &str| find(state, name).and_then(|text| text.parse::<u64>().ok());
         Ok(vec![NodeMemory {
-            address: self.line.address.clone(),
+            address: self.connection.address.clone(),
             used_bytes: number("bytes").ok_or_else(unexpected)?,
             limit_bytes: number("limit_maxbytes").filter(|limit| *limit > 0),
             policy: if find(settings, "evictions").as_deref() == Some("off") { "noeviction" } else { "lru" }.to_owned(),
@@ -127,7 +127,7 @@ impl L2 for MemcachedL2 {
 
 /// What Memcached calls a key. One that it would not take is called by its digest.
 fn name(key: &str) -> Cow<'_, str> {
-    if (1..=LONGEST_KEY).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) {
+    if (1..=MAX_KEY_BYTES).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Cow::Borrowed(key);
     }
     let digest = ring::digest::digest(&ring::digest::SHA256, key.as_bytes());

@@ -2,8 +2,8 @@
 //! it works on a Cluster as well, and a key's value, lease and floor move and vanish together. What a replica that was promoted
 //! has not heard of is lost with it, which is no more than any L2 may do.
 
-mod line;
-mod place;
+mod connection;
+mod topology;
 
 use std::{sync::Arc, time::Duration};
 
@@ -12,32 +12,32 @@ use bytes::Bytes;
 use deadpool_redis::redis::{self, InfoDict, Value};
 use futures_util::StreamExt;
 
-use self::line::{Line, SharedLine, Verb};
-pub use self::place::{RedisPlace, RedisTls};
+use self::connection::{Connection, ConnectionManager, Script};
+pub use self::topology::{RedisTls, RedisTopology};
 use super::l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, NodeMemory};
 
-/// After this time without a hint the line for hints is made anew.
-const QUIET: Duration = Duration::from_secs(30);
+/// After this time without a hint the connection for hints is made anew.
+const SUBSCRIPTION_IDLE_LIMIT: Duration = Duration::from_secs(30);
 
 /// Redis behind the L2 trait.
 pub struct RedisL2 {
-    line: Arc<SharedLine>,
-    fetch: Verb,
-    fill: Verb,
-    invalidate: Verb,
+    connection: Arc<ConnectionManager>,
+    fetch: Script,
+    fill: Script,
+    invalidate: Script,
 }
 
 impl RedisL2 {
-    /// Prepares the line without making it: a Redis that is away delays nobody's start.
+    /// Prepares the connection without making it: a Redis that is away delays nobody's start.
     ///
     /// # Errors
     /// When a URL isn't one that Redis' client understands, or a certificate isn't one.
-    pub fn new(place: RedisPlace, tls: &RedisTls) -> Result<Self, L2Error> {
+    pub fn new(topology: RedisTopology, tls: &RedisTls) -> Result<Self, L2Error> {
         Ok(Self {
-            line: SharedLine::new(place::Target::new(place, tls).map_err(failed)?),
-            fetch: Verb::new(include_str!("../scripts/fetch.lua")),
-            fill: Verb::new(include_str!("../scripts/fill.lua")),
-            invalidate: Verb::new(include_str!("../scripts/invalidate.lua")),
+            connection: ConnectionManager::new(topology::Connector::new(topology, tls).map_err(failed)?),
+            fetch: Script::new(include_str!("../scripts/fetch.lua")),
+            fill: Script::new(include_str!("../scripts/fill.lua")),
+            invalidate: Script::new(include_str!("../scripts/invalidate.lua")),
         })
     }
 
@@ -46,7 +46,7 @@ impl RedisL2 {
     /// # Errors
     /// As [`RedisL2::new`].
     pub fn standalone(url: &str) -> Result<Self, L2Error> {
-        Self::new(RedisPlace::Standalone(url.to_owned()), &RedisTls::default())
+        Self::new(RedisTopology::Standalone(url.to_owned()), &RedisTls::default())
     }
 }
 
@@ -58,62 +58,62 @@ impl L2 for RedisL2 {
 
     async fn fetch(&self, keys: &[Fetch], token: &str, lease: Duration) -> Result<Vec<Fetched>, L2Error> {
         let lease = lease.as_millis() as u64;
-        let arguments = |call: &mut redis::Cmd, Fetch { key, min_order }: &Fetch| {
-            call.arg(key).arg(token).arg(lease).arg(min_order);
+        let arguments = |call: &mut redis::Cmd, Fetch { key, min_version }: &Fetch| {
+            call.arg(key).arg(token).arg(lease).arg(min_version);
         };
-        let answers = self.line.call(|line| line.run(&self.fetch, keys, arguments)).await?;
+        let answers = self.connection.call(|connection| connection.run(&self.fetch, keys, arguments)).await?;
         answers.into_iter().map(fetched).collect()
     }
 
     async fn fill(&self, fills: &[Fill], token: &str) -> Result<Vec<Filled>, L2Error> {
         let arguments = |call: &mut redis::Cmd, Fill { key, value, lifetime }: &Fill| {
             call.arg(key).arg(token);
-            if let Some((order, value)) = value {
-                call.arg(order).arg(value.as_ref()).arg(lifetime.as_millis().max(1) as u64);
+            if let Some((version, value)) = value {
+                call.arg(version).arg(value.as_ref()).arg(lifetime.as_millis().max(1) as u64);
             }
         };
-        let answers = self.line.call(|line| line.run(&self.fill, fills, arguments)).await?;
+        let answers = self.connection.call(|connection| connection.run(&self.fill, fills, arguments)).await?;
         answers.into_iter().map(filled).collect()
     }
 
     async fn invalidate(&self, keys: &[Invalidation]) -> Result<(), L2Error> {
-        let arguments = |call: &mut redis::Cmd, Invalidation { key, order }: &Invalidation| {
-            call.arg(key).arg(order);
+        let arguments = |call: &mut redis::Cmd, Invalidation { key, version }: &Invalidation| {
+            call.arg(key).arg(version);
         };
-        self.line.call(|line| line.run(&self.invalidate, keys, arguments)).await.map(|_| ())
+        self.connection.call(|connection| connection.run(&self.invalidate, keys, arguments)).await.map(|_| ())
     }
 
     async fn ping(&self) -> Result<(), L2Error> {
         let command = redis::cmd("PING");
-        self.line.call(|line| line.query(&command)).await
+        self.connection.call(|connection| connection.query(&command)).await
     }
 
     async fn memory(&self) -> Result<Vec<NodeMemory>, L2Error> {
-        let said = self.line.call(|line| line.info(&["memory", "stats"])).await?;
+        let said = self.connection.call(|connection| connection.info(&["memory", "stats"])).await?;
         said.into_iter().map(|(address, said)| node_memory(address, &said)).collect()
     }
 
     async fn hint(&self, channel: &str) -> Result<(), L2Error> {
         let mut command = redis::cmd("PUBLISH");
         command.arg(channel).arg("");
-        self.line.call(|line| line.query(&command)).await
+        self.connection.call(|connection| connection.query(&command)).await
     }
 
     async fn listen(&self, channel: &str, heard: &(dyn Fn() + Send + Sync)) -> Result<(), L2Error> {
-        let (listener, mut lost) = self.line.subscribe(channel).await?;
+        let (listener, mut lost) = self.connection.subscribe(channel).await?;
         let mut hints = listener.into_on_message();
-        // A line that is dead without a word looks like a quiet one, so a quiet one is made anew now and then; and when the line for calls
+        // A connection that is dead without a word looks like a idle one, so a idle one is made anew now and then; and when the connection for calls
         // was lost, this one may lead to the same dead server.
         let mut hint = async || {
             tokio::select! {
-                hint = tokio::time::timeout(QUIET, hints.next()) => matches!(hint, Ok(Some(_))),
+                hint = tokio::time::timeout(SUBSCRIPTION_IDLE_LIMIT, hints.next()) => matches!(hint, Ok(Some(_))),
                 _ = lost.changed() => false,
             }
         };
         while hint().await {
             heard();
         }
-        Err(L2Error("the line for hints was closed or quiet".into()))
+        Err(L2Error("the connection for hints was closed or quiet".into()))
     }
 }
 
@@ -130,8 +130,8 @@ fn fetched(answer: Value) -> Result<Fetched, L2Error> {
 /// Takes `order:payload` apart.
 fn value_of(hit: Vec<u8>) -> Option<Fetched> {
     let colon = hit.iter().position(|byte| *byte == b':')?;
-    let order = std::str::from_utf8(&hit[..colon]).ok()?.parse().ok()?;
-    Some(Fetched::Hit { order, value: Bytes::from(hit).slice(colon + 1..) })
+    let version = std::str::from_utf8(&hit[..colon]).ok()?.parse().ok()?;
+    Some(Fetched::Hit { version, value: Bytes::from(hit).slice(colon + 1..) })
 }
 
 /// What `INFO` says of a node's memory.

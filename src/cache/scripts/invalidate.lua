@@ -1,4 +1,4 @@
--- INVALIDATE key; order of the change
+-- INVALIDATE key; version of the change
 -- Nothing is made where there is nothing to protect; late and repeated calls change nothing.
 local function number(text) return text and #text <= 18 and string.match(text, '^%-?%d+$') and tonumber(text) end
 local e = redis.call('HMGET', KEYS[1], 'd', 't', 'f', 'o')

@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    cache::{Abroad, Cacheable, Format, Policy, Residency, Sensitivity},
+    cache::{Cacheable, Format, OutOfRegion, Policy, Residency, Sensitivity},
     domain::error::DomainError,
 };
 pub use idempotency::Idempotency;
@@ -116,36 +116,36 @@ pub struct Placed {
 impl Cacheable for Order {
     /// Unknown orders are remembered for a moment only: clients ask for an order that they are about to be told of.
     const POLICY: Policy = Policy {
-        pattern: "order",
-        l1: Duration::from_secs(30),
-        l2: Duration::from_secs(300),
-        absent: Duration::from_secs(10),
+        name: "order",
+        l1_ttl: Duration::from_secs(30),
+        l2_ttl: Duration::from_secs(300),
+        negative_ttl: Duration::from_secs(10),
         max_age: Duration::from_secs(300),
-        stale_on_outage: Duration::ZERO,
+        stale_if_error: Duration::ZERO,
         jitter_percent: 10,
         format: Format::MessagePack,
-        shape: "1",
+        schema_version: "1",
         compress_above: 1024,
         sensitivity: Sensitivity::Regulated,
-        residency: Residency::Regional(Abroad::NotKept),
+        residency: Residency::Regional(OutOfRegion::NoStore),
     };
 }
 
 impl Cacheable for OrderPage {
     /// As the orders in it.
     const POLICY: Policy = Policy {
-        pattern: "order-list",
-        l1: Duration::from_secs(30),
-        l2: Duration::from_secs(300),
-        absent: Duration::from_secs(10),
+        name: "order-list",
+        l1_ttl: Duration::from_secs(30),
+        l2_ttl: Duration::from_secs(300),
+        negative_ttl: Duration::from_secs(10),
         max_age: Duration::from_secs(300),
-        stale_on_outage: Duration::ZERO,
+        stale_if_error: Duration::ZERO,
         jitter_percent: 10,
         format: Format::MessagePack,
-        shape: "1",
+        schema_version: "1",
         compress_above: 1024,
         sensitivity: Sensitivity::Regulated,
-        residency: Residency::Regional(Abroad::NotKept),
+        residency: Residency::Regional(OutOfRegion::NoStore),
     };
 }
 

@@ -4,7 +4,7 @@
 
 use super::{Order, OrderFilter, OrderPage, OrderStatus};
 use crate::{
-    cache::{Cacheable, Key, Name, Tenant},
+    cache::{Cacheable, Key, Tag, Tenant},
     domain::page::PageRequest,
 };
 
@@ -15,15 +15,15 @@ impl Order {
     }
 
     /// The names that every change of this order raises: the order itself and its customer's lists.
-    pub fn names(&self, tenant: &Tenant) -> [Name; 2] {
-        [Self::key(tenant, self.id).name().clone(), OrderPage::tag(tenant, self.customer_id)]
+    pub fn names(&self, tenant: &Tenant) -> [Tag; 2] {
+        [Self::key(tenant, self.id).tag().clone(), OrderPage::tag(tenant, self.customer_id)]
     }
 }
 
 impl OrderPage {
     /// The tag of all lists of one customer's orders.
-    pub fn tag(tenant: &Tenant, customer_id: i64) -> Name {
-        Name::tenant(Self::POLICY.pattern, tenant, &[&customer_id])
+    pub fn tag(tenant: &Tenant, customer_id: i64) -> Tag {
+        Tag::tenant(Self::POLICY.name, tenant, &[&customer_id])
     }
 }
 

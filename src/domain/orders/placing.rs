@@ -11,7 +11,7 @@ use crate::{cache::Tenant, domain::error::DomainError};
 
 /// What an order needs to know of a product.
 #[derive(Clone, Debug)]
-struct Shelf {
+struct StockRow {
     id: i64,
     name: String,
     price_cents: i64,
@@ -19,7 +19,7 @@ struct Shelf {
     stock: i32,
 }
 
-impl FromRow<'_, PgRow> for Shelf {
+impl FromRow<'_, PgRow> for StockRow {
     fn from_row(row: &PgRow) -> sqlx::Result<Self> {
         Ok(Self {
             id: row.try_get("id")?,
@@ -41,13 +41,13 @@ struct Priced {
 
 /// Places an order, in the caller's transaction.
 pub async fn place(db: &mut PgConnection, tenant: &Tenant, new: &NewOrder) -> Result<Order, DomainError> {
-    let shelves = lock_shelves(db, new).await?;
-    let priced = price(new, &shelves)?;
+    let rows = lock_stock(db, new).await?;
+    let priced = price(new, &rows)?;
     take_stock(db, &priced.items).await?;
     insert(db, tenant, new.customer_id, priced).await
 }
 
-async fn lock_shelves(db: &mut PgConnection, new: &NewOrder) -> Result<Vec<Shelf>, DomainError> {
+async fn lock_stock(db: &mut PgConnection, new: &NewOrder) -> Result<Vec<StockRow>, DomainError> {
     let sql = "select id, name, price_cents, currency, stock from products
                where id = any($1) and discontinued_at is null order by id for no key update";
     let ids: Vec<i64> = new.items.iter().map(|item| item.product_id).collect();
@@ -55,27 +55,27 @@ async fn lock_shelves(db: &mut PgConnection, new: &NewOrder) -> Result<Vec<Shelf
 }
 
 /// Examines the lines against the products, in the order of the request, and prices them. Pure.
-fn price(new: &NewOrder, shelves: &[Shelf]) -> Result<Priced, DomainError> {
+fn price(new: &NewOrder, rows: &[StockRow]) -> Result<Priced, DomainError> {
     let mut items = Vec::with_capacity(new.items.len());
     let mut currency: Option<&str> = None;
     let mut total = Some(0_i64);
     for (item, line) in new.items.iter().enumerate() {
         let product_id = line.product_id;
-        let shelf = shelves.iter().find(|shelf| shelf.id == product_id);
-        let shelf = shelf.ok_or(DomainError::UnknownProduct { item, product_id })?;
-        if shelf.currency != *currency.get_or_insert(&shelf.currency) {
+        let row = rows.iter().find(|row| row.id == product_id);
+        let row = row.ok_or(DomainError::UnknownProduct { item, product_id })?;
+        if row.currency != *currency.get_or_insert(&row.currency) {
             return Err(rule(format!("/items/{item}/product_id"), "must be sold in the currency of the other items"));
         }
-        if shelf.stock < line.quantity {
-            return Err(DomainError::OutOfStock { item, product_id, available: shelf.stock });
+        if row.stock < line.quantity {
+            return Err(DomainError::OutOfStock { item, product_id, available: row.stock });
         }
-        let sum = shelf.price_cents.checked_mul(line.quantity.into());
+        let sum = row.price_cents.checked_mul(line.quantity.into());
         total = total.zip(sum).and_then(|(total, sum)| total.checked_add(sum));
         items.push(OrderItem {
             product_id,
-            name: shelf.name.clone(),
+            name: row.name.clone(),
             quantity: line.quantity,
-            unit_price_cents: shelf.price_cents,
+            unit_price_cents: row.price_cents,
         });
     }
     items.sort_unstable_by_key(|item| item.product_id);
@@ -134,8 +134,8 @@ mod tests {
     use super::*;
     use crate::domain::orders::NewOrderItem;
 
-    fn shelf(id: i64, price_cents: i64, currency: &str, stock: i32) -> Shelf {
-        Shelf { id, name: format!("Product {id}"), price_cents, currency: currency.into(), stock }
+    fn row(id: i64, price_cents: i64, currency: &str, stock: i32) -> StockRow {
+        StockRow { id, name: format!("Product {id}"), price_cents, currency: currency.into(), stock }
     }
 
     fn order(items: &[(i64, i32)]) -> NewOrder {
@@ -145,7 +145,7 @@ mod tests {
 
     #[test]
     fn lines_take_name_and_price_of_the_product_and_stand_by_its_id() {
-        let priced = price(&order(&[(2, 3), (1, 1)]), &[shelf(1, 94, "USD", 5), shelf(2, 50, "USD", 3)]).unwrap();
+        let priced = price(&order(&[(2, 3), (1, 1)]), &[row(1, 94, "USD", 5), row(2, 50, "USD", 3)]).unwrap();
         assert_eq!((priced.total_cents, priced.currency.as_str()), (244, "USD"));
         assert_eq!(
             priced.items.iter().map(|i| (i.product_id, i.unit_price_cents)).collect::<Vec<_>>(),
@@ -156,27 +156,26 @@ mod tests {
 
     #[test]
     fn an_unknown_product_is_named_with_its_line() {
-        let refused = price(&order(&[(1, 1), (9, 1)]), &[shelf(1, 94, "USD", 5)]).unwrap_err();
+        let refused = price(&order(&[(1, 1), (9, 1)]), &[row(1, 94, "USD", 5)]).unwrap_err();
         assert!(matches!(refused, DomainError::UnknownProduct { item: 1, product_id: 9 }), "{refused}");
     }
 
     #[test]
     fn more_than_there_is_is_refused_and_all_there_is_is_sold() {
-        let refused = price(&order(&[(1, 6)]), &[shelf(1, 94, "USD", 5)]).unwrap_err();
+        let refused = price(&order(&[(1, 6)]), &[row(1, 94, "USD", 5)]).unwrap_err();
         assert!(matches!(refused, DomainError::OutOfStock { item: 0, product_id: 1, available: 5 }), "{refused}");
-        assert!(price(&order(&[(1, 5)]), &[shelf(1, 94, "USD", 5)]).is_ok());
+        assert!(price(&order(&[(1, 5)]), &[row(1, 94, "USD", 5)]).is_ok());
     }
 
     #[test]
     fn an_order_has_one_currency() {
-        let refused = price(&order(&[(1, 1), (2, 1)]), &[shelf(1, 94, "USD", 5), shelf(2, 50, "EUR", 3)]).unwrap_err();
+        let refused = price(&order(&[(1, 1), (2, 1)]), &[row(1, 94, "USD", 5), row(2, 50, "EUR", 3)]).unwrap_err();
         assert!(matches!(&refused, DomainError::Rule { field, .. } if field == "/items/1/product_id"), "{refused}");
     }
 
     #[test]
     fn a_total_that_overflows_is_refused() {
-        let refused =
-            price(&order(&[(1, 1), (2, 1)]), &[shelf(1, i64::MAX, "USD", 5), shelf(2, 1, "USD", 3)]).unwrap_err();
+        let refused = price(&order(&[(1, 1), (2, 1)]), &[row(1, i64::MAX, "USD", 5), row(2, 1, "USD", 3)]).unwrap_err();
         assert!(matches!(&refused, DomainError::Rule { field, .. } if field == "/items"), "{refused}");
     }
 }

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use super::{Idempotency, NewOrder, OrderFilter};
 use crate::domain::{
     error::DomainError,
-    violation::{Violation, between, examined, id},
+    violation::{Violation, between, id, into_result},
 };
 
 /// Lines of one order.
@@ -38,7 +38,7 @@ impl NewOrder {
 
     /// Refuses it if anything is wrong.
     pub fn check(&self) -> Result<(), DomainError> {
-        examined(self.violations())
+        into_result(self.violations())
     }
 }
 
@@ -47,7 +47,7 @@ impl OrderFilter {
     pub fn check(&self) -> Result<(), DomainError> {
         let mut found = Vec::new();
         id("customer_id", self.customer_id, &mut found);
-        examined(found)
+        into_result(found)
     }
 }
 
@@ -62,7 +62,7 @@ impl Idempotency {
                 format!("must have 1 to {MAX_KEY} printable ASCII characters"),
             ));
         }
-        examined(found)
+        into_result(found)
     }
 }
 

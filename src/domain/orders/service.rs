@@ -8,9 +8,10 @@ use super::{
     store::{self, OrderStore},
 };
 use crate::{
-    cache::{Cache, Loaded, Name, Read, Reuse, Tenant, Write},
+    cache::{Cache, CacheMode, Cached, Loaded, Tag, Tenant, Write},
     domain::{
-        Databases, ExpectedVersion, Loads, Reads, detached, error::DomainError, page::PageRequest, products::Product,
+        Databases, ExpectedVersion, ReplicaRouter, RoutedLoader, error::DomainError, page::PageRequest,
+        products::Product, run_to_completion,
     },
 };
 
@@ -18,9 +19,9 @@ use crate::{
 #[derive(Clone)]
 pub struct CachedOrderService {
     pub cache: Cache,
-    pub reads: Reads<OrderStore>,
+    pub reads: ReplicaRouter<OrderStore>,
     /// Orders by tenant and id: loads of one tenant that wait for their turn travel together.
-    pub by_id: Loads<(Tenant, i64), Order>,
+    pub by_id: RoutedLoader<(Tenant, i64), Order>,
 }
 
 impl CachedOrderService {
@@ -34,8 +35,8 @@ impl CachedOrderService {
         Self { cache, reads, by_id }
     }
 
-    pub async fn get_order(&self, tenant: &Tenant, id: i64, reuse: Reuse) -> Result<Read<Order>, DomainError> {
-        present(id, self.by_id.get((tenant.clone(), id), reuse).await?)
+    pub async fn get_order(&self, tenant: &Tenant, id: i64, mode: CacheMode) -> Result<Cached<Order>, DomainError> {
+        require(id, self.by_id.get((tenant.clone(), id), mode).await?)
     }
 
     pub async fn list_orders(
@@ -43,17 +44,17 @@ impl CachedOrderService {
         tenant: &Tenant,
         filter: OrderFilter,
         page: PageRequest,
-        reuse: Reuse,
-    ) -> Result<Read<OrderPage>, DomainError> {
+        mode: CacheMode,
+    ) -> Result<Cached<OrderPage>, DomainError> {
         filter.check()?;
         let (key, tenant) = (filter.key(tenant, page), tenant.clone());
         let load = move |store: OrderStore| store.load_page(tenant.clone(), filter.clone(), page);
-        self.reads.get_or_load(&key, reuse, load).await
+        self.reads.get_or_load(&key, mode, load).await
     }
 
     /// Only from the tiers, never loads; `None`: they hold nothing that may be served. A cached absence is `NotFound`.
-    pub async fn peek_order(&self, tenant: &Tenant, id: i64) -> Result<Option<Read<Order>>, DomainError> {
-        self.cache.get(&Order::key(tenant, id)).await.map(|read| present(id, read)).transpose()
+    pub async fn peek_order(&self, tenant: &Tenant, id: i64) -> Result<Option<Cached<Order>>, DomainError> {
+        self.cache.get(&Order::key(tenant, id)).await.map(|read| require(id, read)).transpose()
     }
 
     /// Only from the tiers, as [`Self::peek_order`].
@@ -62,7 +63,7 @@ impl CachedOrderService {
         tenant: &Tenant,
         filter: OrderFilter,
         page: PageRequest,
-    ) -> Option<Read<OrderPage>> {
+    ) -> Option<Cached<OrderPage>> {
         self.cache.get(&filter.key(tenant, page)).await
     }
 
@@ -76,24 +77,24 @@ impl CachedOrderService {
         new.check()?;
         once.iter().try_for_each(Idempotency::check)?;
         let (owner, tenant) = (tenant.clone(), tenant.clone());
-        let products: Vec<Name> = new.items.iter().map(|item| Product::name_of(item.product_id)).collect();
+        let products: Vec<Tag> = new.items.iter().map(|item| Product::tag_of(item.product_id)).collect();
         let work = async move |write: &mut Write| {
             if let Some(once) = &once
-                && let Some(answered) = idempotency::claim(write.db(), &tenant, once).await?
+                && let Some(answered) = idempotency::claim(write.conn(), &tenant, once).await?
             {
                 // Placed before, maybe through another instance, of which this one has not heard yet.
-                write.saw(answered.order().iter().flat_map(|order| placed_names(&tenant, order)));
+                write.observe(answered.order().iter().flat_map(|order| placed_names(&tenant, order)));
                 return Ok(answered);
             }
-            let order = placing::place(write.db(), &tenant, &new).await?;
+            let order = placing::place(write.conn(), &tenant, &new).await?;
             let placed = Placed::first(&order)?;
             if let Some(once) = &once {
-                idempotency::record(write.db(), &tenant, once, &placed).await?;
+                idempotency::record(write.conn(), &tenant, once, &placed).await?;
             }
-            placed_names(&tenant, &order).for_each(|name| write.touch(name));
+            placed_names(&tenant, &order).for_each(|name| write.invalidate(name));
             Ok(placed)
         };
-        detached(self.cache.time_limit(), self.cache.write_for(&owner, products, work)).await
+        run_to_completion(self.cache.time_limit(), self.cache.write_for(&owner, products, work)).await
     }
 
     /// Takes one step in the life of an order. Cancelling gives its stock back.
@@ -104,21 +105,21 @@ impl CachedOrderService {
         to: OrderStatus,
         expected: ExpectedVersion,
     ) -> Result<Order, DomainError> {
-        let (name, owner, tenant) = (Order::key(tenant, id).name().clone(), tenant.clone(), tenant.clone());
+        let (name, owner, tenant) = (Order::key(tenant, id).tag().clone(), tenant.clone(), tenant.clone());
         let work = async move |write: &mut Write| {
-            let before = store::lock(write.db(), &tenant, id).await?;
-            write.saw(before.names(&tenant));
+            let before = store::lock(write.conn(), &tenant, id).await?;
+            write.observe(before.names(&tenant));
             expected.check(before.version)?;
             before.status.check_step(to)?;
-            let after = store::set_status(write.db(), &tenant, id, to).await?;
+            let after = store::set_status(write.conn(), &tenant, id, to).await?;
             if to == OrderStatus::Cancelled {
-                store::give_back(write.db(), &after).await?;
-                product_names(&after).for_each(|name| write.touch(name));
+                store::restock(write.conn(), &after).await?;
+                product_names(&after).for_each(|name| write.invalidate(name));
             }
-            after.names(&tenant).into_iter().for_each(|name| write.touch(name));
+            after.names(&tenant).into_iter().for_each(|name| write.invalidate(name));
             Ok(after)
         };
-        detached(self.cache.time_limit(), self.cache.write_for(&owner, [name], work)).await
+        run_to_completion(self.cache.time_limit(), self.cache.write_for(&owner, [name], work)).await
     }
 }
 
@@ -133,15 +134,15 @@ async fn load_many(
 }
 
 /// What changes when an order is placed.
-fn placed_names(tenant: &Tenant, order: &Order) -> impl Iterator<Item = Name> {
+fn placed_names(tenant: &Tenant, order: &Order) -> impl Iterator<Item = Tag> {
     order.names(tenant).into_iter().chain(product_names(order))
 }
 
 /// The products whose stock an order took or gave back.
-fn product_names(order: &Order) -> impl Iterator<Item = Name> {
-    order.items.iter().map(|item| Product::name_of(item.product_id))
+fn product_names(order: &Order) -> impl Iterator<Item = Tag> {
+    order.items.iter().map(|item| Product::tag_of(item.product_id))
 }
 
-fn present(id: i64, read: Read<Order>) -> Result<Read<Order>, DomainError> {
+fn require(id: i64, read: Cached<Order>) -> Result<Cached<Order>, DomainError> {
     if read.entry.value.is_some() { Ok(read) } else { Err(DomainError::NotFound { kind: "order", id }) }
 }

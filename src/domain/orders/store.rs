@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row, postgres::PgRow, types::Js
 
 use super::{Order, OrderFilter, OrderPage, OrderStatus};
 use crate::{
-    cache::{ConnectionPool, DbTime, Label, Loaded, Tenant},
+    cache::{ConnectionPool, DbTime, Loaded, TagVersion, Tenant},
     domain::{
         error::DomainError,
         page::{ListKind, PageRequest},
@@ -29,7 +29,7 @@ const ITEMS: &str = "(select coalesce(json_agg(json_build_object('product_id', i
 /// One order that is there, with the moment and the version of its tag `$1`.
 static LOAD_ONE: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "select {READ_AT} as read_at, (select ver from cache_ledger where name = $1) as ver, {COLUMNS}, {ITEMS}
+        "select {READ_AT} as read_at, (select version from cache_ledger where tag = $1) as tag_version, {COLUMNS}, {ITEMS}
          from orders o where o.tenant = $2 and o.id = $3"
     )
 });
@@ -38,7 +38,7 @@ static LOAD_ONE: LazyLock<String> = LazyLock::new(|| {
 static LOAD_MANY: LazyLock<String> = LazyLock::new(|| {
     format!(
         "select head.*, asked.id as asked, {COLUMNS}, {ITEMS},
-             coalesce((select ver from cache_ledger where name = 'order:' || $1 || ':' || asked.id), 0) as ver
+             coalesce((select version from cache_ledger where tag = 'order:' || $1 || ':' || asked.id), 0) as tag_version
          from (select {READ_AT} as read_at) as head cross join unnest($2::bigint[]) as asked (id)
          left join orders o on o.tenant = $1 and o.id = asked.id"
     )
@@ -60,7 +60,9 @@ static LOAD_PAGE: LazyLock<[String; 2]> = LazyLock::new(|| {
 
 /// One row that always comes: the moment, and the version of the tag `$1`.
 fn head() -> String {
-    format!("(select {READ_AT} as read_at, coalesce((select ver from cache_ledger where name = $1), 0) as ver) as head")
+    format!(
+        "(select {READ_AT} as read_at, coalesce((select version from cache_ledger where tag = $1), 0) as tag_version) as head"
+    )
 }
 
 /// Orders in Postgres. Cheap to clone.
@@ -72,7 +74,7 @@ pub struct OrderStore {
 impl OrderStore {
     /// One order of the tenant.
     pub async fn load_one(self, tenant: Tenant, id: i64) -> Result<Loaded<Order>, DomainError> {
-        let name = Order::key(&tenant, id).name().clone();
+        let name = Order::key(&tenant, id).tag().clone();
         let row = sqlx::query(LOAD_ONE.as_str())
             .bind(name.as_str())
             .bind(tenant.as_str())
@@ -83,8 +85,9 @@ impl OrderStore {
             // An absence has a version and a moment too. The statement above would pay for that with every order.
             return self.load_many(tenant, vec![id]).await?.remove(&id).ok_or_else(|| sqlx::Error::RowNotFound.into());
         };
-        let labels = vec![Label { name, version: row.try_get::<Option<i64>, _>("ver")?.unwrap_or(0) }];
-        Ok(Loaded { value: order(&row)?, labels, loaded_at: row.try_get("read_at")? })
+        let tag_versions =
+            vec![TagVersion { tag: name, version: row.try_get::<Option<i64>, _>("tag_version")?.unwrap_or(0) }];
+        Ok(Loaded { value: order(&row)?, tag_versions, loaded_at: row.try_get("read_at")? })
     }
 
     /// Orders of the tenant by id; every id asked for is answered, unknown ones as absent.
@@ -93,9 +96,9 @@ impl OrderStore {
         rows.iter()
             .map(|row| {
                 let id = row.try_get("asked")?;
-                let name = Order::key(&tenant, id).name().clone();
-                let labels = vec![Label { name, version: row.try_get("ver")? }];
-                Ok((id, Loaded { value: order(row)?, labels, loaded_at: row.try_get("read_at")? }))
+                let name = Order::key(&tenant, id).tag().clone();
+                let tag_versions = vec![TagVersion { tag: name, version: row.try_get("tag_version")? }];
+                Ok((id, Loaded { value: order(row)?, tag_versions, loaded_at: row.try_get("read_at")? }))
             })
             .collect()
     }
@@ -118,7 +121,7 @@ impl OrderStore {
             .fetch_all(&self.db)
             .await?;
         let head = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        let labels = vec![Label { name, version: head.try_get("ver")? }];
+        let tag_versions = vec![TagVersion { tag: name, version: head.try_get("tag_version")? }];
         let loaded_at = head.try_get("read_at")?;
         let ids = rows.iter().filter_map(|row| row.try_get("id").transpose());
         let mut ids: Vec<i64> = ids.collect::<Result<_, _>>()?;
@@ -128,7 +131,7 @@ impl OrderStore {
             found.inspect_err(|error| tracing::error!(id, %error, "an order can't be read; lists leave it out")).ok()
         };
         let items = rows.iter().zip(ids).filter_map(readable).collect();
-        Ok(Loaded { value: Some(OrderPage { items, next_cursor }), labels, loaded_at })
+        Ok(Loaded { value: Some(OrderPage { items, next_cursor }), tag_versions, loaded_at })
     }
 }
 
@@ -157,7 +160,7 @@ pub async fn set_status(
 
 /// Gives the stock of a cancelled order back, also that of products that are no longer for sale. Rows are locked in the
 /// order of their ids, as everywhere. A stock at its upper bound stays there.
-pub async fn give_back(db: &mut PgConnection, order: &Order) -> Result<(), DomainError> {
+pub async fn restock(db: &mut PgConnection, order: &Order) -> Result<(), DomainError> {
     let sql = "with locked as (select id from products where id = any($1) order by id for no key update)
                update products p set stock = least(p.stock + line.quantity, $3), version = p.version + 1,
                    updated_at = clock_timestamp()

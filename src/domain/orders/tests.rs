@@ -4,7 +4,7 @@ use sqlx::PgPool;
 
 use super::{service::CachedOrderService, *};
 use crate::{
-    cache::{Cache, CacheConfig, Reuse, Tenant},
+    cache::{Cache, CacheConfig, CacheMode, Tenant},
     domain::{ExpectedVersion, ListKind, PageRequest, page::Cursor, products::Product},
 };
 
@@ -40,7 +40,7 @@ async fn count(db: &PgPool) -> i64 {
 }
 
 async fn number(db: &PgPool, name: &str) -> i64 {
-    let sql = "select coalesce((select ver from cache_ledger where name = $1), 0)";
+    let sql = "select coalesce((select version from cache_ledger where tag = $1), 0)";
     sqlx::query_scalar(sql).bind(name).fetch_one(db).await.unwrap()
 }
 
@@ -62,28 +62,28 @@ async fn many_orders_are_read_as_each_alone_and_never_those_of_another_tenant(db
     assert_eq!(loaded.len(), 3);
     for id in &ids {
         let one = store.clone().load_one(demo(), *id).await.unwrap();
-        assert_eq!((&one.value, &one.labels), (&loaded[id].value, &loaded[id].labels), "{id}");
-        assert_eq!(one.value.is_some(), one.labels[0].version > 0, "{id} has a version since it was placed");
+        assert_eq!((&one.value, &one.tag_versions), (&loaded[id].value, &loaded[id].tag_versions), "{id}");
+        assert_eq!(one.value.is_some(), one.tag_versions[0].version > 0, "{id} has a version since it was placed");
     }
     let other = store.clone().load_many(Tenant::parse("other").unwrap(), ids).await.unwrap();
-    assert!(other.values().all(|loaded| loaded.value.is_none() && loaded.labels[0].version == 0));
+    assert!(other.values().all(|loaded| loaded.value.is_none() && loaded.tag_versions[0].version == 0));
 }
 
 #[sqlx::test]
 async fn an_order_takes_stock_and_is_read_back_byte_for_byte(db: PgPool) {
     let orders = service(&db).await;
-    let empty = orders.list_orders(&demo(), any_status(), FIRST_PAGE, Reuse::Allowed).await.unwrap();
+    let empty = orders.list_orders(&demo(), any_status(), FIRST_PAGE, CacheMode::Default).await.unwrap();
     assert_eq!(empty.entry.value.as_ref().unwrap().items, []);
 
     let placed = orders.place_order(&demo(), order(&[(BANANAS, 3), (MANGO, 1)]), None).await.unwrap();
     assert_eq!((placed.version, placed.replayed), (1, false));
     assert!(placed.id >= 1_000_000_000_000);
-    let read = orders.get_order(&demo(), placed.id, Reuse::Allowed).await.unwrap();
+    let read = orders.get_order(&demo(), placed.id, CacheMode::Default).await.unwrap();
     assert_eq!(read.entry.body, placed.body, "GET answers what POST answered");
     let value = read.entry.value.as_ref().unwrap();
     assert_eq!((value.total_cents, value.status, value.updated_at), (411, OrderStatus::Pending, value.placed_at));
     assert_eq!((stock(&db, BANANAS).await, stock(&db, MANGO).await), ((7, 2), (4, 2)));
-    let list = orders.list_orders(&demo(), any_status(), FIRST_PAGE, Reuse::Allowed).await.unwrap();
+    let list = orders.list_orders(&demo(), any_status(), FIRST_PAGE, CacheMode::Default).await.unwrap();
     assert_eq!(
         list.entry.value.as_ref().unwrap().items,
         std::slice::from_ref(value),
@@ -191,12 +191,12 @@ async fn only_keys_older_than_a_day_are_removed(db: PgPool) {
 async fn cancelling_gives_the_stock_back_and_names_the_products(db: PgPool) {
     let orders = service(&db).await;
     let placed = orders.place_order(&demo(), order(&[(BANANAS, 4), (MANGO, 5)]), None).await.unwrap();
-    let before = number(&db, Product::name_of(MANGO).as_str()).await;
+    let before = number(&db, Product::tag_of(MANGO).as_str()).await;
     let cancelled =
         orders.change_status(&demo(), placed.id, OrderStatus::Cancelled, ExpectedVersion::one_of([1])).await.unwrap();
     assert_eq!((cancelled.status, cancelled.version, cancelled.items.len()), (OrderStatus::Cancelled, 2, 2));
     assert_eq!((stock(&db, BANANAS).await, stock(&db, MANGO).await), ((10, 3), (5, 3)));
-    assert!(number(&db, Product::name_of(MANGO).as_str()).await > before);
+    assert!(number(&db, Product::tag_of(MANGO).as_str()).await > before);
     let again =
         orders.change_status(&demo(), placed.id, OrderStatus::Cancelled, ExpectedVersion::any()).await.unwrap_err();
     assert!(matches!(again, DomainError::IllegalTransition { from: "cancelled", to: "cancelled" }), "{again}");
@@ -213,8 +213,8 @@ async fn another_version_or_another_tenant_can_not_change_an_order(db: PgPool) {
     assert!(matches!(stale, DomainError::VersionConflict { current: 1 }), "{stale}");
     let foreign = orders.change_status(&acme, id, OrderStatus::Confirmed, ExpectedVersion::any()).await.unwrap_err();
     assert!(matches!(foreign, DomainError::NotFound { kind: "order", .. }), "{foreign}");
-    assert!(orders.get_order(&acme, id, Reuse::Allowed).await.is_err());
-    let list = orders.list_orders(&acme, any_status(), FIRST_PAGE, Reuse::Allowed).await.unwrap();
+    assert!(orders.get_order(&acme, id, CacheMode::Default).await.is_err());
+    let list = orders.list_orders(&acme, any_status(), FIRST_PAGE, CacheMode::Default).await.unwrap();
     assert!(list.entry.value.as_ref().unwrap().items.is_empty());
     assert_eq!(
         orders.reads.primary().clone().load_one(demo(), id).await.unwrap().value.unwrap().status,
@@ -239,7 +239,7 @@ async fn orders_are_listed_newest_first_in_pages_and_by_status(db: PgPool) {
             .load_page(demo(), any_status(), PageRequest { limit: 2, after })
             .await
             .unwrap();
-        assert_eq!(loaded.labels[0].version, number(&db, "order-list:demo:749").await);
+        assert_eq!(loaded.tag_versions[0].version, number(&db, "order-list:demo:749").await);
         let page = loaded.value.unwrap();
         seen.extend(page.items.iter().map(|order| order.id));
         match page.next_cursor {

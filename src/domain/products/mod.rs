@@ -108,53 +108,55 @@ pub struct NewProduct {
 #[serde(deny_unknown_fields, default)]
 #[schema(examples(json!({"price_cents": 89})))]
 pub struct ProductChange {
-    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "present_field", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, min_length = 1, max_length = 200)]
     pub name: Option<String>,
-    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "present_field", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, min_length = 1, max_length = 80)]
     pub department: Option<String>,
-    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "present_field", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, min_length = 1, max_length = 80)]
     pub brand: Option<String>,
-    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "present_field", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, min_length = 1, max_length = 80)]
     pub category: Option<String>,
-    #[serde(rename = "type", deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "type", deserialize_with = "present_field", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, min_length = 1, max_length = 80)]
     pub kind: Option<String>,
-    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "present_field", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>, min_length = 1, max_length = 40)]
     pub package_size: Option<Option<String>>,
-    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "present_field", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, minimum = 0, maximum = 1_000_000_000)]
     pub price_cents: Option<i64>,
-    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "present_field", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, pattern = "^[A-Z]{3}$")]
     pub currency: Option<String>,
     /// The new stock itself, not a difference: send `If-Match`, or orders placed meanwhile are forgotten.
-    #[serde(deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[serde(deserialize_with = "present_field", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, minimum = 0, maximum = 1_000_000_000)]
     pub stock: Option<i32>,
 }
 
 /// Reads a member that is there. Unlike serde's own reading of an `Option`, it doesn't take `null` for absent.
-fn given<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+fn present_field<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
 impl Cacheable for Product {
     /// Changed rarely and by this service alone: an hour, because every change is invalidated.
     const POLICY: Policy = Policy {
-        pattern: "product",
-        l1: Duration::from_secs(60),
-        l2: Duration::from_secs(3600),
-        absent: Duration::from_secs(30),
+        name: "product",
+        l1_ttl: Duration::from_secs(60),
+        l2_ttl: Duration::from_secs(3600),
+        negative_ttl: Duration::from_secs(30),
         max_age: Duration::from_secs(3600),
-        stale_on_outage: Duration::from_secs(3600),
+        stale_if_error: Duration::from_secs(3600),
         jitter_percent: 10,
         format: Format::Json,
-        shape: "1",
+        schema_version: "1",
         compress_above: 1024,
         sensitivity: Sensitivity::Public,
         residency: Residency::Shared,
@@ -164,15 +166,15 @@ impl Cacheable for Product {
 impl Cacheable for ProductPage {
     /// Shorter than a product: there are many pages, and most are asked for only once.
     const POLICY: Policy = Policy {
-        pattern: "product-list",
-        l1: Duration::from_secs(30),
-        l2: Duration::from_secs(300),
-        absent: Duration::from_secs(30),
+        name: "product-list",
+        l1_ttl: Duration::from_secs(30),
+        l2_ttl: Duration::from_secs(300),
+        negative_ttl: Duration::from_secs(30),
         max_age: Duration::from_secs(300),
-        stale_on_outage: Duration::from_secs(3600),
+        stale_if_error: Duration::from_secs(3600),
         jitter_percent: 10,
         format: Format::MessagePack,
-        shape: "1",
+        schema_version: "1",
         compress_above: 1024,
         sensitivity: Sensitivity::Public,
         residency: Residency::Shared,
@@ -182,15 +184,15 @@ impl Cacheable for ProductPage {
 impl Cacheable for TopProducts {
     /// The order of popularity is not invalidated: five minutes are how late it may be.
     const POLICY: Policy = Policy {
-        pattern: "product-top",
-        l1: Duration::from_secs(30),
-        l2: Duration::from_secs(300),
-        absent: Duration::from_secs(30),
+        name: "product-top",
+        l1_ttl: Duration::from_secs(30),
+        l2_ttl: Duration::from_secs(300),
+        negative_ttl: Duration::from_secs(30),
         max_age: Duration::from_secs(300),
-        stale_on_outage: Duration::from_secs(3600),
+        stale_if_error: Duration::from_secs(3600),
         jitter_percent: 10,
         format: Format::MessagePack,
-        shape: "1",
+        schema_version: "1",
         compress_above: 1024,
         sensitivity: Sensitivity::Public,
         residency: Residency::Shared,

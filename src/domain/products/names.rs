@@ -6,7 +6,7 @@
 
 use super::{Product, ProductFilter, ProductPage, TopProducts};
 use crate::{
-    cache::{Cacheable, HotTag, Key, Name},
+    cache::{Cacheable, Key, ShardedTag, Tag},
     domain::page::PageRequest,
 };
 
@@ -17,24 +17,24 @@ impl Product {
     }
 
     /// The name under which changes of the product with this id are counted.
-    pub fn name_of(id: i64) -> Name {
-        Self::key(id).name().clone()
+    pub fn tag_of(id: i64) -> Tag {
+        Self::key(id).tag().clone()
     }
 
     /// What to raise when the product comes to the filtered lists or leaves them.
-    pub fn list_tags(&self) -> [Name; 2] {
-        [category_tag(&self.category), department_tag(&self.department).of(self.id)]
+    pub fn list_tags(&self) -> [Tag; 2] {
+        [category_tag(&self.category), department_tag(&self.department).shard(self.id)]
     }
 }
 
 impl ProductFilter {
     /// The names that the pages of this filter depend on: those of one tag. One tag is enough, because a product that changes its
     /// category or its department raises the tags of both.
-    pub fn tags(&self) -> Vec<Name> {
+    pub fn tags(&self) -> Vec<Tag> {
         match (&self.category, &self.department) {
             (Some(category), _) => vec![category_tag(category)],
-            (None, Some(department)) => department_tag(department).all(),
-            (None, None) => catalogue_tag().all(),
+            (None, Some(department)) => department_tag(department).shards(),
+            (None, None) => catalogue_tag().shards(),
         }
     }
 
@@ -56,26 +56,26 @@ impl TopProducts {
 }
 
 /// The tag of the unfiltered list: raised when a product comes or goes.
-pub fn catalogue_tag() -> HotTag {
-    HotTag::new(Name::shared(ProductPage::POLICY.pattern, &[]))
+pub fn catalogue_tag() -> ShardedTag {
+    ShardedTag::new(Tag::shared(ProductPage::POLICY.name, &[]))
 }
 
 /// The tag of the lists filtered by a category.
-pub fn category_tag(category: &str) -> Name {
-    Name::shared(ProductPage::POLICY.pattern, &[&"category", &category])
+pub fn category_tag(category: &str) -> Tag {
+    Tag::shared(ProductPage::POLICY.name, &[&"category", &category])
 }
 
 /// The tag of the lists filtered by a department.
-pub fn department_tag(department: &str) -> HotTag {
-    HotTag::new(Name::shared(ProductPage::POLICY.pattern, &[&"department", &department]))
+pub fn department_tag(department: &str) -> ShardedTag {
+    ShardedTag::new(Tag::shared(ProductPage::POLICY.name, &[&"department", &department]))
 }
 
 /// What to raise so that the name `text`, as a person writes it, is invalidated: for a hot tag all of its rows.
-pub fn rows_of(text: &str) -> Vec<Name> {
-    let pattern = ProductPage::POLICY.pattern;
+pub fn expand(text: &str) -> Vec<Tag> {
+    let pattern = ProductPage::POLICY.name;
     let is_hot = text == pattern || text.strip_prefix(pattern).is_some_and(|rest| rest.starts_with(":department:"));
-    let name = Name::from_ledger(text);
-    if is_hot { HotTag::new(name).all() } else { vec![name] }
+    let name = Tag::from_ledger(text);
+    if is_hot { ShardedTag::new(name).shards() } else { vec![name] }
 }
 
 #[cfg(test)]
@@ -97,7 +97,7 @@ mod tests {
     #[test]
     fn a_write_raises_one_of_the_names_that_pages_depend_on() {
         for id in [i64::MIN, -1, 0, 7, 16, i64::MAX] {
-            assert!(filter(None, None).tags().contains(&catalogue_tag().of(id)), "{id}");
+            assert!(filter(None, None).tags().contains(&catalogue_tag().shard(id)), "{id}");
         }
     }
 
@@ -106,9 +106,9 @@ mod tests {
         for filter in [filter(None, None), filter(None, Some("DRUG GM")), filter(Some("A:B"), None)] {
             let tags = filter.tags();
             let text = tags[0].as_str().trim_end_matches("#0");
-            assert_eq!(rows_of(text), tags);
+            assert_eq!(expand(text), tags);
         }
-        assert_eq!(rows_of("product:42"), [Product::name_of(42)]);
+        assert_eq!(expand("product:42"), [Product::tag_of(42)]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use super::{NewProduct, Product, ProductChange, ProductFilter};
 use crate::domain::{
     error::DomainError,
-    violation::{Violation, between, examined, text},
+    violation::{Violation, between, into_result, text},
 };
 
 /// Characters of a name.
@@ -37,7 +37,7 @@ impl NewProduct {
 
     /// Refuses it if anything is wrong.
     pub fn check(&self) -> Result<(), DomainError> {
-        examined(self.violations())
+        into_result(self.violations())
     }
 }
 
@@ -76,13 +76,13 @@ impl ProductChange {
 
     /// Refuses it if anything is wrong.
     pub fn check(&self) -> Result<(), DomainError> {
-        examined(self.violations())
+        into_result(self.violations())
     }
 }
 
 impl ProductChange {
     /// Whether it would change anything of `product`.
-    pub fn alters(&self, product: &Product) -> bool {
+    pub fn changes(&self, product: &Product) -> bool {
         fn differs<T: PartialEq>(new: &Option<T>, old: &T) -> bool {
             new.as_ref().is_some_and(|new| new != old)
         }
@@ -108,7 +108,7 @@ impl ProductFilter {
                 found.push(Violation::new(field, format!("must have at most {MAX_NAME} characters")));
             }
         }
-        examined(found)
+        into_result(found)
     }
 }
 

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row, postgres::PgRow};
 
 use super::{NewProduct, Product, ProductChange, ProductFilter, ProductPage, TopProducts};
 use crate::{
-    cache::{ConnectionPool, DbTime, Label, Loaded, Name},
+    cache::{ConnectionPool, DbTime, Loaded, Tag, TagVersion},
     domain::{
         error::DomainError,
         page::{ListKind, PageRequest},
@@ -24,12 +24,13 @@ const COLUMNS: &str = "p.id, p.name, p.department, p.brand, p.category, p.type, 
 
 /// The version of a row's tag. Not a join: where the planner can't foresee how few rows a limit leaves, it would join by reading
 /// the whole ledger.
-const ROW_VERSION: &str = "coalesce((select ver from cache_ledger where name = 'product:' || p.id), 0) as ver";
+const ROW_VERSION: &str =
+    "coalesce((select version from cache_ledger where tag = 'product:' || p.id), 0) as tag_version";
 
 /// One product that is there, with the moment and the version of its tag `$1`.
 static LOAD_ONE: LazyLock<String> = LazyLock::new(|| {
     format!(
-        "select {READ_AT} as read_at, (select ver from cache_ledger where name = $1) as ver, {COLUMNS}
+        "select {READ_AT} as read_at, (select version from cache_ledger where tag = $1) as tag_version, {COLUMNS}
          from products p where p.id = $2 and p.discontinued_at is null"
     )
 });
@@ -38,7 +39,7 @@ static LOAD_ONE: LazyLock<String> = LazyLock::new(|| {
 static LOAD_MANY: LazyLock<String> = LazyLock::new(|| {
     format!(
         "select head.*, asked.id as asked, {COLUMNS},
-             coalesce((select ver from cache_ledger where name = 'product:' || asked.id), 0) as ver
+             coalesce((select version from cache_ledger where tag = 'product:' || asked.id), 0) as tag_version
          from (select {READ_AT} as read_at) as head cross join unnest($1::bigint[]) as asked (id)
          left join products p on p.id = asked.id and p.discontinued_at is null"
     )
@@ -59,7 +60,7 @@ static LOAD_PAGE: LazyLock<[String; 4]> = LazyLock::new(|| {
         format!(
             "select head.*, {COLUMNS}, {ROW_VERSION}
              from (select {READ_AT} as read_at, array(
-                 select coalesce((select ver from cache_ledger where name = tag.name), 0) from unnest($1::text[]) as tag (name)
+                 select coalesce((select version from cache_ledger where cache_ledger.tag = asked.tag), 0) from unnest($1::text[]) as asked (tag)
              ) as tag_versions) as head
              left join lateral (
                  select * from products where discontinued_at is null and {condition} order by {order} limit $3
@@ -88,14 +89,15 @@ pub struct ProductStore {
 impl ProductStore {
     /// One product.
     pub async fn load_one(self, id: i64) -> Result<Loaded<Product>, DomainError> {
-        let name = Product::name_of(id);
+        let name = Product::tag_of(id);
         let row = sqlx::query(LOAD_ONE.as_str()).bind(name.as_str()).bind(id).fetch_optional(&self.db).await?;
         let Some(row) = row else {
             // An absence has a version and a moment too. The statement above would pay for that with every product.
             return self.load_many(vec![id]).await?.remove(&id).ok_or_else(|| sqlx::Error::RowNotFound.into());
         };
-        let labels = vec![Label { name, version: row.try_get::<Option<i64>, _>("ver")?.unwrap_or(0) }];
-        Ok(Loaded { value: product(&row)?, labels, loaded_at: row.try_get("read_at")? })
+        let tag_versions =
+            vec![TagVersion { tag: name, version: row.try_get::<Option<i64>, _>("tag_version")?.unwrap_or(0) }];
+        Ok(Loaded { value: product(&row)?, tag_versions, loaded_at: row.try_get("read_at")? })
     }
 
     /// Products by id; every id asked for is answered, unknown ones as absent.
@@ -104,8 +106,8 @@ impl ProductStore {
         rows.iter()
             .map(|row| {
                 let id = row.try_get("asked")?;
-                let labels = vec![row_label(id, row)?];
-                Ok((id, Loaded { value: product(row)?, labels, loaded_at: row.try_get("read_at")? }))
+                let tag_versions = vec![row_tag_version(id, row)?];
+                Ok((id, Loaded { value: product(row)?, tag_versions, loaded_at: row.try_get("read_at")? }))
             })
             .collect()
     }
@@ -115,7 +117,7 @@ impl ProductStore {
         let statement = usize::from(filter.category.is_some()) + 2 * usize::from(filter.department.is_some());
         let tags = filter.tags();
         let rows = sqlx::query(LOAD_PAGE[statement].as_str())
-            .bind(tags.iter().map(Name::as_str).collect::<Vec<_>>())
+            .bind(tags.iter().map(Tag::as_str).collect::<Vec<_>>())
             .bind(page.after.unwrap_or(0))
             .bind(page.rows_to_read())
             .bind(&filter.category)
@@ -128,18 +130,22 @@ impl ProductStore {
         // A join promises no order, and the database would sort at a higher price.
         shown.sort_unstable_by_key(|row| row.id);
         let next_cursor = page.cut(ListKind::Products, &mut shown, |row| row.id);
-        let (items, mut labels) = apart(shown);
-        labels.extend(tags.into_iter().zip(versions).map(|(name, version)| Label { name, version }));
-        Ok(Loaded { value: Some(ProductPage { items, next_cursor }), labels, loaded_at: head.try_get("read_at")? })
+        let (items, mut tag_versions) = apart(shown);
+        tag_versions.extend(tags.into_iter().zip(versions).map(|(name, version)| TagVersion { tag: name, version }));
+        Ok(Loaded {
+            value: Some(ProductPage { items, next_cursor }),
+            tag_versions,
+            loaded_at: head.try_get("read_at")?,
+        })
     }
 
     /// The most viewed products, most viewed first.
     pub async fn load_top(self, limit: u16) -> Result<Loaded<TopProducts>, DomainError> {
         let rows = sqlx::query(LOAD_TOP.as_str()).bind(i64::from(limit)).fetch_all(&self.db).await?;
         let head = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        let (mut items, labels) = apart(shown(&rows)?);
+        let (mut items, tag_versions) = apart(shown(&rows)?);
         items.sort_by_key(|product| (Reverse(product.view_count), product.id));
-        Ok(Loaded { value: Some(TopProducts { items }), labels, loaded_at: head.try_get("read_at")? })
+        Ok(Loaded { value: Some(TopProducts { items }), tag_versions, loaded_at: head.try_get("read_at")? })
     }
 
     /// The ids of the most viewed products, most viewed first: what is worth warming.
@@ -242,34 +248,35 @@ fn product(row: &PgRow) -> Result<Option<Product>, sqlx::Error> {
 }
 
 /// A row of a list.
-struct Shown {
+struct PageRow {
     id: i64,
-    label: Label,
+    tag_version: TagVersion,
     /// `None`: it can't be read, and the list goes without it.
     product: Option<Product>,
 }
 
 /// The rows of a list.
-fn shown(rows: &[PgRow]) -> Result<Vec<Shown>, sqlx::Error> {
+fn shown(rows: &[PgRow]) -> Result<Vec<PageRow>, sqlx::Error> {
     let mut shown = Vec::with_capacity(rows.len());
     for row in rows {
         if let Some(id) = row.try_get("id")? {
             let product = Product::from_row(row)
                 .inspect_err(|error| tracing::error!(id, %error, "a product can't be read; lists leave it out"));
-            shown.push(Shown { id, label: row_label(id, row)?, product: product.ok() });
+            shown.push(PageRow { id, tag_version: row_tag_version(id, row)?, product: product.ok() });
         }
     }
     Ok(shown)
 }
 
-/// Products and labels. Also what can't be read has a label, so that a list shows it as soon as it can.
-fn apart(shown: Vec<Shown>) -> (Vec<Product>, Vec<Label>) {
-    let (products, labels): (Vec<_>, Vec<_>) = shown.into_iter().map(|row| (row.product, row.label)).unzip();
-    (products.into_iter().flatten().collect(), labels)
+/// Products and tag versions. Also what can't be read has a tag version, so that a list shows it as soon as it can.
+fn apart(shown: Vec<PageRow>) -> (Vec<Product>, Vec<TagVersion>) {
+    let (products, tag_versions): (Vec<_>, Vec<_>) =
+        shown.into_iter().map(|row| (row.product, row.tag_version)).unzip();
+    (products.into_iter().flatten().collect(), tag_versions)
 }
 
-fn row_label(id: i64, row: &PgRow) -> Result<Label, sqlx::Error> {
-    Ok(Label { name: Product::name_of(id), version: row.try_get("ver")? })
+fn row_tag_version(id: i64, row: &PgRow) -> Result<TagVersion, sqlx::Error> {
+    Ok(TagVersion { tag: Product::tag_of(id), version: row.try_get("tag_version")? })
 }
 
 #[cfg(test)]

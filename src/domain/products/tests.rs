@@ -6,7 +6,7 @@ use sqlx::{PgPool, postgres::PgPoolOptions};
 
 use super::{names::catalogue_tag, service::CachedProductService, store::ProductStore, *};
 use crate::{
-    cache::{Cache, CacheConfig, DbTime, Name, Reuse},
+    cache::{Cache, CacheConfig, CacheMode, DbTime, Tag},
     domain::{DomainError, ExpectedVersion, ListKind, PageRequest, page::Cursor},
 };
 
@@ -32,8 +32,8 @@ fn new_product(name: &str) -> NewProduct {
     }
 }
 
-async fn number(db: &PgPool, name: &Name) -> i64 {
-    let sql = "select coalesce((select ver from cache_ledger where name = $1), 0)";
+async fn number(db: &PgPool, name: &Tag) -> i64 {
+    let sql = "select coalesce((select version from cache_ledger where tag = $1), 0)";
     sqlx::query_scalar(sql).bind(name.as_str()).fetch_one(db).await.unwrap()
 }
 
@@ -51,14 +51,18 @@ async fn a_product_comes_with_its_number_and_an_absent_one_with_zero(db: PgPool)
     let made = products.create_product(new_product("Mango")).await.unwrap();
     let loaded = store(&db).load_many(vec![made.id, 7]).await.unwrap();
     assert_eq!(loaded[&made.id].value.as_ref(), Some(&made));
-    assert_eq!(loaded[&made.id].labels[0].version, number(&db, &Product::name_of(made.id)).await);
+    assert_eq!(loaded[&made.id].tag_versions[0].version, number(&db, &Product::tag_of(made.id)).await);
     assert!(loaded[&7].value.is_none());
-    assert_eq!((loaded[&7].labels[0].name.as_str(), loaded[&7].labels[0].version), ("product:7", 0));
+    assert_eq!((loaded[&7].tag_versions[0].tag.as_str(), loaded[&7].tag_versions[0].version), ("product:7", 0));
     let age = loaded[&7].loaded_at.age_at(DbTime(chrono::Utc::now().timestamp_micros()));
     assert!(age < Duration::from_secs(3_600), "a moment of the database: {age:?} ago");
     for id in [made.id, 7] {
         let one = store(&db).load_one(id).await.unwrap();
-        assert_eq!((&one.value, &one.labels), (&loaded[&id].value, &loaded[&id].labels), "alone as among many");
+        assert_eq!(
+            (&one.value, &one.tag_versions),
+            (&loaded[&id].value, &loaded[&id].tag_versions),
+            "alone as among many"
+        );
     }
 }
 
@@ -95,7 +99,7 @@ async fn pages_follow_each_other_without_gap_or_repetition(db: PgPool) {
         loop {
             let loaded = store(&db).load_page(filter.clone(), page(2, after)).await.unwrap();
             let shown = loaded.value.unwrap();
-            let names = loaded.labels[shown.items.len()..].iter().map(|label| label.name.clone());
+            let names = loaded.tag_versions[shown.items.len()..].iter().map(|tag_version| tag_version.tag.clone());
             assert_eq!(names.collect::<Vec<_>>(), filter.tags(), "after a label for each row");
             seen.extend(shown.items.iter().map(|p| p.id));
             match shown.next_cursor {
@@ -111,7 +115,7 @@ async fn pages_follow_each_other_without_gap_or_repetition(db: PgPool) {
 async fn an_empty_page_still_has_its_tag_and_its_time(db: PgPool) {
     let loaded = store(&db).load_page(of_category("NONE"), page(20, None)).await.unwrap();
     assert_eq!(loaded.value, Some(ProductPage { items: vec![], next_cursor: None }));
-    assert_eq!(loaded.labels.len(), 1);
+    assert_eq!(loaded.tag_versions.len(), 1);
     assert!(loaded.loaded_at.0 > 0);
 }
 
@@ -119,16 +123,16 @@ async fn an_empty_page_still_has_its_tag_and_its_time(db: PgPool) {
 async fn a_change_is_seen_by_the_next_reader_and_counted_under_its_names_only(db: PgPool) {
     let products = service(&db);
     let made = products.create_product(new_product("Mango")).await.unwrap();
-    products.get_product(made.id, Reuse::Allowed).await.unwrap();
-    let tags_before = (number(&db, &catalogue_tag().of(made.id)).await, number(&db, &made.list_tags()[0]).await);
+    products.get_product(made.id, CacheMode::Default).await.unwrap();
+    let tags_before = (number(&db, &catalogue_tag().shard(made.id)).await, number(&db, &made.list_tags()[0]).await);
 
     let cheaper = ProductChange { price_cents: Some(99), package_size: Some(None), ..Default::default() };
     let changed = products.update_product(made.id, cheaper, ExpectedVersion::any()).await.unwrap();
     assert_eq!((changed.price_cents, &changed.package_size, changed.version), (99, &None, 2));
     assert_eq!((&changed.name, changed.stock), (&made.name, made.stock));
-    let read = products.get_product(made.id, Reuse::Allowed).await.unwrap();
+    let read = products.get_product(made.id, CacheMode::Default).await.unwrap();
     assert_eq!(read.entry.value.as_ref(), Some(&changed));
-    let tags_after = (number(&db, &catalogue_tag().of(made.id)).await, number(&db, &made.list_tags()[0]).await);
+    let tags_after = (number(&db, &catalogue_tag().shard(made.id)).await, number(&db, &made.list_tags()[0]).await);
     assert_eq!(tags_before, tags_after, "a price changes no list's membership");
 }
 
@@ -150,10 +154,10 @@ async fn moving_to_another_department_raises_the_tags_of_the_category_too(db: Pg
 async fn a_change_to_what_already_is_writes_nothing(db: PgPool) {
     let products = service(&db);
     let made = products.create_product(new_product("Mango")).await.unwrap();
-    let before = number(&db, &Product::name_of(made.id)).await;
+    let before = number(&db, &Product::tag_of(made.id)).await;
     let same = ProductChange { price_cents: Some(made.price_cents), ..Default::default() };
     assert_eq!(products.update_product(made.id, same, ExpectedVersion::one_of([1])).await.unwrap(), made);
-    assert_eq!(number(&db, &Product::name_of(made.id)).await, before);
+    assert_eq!(number(&db, &Product::tag_of(made.id)).await, before);
 }
 
 #[sqlx::test]
@@ -172,10 +176,10 @@ async fn a_write_that_expects_another_version_changes_nothing(db: PgPool) {
 async fn a_deleted_product_is_absent_everywhere_but_keeps_its_row(db: PgPool) {
     let products = service(&db);
     let made = products.create_product(new_product("Mango")).await.unwrap();
-    products.get_product(made.id, Reuse::Allowed).await.unwrap();
+    products.get_product(made.id, CacheMode::Default).await.unwrap();
     products.delete_product(made.id, ExpectedVersion::any()).await.unwrap();
     let gone = |result: Result<_, DomainError>| matches!(result, Err(DomainError::NotFound { kind: "product", .. }));
-    assert!(gone(products.get_product(made.id, Reuse::Allowed).await.map(drop)));
+    assert!(gone(products.get_product(made.id, CacheMode::Default).await.map(drop)));
     assert!(gone(products.update_product(made.id, ProductChange::default(), ExpectedVersion::any()).await.map(drop)));
     assert!(gone(products.delete_product(made.id, ExpectedVersion::any()).await));
     for filter in [ProductFilter::default(), of_category("TROPICAL FRUIT")] {
@@ -191,7 +195,7 @@ async fn views_are_flushed_together_and_change_neither_version_nor_ledger(db: Pg
     let products = service(&db);
     let plain = products.create_product(new_product("Plain")).await.unwrap();
     let star = products.create_product(new_product("Star")).await.unwrap();
-    let before = number(&db, &Product::name_of(star.id)).await;
+    let before = number(&db, &Product::tag_of(star.id)).await;
     (0..3).for_each(|_| products.count_view(star.id));
     products.count_view(plain.id);
     products.count_view(404);
@@ -200,7 +204,7 @@ async fn views_are_flushed_together_and_change_neither_version_nor_ledger(db: Pg
     let top = store(&db).load_top(2).await.unwrap().value.unwrap().items;
     assert_eq!(top.iter().map(|p| (p.id, p.view_count)).collect::<Vec<_>>(), [(star.id, 3), (plain.id, 1)]);
     assert_eq!((top[0].version, top[0].updated_at), (star.version, star.updated_at));
-    assert_eq!(number(&db, &Product::name_of(star.id)).await, before);
+    assert_eq!(number(&db, &Product::tag_of(star.id)).await, before);
 }
 
 #[sqlx::test]

@@ -13,7 +13,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::{ConnectionPool, PerThread};
+use crate::cache::{ConnectionPool, Striped};
 
 /// How many products each thread counts between two flushes.
 const MAX_PRODUCTS: usize = 2_000;
@@ -31,7 +31,7 @@ const RAISE: &str = "with seen as (select * from unnest($1::bigint[], $2::bigint
 /// Counts views. Clones share their counts.
 #[derive(Clone)]
 pub struct ViewCounter {
-    counts: Arc<PerThread<Mutex<HashMap<i64, i64>>>>,
+    counts: Arc<Striped<Mutex<HashMap<i64, i64>>>>,
     db: ConnectionPool,
 }
 
@@ -87,7 +87,7 @@ impl ViewCounter {
     }
 
     fn add(&self, id: i64, views: i64) {
-        let mut counts = lock(self.counts.own());
+        let mut counts = lock(self.counts.local());
         let has_room = counts.len() < MAX_PRODUCTS;
         match counts.get_mut(&id) {
             Some(count) => *count += views,

@@ -131,9 +131,9 @@ pub struct CreateHeaders {
 }
 
 /// The answer to a read: 200 with its headers, or 304.
-pub struct Cached<T>(PhantomData<T>);
+pub struct CachedBody<T>(PhantomData<T>);
 
-impl<T: ToSchema> IntoResponses for Cached<T> {
+impl<T: ToSchema> IntoResponses for CachedBody<T> {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
         let with_headers = |response: ResponseBuilder| {
             response

@@ -36,7 +36,7 @@ impl From<DomainError> for Problem {
                 Self::new(&Kind::OVERLOADED, "The database has no time for this request at the moment.")
                     .with_cause("database busy")
             }
-            DomainError::Abroad => {
+            DomainError::OutOfRegion => {
                 Self::new(&Kind::OTHER_REGION, "The tenant's data may only be read in the tenant's home region.")
             }
             DomainError::Unavailable(error) => {

@@ -7,13 +7,13 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    cache::{self, Cacheable, ConsistencyToken, Label, Outcome, Read},
+    cache::{self, Cacheable, Cached, ConsistencyToken, Outcome, TagVersion},
     domain::{
         error::DomainError,
         products::{Product, ProductPage, service::CachedProductService},
     },
     http::{
-        caching::{Answer, encode},
+        caching::{Representation, encode},
         conditional::EntityTag,
         directives::ReadMode,
         problem::Problem,
@@ -41,11 +41,11 @@ pub enum ProductPageOrBatch {
 }
 
 /// Reads the products of `ids`, which are distinct.
-pub async fn read(products: &CachedProductService, ids: Vec<i64>, mode: ReadMode) -> Result<Answer, Problem> {
+pub async fn read(products: &CachedProductService, ids: Vec<i64>, mode: ReadMode) -> Result<Representation, Problem> {
     let mut batch = Batch::default();
     match mode {
-        ReadMode::Load(reuse) => {
-            for (id, read) in products.get_products(ids, reuse).await? {
+        ReadMode::Load(mode) => {
+            for (id, read) in products.get_products(ids, mode).await? {
                 batch.add(id, &read);
             }
         }
@@ -71,11 +71,11 @@ struct Batch {
     outcome: Option<Outcome>,
     unkept: bool,
     token: Option<ConsistencyToken>,
-    labels: Vec<Label>,
+    tag_versions: Vec<TagVersion>,
 }
 
 impl Batch {
-    fn add(&mut self, id: i64, read: &Read<Product>) {
+    fn add(&mut self, id: i64, read: &Cached<Product>) {
         // The answer is as old as its oldest part, as fresh as its least fresh one, and came from as far as its farthest.
         self.age = self.age.max(read.age);
         self.since_read = self.since_read.max(read.since_read);
@@ -83,10 +83,10 @@ impl Batch {
         if self.outcome.is_none_or(|so_far| distance(read.outcome) > distance(so_far)) {
             self.outcome = Some(read.outcome);
         }
-        self.unkept |= !read.kept;
+        self.unkept |= !read.stored;
         // A moment covers all names, so the latest one stands for the whole.
         self.token = self.token.take().max(read.token.clone());
-        self.labels.extend_from_slice(&read.entry.labels);
+        self.tag_versions.extend_from_slice(&read.entry.tag_versions);
         if read.entry.value.is_none() {
             self.unknown.push(id);
             return;
@@ -97,20 +97,20 @@ impl Batch {
         self.items.extend_from_slice(&read.entry.body);
     }
 
-    fn answer(self) -> Result<Answer, Problem> {
+    fn answer(self) -> Result<Representation, Problem> {
         let unknown = encode(&self.unknown)?;
         let body = Bytes::from([&b"{\"items\":["[..], &self.items, b"],\"unknown\":", &unknown, b"}"].concat());
-        Ok(Answer {
+        Ok(Representation {
             tag: EntityTag::new(None, cache::digest(&body)),
             body,
             age: self.age,
             since_read: self.since_read,
             ttl_ms: self.ttl_ms.unwrap_or_default(),
             outcome: self.outcome.unwrap_or(Outcome::L1Hit),
-            kept: !self.unkept,
+            stored: !self.unkept,
             token: self.token,
-            pattern: Product::POLICY.pattern,
-            labels: self.labels.into(),
+            pattern: Product::POLICY.name,
+            tag_versions: self.tag_versions.into(),
             max_age: Product::POLICY.max_age,
         })
     }
@@ -135,7 +135,7 @@ mod tests {
     use super::*;
     use crate::cache::{DbTime, Entry};
 
-    fn read(id: i64, known: bool, outcome: Outcome, since_read: u64, ttl: i64) -> Read<Product> {
+    fn read(id: i64, known: bool, outcome: Outcome, since_read: u64, ttl: i64) -> Cached<Product> {
         let text = || "x".to_owned();
         let product = Product {
             id,
@@ -154,10 +154,17 @@ mod tests {
         };
         let body = serde_json::to_vec(&product).unwrap().into();
         let value = known.then_some(product);
-        let entry = Entry { value, body, digest: 0, labels: Arc::new([]), loaded_at: DbTime(0), read_by: DbTime(0) };
+        let entry = Entry {
+            value,
+            body,
+            digest: 0,
+            tag_versions: Arc::new([]),
+            loaded_at: DbTime(0),
+            snapshot_upper_bound: DbTime(0),
+        };
         let age = (!outcome.is_load()).then_some(Duration::from_secs(since_read.min(2)));
         let since_read = Duration::from_secs(since_read);
-        Read { entry: Arc::new(entry), outcome, age, since_read, ttl_ms: ttl * 1000, kept: true, token: None }
+        Cached { entry: Arc::new(entry), outcome, age, since_read, ttl_ms: ttl * 1000, stored: true, token: None }
     }
 
     #[test]

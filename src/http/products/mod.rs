@@ -14,12 +14,14 @@ pub use batch::{ProductBatch, ProductPageOrBatch};
 
 use super::{
     WebState,
-    caching::{Answer, encode, written},
+    caching::{Representation, encode, written},
     conditional::Conditions,
     directives::ReadMode,
     extract::{Id, Json, MergePatch},
     identity::{Caller, ProductsWrite},
-    openapi::{Cached, Create, CreateHeaders, Delete, ReadHeaders, ReadList, ReadOne, Update, WriteHeaders, Written},
+    openapi::{
+        CachedBody, Create, CreateHeaders, Delete, ReadHeaders, ReadList, ReadOne, Update, WriteHeaders, Written,
+    },
     problem::Problem,
     query::{Ids, Query, WholeNumber, page},
 };
@@ -33,7 +35,7 @@ use crate::domain::{
 /// Counts a view, also when the answer is a 304; counting is batched and does not invalidate.
 #[utoipa::path(get, path = "/products/{id}", tag = "products", params(
     ("id" = i64, Path, description = "The product.", minimum = 1, maximum = 9_007_199_254_740_991i64, example = 1_082_185), ReadHeaders),
-    responses(Cached<Product>, ReadOne))]
+    responses(CachedBody<Product>, ReadOne))]
 pub async fn get_product(
     State(state): State<WebState>,
     method: Method,
@@ -43,15 +45,15 @@ pub async fn get_product(
 ) -> Result<Response, Problem> {
     let products = &state.services.products;
     let read = match mode {
-        ReadMode::Load(reuse) => products.get_product(id, reuse).await?,
+        ReadMode::Load(mode) => products.get_product(id, mode).await?,
         ReadMode::OnlyIfCached => ReadMode::cached(products.peek_product(id).await?)?,
     };
-    let answer = Answer::of(&read, |product| Some(product.version))?;
+    let answer = Representation::of(&read, |product| Some(product.version))?;
     // HEAD asks about the product without looking at it.
     if method == Method::GET {
         products.count_view(id);
     }
-    answer.publish(&conditions, state.cdn.as_ref(), state.l2)
+    answer.into_public_response(&conditions, state.cdn.as_ref(), state.l2)
 }
 
 /// Which products to list.
@@ -78,7 +80,7 @@ pub struct ListProducts {
 
 /// Lists products in pages, or reads up to 100 by their ids.
 #[utoipa::path(get, path = "/products", tag = "products", params(ListProducts, ReadHeaders),
-    responses(Cached<ProductPageOrBatch>, ReadList))]
+    responses(CachedBody<ProductPageOrBatch>, ReadList))]
 pub async fn list_products(
     State(state): State<WebState>,
     Query(wanted): Query<ListProducts>,
@@ -91,16 +93,16 @@ pub async fn list_products(
         {
             return Err(Problem::parameter("ids", "can't be combined with other parameters"));
         }
-        return batch::read(products, ids, mode).await?.publish(&conditions, state.cdn.as_ref(), state.l2);
+        return batch::read(products, ids, mode).await?.into_public_response(&conditions, state.cdn.as_ref(), state.l2);
     }
     let filter = ProductFilter { category: wanted.category, department: wanted.department };
     filter.check()?;
     let page = page(ListKind::Products, wanted.limit, wanted.cursor.as_deref())?;
     let read = match mode {
-        ReadMode::Load(reuse) => products.list_products(filter, page, reuse).await?,
+        ReadMode::Load(mode) => products.list_products(filter, page, mode).await?,
         ReadMode::OnlyIfCached => ReadMode::cached(products.peek_products(filter, page).await)?,
     };
-    Answer::of(&read, |_: &ProductPage| None)?.publish(&conditions, state.cdn.as_ref(), state.l2)
+    Representation::of(&read, |_: &ProductPage| None)?.into_public_response(&conditions, state.cdn.as_ref(), state.l2)
 }
 
 /// How much of the top to list.
@@ -116,7 +118,7 @@ pub struct TopLimit {
 /// Lists the most viewed products.
 ///
 /// These are the ones that are warmed at the start. The order follows the view counts with a delay: views don't invalidate.
-#[utoipa::path(get, path = "/products/top", tag = "products", params(TopLimit, ReadHeaders), responses(Cached<TopProducts>, ReadList))]
+#[utoipa::path(get, path = "/products/top", tag = "products", params(TopLimit, ReadHeaders), responses(CachedBody<TopProducts>, ReadList))]
 pub async fn top_products(
     State(state): State<WebState>,
     Query(wanted): Query<TopLimit>,
@@ -126,10 +128,10 @@ pub async fn top_products(
     let products = &state.services.products;
     let limit = page(ListKind::Products, wanted.limit, None)?.limit;
     let read = match mode {
-        ReadMode::Load(reuse) => products.top_products(limit, reuse).await?,
+        ReadMode::Load(mode) => products.top_products(limit, mode).await?,
         ReadMode::OnlyIfCached => ReadMode::cached(products.peek_top(limit).await)?,
     };
-    Answer::of(&read, |_: &TopProducts| None)?.publish(&conditions, state.cdn.as_ref(), state.l2)
+    Representation::of(&read, |_: &TopProducts| None)?.into_public_response(&conditions, state.cdn.as_ref(), state.l2)
 }
 
 /// Adds a product.

@@ -73,8 +73,8 @@ function show(snapshot) {
   snapshots.push({ at: performance.now() / 1000, ...snapshot });
   while (snapshots.length > KEPT + 1) snapshots.shift();
   const { stats } = snapshot;
-  put("trusted", stats.trusted ? "in use" : "not trusted", stats.trusted ? "good" : "bad");
-  put("trust-age", stats.trust_age_ms === null ? "never" : `${stats.trust_age_ms} ms ago`);
+  put("is-current", stats.is_current ? "in use" : "not in use", stats.is_current ? "good" : "bad");
+  put("poll-age", stats.poll_age_ms === null ? "never" : `${stats.poll_age_ms} ms ago`);
   put("breaker", ...redis(stats.l2_breaker, stats.memory.some(({ tier }) => tier === "l2")));
   put("floors", count(stats.floors));
   put("checked", count(stats.served_checked));
@@ -85,7 +85,7 @@ function show(snapshot) {
   showMemory(stats.memory);
 }
 
-// The breaker learns only from calls, so an idle instance knows it from the looks at the memory.
+// The breaker learns only from calls, so an idle instance knows it from the polls of the memory.
 function redis(breaker, memoryKnown) {
   if (breaker === null) return ["none", ""];
   if (breaker !== "closed") return ["skipped", "bad"];
@@ -184,12 +184,12 @@ const SILENT_MS = 10_000;
 function showInstances(instances) {
   $("instances").replaceChildren(...instances.map((one) => {
     const silent = one.heard_ms > SILENT_MS;
-    const state = silent ? [instances[0].trusted ? `silent for ${time(1000 * one.heard_ms)}` : "not known: no database", "bad"] : [one.phase, one.phase === "ready" ? "good" : "warn"];
-    const tiers = one.trusted ? ["in use", "good"] : ["not trusted", "bad"];
+    const state = silent ? [instances[0].is_current ? `silent for ${time(1000 * one.heard_ms)}` : "not known: no database", "bad"] : [one.phase, one.phase === "ready" ? "good" : "warn"];
+    const tiers = one.is_current ? ["in use", "good"] : ["not in use", "bad"];
     const memory = one.l2_memory ?? "unknown";
     const row = document.createElement("tr");
     row.append(Object.assign(document.createElement("th"), { scope: "row", textContent: one.this ? `${one.name} (this one)` : one.name, title: `version ${one.version}` }));
-    const cells = [[one.region, ""], state, tiers, [one.trust_age_ms == null ? "never" : `${one.trust_age_ms} ms ago`, ""],
+    const cells = [[one.region, ""], state, tiers, [one.poll_age_ms == null ? "never" : `${one.poll_age_ms} ms ago`, ""],
       redis(one.l2_breaker ?? null, one.l2_memory != null), [memory, { warning: "warn", critical: "bad" }[memory] ?? ""], [count(one.reads), ""], [one.reads ? percent(one.hits / one.reads) : "–", ""],
       [count(one.stale_served), one.stale_served ? "bad" : ""]];
     for (const [text, look] of cells) Object.assign(row.insertCell(), { textContent: text, className: look });
@@ -234,7 +234,7 @@ async function showPolicies() {
   const cells = (values, kind) => values.map((value) => Object.assign(document.createElement(kind), { textContent: value }));
   const row = (values, kind) => { const tr = document.createElement("tr"); tr.append(...cells(values, kind)); return tr; };
   $("policies-head").replaceChildren(row(names.map((name) => name.replaceAll("_", " ")), "th"));
-  // What has a part of its own, {"regional": "not_kept"}, is told in words.
+  // What has a part of its own, {"regional": "no_store"}, is told in words.
   const words = (value) => (value && typeof value === "object" ? Object.entries(value).flat().join(", ").replaceAll("_", " ") : value);
   $("policies").replaceChildren(...policies.map((policy) => row(names.map((name) => words(policy[name])), "td")));
 }

@@ -142,7 +142,7 @@ impl Row {
         self
     }
 
-    /// The answer is younger than its read of the database, as soon as a look at the ledger has proven it.
+    /// The answer is younger than its read of the database, as soon as a poll of the ledger has proven it.
     pub fn proven_since_it_was_read(mut self) -> Self {
         self.answer.push(Expectation::ProvenSinceRead);
         self
@@ -155,7 +155,7 @@ impl Row {
     }
 }
 
-/// What rows can name: `{product}`, `{order}`, `{tag}` of the product and `{era}`, `{moment}` of a token.
+/// What rows can name: `{product}`, `{order}`, `{tag}` of the product and `{epoch}`, `{moment}` of a token.
 type Places = BTreeMap<&'static str, String>;
 
 fn filled(text: &str, places: &Places) -> String {
@@ -170,12 +170,12 @@ pub async fn check(pool: PgPool, table: Table) {
     let number = app.order(order(1).item(id, 1)).await;
     let read = app.get_product(id).await;
     let token = read.must_have("consistency-token");
-    let (era, moment) = token.split_once('-').expect("an era and a moment");
+    let (epoch, moment) = token.split_once('-').expect("an epoch and a moment");
     let places = Places::from([
         ("product", id.to_string()),
         ("order", number.to_string()),
         ("tag", read.etag()),
-        ("era", era.to_owned()),
+        ("epoch", epoch.to_owned()),
         ("moment", moment.to_owned()),
         ("weak", signer("acme").with("scope", "orders:write").signed()),
         ("tomorrow", (moment.parse::<i64>().expect("microseconds") + 86_400_000_000).to_string()),
@@ -187,7 +187,7 @@ pub async fn check(pool: PgPool, table: Table) {
         let found = loop {
             let reply = row.run(&app, &instance, &places).await;
             let found: Vec<String> = row.answer.iter().filter_map(|one| one.judge(&reply, &places).err()).collect();
-            // A busy machine may look late; the next look tells.
+            // A busy machine may poll late; the next poll tells.
             let may_be_late = row.answer.iter().any(|one| matches!(one, Expectation::ProvenSinceRead));
             if found.is_empty() || !may_be_late || begun.elapsed() > PATIENCE {
                 break found;

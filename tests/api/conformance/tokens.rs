@@ -20,19 +20,21 @@ pub fn table() -> Table {
         rows: vec![
             row(OWN, "a token of this service is honoured")
                 .request(get)
-                .header("Consistency-Token", "{era}-{moment}")
+                .header("Consistency-Token", "{epoch}-{moment}")
                 .status(200),
             bad(row(OWN, "what has not its form is refused").request(get).header("Consistency-Token", "yesterday")),
             bad(row(OWN, "two are refused")
                 .request(get)
-                .header("Consistency-Token", "{era}-1")
-                .header("Consistency-Token", "{era}-2")),
-            bad(row(OWN, "one of the future is refused").request(get).header("Consistency-Token", "{era}-{tomorrow}")),
-            bad(row(OWN, "also for a list").request("GET /products").header("Consistency-Token", "{era}-{tomorrow}")),
+                .header("Consistency-Token", "{epoch}-1")
+                .header("Consistency-Token", "{epoch}-2")),
+            bad(row(OWN, "one of the future is refused")
+                .request(get)
+                .header("Consistency-Token", "{epoch}-{tomorrow}")),
+            bad(row(OWN, "also for a list").request("GET /products").header("Consistency-Token", "{epoch}-{tomorrow}")),
             bad(row(OWN, "also for an order")
                 .request("GET /orders/{order}")
-                .header("Consistency-Token", "{era}-{tomorrow}")),
-            row(OWN, "one of another life of the database is read from the database")
+                .header("Consistency-Token", "{epoch}-{tomorrow}")),
+            row(OWN, "one of another epoch of the database is read from the database")
                 .after("/products/{product}")
                 .request(get)
                 .header("Consistency-Token", "0123456789ab-{moment}")
@@ -42,7 +44,7 @@ pub fn table() -> Table {
                 .request(get)
                 .header("Consistency-Token", "0123456789ab-{tomorrow}")
                 .status(200)
-                .contains("consistency-token", "{era}-"),
+                .contains("consistency-token", "{epoch}-"),
             row(OWN, "made-up tokens cost no more than a budget")
                 .shown_by("tests/api/conformance/tokens.rs::made_up_tokens_cost_no_more_than_a_budget"),
         ],
@@ -60,7 +62,7 @@ async fn made_up_tokens_cost_no_more_than_a_budget(pool: PgPool) {
     let id = app.product(product()).await;
     let path = format!("/products/{id}");
     let token = app.get(&path).await.must_have("consistency-token");
-    let (era, moment) = token.split_once('-').expect("an era and a moment");
+    let (epoch, moment) = token.split_once('-').expect("an epoch and a moment");
     let moment: i64 = moment.parse().expect("microseconds");
     let read =
         async |token: String| app.send(app.request(Method::GET, &path).header("Consistency-Token", &token)).await;
@@ -75,10 +77,10 @@ async fn made_up_tokens_cost_no_more_than_a_budget(pool: PgPool) {
 
     let before = app.metrics().await.sum("cache_requests_total", &[("pattern", "product")]);
     for _ in 0..20 {
-        read(format!("{era}-{}", moment + 3_600_000_000)).await.problem("invalid-parameter", 400);
+        read(format!("{epoch}-{}", moment + 3_600_000_000)).await.problem("invalid-parameter", 400);
     }
     assert_eq!(app.metrics().await.sum("cache_requests_total", &[("pattern", "product")]), before, "nothing was read");
-    let ahead = format!("{era}-{}", moment + 25_000_000);
+    let ahead = format!("{epoch}-{}", moment + 25_000_000);
     let reply = read(ahead.clone()).await;
     assert_ne!(reply.expect(200).must_have("consistency-token"), ahead, "it isn't ours");
 }

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use reqwest::{RequestBuilder, StatusCode};
 
-use crate::support::{Life, Message, Speech, Stop, eventually};
+use crate::support::{ChildProcess, Message, Speech, Stop, eventually};
 
 /// Which messages a walk counts.
 #[derive(Clone, Copy, Debug)]
@@ -51,10 +51,16 @@ pub struct Killed {
     pub at: Instant,
 }
 
-/// Kills `life` at a step of `request`. `tells` is the call of L2 with which the work ends.
-pub async fn kill(life: Life, request: RequestBuilder, steps: Steps, stop: Stop, tells: &'static str) -> Killed {
-    let calls = Calls::of(&life, tells).await;
-    life.lines.stop_at(stop, move |message| steps.counts(message));
+/// Kills `child` at a step of `request`. `tells` is the call of L2 with which the work ends.
+pub async fn kill(
+    child: ChildProcess,
+    request: RequestBuilder,
+    steps: Steps,
+    stop: Stop,
+    tells: &'static str,
+) -> Killed {
+    let calls = Calls::of(&child, tells).await;
+    child.wire.stop_at(stop, move |message| steps.counts(message));
     let reply = tokio::spawn(async move {
         let response = request.send().await.ok()?;
         let status = response.status();
@@ -62,15 +68,15 @@ pub async fn kill(life: Life, request: RequestBuilder, steps: Steps, stop: Stop,
     });
     let finished = async {
         eventually("a reply", || async { reply.is_finished().then_some(()) }).await;
-        calls.goes_on(&life).await
+        calls.goes_on(&child).await
     };
     let told = tokio::select! {
-        () = life.lines.stopped() => false,
+        () = child.wire.stopped() => false,
         told = finished => told,
     };
-    let beyond = !life.lines.stop() && told;
-    let (passed, at) = (life.lines.passed(), Instant::now());
-    life.kill_9().await;
+    let beyond = !child.wire.stop() && told;
+    let (passed, at) = (child.wire.passed(), Instant::now());
+    child.kill_9().await;
     Killed { reply: reply.await.expect("the client does not panic"), passed, beyond, at }
 }
 
@@ -82,17 +88,17 @@ pub struct Calls {
 }
 
 impl Calls {
-    pub async fn of(life: &Life, operation: &'static str) -> Self {
-        let metrics = life.metrics().await;
-        let calls = |labels: &[_]| metrics.sum("cache_l2_calls_total", labels);
+    pub async fn of(child: &ChildProcess, operation: &'static str) -> Self {
+        let metrics = child.metrics().await;
+        let calls = |tag_versions: &[_]| metrics.sum("cache_l2_calls_total", tag_versions);
         let done = calls(&[("operation", operation), ("result", "ok")]);
         Self { operation, done, failed: calls(&[]) - calls(&[("result", "ok")]) }
     }
 
     /// Returns when one more has succeeded; `false`: a call failed, as it may on a busy machine.
-    pub async fn goes_on(&self, life: &Life) -> bool {
+    pub async fn goes_on(&self, child: &ChildProcess) -> bool {
         eventually("one more call of L2", || async {
-            let now = Self::of(life, self.operation).await;
+            let now = Self::of(child, self.operation).await;
             (now.done > self.done || now.failed > self.failed).then_some(now.done > self.done)
         })
         .await

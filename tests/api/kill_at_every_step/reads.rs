@@ -11,7 +11,7 @@ use super::{
     PROMISED, SLACK,
     kill::{Calls, Steps, kill},
 };
-use crate::support::{Life, TestApp, database, eventually::within, product};
+use crate::support::{ChildProcess, TestApp, database, eventually::within, product};
 
 /// What was seen; all of it must have been, or the walk proved nothing.
 #[derive(Debug, Default)]
@@ -24,20 +24,20 @@ struct Seen {
 }
 
 pub async fn killed_at_every_step(pool: PgPool) {
-    let (begun, app) = (Instant::now(), TestApp::builder(pool).trust(PROMISED).build().await);
+    let (begun, app) = (Instant::now(), TestApp::builder(pool).max_staleness(PROMISED).build().await);
     let writer = app.another_with(|config| config.l2 = None).await;
-    let mut life = Life::begin(&app).await;
+    let mut child = ChildProcess::begin(&app).await;
     let (mut kills, mut seen) = (0, Seen::default());
     for steps in Steps::ALL {
         for stop in Steps::stops() {
-            let (spare, calls) = (writer.product(product()).await, Calls::of(&life, "fill").await);
-            life.get_product(spare).await.expect(200);
-            calls.goes_on(&life).await;
+            let (spare, calls) = (writer.product(product()).await, Calls::of(&child, "fill").await);
+            child.get_product(spare).await.expect(200);
+            calls.goes_on(&child).await;
             let id = writer.product(product().price(100)).await;
             let before = database::digest(&app.pool).await;
 
-            let request = life.request(Method::GET, &format!("/products/{id}"));
-            let killed = kill(life, request, steps, stop, "fill").await;
+            let request = child.request(Method::GET, &format!("/products/{id}"));
+            let killed = kill(child, request, steps, stop, "fill").await;
             kills += 1;
             let context = format!("killed {stop:?} of {steps:?}, reply {:?}", killed.reply);
             assert!(killed.reply.is_none_or(|status| status == 200), "{context}");
@@ -48,8 +48,8 @@ pub async fn killed_at_every_step(pool: PgPool) {
 
             writer.patch_product(id, json!({ "price_cents": 200 })).await.expect(200);
             let written = Instant::now();
-            life = Life::begin(&app).await;
-            assert_eq!(life.get_product(id).await.int("/price_cents"), 200, "started again: {context}");
+            child = ChildProcess::begin(&app).await;
+            assert_eq!(child.get_product(id).await.int("/price_cents"), 200, "started again: {context}");
             let what = format!("another instance shows the write: {context}");
             within((PROMISED + SLACK).saturating_sub(written.elapsed()), &what, || async {
                 (app.get_product(id).await.int("/price_cents") == 200).then_some(())
@@ -60,7 +60,7 @@ pub async fn killed_at_every_step(pool: PgPool) {
             }
         }
     }
-    life.kill_9().await;
+    child.kill_9().await;
     println!("a read: killed {kills} times in {:.1?}: {seen:?}", begun.elapsed());
     let Seen { unfilled, filled, replied } = seen;
     assert!([unfilled, filled, replied].iter().all(|count| *count > 0), "not all that matters has happened: {seen:?}");

@@ -91,16 +91,19 @@ impl Work {
     /// What an instance answers: the thing itself, and the lists that show it.
     pub async fn shown(self, client: &Client, of: &Subject) -> String {
         let product = client.get_product(of.product).await;
-        let shelf = async || client.get(&format!("/products?category={}", of.category.replace(' ', "%20"))).await;
+        let category_page =
+            async || client.get(&format!("/products?category={}", of.category.replace(' ', "%20"))).await;
         match self {
             Self::NewPrice => {
                 format!(
                     "costs {}, listed at {}",
                     product.int("/price_cents"),
-                    shelf().await.int("/items/0/price_cents")
+                    category_page().await.int("/items/0/price_cents")
                 )
             }
-            Self::Removal => format!("status {}, {} listed", product.status.as_u16(), shelf().await.ids().len()),
+            Self::Removal => {
+                format!("status {}, {} listed", product.status.as_u16(), category_page().await.ids().len())
+            }
             Self::Order => {
                 let orders = client.orders_of(of.customer).await.at("/items");
                 let orders = orders.as_array().expect("a list").clone();

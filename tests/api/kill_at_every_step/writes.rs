@@ -9,7 +9,7 @@ use super::{
     kill::{Calls, Killed, Steps, kill},
     works::{Subject, Work},
 };
-use crate::support::{Life, Message, Speech, Stop, TestApp, database, eventually, eventually::within};
+use crate::support::{ChildProcess, Message, Speech, Stop, TestApp, database, eventually, eventually::within};
 
 /// From here on are the numbers of what the process practises on.
 const SPARE: i64 = 100_000;
@@ -42,19 +42,19 @@ struct Seen {
 /// Runs `work` again and again, each time killed one step later.
 pub async fn killed_at_every_step(pool: PgPool, work: Work) {
     let begun = Instant::now();
-    let app = TestApp::builder(pool).trust(PROMISED).build().await;
-    let mut life = Life::begin(&app).await;
+    let app = TestApp::builder(pool).max_staleness(PROMISED).build().await;
+    let mut child = ChildProcess::begin(&app).await;
     let mut walk = Walk { work, app, number: 0, seen: Seen::default() };
     for steps in Steps::ALL {
         for stop in Steps::stops() {
             let beyond;
-            (life, beyond) = walk.step(life, steps, stop).await;
+            (child, beyond) = walk.step(child, steps, stop).await;
             if beyond {
                 break;
             }
         }
     }
-    life.kill_9().await;
+    child.kill_9().await;
     let seen = walk.seen;
     println!("{work:?}: killed {} times in {:.1?}: {seen:?}", walk.number, begun.elapsed());
     let Seen { begun, committing, committed, replied, left_in_redis, from_redis } = seen;
@@ -71,28 +71,28 @@ struct Walk {
 
 impl Walk {
     /// One run. Brings the process started again, and whether the walk is beyond the last step.
-    async fn step(&mut self, life: Life, steps: Steps, stop: Stop) -> (Life, bool) {
+    async fn step(&mut self, child: ChildProcess, steps: Steps, stop: Stop) -> (ChildProcess, bool) {
         self.number += 1;
-        let (work, calls) = (self.work, Calls::of(&life, "invalidate").await);
+        let (work, calls) = (self.work, Calls::of(&child, "invalidate").await);
         let spare = work.subject(&self.app, SPARE + self.number).await;
-        let prepared = life.send(work.request(&life, &spare)).await;
+        let prepared = child.send(work.request(&child, &spare)).await;
         assert!(prepared.status.is_success(), "{prepared:#?}");
-        calls.goes_on(&life).await;
+        calls.goes_on(&child).await;
         let subject = work.subject(&self.app, self.number).await;
         self.hold_old(&subject).await;
         let before = database::digest(&self.app.pool).await;
 
-        let request = work.request(&life, &subject);
-        let killed = kill(life, request, steps, stop, "invalidate").await;
+        let request = work.request(&child, &subject);
+        let killed = kill(child, request, steps, stop, "invalidate").await;
         let reached = reached(&killed);
         let context = format!("{work:?} killed {stop:?} of {steps:?}: {reached:?}");
         let state = self.check_database(&subject, reached, &before, &context).await;
         let left = self.app.redis_keys().await.holds(&format!("product:{}", subject.product)).await;
         self.seen.left_in_redis += usize::from(left && reached > Reached::Committing);
 
-        let life = Life::begin(&self.app).await;
-        assert_eq!(work.shown(&life, &subject).await, state, "started again: {context}");
-        self.seen.from_redis += life.metrics().await.requests("product", "l2_hit");
+        let child = ChildProcess::begin(&self.app).await;
+        assert_eq!(work.shown(&child, &subject).await, state, "started again: {context}");
+        self.seen.from_redis += child.metrics().await.requests("product", "l2_hit");
         let what = format!("the other instance shows what is stored, {state}: {context}");
         within((PROMISED + SLACK).saturating_sub(killed.at.elapsed()), &what, || async {
             (work.shown(&self.app, &subject).await == state).then_some(())
@@ -100,9 +100,9 @@ impl Walk {
         .await;
         assert_eq!(work.shown(&self.app, &subject).await, state, "went back: {context}");
         if work == Work::Order {
-            self.order_again(&life, &subject, &context).await;
+            self.order_again(&child, &subject, &context).await;
         }
-        (life, killed.beyond)
+        (child, killed.beyond)
     }
 
     /// Has the other instance hold the old answers, in its L1 and in Redis.
@@ -145,15 +145,15 @@ impl Walk {
     }
 
     /// The client got no answer, or forgot it, and sends the order again.
-    async fn order_again(&self, life: &Life, subject: &Subject, context: &str) {
+    async fn order_again(&self, child: &ChildProcess, subject: &Subject, context: &str) {
         let new = self.work.states()[1];
-        let calls = Calls::of(life, "invalidate").await;
+        let calls = Calls::of(child, "invalidate").await;
         let again = self.work.stored(&self.app.pool, subject).await == new;
-        life.send(self.work.request(life, subject)).await.expect(201);
+        child.send(self.work.request(child, subject)).await.expect(201);
         assert_eq!(self.work.stored(&self.app.pool, subject).await, new, "ordered again: {context}");
-        assert_eq!(self.work.shown(life, subject).await, new, "ordered again: {context}");
+        assert_eq!(self.work.shown(child, subject).await, new, "ordered again: {context}");
         if !again {
-            calls.goes_on(life).await;
+            calls.goes_on(child).await;
         }
     }
 }

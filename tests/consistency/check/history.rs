@@ -83,7 +83,7 @@ pub enum Told {
     /// No answer: a write may have been done or not.
     Lost,
     /// An answer that must not be.
-    Broken(String),
+    VerifyError(String),
 }
 
 /// One request.
@@ -92,8 +92,8 @@ pub struct Record {
     pub client: u16,
     /// Who was asked; `None`: Postgres directly.
     pub instance: Option<u8>,
-    /// Counts the lives of the instance.
-    pub life: u32,
+    /// Counts the process runs of the instance.
+    pub process_run: u32,
     pub verb: &'static str,
     pub invoked: Micros,
     pub completed: Micros,
@@ -119,5 +119,5 @@ pub struct History {
     pub audit: Audit,
     pub records: Vec<Record>,
     /// D: how long another instance may serve what a write made old.
-    pub trust: Micros,
+    pub max_staleness: Micros,
 }

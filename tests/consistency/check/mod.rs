@@ -1,9 +1,9 @@
-//! The rules: what every answer of a run must satisfy. Pure, in one pass, and shown to convict by `planted.rs`.
+//! The rules: what every answer of a run must satisfy. Pure, in one pass, and shown to convict by `known_bad_histories.rs`.
 //!
 //! | rule | what it says |
 //! |---|---|
 //! | A1 | a body is one that was committed, of the version it names: no mixture, no invention, nothing rolled back |
-//! | A2 | after an instance acknowledged a write, it answers nothing older, also in a later life |
+//! | A2 | after an instance acknowledged a write, it answers nothing older, also in a later process |
 //! | A3 | an answer is as new as every write that was acknowledged D before the request began |
 //! | A4 | after a write was acknowledged for the fleet, no instance answers anything older |
 //! | A5 | an answer to a request with a token is not older than the answer that gave the token |
@@ -89,7 +89,7 @@ impl Judge<'_> {
                     self.convict("A1", format!("{ack:?} was acknowledged and is not in the database"), None, None);
                 }
             }
-            Told::Broken(what) => self.convict("5xx", what.clone(), None, None),
+            Told::VerifyError(what) => self.convict("5xx", what.clone(), None, None),
             Told::Refused | Told::Unavailable | Told::Lost => {}
         }
         self.findings.staleness.extend(self.stale_for);
@@ -149,7 +149,7 @@ impl Judge<'_> {
             self.stale_for = Some(self.stale_for.unwrap_or(0).max(stale_for));
         }
         let mut duties =
-            timeline.duties(record.instance, view != View::Away, record.invoked, self.history.trust).to_vec();
+            timeline.duties(record.instance, view != View::Away, record.invoked, self.history.max_staleness).to_vec();
         duties.retain(|(rule, _)| *rule == "A2" || !record.is_flagged());
         duties.push(("A5", record.token_of.and_then(|given| self.seen_by(given, key).map(|seen| (seen, given)))));
         for (rule, duty) in duties {

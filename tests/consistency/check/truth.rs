@@ -186,13 +186,13 @@ impl Timeline {
         instance: Option<u8>,
         shown: bool,
         moment: Micros,
-        trust: Micros,
+        max_staleness: Micros,
     ) -> [(&'static str, Option<Duty>); 3] {
         let own = if shown { &self.own } else { &self.own_moves };
         let own = instance.and_then(|instance| own.get(&instance));
         [
             ("A2", own.and_then(|own| own.before(moment))),
-            ("A3", moment.checked_sub(trust).and_then(|moment| self.anywhere.before(moment))),
+            ("A3", moment.checked_sub(max_staleness).and_then(|moment| self.anywhere.before(moment))),
             ("A4", self.fleet.before(moment)),
         ]
     }

@@ -1,10 +1,10 @@
-//! The write path and the tail of the model: `src/cache/write.rs`, `tail.rs`, `floors.rs`; and the database's promotion.
+//! The write path and the poller of the model: `src/cache/write.rs`, `poller.rs`, `floors.rs`; and the database's promotion.
 
 use super::{
     events::Event,
-    protocol::{MEMORY, Protocol, TRUST},
+    protocol::{MAX_STALENESS, MEMORY, Protocol},
     rules::Rule,
-    state::{Boot, Data, Instance, Look, Message, NEVER, Number, World, Writing},
+    state::{Boot, Data, Instance, Message, NEVER, Number, Poll, World, Writing},
 };
 
 impl Protocol {
@@ -52,7 +52,7 @@ impl Protocol {
                 self.forget(world, at, number);
                 world.instances[at].writing = Writing::None;
                 match self.waits {
-                    true => world.instances[at].writing = Writing::Waiting { data, until: world.now + TRUST },
+                    true => world.instances[at].writing = Writing::Waiting { data, until: world.now + MAX_STALENESS },
                     false => self.acknowledge(world, at, data),
                 }
             }
@@ -80,9 +80,9 @@ impl Protocol {
         let instance = &mut world.instances[at];
         instance.raise(number, now);
         instance.l1 = None;
-        let era = instance.era;
-        if era > 0 && self.has(Rule::InvalidateL2) {
-            world.network.push(Message::Invalidate { number, era });
+        let epoch = instance.epoch;
+        if epoch > 0 && self.has(Rule::InvalidateL2) {
+            world.network.push(Message::Invalidate { number, epoch });
         }
     }
 
@@ -92,33 +92,34 @@ impl Protocol {
         instance.acknowledged = instance.acknowledged.max(data);
     }
 
-    /// The database answers a look; the answer is on its way.
-    pub fn look(world: &mut World, at: usize) {
-        let look = Look { sent: world.now, number: world.database.number, era: world.database.era };
-        world.instances[at].look = Some(look);
+    /// The database answers a poll; the answer is on its way.
+    pub fn poll(world: &mut World, at: usize) {
+        let poll = Poll { sent: world.now, number: world.database.number, epoch: world.database.epoch };
+        world.instances[at].poll = Some(poll);
     }
 
-    pub fn looked(&self, world: &mut World, at: usize, overflow: bool) {
+    pub fn polled(&self, world: &mut World, at: usize, overflow: bool) {
         let now = world.now;
         let instance = &mut world.instances[at];
-        let Some(look) = instance.look.take() else { return };
-        if look.era != instance.era && self.has(Rule::Eras) {
-            // Another era: nothing that is known means anything any more.
-            (instance.looked_at, instance.l1, instance.following) = (None, None, false);
-            (instance.floor, instance.floor_at, instance.accept_from) = (0, 0, NEVER);
+        let Some(poll) = instance.poll.take() else { return };
+        if poll.epoch != instance.epoch && self.has(Rule::Epochs) {
+            // Another epoch: nothing that is known means anything any more.
+            (instance.last_poll_sent_at, instance.l1, instance.following) = (None, None, false);
+            (instance.floor, instance.floor_at, instance.min_read_time) = (0, 0, NEVER);
             return;
         }
-        if look.number > instance.seen {
-            instance.raise(look.number, now);
+        if poll.number > instance.seen {
+            instance.raise(poll.number, now);
         }
-        instance.seen = look.number;
-        if now > look.sent {
+        instance.seen = poll.number;
+        if now > poll.sent {
             self.saw(Event::LateLook);
         }
-        let stamp = if self.has(Rule::LeaseFromSending) { look.sent } else { now };
-        instance.looked_at = Some(stamp).filter(|at| now - at <= TRUST || !self.has(Rule::Trust));
+        let stamp = if self.has(Rule::LeaseFromSending) { poll.sent } else { now };
+        instance.last_poll_sent_at =
+            Some(stamp).filter(|at| now - at <= MAX_STALENESS || !self.has(Rule::MaxStaleness));
         let memory = if self.has(Rule::FloorsKept) { MEMORY } else { 0 };
-        if instance.floor > 0 && instance.floor_at + memory < look.sent {
+        if instance.floor > 0 && instance.floor_at + memory < poll.sent {
             self.saw(Event::FloorForgotten);
             (instance.floor, instance.floor_at) = (0, 0);
         }
@@ -126,50 +127,50 @@ impl Protocol {
             self.saw(Event::CommonFloor);
             world.left.overflows -= 1;
             if self.has(Rule::CommonFloor) {
-                instance.accept_from = instance.accept_from.max(look.sent);
+                instance.min_read_time = instance.min_read_time.max(poll.sent);
             }
-            if instance.floor_at < look.sent {
+            if instance.floor_at < poll.sent {
                 (instance.floor, instance.floor_at) = (0, 0);
             }
         }
     }
 
-    /// The first look of an instance that starts.
+    /// The first poll of an instance that starts.
     pub fn boot(world: &mut World, at: usize) {
         let database = &world.database;
-        let (era, first, horizon) = (database.era, database.number, database.horizon);
-        world.instances[at].boot = Some(Boot { era, first, horizon, after: world.now + 1 });
+        let (epoch, first, checkpoint) = (database.epoch, database.number, database.checkpoint);
+        world.instances[at].boot = Some(Boot { epoch, first, checkpoint, after: world.now + 1 });
     }
 
-    /// The second look: the era begins. Trust begins with the next one.
+    /// The second poll: the epoch begins. The tiers are used from the next one on.
     pub fn booted(&self, world: &mut World, at: usize) {
-        let (now, era, number) = (world.now, world.database.era, world.database.number);
+        let (now, epoch, number) = (world.now, world.database.epoch, world.database.number);
         let instance = &mut world.instances[at];
-        let Some(Boot { era: first_era, first, horizon, after }) = instance.boot.take() else { return };
-        if first_era != era {
+        let Some(Boot { epoch: first_epoch, first, checkpoint, after }) = instance.boot.take() else { return };
+        if first_epoch != epoch {
             return;
         }
         if !self.has(Rule::BootWindow) {
-            instance.accept_from = 0;
+            instance.min_read_time = 0;
         } else {
-            let known = horizon.map_or(first, |horizon| horizon.number);
+            let known = checkpoint.map_or(first, |checkpoint| checkpoint.number);
             if number > known {
                 instance.raise(number, now);
             }
-            // Without a horizon: what was read before this look reached the database, which was after the first one.
-            instance.accept_from = horizon.map_or(now.max(after), |horizon| horizon.taken_at);
-            self.saw(if horizon.is_some() { Event::BootByHorizon } else { Event::BootByRefusal });
+            // Without a checkpoint: what was read before this poll reached the database, which was after the first one.
+            instance.min_read_time = checkpoint.map_or(now.max(after), |checkpoint| checkpoint.taken_at);
+            self.saw(if checkpoint.is_some() { Event::BootByCheckpoint } else { Event::BootByRefusal });
         }
-        (instance.era, instance.seen, instance.following) = (era, number, true);
+        (instance.epoch, instance.seen, instance.following) = (epoch, number, true);
     }
 
-    /// Another life of the database begins. `loses`: without the last commit, which its writer may have been told of.
+    /// Another epoch of the database begins. `loses`: without the last commit, which its writer may have been told of.
     pub fn promote(&self, world: &mut World, loses: bool) {
         self.saw(Event::Promoted);
         world.left.promotions -= 1;
         let database = &mut world.database;
-        database.era += 1;
-        database.horizon = None;
+        database.epoch += 1;
+        database.checkpoint = None;
         if !loses {
             return;
         }

@@ -8,13 +8,13 @@ use super::{
     events::{Event, Events},
     rules::Rule,
     state::{
-        Budget, Data, ERAS, Entry, Flight, Horizon, INSTANCES, Instance, Message, NEVER, Owed, Slot, Tick, World,
+        Budget, Checkpoint, Data, EPOCHS, Entry, Flight, INSTANCES, Instance, Message, NEVER, Owed, Slot, Tick, World,
         Writing,
     },
 };
 
-/// D, in ticks: an instance trusts a look in the tick in which it was sent.
-pub const TRUST: Tick = 0;
+/// D, in ticks: an instance relies on a poll in the tick in which it was sent.
+pub const MAX_STALENESS: Tick = 0;
 /// Age at which an entry is refused.
 pub const MAX_AGE: Tick = 2;
 /// How long floors are kept: as short as it can be. The real one is longer by a margin for the database's clock.
@@ -32,7 +32,7 @@ pub struct Protocol {
     /// Whether writers wait for the fleet before they reply.
     pub waits: bool,
     pub without: &'static [Rule],
-    /// Loads without a lease and numbers of another era may leave L2 untidy, so such runs don't ask for P3.
+    /// Loads without a lease and numbers of another epoch may leave L2 untidy, so such runs don't ask for P3.
     pub untidy: bool,
     pub events: Events,
 }
@@ -54,8 +54,8 @@ pub enum Step {
     Repeat(usize),
     /// The write takes its next step.
     WriteOn(usize),
-    Look(usize),
-    LookArrives {
+    Poll(usize),
+    PollArrives {
         instance: usize,
         overflow: bool,
     },
@@ -94,15 +94,15 @@ impl Protocol {
         self.events.saw(event);
     }
 
-    pub fn trusted(&self, world: &World, instance: &Instance) -> bool {
-        !self.has(Rule::Trust) || instance.looked_at.is_some_and(|at| world.now - at <= TRUST)
+    pub fn is_current(&self, world: &World, instance: &Instance) -> bool {
+        !self.has(Rule::MaxStaleness) || instance.last_poll_sent_at.is_some_and(|at| world.now - at <= MAX_STALENESS)
     }
 
     /// What a request that comes now to this instance must not be given.
     pub fn owed(world: &World, instance: &Instance) -> Owed {
         // Data that the database has lost are nobody's past; that they go within D is asked for by `fleet`.
         let older_than = |data: Data| ((1_u8 << data) - 1) & !world.database.lost;
-        let late = |&(_, at): &(usize, &Tick)| *at != NEVER && at.saturating_add(TRUST) < world.now;
+        let late = |&(_, at): &(usize, &Tick)| *at != NEVER && at.saturating_add(MAX_STALENESS) < world.now;
         let fleet = world.database.replaced.iter().enumerate().filter(late).fold(0, |owed, (data, _)| owed | 1 << data);
         Owed { own: older_than(instance.acknowledged), fleet, waited: older_than(world.waited) }
     }
@@ -114,9 +114,9 @@ impl Protocol {
         }
     }
 
-    /// The slot of L2 that entries of this era are kept under.
-    pub fn slot<'a>(&self, world: &'a mut World, era: u8) -> &'a mut Slot {
-        let at = if self.has(Rule::Eras) { usize::from(era) - 1 } else { 0 };
+    /// The slot of L2 that entries of this epoch are kept under.
+    pub fn slot<'a>(&self, world: &'a mut World, epoch: u8) -> &'a mut Slot {
+        let at = if self.has(Rule::Epochs) { usize::from(epoch) - 1 } else { 0 };
         &mut world.l2[at]
     }
 
@@ -157,17 +157,17 @@ impl Protocol {
         if instance.writing == Writing::None && left.repeats > 0 && world.database.data > 0 {
             steps.push(Step::Repeat(at));
         }
-        if instance.look.is_some() {
-            steps.push(Step::LookArrives { instance: at, overflow: false });
+        if instance.poll.is_some() {
+            steps.push(Step::PollArrives { instance: at, overflow: false });
             if left.overflows > 0 && instance.floor > 0 {
-                steps.push(Step::LookArrives { instance: at, overflow: true });
+                steps.push(Step::PollArrives { instance: at, overflow: true });
             }
         } else if instance.following {
-            // A look that can bring neither news nor trust is left out.
+            // A poll that can bring neither news nor currency is left out.
             let database = &world.database;
-            let news = instance.seen != database.number || instance.era != database.era;
-            if news || instance.looked_at != Some(world.now) || !self.has(Rule::LeaseFromSending) {
-                steps.push(Step::Look(at));
+            let news = instance.seen != database.number || instance.epoch != database.epoch;
+            if news || instance.last_poll_sent_at != Some(world.now) || !self.has(Rule::LeaseFromSending) {
+                steps.push(Step::Poll(at));
             }
         } else if instance.boot.is_some() {
             steps.push(Step::BootEnds(at));
@@ -189,15 +189,15 @@ impl Protocol {
             Step::Write(at) => self.write(world, at),
             Step::Repeat(at) => Self::repeat(world, at),
             Step::WriteOn(at) => self.write_on(world, at),
-            Step::Look(at) => Self::look(world, at),
-            Step::LookArrives { instance, overflow } => self.looked(world, instance, overflow),
+            Step::Poll(at) => Self::poll(world, at),
+            Step::PollArrives { instance, overflow } => self.polled(world, instance, overflow),
             Step::BootBegins(at) => Self::boot(world, at),
             Step::BootEnds(at) => self.booted(world, at),
             Step::LeaveHorizon => {
-                world.left.horizons -= 1;
+                world.left.checkpoints -= 1;
                 // Stamped after the snapshot: in the model, by a whole tick.
-                let horizon = Horizon { number: world.database.number, taken_at: world.now + 1 };
-                world.database.horizon = Some(horizon);
+                let checkpoint = Checkpoint { number: world.database.number, taken_at: world.now + 1 };
+                world.database.checkpoint = Some(checkpoint);
             }
             Step::Arrives(at) => self.arrives(world, at)?,
             Step::Evict(at) => {
@@ -240,7 +240,8 @@ impl Protocol {
         let now = world.now;
         for instance in &mut world.instances {
             // What makes no difference any more is forgotten, so that fewer worlds differ.
-            instance.looked_at = instance.looked_at.filter(|at| now - at <= TRUST || !self.has(Rule::Trust));
+            instance.last_poll_sent_at =
+                instance.last_poll_sent_at.filter(|at| now - at <= MAX_STALENESS || !self.has(Rule::MaxStaleness));
             instance.l1 = instance.l1.filter(|entry| now - entry.read_at < MAX_AGE || !self.has(Rule::Age));
         }
     }
@@ -268,7 +269,7 @@ impl Model for Protocol {
         }
         let used = |slot: &Slot| slot.value.is_some() || slot.lease > 0 || slot.floor > 0;
         if left.evictions > 0 {
-            steps.extend((0..ERAS).filter(|at| used(&world.l2[*at])).map(Step::Evict));
+            steps.extend((0..EPOCHS).filter(|at| used(&world.l2[*at])).map(Step::Evict));
         }
         // Old contents matter only if they hold something.
         if left.saves > 0 && world.l2.iter().any(used) {
@@ -278,11 +279,11 @@ impl Model for Protocol {
             steps.push(Step::RollBack);
         }
         let database = &world.database;
-        let due = database.horizon.is_none_or(|horizon| horizon.taken_at + MEMORY < world.now);
-        if left.horizons > 0 && due && world.instances.iter().any(|instance| instance.looked_at.is_some()) {
+        let due = database.checkpoint.is_none_or(|checkpoint| checkpoint.taken_at + MEMORY < world.now);
+        if left.checkpoints > 0 && due && world.instances.iter().any(|instance| instance.last_poll_sent_at.is_some()) {
             steps.push(Step::LeaveHorizon);
         }
-        if left.promotions > 0 && usize::from(database.era) < ERAS {
+        if left.promotions > 0 && usize::from(database.epoch) < EPOCHS {
             steps.push(Step::Promote { loses: false });
             if database.before != database.data {
                 steps.push(Step::Promote { loses: true });

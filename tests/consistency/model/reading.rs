@@ -1,4 +1,4 @@
-//! The read path of the model: `src/cache/read.rs`, `shared.rs`, `fence.rs`.
+//! The read path of the model: `src/cache/read.rs`, `shared.rs`, `freshness.rs`.
 
 use super::{
     events::Event,
@@ -19,7 +19,7 @@ enum From {
 }
 
 impl Protocol {
-    /// The serve rule.
+    /// The freshness rule.
     fn judge(&self, world: &World, at: usize, entry: Entry, from: From) -> bool {
         let instance = &world.instances[at];
         let floor_asked = match from {
@@ -27,11 +27,11 @@ impl Protocol {
             From::L2 => self.has(Rule::FloorOnL2),
             From::Join => true,
         };
-        let refused = if !self.trusted(world, instance) {
+        let refused = if !self.is_current(world, instance) {
             Event::Untrusted
-        } else if self.has(Rule::Eras) && entry.era != instance.era {
-            Event::OtherEra
-        } else if floor_asked && (entry.read_at < instance.accept_from || entry.number < instance.floor) {
+        } else if self.has(Rule::Epochs) && entry.epoch != instance.epoch {
+            Event::OtherEpoch
+        } else if floor_asked && (entry.read_at < instance.min_read_time || entry.number < instance.floor) {
             if from == From::L2 { Event::L2BelowFloor } else { Event::L1BelowFloor }
         } else if self.has(Rule::Age) && world.now - entry.read_at >= MAX_AGE {
             Event::TooOld
@@ -61,49 +61,50 @@ impl Protocol {
 
     /// A flight begins: L2 is asked if its answers can be judged.
     fn take_off(&self, world: &mut World, at: usize, l2: Reply) {
-        let era = world.instances[at].era;
-        let usable = era > 0 && self.trusted(world, &world.instances[at]);
-        world.instances[at].flight = Flight::Loading { token: 0, era };
+        let epoch = world.instances[at].epoch;
+        let usable = epoch > 0 && self.is_current(world, &world.instances[at]);
+        world.instances[at].flight = Flight::Loading { token: 0, epoch };
         if l2 == Reply::Silent {
             world.left.silences -= 1;
         } else if usable {
-            self.fetch(world, at, (0, 0), era, l2);
+            self.fetch(world, at, (0, 0), epoch, l2);
         }
     }
 
     /// `fetch.lua`: nothing older than `least` is wanted.
-    fn fetch(&self, world: &mut World, at: usize, (least, refusals): (Number, u8), era: u8, l2: Reply) {
+    fn fetch(&self, world: &mut World, at: usize, (least, refusals): (Number, u8), epoch: u8, l2: Reply) {
         let fresh = world.fresh_token();
-        let slot = self.slot(world, era);
+        let slot = self.slot(world, epoch);
         let hit = slot.value.filter(|entry| entry.number >= slot.floor.max(least));
         world.instances[at].flight = if let Some(entry) = hit {
-            Flight::Answered { entry: Entry { era, ..entry }, refusals }
+            Flight::Tagged { entry: Entry { epoch, ..entry }, refusals }
         } else if slot.lease != 0 && l2 == Reply::Prompt {
             self.saw(Event::LeaseBusy);
-            Flight::Loading { token: 0, era }
+            Flight::Loading { token: 0, epoch }
         } else {
             if slot.lease != 0 {
                 self.saw(Event::LeaseTakenOver);
             }
             // What was not wanted goes.
             (slot.value, slot.lease) = (None, fresh);
-            Flight::Loading { token: fresh, era }
+            Flight::Loading { token: fresh, epoch }
         };
     }
 
     pub fn fly(&self, world: &mut World, at: usize) {
         let (data, number, now) = (world.database.data, world.database.number, world.now);
-        let loaded = |data, read_at, token, era| Flight::Loaded { entry: Entry { data, number, read_at, era }, token };
+        let loaded =
+            |data, read_at, token, epoch| Flight::Loaded { entry: Entry { data, number, read_at, epoch }, token };
         match world.instances[at].flight {
-            Flight::Answered { entry, refusals } => self.answered(world, at, entry, refusals),
-            Flight::Loading { token, era } => {
+            Flight::Tagged { entry, refusals } => self.answered(world, at, entry, refusals),
+            Flight::Loading { token, epoch } => {
                 world.instances[at].flight = match self.has(Rule::LabelsWithData) {
-                    true => loaded(data, now, token, era),
-                    false => Flight::HalfRead { data, read_at: now, token, era },
+                    true => loaded(data, now, token, epoch),
+                    false => Flight::HalfRead { data, read_at: now, token, epoch },
                 };
             }
-            Flight::HalfRead { data, read_at, token, era } => {
-                world.instances[at].flight = loaded(data, read_at, token, era);
+            Flight::HalfRead { data, read_at, token, epoch } => {
+                world.instances[at].flight = loaded(data, read_at, token, epoch);
             }
             Flight::Loaded { entry, token } => {
                 self.put_l1(&mut world.instances[at], entry);
@@ -124,9 +125,9 @@ impl Protocol {
             self.put_l1(&mut world.instances[at], entry);
             self.land(world, at, entry);
         } else {
-            world.instances[at].flight = Flight::Loading { token: 0, era: entry.era };
+            world.instances[at].flight = Flight::Loading { token: 0, epoch: entry.epoch };
             if refusals < REFUSALS {
-                self.fetch(world, at, (entry.number + 1, refusals + 1), entry.era, Reply::Prompt);
+                self.fetch(world, at, (entry.number + 1, refusals + 1), entry.epoch, Reply::Prompt);
             }
         }
     }
@@ -155,13 +156,13 @@ impl Protocol {
         world.left.refreshes -= 1;
         let (data, number, read_at) = (world.database.data, world.database.number, world.now);
         let instance = &mut world.instances[at];
-        instance.apart = Some(Entry { data, number, read_at, era: instance.era });
+        instance.apart = Some(Entry { data, number, read_at, epoch: instance.epoch });
     }
 
     pub fn refreshed(&self, world: &mut World, at: usize) {
         if let Some(entry) = world.instances[at].apart.take() {
             self.put_l1(&mut world.instances[at], entry);
-            if entry.era > 0 {
+            if entry.epoch > 0 {
                 world.network.push(Message::Unleased { entry });
             }
         }
@@ -173,7 +174,7 @@ impl Protocol {
             Message::Fill { entry, token } => self.fill(world, entry, token),
             Message::Unleased { entry } => {
                 let fresh = world.fresh_token();
-                let slot = self.slot(world, entry.era);
+                let slot = self.slot(world, entry.epoch);
                 let held = slot.value.is_some_and(|value| value.number >= slot.floor.max(entry.number));
                 if held || slot.lease != 0 {
                     return Some(());
@@ -182,8 +183,8 @@ impl Protocol {
                 (slot.value, slot.lease) = (None, fresh);
                 world.network.push(Message::Fill { entry, token: fresh });
             }
-            Message::Invalidate { number, era } => {
-                let slot = self.slot(world, era);
+            Message::Invalidate { number, epoch } => {
+                let slot = self.slot(world, epoch);
                 slot.told = slot.told.max(number);
                 if slot.value.is_none() && slot.lease == 0 || slot.floor >= number {
                     return Some(());
@@ -197,7 +198,7 @@ impl Protocol {
     }
 
     fn fill(&self, world: &mut World, entry: Entry, token: u8) {
-        let slot = self.slot(world, entry.era);
+        let slot = self.slot(world, entry.epoch);
         if slot.lease != token && self.has(Rule::FillNeedsLease) {
             self.saw(Event::FillWithoutLease);
             return;

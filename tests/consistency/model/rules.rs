@@ -9,9 +9,9 @@ pub enum Rule {
     FloorOnL2,
     /// Answers have a maximal age.
     Age,
-    /// The tiers are used only while the last look is younger than D.
-    Trust,
-    /// The trust lease begins when the look is sent, not when its answer arrives.
+    /// The tiers are used only while the last poll is younger than D.
+    MaxStaleness,
+    /// The staleness bound begins when the poll is sent, not when its answer arrives.
     LeaseFromSending,
     /// An instance that starts raises floors for what changed before, or refuses what was read before.
     BootWindow,
@@ -29,8 +29,8 @@ pub enum Rule {
     LabelsWithData,
     /// The number rises in the transaction of the write.
     BumpInTransaction,
-    /// Entries of another era are out of reach, and another era begins with a boot.
-    Eras,
+    /// Entries of another epoch are out of reach, and another epoch begins with a boot.
+    Epochs,
     /// A writer that promises the whole fleet waits for longer than D.
     Wait,
     /// L2 takes a fill only from the holder of its lease.

@@ -13,8 +13,8 @@ pub type Token = u8;
 pub const NEVER: Tick = Tick::MAX;
 /// How many states of the data a run may see.
 pub const MOST_DATA: usize = 4;
-/// How many lives of the database a run may see.
-pub const ERAS: usize = 2;
+/// How many epochs of the database a run may see.
+pub const EPOCHS: usize = 2;
 /// How many instances there are.
 pub const INSTANCES: usize = 2;
 
@@ -24,8 +24,8 @@ pub struct Entry {
     pub data: Data,
     pub number: Number,
     pub read_at: Tick,
-    /// The era that the reading instance was in.
-    pub era: u8,
+    /// The epoch that the reading instance was in.
+    pub epoch: u8,
 }
 
 /// Data that a request must not be given any more, one bit each, as they stood when it came.
@@ -44,7 +44,7 @@ pub struct Owed {
 pub struct Database {
     pub data: Data,
     pub number: Number,
-    pub era: u8,
+    pub epoch: u8,
     /// What a promotion that loses the last commit goes back to.
     pub before: Data,
     /// When each state of the data was replaced.
@@ -52,12 +52,12 @@ pub struct Database {
     pub newest: Data,
     /// Data that a promotion has lost, one bit each.
     pub lost: u8,
-    pub horizon: Option<Horizon>,
+    pub checkpoint: Option<Checkpoint>,
 }
 
 /// A snapshot left for instances that start later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Horizon {
+pub struct Checkpoint {
     pub number: Number,
     /// A moment after the snapshot.
     pub taken_at: Tick,
@@ -79,11 +79,11 @@ pub enum Flight {
     #[default]
     None,
     /// L2 has answered with a value; the answer is on its way.
-    Answered { entry: Entry, refusals: u8 },
+    Tagged { entry: Entry, refusals: u8 },
     /// The database is to be asked.
-    Loading { token: Token, era: u8 },
+    Loading { token: Token, epoch: u8 },
     /// Only where a rule is broken: the data are read, their number isn't yet.
-    HalfRead { data: Data, read_at: Tick, token: Token, era: u8 },
+    HalfRead { data: Data, read_at: Tick, token: Token, epoch: u8 },
     /// The database has answered; the answer is on its way.
     Loaded { entry: Entry, token: Token },
 }
@@ -108,46 +108,46 @@ pub enum Writing {
 /// An instance that begins to follow the ledger.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Boot {
-    pub era: u8,
-    /// The number in the first look's snapshot.
+    pub epoch: u8,
+    /// The number in the first poll's snapshot.
     pub first: Number,
-    pub horizon: Option<Horizon>,
-    /// A moment after the first look.
+    pub checkpoint: Option<Checkpoint>,
+    /// A moment after the first poll.
     pub after: Tick,
 }
 
-/// A look that the database has answered; the answer is on its way.
+/// A poll that the database has answered; the answer is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Look {
+pub struct Poll {
     pub sent: Tick,
     pub number: Number,
-    pub era: u8,
+    pub epoch: u8,
 }
 
 /// One instance.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instance {
-    /// The era it is in; 0: none yet.
-    pub era: u8,
+    /// The epoch it is in; 0: none yet.
+    pub epoch: u8,
     /// Whether it knows where it stands in the ledger.
     pub following: bool,
-    pub looked_at: Option<Tick>,
-    /// The number in the snapshot of its last look.
+    pub last_poll_sent_at: Option<Tick>,
+    /// The number in the snapshot of its last poll.
     pub seen: Number,
     pub floor: Number,
     pub floor_at: Tick,
     /// What was read before is refused.
-    pub accept_from: Tick,
+    pub min_read_time: Tick,
     pub l1: Option<Entry>,
     pub flight: Flight,
     pub leader: Option<Owed>,
     pub joiner: Option<Owed>,
     /// A load that nobody joins, its answer on its way.
     pub apart: Option<Entry>,
-    pub look: Option<Look>,
+    pub poll: Option<Poll>,
     pub boot: Option<Boot>,
     pub writing: Writing,
-    /// The newest data it has acknowledged, in whatever life.
+    /// The newest data it has acknowledged, in whatever process.
     pub acknowledged: Data,
 }
 
@@ -164,7 +164,7 @@ pub enum Message {
     },
     Invalidate {
         number: Number,
-        era: u8,
+        epoch: u8,
     },
 }
 
@@ -180,7 +180,7 @@ pub struct Budget {
     pub rollbacks: u8,
     pub crashes: u8,
     pub promotions: u8,
-    pub horizons: u8,
+    pub checkpoints: u8,
     pub overflows: u8,
     /// Reads that get no answer from L2.
     pub silences: u8,
@@ -199,7 +199,7 @@ impl Budget {
         rollbacks: 0,
         crashes: 0,
         promotions: 0,
-        horizons: 0,
+        checkpoints: 0,
         overflows: 0,
         silences: 0,
         repeats: 0,
@@ -211,9 +211,9 @@ impl Budget {
 pub struct World {
     pub now: Tick,
     pub database: Database,
-    /// L2, by era: the era is part of the key.
-    pub l2: [Slot; ERAS],
-    pub saved: Option<[Slot; ERAS]>,
+    /// L2, by epoch: the epoch is part of the key.
+    pub l2: [Slot; EPOCHS],
+    pub saved: Option<[Slot; EPOCHS]>,
     pub instances: [Instance; INSTANCES],
     pub network: Vec<Message>,
     /// The newest data that a writer acknowledged after waiting.
@@ -227,28 +227,28 @@ impl Instance {
     /// A process that has just started.
     pub fn started(acknowledged: Data) -> Self {
         Self {
-            era: 0,
+            epoch: 0,
             following: false,
-            looked_at: None,
+            last_poll_sent_at: None,
             seen: 0,
             floor: 0,
             floor_at: 0,
-            accept_from: NEVER,
+            min_read_time: NEVER,
             l1: None,
             flight: Flight::None,
             leader: None,
             joiner: None,
             apart: None,
-            look: None,
+            poll: None,
             boot: None,
             writing: Writing::None,
             acknowledged,
         }
     }
 
-    /// A process that follows the ledger and has just looked.
+    /// A process that follows the ledger and has just polled.
     pub fn settled() -> Self {
-        Self { era: 1, following: true, looked_at: Some(0), accept_from: 0, ..Self::started(0) }
+        Self { epoch: 1, following: true, last_poll_sent_at: Some(0), min_read_time: 0, ..Self::started(0) }
     }
 }
 
@@ -258,12 +258,12 @@ impl World {
         let database = Database {
             data: 0,
             number: 0,
-            era: 1,
+            epoch: 1,
             before: 0,
             replaced: [NEVER; MOST_DATA],
             newest: 0,
             lost: 0,
-            horizon: None,
+            checkpoint: None,
         };
         Self {
             now: 0,

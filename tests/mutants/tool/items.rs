@@ -2,8 +2,8 @@
 //!
 //! * `file`: the whole file, in every language.
 //! * Rust: `fn`, `const`, `static`, `struct`, `enum`, `trait`, `mod` and a name. What an `impl`, a trait or an inline module has is
-//!   named after it: `fn Fence::judge`, `fn <Form as Display>::fmt` where the type alone leaves it open, `fn tests::begins`.
-//!   Blocks: `impl Fence`, `impl Display for Form`. Of a path the last name counts, and generics are left out.
+//!   named after it: `fn Freshness::judge`, `fn <Form as Display>::fmt` where the type alone leaves it open, `fn tests::begins`.
+//!   Blocks: `impl Freshness`, `impl Display for Form`. Of a path the last name counts, and generics are left out.
 //! * SQL: the words with which a statement begins, `create [or replace] [unlogged]` left out: `function cache_raise`.
 
 use std::ops::Range;

@@ -13,7 +13,7 @@ fn judge(now: u64) -> bool {
     now > 1 // a + b
 }
 
-impl<T: Fn() -> u64> Fence<'_, T>
+impl<T: Fn() -> u64> Freshness<'_, T>
 where
     T: Send,
 {
@@ -26,15 +26,15 @@ where
             return b == 1;
         }
         sqlx::query("select ver
-            from cache_ledger where name = '}' and ver > $1");
+            from cache_ledger where tag = '}' and ver > $1");
         b == 1
     }
 }
 
-impl fmt::Display for Fence {
+impl fmt::Display for Freshness {
     fn fmt(&self) -> fmt::Result { f.write_str(r#"a "fence" {"#) }
 }
-impl fmt::Debug for Fence {
+impl fmt::Debug for Freshness {
     fn fmt(&self) -> fmt::Result { f.write_str("{") }
 }
 
@@ -56,14 +56,14 @@ fn edit(file: &str, item: &str, find: &str, replace: &str) -> Edit {
 }
 
 fn edit_rust(item: &str, find: &str, replace: &str) -> Result<String, String> {
-    edit_in("src/fence.rs", RUST, item, find, replace)
+    edit_in("src/freshness.rs", RUST, item, find, replace)
 }
 
 #[test]
 fn layout_and_trailing_commas_do_not_matter() {
     let expected = RUST.replace("self.floors.permit(\n            a,\n            b,\n        )", "true");
     for find in ["self.floors.permit(a, b)", "self . floors\n    .permit(\n a , // first\n b,\n)"] {
-        assert_eq!(edit_rust("fn Fence::judge", find, "true").as_ref(), Ok(&expected));
+        assert_eq!(edit_rust("fn Freshness::judge", find, "true").as_ref(), Ok(&expected));
     }
 }
 
@@ -72,12 +72,12 @@ fn each_item_is_found_by_its_name() {
     for (item, find) in [
         ("fn judge", "now > 1"),
         ("fn tests::judge", "1 > 0"),
-        ("fn Fence::judge", "brace != '\"'"),
-        ("fn Fence::judge", "select ver from cache_ledger where name = '}'"),
-        ("impl Fence", "pub async fn judge"),
-        ("fn <Fence as Display>::fmt", "f.write_str(r#\"a \"fence\" {\"#)"),
-        ("fn <Fence as Debug>::fmt", "f.write_str(\"{\")"),
-        ("impl Debug for Fence", "f.write_str"),
+        ("fn Freshness::judge", "brace != '\"'"),
+        ("fn Freshness::judge", "select version from cache_ledger where tag = '}'"),
+        ("impl Freshness", "pub async fn judge"),
+        ("fn <Freshness as Display>::fmt", "f.write_str(r#\"a \"fence\" {\"#)"),
+        ("fn <Freshness as Debug>::fmt", "f.write_str(\"{\")"),
+        ("impl Debug for Freshness", "f.write_str"),
         ("const LIMITS", "[1, 2]"),
         ("mod tests", "assert!(1 > 0)"),
         ("file", "use std::fmt"),
@@ -90,12 +90,12 @@ fn each_item_is_found_by_its_name() {
 #[test]
 fn what_is_not_found_exactly_once_is_refused() {
     for (item, find, message) in [
-        ("fn Fence::judge", "c == 1", "doesn't have"),
-        ("fn Fence::judge", "now > 1", "doesn't have `now > 1`, but line 6 does"),
-        ("fn Fence::judge", "b == 1", "more than once: lines 19, 23"),
+        ("fn Freshness::judge", "c == 1", "doesn't have"),
+        ("fn Freshness::judge", "now > 1", "doesn't have `now > 1`, but line 6 does"),
+        ("fn Freshness::judge", "b == 1", "more than once: lines 19, 23"),
         ("fn judge", "a + b", "doesn't have"),
         ("fn judge", "1\n}\nimpl", "doesn't have"),
-        ("fn Fence::fmt", "f.write_str", "there are 2 of"),
+        ("fn Freshness::fmt", "f.write_str", "there are 2 of"),
         ("fn Wall::judge", "b", "there is no"),
         ("fn judge", "", "is empty"),
         ("fn judge", "now > 1", "by itself"),

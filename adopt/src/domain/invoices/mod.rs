@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::{Abroad, Cacheable, Format, Policy, Residency, Sensitivity};
+use crate::cache::{Cacheable, Format, OutOfRegion, Policy, Residency, Sensitivity};
 
 /// An invoice.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, sqlx::FromRow)]
@@ -33,22 +33,22 @@ pub struct InvoiceList {
 impl Cacheable for Invoice {
     /// Unknown invoices are remembered for a moment only: clients ask for one that they are about to be told of.
     const POLICY: Policy = Policy {
-        pattern: "invoice",
-        l1: Duration::from_secs(30),
-        l2: Duration::from_secs(300),
-        absent: Duration::from_secs(10),
+        name: "invoice",
+        l1_ttl: Duration::from_secs(30),
+        l2_ttl: Duration::from_secs(300),
+        negative_ttl: Duration::from_secs(10),
         max_age: Duration::from_secs(300),
-        stale_on_outage: Duration::ZERO,
+        stale_if_error: Duration::ZERO,
         jitter_percent: 10,
         format: Format::MessagePack,
-        shape: "1",
+        schema_version: "1",
         compress_above: 1024,
         sensitivity: Sensitivity::Regulated,
-        residency: Residency::Regional(Abroad::NotKept),
+        residency: Residency::Regional(OutOfRegion::NoStore),
     };
 }
 
 impl Cacheable for InvoiceList {
     /// As the invoices in it.
-    const POLICY: Policy = Policy { pattern: "invoice-list", ..Invoice::POLICY };
+    const POLICY: Policy = Policy { name: "invoice-list", ..Invoice::POLICY };
 }

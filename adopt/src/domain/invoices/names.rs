@@ -3,7 +3,7 @@
 //! A customer's list depends on its own name alone: every change of one of the customer's invoices raises it.
 
 use super::{Invoice, InvoiceList};
-use crate::cache::{Key, Name, Tenant};
+use crate::cache::{Key, Tag, Tenant};
 
 impl Invoice {
     /// The key of one invoice.
@@ -12,8 +12,8 @@ impl Invoice {
     }
 
     /// The names that every change of this invoice raises: the invoice itself and its customer's list.
-    pub fn names(&self, tenant: &Tenant) -> [Name; 2] {
-        [Self::key(tenant, self.id).name().clone(), InvoiceList::key(tenant, self.customer_id).name().clone()]
+    pub fn names(&self, tenant: &Tenant) -> [Tag; 2] {
+        [Self::key(tenant, self.id).tag().clone(), InvoiceList::key(tenant, self.customer_id).tag().clone()]
     }
 }
 

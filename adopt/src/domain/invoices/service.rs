@@ -1,7 +1,7 @@
 //! START HERE: cache-aside with explicit invalidation, for data that belongs to somebody.
 //!
 //! A read is one `get_or_load` around one store call. A write is one `write` around its statements: it says what it looks at, changes the row and
-//! names what changed. Its end commits and raises the numbers of those names in the same transaction; or, if the write changed nothing or was
+//! names what changed. Its end commits and raises the versions of those tags in the same transaction; or, if the write changed nothing or was
 //! refused, this instance serves nothing older than what the write saw. The tenant is part of every key, every name and every statement.
 
 use super::{
@@ -9,8 +9,8 @@ use super::{
     store::{self, InvoiceStore},
 };
 use crate::{
-    cache::{Cache, ConnectionPool, Read, Reuse, Tenant, Write},
-    domain::{detached, error::DomainError},
+    cache::{Cache, CacheMode, Cached, ConnectionPool, Tenant, Write},
+    domain::{error::DomainError, run_to_completion},
 };
 
 /// Invoices, cached. Cheap to clone.
@@ -25,10 +25,10 @@ impl CachedInvoiceService {
         Self { cache, store: InvoiceStore { db } }
     }
 
-    pub async fn get_invoice(&self, tenant: &Tenant, id: i64, reuse: Reuse) -> Result<Read<Invoice>, DomainError> {
+    pub async fn get_invoice(&self, tenant: &Tenant, id: i64, mode: CacheMode) -> Result<Cached<Invoice>, DomainError> {
         let (store, tenant) = (self.store.clone(), tenant.clone());
         let key = Invoice::key(&tenant, id);
-        let read = self.cache.get_or_load(&key, reuse, move || async move { store.load(&tenant, id).await }).await?;
+        let read = self.cache.get_or_load(&key, mode, move || async move { store.load(&tenant, id).await }).await?;
         if read.entry.value.is_some() { Ok(read) } else { Err(DomainError::NotFound { kind: "invoice", id }) }
     }
 
@@ -36,11 +36,11 @@ impl CachedInvoiceService {
         &self,
         tenant: &Tenant,
         customer_id: i64,
-        reuse: Reuse,
-    ) -> Result<Read<InvoiceList>, DomainError> {
+        mode: CacheMode,
+    ) -> Result<Cached<InvoiceList>, DomainError> {
         let (store, tenant) = (self.store.clone(), tenant.clone());
         let key = InvoiceList::key(&tenant, customer_id);
-        self.cache.get_or_load(&key, reuse, move || async move { store.load_list(&tenant, customer_id).await }).await
+        self.cache.get_or_load(&key, mode, move || async move { store.load_list(&tenant, customer_id).await }).await
     }
 
     pub async fn issue_invoice(
@@ -51,26 +51,26 @@ impl CachedInvoiceService {
     ) -> Result<Invoice, DomainError> {
         let (owner, tenant) = (tenant.clone(), tenant.clone());
         let work = async move |write: &mut Write| {
-            let issued = store::insert(write.db(), &tenant, customer_id, amount_cents).await?;
-            issued.names(&tenant).into_iter().for_each(|name| write.touch(name));
+            let issued = store::insert(write.conn(), &tenant, customer_id, amount_cents).await?;
+            issued.names(&tenant).into_iter().for_each(|name| write.invalidate(name));
             Ok(issued)
         };
-        detached(self.cache.time_limit(), self.cache.write_for(&owner, [], work)).await
+        run_to_completion(self.cache.time_limit(), self.cache.write_for(&owner, [], work)).await
     }
 
     /// Paying what is paid changes nothing, and answers with the version that stands.
     pub async fn pay_invoice(&self, tenant: &Tenant, id: i64) -> Result<Invoice, DomainError> {
-        let (name, owner, tenant) = (Invoice::key(tenant, id).name().clone(), tenant.clone(), tenant.clone());
+        let (name, owner, tenant) = (Invoice::key(tenant, id).tag().clone(), tenant.clone(), tenant.clone());
         let work = async move |write: &mut Write| {
-            let before = store::lock(write.db(), &tenant, id).await?;
-            write.saw(before.names(&tenant));
+            let before = store::lock(write.conn(), &tenant, id).await?;
+            write.observe(before.names(&tenant));
             if before.paid {
                 return Ok(before);
             }
-            let after = store::set_paid(write.db(), &tenant, id).await?;
-            after.names(&tenant).into_iter().for_each(|name| write.touch(name));
+            let after = store::set_paid(write.conn(), &tenant, id).await?;
+            after.names(&tenant).into_iter().for_each(|name| write.invalidate(name));
             Ok(after)
         };
-        detached(self.cache.time_limit(), self.cache.write_for(&owner, [name], work)).await
+        run_to_completion(self.cache.time_limit(), self.cache.write_for(&owner, [name], work)).await
     }
 }

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row, postgres::PgRow};
 
 use super::{Invoice, InvoiceList};
 use crate::{
-    cache::{ConnectionPool, Label, Loaded, Name, Tenant},
+    cache::{ConnectionPool, Loaded, Tag, TagVersion, Tenant},
     domain::error::DomainError,
 };
 
@@ -16,7 +16,7 @@ const COLUMNS: &str = "i.id, i.customer_id, i.amount_cents, i.paid, i.version";
 
 /// One row that always comes: a moment that is not after the statement's snapshot, and the number of the name `$1`.
 const HEAD: &str = "(select now() as loaded_at,
-     coalesce((select ver from cache_ledger where name = $1), 0) as ver) as head";
+     coalesce((select version from cache_ledger where tag = $1), 0) as tag_version) as head";
 
 /// The most invoices that a list shows.
 const LONGEST_LIST: i64 = 100;
@@ -31,7 +31,7 @@ impl InvoiceStore {
     /// One invoice of the tenant.
     pub async fn load(&self, tenant: &Tenant, id: i64) -> Result<Loaded<Invoice>, DomainError> {
         let sql = format!("select head.*, {COLUMNS} from {HEAD} left join invoices i on i.tenant = $2 and i.id = $3");
-        let name = Invoice::key(tenant, id).name().clone();
+        let name = Invoice::key(tenant, id).tag().clone();
         let row = sqlx::query(AssertSqlSafe(sql))
             .bind(name.as_str())
             .bind(tenant.as_str())
@@ -49,7 +49,7 @@ impl InvoiceStore {
              ) i on true
              order by i.id desc"
         );
-        let name = InvoiceList::key(tenant, customer_id).name().clone();
+        let name = InvoiceList::key(tenant, customer_id).tag().clone();
         let rows = sqlx::query(AssertSqlSafe(sql))
             .bind(name.as_str())
             .bind(tenant.as_str())
@@ -104,7 +104,7 @@ fn invoice(row: &PgRow) -> Result<Option<Invoice>, sqlx::Error> {
     there.then(|| Invoice::from_row(row)).transpose()
 }
 
-fn loaded<T>(name: Name, head: &PgRow, value: Option<T>) -> Result<Loaded<T>, DomainError> {
-    let labels = vec![Label { name, version: head.try_get("ver")? }];
-    Ok(Loaded { value, labels, loaded_at: head.try_get("loaded_at")? })
+fn loaded<T>(name: Tag, head: &PgRow, value: Option<T>) -> Result<Loaded<T>, DomainError> {
+    let tag_versions = vec![TagVersion { tag: name, version: head.try_get("tag_version")? }];
+    Ok(Loaded { value, tag_versions, loaded_at: head.try_get("loaded_at")? })
 }

@@ -1,0 +1,200 @@
+//! The consistency monitor: compares a sample of what is served with the database, by a way of its own. Floors, max staleness and the
+//! serve rule have no part in it, so a fault of theirs shows.
+//!
+//! Every second it reads the versions of tags that were served lately. Those changes are committed, so D later no answer to a
+//! new request may carry lower versions: it is counted, and logged, if one does. There are no false alarms.
+
+use std::{
+    cmp::Ordering,
+    collections::{HashMap, HashSet},
+    ops::Range,
+    sync::{Mutex, PoisonError, RwLock},
+    time::Duration,
+};
+
+use prometheus_client::{
+    metrics::{
+        counter::Counter,
+        histogram::{Histogram, exponential_buckets},
+    },
+    registry::{Registry, Unit},
+};
+
+use super::{
+    clock::Clock,
+    entry::TagVersion,
+    freshness::{Epoch, Freshness},
+    key::Tag,
+    ledger,
+    pool::ConnectionPool,
+};
+
+/// One in so many answers is checked.
+const SAMPLE: u32 = 16;
+/// Tags that are followed at a time.
+const MAX_TAGS: usize = 500;
+/// Pause between two readings of their versions.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// An answer as the monitor sees it.
+pub(super) struct ServedSample<'a> {
+    pub(super) tag_versions: &'a [TagVersion],
+    /// Number of the epoch that the tag versions belong to.
+    pub(super) epoch: u64,
+    /// Time since the database was read.
+    pub(super) age: Duration,
+    /// When the request for it began, by the instance's clock.
+    pub(super) begun: Duration,
+}
+
+/// What no answer may be below.
+#[derive(Default)]
+struct Baseline {
+    versions: HashMap<Tag, i64>,
+    epoch: u64,
+    /// The requests it holds for, by when they begin: at the end there is a newer one, unless the database is away.
+    applies_to: Range<Duration>,
+}
+
+pub(super) struct ConsistencyMonitor {
+    baseline: RwLock<Baseline>,
+    /// Tags to read next.
+    recent_tags: Mutex<HashSet<Tag>>,
+    checked: Counter,
+    stale: Counter,
+    age: Histogram,
+}
+
+impl ConsistencyMonitor {
+    pub(super) fn new() -> Self {
+        Self {
+            baseline: RwLock::default(),
+            recent_tags: Mutex::default(),
+            checked: Counter::default(),
+            stale: Counter::default(),
+            age: Histogram::new(exponential_buckets(0.001, 4.0, 12)),
+        }
+    }
+
+    /// Checks one in some answers.
+    pub(super) fn sample(&self, served: &ServedSample<'_>) {
+        if fastrand::u32(..SAMPLE) == 0 {
+            self.check(served);
+        }
+    }
+
+    fn check(&self, served: &ServedSample<'_>) {
+        self.age.observe(served.age.as_secs_f64());
+        let mut recent_tags = self.recent_tags.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = MAX_TAGS.saturating_sub(recent_tags.len());
+        recent_tags.extend(served.tag_versions.iter().take(room).map(|tag_version| tag_version.tag.clone()));
+        drop(recent_tags);
+
+        let baseline = self.baseline.read().unwrap_or_else(PoisonError::into_inner);
+        if served.epoch != baseline.epoch || !baseline.applies_to.contains(&served.begun) {
+            return;
+        }
+        let compared = |tag_version: &TagVersion| {
+            baseline.versions.get(&tag_version.tag).map(|version| tag_version.version.cmp(version))
+        };
+        let worst = served
+            .tag_versions
+            .iter()
+            .filter_map(|tag_version| Some((compared(tag_version)?, tag_version)))
+            .min_by_key(|(how, _)| *how);
+        let Some((how, tag_version)) = worst else { return };
+        self.checked.inc();
+        if how == Ordering::Less {
+            self.stale.inc();
+            tracing::error!(pattern = tag_version.tag.pattern(), "an answer was older than promised");
+        }
+    }
+
+    /// Reads the versions of what was served lately, again and again.
+    pub(super) async fn run(&self, db: &ConnectionPool, freshness: &Freshness, clock: &Clock) {
+        loop {
+            // A baseline begins to apply after D, so the next one must not take its place before.
+            let pause = PAUSE.max(2 * freshness.max_staleness());
+            tokio::time::sleep(pause).await;
+            let tags = std::mem::take(&mut *self.recent_tags.lock().unwrap_or_else(PoisonError::into_inner));
+            let epoch = freshness.epoch();
+            // When the database can't be asked, what is known already goes on holding.
+            if let Ok((epoch_name, versions)) = ledger::versions_with_epoch(db, tags).await {
+                let from = clock.now() + freshness.max_staleness();
+                self.baseline(&epoch, &epoch_name, versions, from..from + 2 * pause);
+            }
+        }
+    }
+
+    fn baseline(&self, epoch: &Epoch, epoch_name: &str, versions: Vec<TagVersion>, applies_to: Range<Duration>) {
+        if *epoch.name == *epoch_name {
+            let versions = versions.into_iter().map(|tag_version| (tag_version.tag, tag_version.version)).collect();
+            *self.baseline.write().unwrap_or_else(PoisonError::into_inner) =
+                Baseline { versions, epoch: epoch.number, applies_to };
+        }
+    }
+
+    /// How many answers were compared, and how many of them were older than promised.
+    pub(super) fn seen(&self) -> (u64, u64) {
+        (self.checked.get(), self.stale.get())
+    }
+
+    pub(super) fn register(&self, registry: &mut Registry) {
+        let help = "Served answers that were compared with the database";
+        registry.register("cache_served_checked", help, self.checked.clone());
+        registry.register("cache_stale_served", "Of these, answers older than promised: must be 0", self.stale.clone());
+        let help = "Age of served answers, a sample";
+        registry.register_with_unit("cache_served_age", help, Unit::Seconds, self.age.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FROM: Duration = Duration::from_secs(5);
+
+    fn tag_version(version: i64) -> TagVersion {
+        TagVersion { tag: Tag::from_ledger("product:1"), version }
+    }
+
+    /// A monitor whose baseline is version 7, and what it has seen after it was shown this answer.
+    fn after(version: i64, epoch: u64, begun: Duration) -> (u64, u64) {
+        let monitor = ConsistencyMonitor::new();
+        monitor.baseline(
+            &Epoch { number: 3, name: "epoch".into() },
+            "epoch",
+            vec![tag_version(7)],
+            FROM..FROM + 2 * PAUSE,
+        );
+        monitor.check(&ServedSample { tag_versions: &[tag_version(version)], epoch, age: Duration::ZERO, begun });
+        monitor.seen()
+    }
+
+    #[test]
+    fn an_answer_below_what_was_committed_d_before_is_counted() {
+        assert_eq!(after(6, 3, FROM), (1, 1));
+        assert_eq!(after(7, 3, FROM), (1, 0));
+        assert_eq!(after(8, 3, FROM), (1, 0));
+    }
+
+    #[test]
+    fn what_began_earlier_or_much_later_or_belongs_to_another_era_is_not_compared() {
+        assert_eq!(after(6, 3, FROM - Duration::from_nanos(1)), (0, 0));
+        assert_eq!(after(6, 3, FROM + 2 * PAUSE), (0, 0));
+        assert_eq!(after(6, 2, FROM), (0, 0));
+    }
+
+    #[test]
+    fn numbers_of_another_life_of_the_database_demand_nothing() {
+        let monitor = ConsistencyMonitor::new();
+        monitor.baseline(
+            &Epoch { number: 3, name: "epoch".into() },
+            "another",
+            vec![tag_version(7)],
+            FROM..FROM + 2 * PAUSE,
+        );
+        monitor.check(&ServedSample { tag_versions: &[tag_version(6)], epoch: 3, age: Duration::ZERO, begun: FROM });
+        assert_eq!(monitor.seen(), (0, 0));
+    }
+}

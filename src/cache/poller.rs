@@ -1,0 +1,199 @@
+//! The poller: polls the ledger every few milliseconds and tells the freshness rule. It is the only way in which an instance learns of
+//! other instances' writes, and the only proof that its floors are current: when it stops, the tiers stop being used.
+
+use std::{future::Future, sync::Arc, time::Duration};
+
+use prometheus_client::metrics::histogram::Histogram;
+use tokio::sync::broadcast;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    clock::Clock,
+    database_errors::is_read_only,
+    entry::DbTime,
+    freshness::Freshness,
+    key::Tag,
+    l1::L1,
+    ledger::{ChangeBatch, FAR_FUTURE, LedgerConnection, MAX_CHANGES, MAX_CHANGES_AT_START},
+    pool::ConnectionPool,
+    triggers::TriggerWatch,
+};
+
+/// Pause before the connection is tried again.
+const RECONNECT: Duration = Duration::from_millis(100);
+/// How often floors are swept and a checkpoint is left.
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(5);
+/// Longest time for a poll that has much to catch up with.
+const MAX_POLL_TIMEOUT: Duration = Duration::from_secs(10);
+
+pub(super) struct LedgerPoller {
+    pub(super) db: ConnectionPool,
+    pub(super) freshness: Arc<Freshness>,
+    pub(super) l1: Arc<L1>,
+    pub(super) lag: Histogram,
+    pub(super) clock: Clock,
+    /// Takes the time of each poll.
+    pub(super) polls: Histogram,
+    pub(super) poll: Duration,
+    /// Longest time that one poll usually takes; longer while there is much to catch up with.
+    pub(super) limit: Duration,
+    /// Tells of the tags whose versions have risen.
+    pub(super) news: broadcast::Sender<Tag>,
+}
+
+/// Where the poller stands: the epoch it follows and the snapshot of its last poll.
+struct Position {
+    epoch: String,
+    snapshot: String,
+    statement: DbTime,
+}
+
+/// Why the poller begins anew.
+#[derive(Debug, thiserror::Error)]
+enum Interrupted {
+    #[error(transparent)]
+    Database(#[from] sqlx::Error),
+    #[error("the database did not answer in time")]
+    Late,
+    #[error("the database was restarted, promoted or restored")]
+    AnotherEpoch,
+}
+
+impl LedgerPoller {
+    /// Follows the ledger until `stop`.
+    pub(super) async fn run(self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.follow_forever()).await;
+    }
+
+    async fn follow_forever(&self) {
+        let (mut cursor, mut poll_timeout, mut triggers) = (None, self.limit, TriggerWatch::default());
+        let mut complained = false;
+        loop {
+            let Err(interrupted) = self.follow(&mut cursor, &mut poll_timeout, &mut complained, &mut triggers).await;
+            if !complained {
+                tracing::warn!(reason = %interrupted, "cannot follow the ledger: cached answers are not used meanwhile");
+                complained = true;
+            }
+            match interrupted {
+                Interrupted::AnotherEpoch => {
+                    self.freshness.reset();
+                    self.l1.clear();
+                    cursor = None;
+                }
+                // What was too much for one poll is still too much: a poll that takes long proves nothing by itself, but it
+                // brings the floors up to date, and the next one is short.
+                Interrupted::Late => poll_timeout = (2 * poll_timeout).min(MAX_POLL_TIMEOUT),
+                Interrupted::Database(_) => {}
+            }
+            tokio::time::sleep(RECONNECT).await;
+        }
+    }
+
+    /// Connects and polls again and again; a lost connection goes on where the last one stood.
+    async fn follow(
+        &self,
+        cursor: &mut Option<Position>,
+        poll_timeout: &mut Duration,
+        complained: &mut bool,
+        triggers: &mut TriggerWatch,
+    ) -> Result<std::convert::Infallible, Interrupted> {
+        // Connecting takes several round trips, so it may take longer than a poll.
+        let connecting = LedgerConnection::connect(&self.db, MAX_POLL_TIMEOUT);
+        let mut connection = in_time(4 * *poll_timeout, connecting).await?;
+        let mut next_maintenance = self.clock.now();
+        loop {
+            let sent = self.clock.now();
+            let batch = match cursor {
+                Some(cursor) => {
+                    let batch = in_time(*poll_timeout, connection.poll(&cursor.snapshot, MAX_CHANGES)).await?;
+                    self.polls.observe(self.clock.now().saturating_sub(sent).as_secs_f64());
+                    if batch.epoch.as_ref() != Some(&cursor.epoch) {
+                        return Err(Interrupted::AnotherEpoch);
+                    }
+                    let arrived = self.arrived(sent, &batch);
+                    self.freshness.raise(&batch.changes, arrived);
+                    if !batch.complete {
+                        // A sound answer to more than can be told by name. What is read from now on has seen all of it.
+                        self.freshness.raise_min_read_time(arrived);
+                    }
+                    self.freshness.polled(sent, batch.statement);
+                    self.note_lag(&batch, cursor.statement, arrived);
+                    // Nobody need listen.
+                    batch.changes.iter().for_each(|change| drop(self.news.send(change.tag.clone())));
+                    cursor.snapshot.clone_from(&batch.snapshot);
+                    cursor.statement = batch.statement;
+                    batch
+                }
+                None => {
+                    let (begun, batch) = in_time(4 * *poll_timeout, self.begin(&mut connection)).await?;
+                    *cursor = Some(begun);
+                    batch
+                }
+            };
+            *poll_timeout = self.limit;
+            if std::mem::take(complained) {
+                tracing::info!("following the ledger again");
+            }
+            if self.clock.now() >= next_maintenance {
+                next_maintenance = self.clock.now() + MAINTENANCE_INTERVAL;
+                self.freshness.sweep(sent, batch.statement);
+                match in_time(4 * self.limit, connection.run_maintenance()).await {
+                    // What is not tidied now is tidied when the database takes writes again.
+                    Err(Interrupted::Database(error)) if is_read_only(&error) => {}
+                    kept => kept?,
+                }
+                in_time(4 * self.limit, triggers.check(&mut connection, sent)).await?;
+            }
+            // A hint shortens the pause, but not to nothing: whoever floods hints must not flood the database.
+            tokio::time::sleep(self.poll / 10).await;
+            let _ = tokio::time::timeout(self.poll * 9 / 10, self.freshness.notified()).await;
+        }
+    }
+
+    /// Begins an epoch: raises floors for all that changed since the checkpoint, so that what other instances left in L2 can be
+    /// judged. The tiers are used from the next poll on.
+    async fn begin(&self, connection: &mut LedgerConnection) -> Result<(Position, ChangeBatch), Interrupted> {
+        connection.ensure_epoch().await?;
+        let checkpoint = connection.checkpoint().await?;
+        // Without a checkpoint the first poll only has to bring a snapshot: nothing read before the second poll is accepted.
+        let since = checkpoint.as_ref().map_or(FAR_FUTURE, |(snapshot, _)| snapshot);
+        let first = connection.poll(since, MAX_CHANGES_AT_START).await?;
+        let sent = self.clock.now();
+        let second = connection.poll(&first.snapshot, MAX_CHANGES).await?;
+        let arrived = self.arrived(sent, &second);
+        self.freshness.raise(&first.changes, arrived);
+        self.freshness.raise(&second.changes, arrived);
+        // An entry read after the second poll reached the database has a snapshot after the first one: what it misses, this
+        // poll or a later one reports.
+        let min_read_time = match checkpoint {
+            _ if !second.complete => arrived,
+            Some((_, taken_at)) if first.complete => taken_at,
+            _ => second.statement,
+        };
+        let epoch = second.epoch.clone().ok_or(Interrupted::AnotherEpoch)?;
+        self.freshness.begin_epoch(epoch.as_str().into(), min_read_time, (sent, second.statement));
+        let snapshot = second.snapshot.clone();
+        let cursor = Position { epoch, snapshot, statement: second.statement };
+        Ok((cursor, second))
+    }
+
+    /// Notes how long it took from each change's commit to the floors, at most: the number was raised before the commit, and the
+    /// poll before this one, which didn't see the change, came before it too.
+    fn note_lag(&self, batch: &ChangeBatch, before: DbTime, arrived: DbTime) {
+        for raised_at in &batch.raised_at {
+            self.lag.observe((*raised_at).max(before).age_at(arrived).as_secs_f64());
+        }
+    }
+
+    /// A moment of the database that is not before the snapshot of a poll that has just been answered.
+    fn arrived(&self, sent: Duration, batch: &ChangeBatch) -> DbTime {
+        batch.statement.after(self.clock.now().saturating_sub(sent))
+    }
+}
+
+async fn in_time<T, E>(limit: Duration, asked: impl Future<Output = Result<T, E>>) -> Result<T, Interrupted>
+where
+    Interrupted: From<E>,
+{
+    Ok(tokio::time::timeout(limit, asked).await.map_err(|_| Interrupted::Late)??)
+}

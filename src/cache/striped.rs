@@ -1,0 +1,151 @@
+//! Counting without a line of memory that all cores write: threads add to slots, up to sixteen threads each to its own, and who
+//! reads sums up the slots. For what is counted on every request; the client library's own counters serve for everything rarer.
+
+use std::{
+    array::from_fn,
+    fmt,
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use prometheus_client::encoding::{MetricEncoder, NoLabelSet};
+
+/// More threads than this share slots, which is slower and still exact.
+const SLOTS: usize = 16;
+
+/// Far enough from its neighbours that no core waits for another's line of memory.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+struct Slot<T>(T);
+
+/// One `T` for each slot.
+#[derive(Debug)]
+pub struct Striped<T>(Box<[Slot<T>]>);
+
+impl<T: Default> Default for Striped<T> {
+    fn default() -> Self {
+        Self((0..SLOTS).map(|_| Slot::default()).collect())
+    }
+}
+
+impl<T> Striped<T> {
+    /// That of this thread: threads take the slots in turns.
+    pub fn local(&self) -> &T {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        thread_local! {
+            static SLOT: usize = NEXT.fetch_add(1, Ordering::Relaxed) % SLOTS;
+        }
+        &self.0[SLOT.with(|slot| *slot)].0
+    }
+
+    /// All of them.
+    pub fn all(&self) -> impl Iterator<Item = &T> {
+        self.0.iter().map(|slot| &slot.0)
+    }
+}
+
+/// `N` numbers that only grow.
+#[derive(Debug)]
+pub struct StripedCounters<const N: usize>(Striped<Counters<N>>);
+
+#[derive(Debug)]
+struct Counters<const N: usize>([AtomicU64; N]);
+
+impl<const N: usize> Default for Counters<N> {
+    fn default() -> Self {
+        Self(from_fn(|_| AtomicU64::new(0)))
+    }
+}
+
+impl<const N: usize> Default for StripedCounters<N> {
+    fn default() -> Self {
+        Self(Striped::default())
+    }
+}
+
+impl<const N: usize> StripedCounters<N> {
+    /// Adds to the number at `place`.
+    pub fn add(&self, index: usize, amount: u64) {
+        self.0.local().0[index].fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// The number at `place`.
+    pub fn sum(&self, index: usize) -> u64 {
+        self.0.all().map(|numbers| numbers.0[index].load(Ordering::Relaxed)).sum()
+    }
+}
+
+/// Upper bounds of the buckets of [`LatencyHistogram`], in nanoseconds: 1 µs to 8.4 s, each twice the one before.
+const BOUNDS: [u64; 24] = {
+    let mut bounds = [1_000; 24];
+    let mut at = 1;
+    while at < bounds.len() {
+        bounds[at] = 2 * bounds[at - 1];
+        at += 1;
+    }
+    bounds
+};
+/// Where the sum stands: after the buckets and the one for what is above all of them.
+const SUM: usize = BOUNDS.len() + 1;
+
+/// A histogram of durations.
+#[derive(Debug, Default)]
+pub struct LatencyHistogram(StripedCounters<{ SUM + 1 }>);
+
+impl LatencyHistogram {
+    /// Counts one.
+    pub fn observe(&self, took: Duration) {
+        let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
+        self.0.add(BOUNDS.partition_point(|bound| *bound < nanos), 1);
+        self.0.add(SUM, nanos);
+    }
+
+    /// Upper bounds of all buckets but the last, in microseconds.
+    pub fn bounds_us() -> impl Iterator<Item = u64> {
+        BOUNDS.into_iter().map(|bound| bound / 1_000)
+    }
+
+    /// How many fell into each bucket.
+    pub fn counts(&self) -> [u64; SUM] {
+        from_fn(|bucket| self.0.sum(bucket))
+    }
+
+    /// Whether any was counted.
+    pub fn any(&self) -> bool {
+        self.counts().iter().any(|count| *count > 0)
+    }
+
+    /// Writes it as a Prometheus histogram, in seconds.
+    pub fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        let seconds = |nanos: u64| nanos as f64 / 1e9;
+        let counts = self.counts();
+        let bounds = BOUNDS.into_iter().map(seconds).chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
+        encoder.encode_histogram::<NoLabelSet>(seconds(self.0.sum(SUM)), counts.iter().sum(), &buckets, None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_count_of_any_thread_is_lost() {
+        let counts = StripedCounters::<2>::default();
+        std::thread::scope(|threads| {
+            for _ in 0..2 * SLOTS {
+                threads.spawn(|| (0..1_000).for_each(|_| counts.add(1, 3)));
+            }
+        });
+        assert_eq!((counts.sum(0), counts.sum(1)), (0, 2 * SLOTS as u64 * 3_000));
+    }
+
+    #[test]
+    fn a_duration_falls_into_the_first_bucket_that_holds_it() {
+        for (nanos, bucket) in [(0, 0), (1_000, 0), (1_001, 1), (2_000, 1), (u64::MAX, BOUNDS.len())] {
+            let durations = LatencyHistogram::default();
+            durations.observe(Duration::from_nanos(nanos));
+            assert_eq!((durations.0.sum(bucket), durations.0.sum(SUM)), (1, nanos), "{nanos}");
+        }
+    }
+}

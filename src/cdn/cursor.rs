@@ -1,0 +1,47 @@
+//! What the purger keeps in the database: which instance purges, and up to where all changes have been purged. Its table is in the migration
+//! `0008_cdn_cursor.sql`.
+
+use sqlx::{PgConnection, Row};
+
+use crate::cache::{ChangeCursor, DbTime};
+
+/// Makes this connection's instance the one that purges, for as long as the connection lives; `false`: another one is. A connection that says nothing
+/// for so long is ended by the server, so that an instance that froze or was cut off makes place.
+pub(super) async fn claim(db: &mut PgConnection) -> Result<bool, sqlx::Error> {
+    sqlx::query("set idle_session_timeout = '15s'").execute(&mut *db).await?;
+    sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended('aside.cdn', 0))").fetch_one(db).await
+}
+
+/// Says that the connection is still in use.
+pub(super) async fn keep(db: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query("select 1").execute(db).await.map(drop)
+}
+
+/// Up to where everything has been purged; `None`: nobody knows.
+pub(super) async fn recall(db: &mut PgConnection) -> Result<Option<ChangeCursor>, sqlx::Error> {
+    let sql = "select epoch, snap::text as snap, (extract(epoch from at) * 1000000)::bigint as at from cdn_cursor";
+    let row = sqlx::query(sql).fetch_optional(db).await?;
+    let cursor = |row: sqlx::postgres::PgRow| {
+        Ok(ChangeCursor {
+            epoch: row.try_get("epoch")?,
+            snapshot: row.try_get("snap")?,
+            at: DbTime(row.try_get("at")?),
+        })
+    };
+    row.map(cursor).transpose()
+}
+
+/// Everything up to this cursor has been purged.
+pub(super) async fn remember(db: &mut PgConnection, cursor: &ChangeCursor) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "insert into cdn_cursor (epoch, snap, at)
+         values ($1, $2::pg_snapshot, timestamptz 'epoch' + $3 * interval '1 microsecond')
+         on conflict (one) do update set epoch = excluded.epoch, snap = excluded.snap, at = excluded.at",
+    )
+    .bind(&cursor.epoch)
+    .bind(&cursor.snapshot)
+    .bind(cursor.at.0)
+    .execute(db)
+    .await
+    .map(drop)
+}

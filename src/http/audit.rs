@@ -1,0 +1,111 @@
+//! What the audit learns of a request: a record is opened before the work and written when it ends, however it ends.
+
+use axum::{
+    extract::FromRequestParts,
+    http::{Method, request::Parts},
+};
+use chrono::Utc;
+use tracing::Span;
+
+use super::{WebState, identity::Caller, observe::Origin};
+use crate::{
+    audit::{Audit, Record},
+    cache::{Cache, Cacheable, Key, Outcome, Tenant},
+    domain::DomainError,
+    telemetry,
+};
+
+/// What the record of a request begins with; taken by the handlers whose work is recorded.
+pub struct AuditContext {
+    request_id: String,
+    operation: &'static str,
+}
+
+impl FromRequestParts<WebState> for AuditContext {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &WebState) -> Result<Self, Self::Rejection> {
+        Ok(Self::of(parts))
+    }
+}
+
+impl AuditContext {
+    fn of(parts: &Parts) -> Self {
+        let id = parts.extensions.get::<Origin>().and_then(|origin| origin.request_id.to_str().ok());
+        Self { request_id: id.unwrap_or_default().to_owned(), operation: operation(parts) }
+    }
+
+    /// A record, as it is when nothing more becomes known.
+    fn record(self, tenant: String, subject: String) -> Record {
+        let Self { request_id, operation } = self;
+        let (time, key, trace_id) = (Utc::now(), String::new(), telemetry::trace_id(&Span::current()));
+        Record { time, tenant, subject, operation, key, outcome: "failed", request_id, trace_id }
+    }
+
+    /// Opens the record of an access by `caller`; where nobody records, an empty one.
+    pub async fn begin<S>(self, state: &WebState, caller: &Caller<S>) -> AuditGuard {
+        let Some(audit) = &state.audit else { return AuditGuard(None) };
+        let cache = &state.services.cache;
+        cache.ensure_tenant_loaded(&caller.tenant).await;
+        let record = self.record(caller.tenant.to_string(), caller.subject.to_string());
+        AuditGuard(Some((audit.clone(), cache.clone(), Box::new(record))))
+    }
+}
+
+/// What a request wants to do with orders.
+fn operation(parts: &Parts) -> &'static str {
+    match (&parts.method, parts.uri.path()) {
+        (&Method::POST, _) => "place",
+        (&Method::PATCH, _) => "change",
+        (_, "/orders") => "list",
+        _ => "read",
+    }
+}
+
+/// Records a caller of a regulated route who was not let in: by name only where the name was verified.
+pub fn refused(parts: &Parts, state: &WebState, who: Option<(&Tenant, &str)>) {
+    let Some(audit) = &state.audit else { return };
+    let (tenant, subject) = who.map(|(tenant, subject)| (tenant.to_string(), subject.to_owned())).unwrap_or_default();
+    audit.refused(AuditContext::of(parts).record(tenant, subject));
+}
+
+/// A record that is written when it is dropped: as `failed`, unless it is said how the work ended.
+pub struct AuditGuard(Option<(Audit, Cache, Box<Record>)>);
+
+impl AuditGuard {
+    /// Says what is accessed.
+    pub fn with_key<T: Cacheable>(mut self, key: impl FnOnce() -> Key<T>) -> Self {
+        self.set_key(key);
+        self
+    }
+
+    /// Says what was accessed, where that is known later.
+    pub fn set_key<T: Cacheable>(&mut self, key: impl FnOnce() -> Key<T>) {
+        if let Some((_, cache, record)) = &mut self.0 {
+            record.key = cache.hashed_name(&key()).unwrap_or_default();
+        }
+    }
+
+    /// Notes that there is no such thing, where that is how the work ended.
+    pub fn note_absent<T>(&mut self, ended: Result<T, DomainError>) -> Result<T, DomainError> {
+        if let (Some((.., record)), Err(DomainError::NotFound { .. })) = (&mut self.0, &ended) {
+            record.outcome = "absent";
+        }
+        ended
+    }
+
+    /// The work brought an answer, from there; `None`: from no tier.
+    pub fn set_outcome(&mut self, outcome: Option<Outcome>) {
+        if let Some((.., record)) = &mut self.0 {
+            record.outcome = outcome.map_or("done", Outcome::as_str);
+        }
+    }
+}
+
+impl Drop for AuditGuard {
+    fn drop(&mut self) {
+        if let Some((audit, _, record)) = self.0.take() {
+            audit.record(*record);
+        }
+    }
+}
