@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""Finds words that this project no longer uses, and says which to use instead. The list is `words.txt` beside this file.
+
+    scripts/lint/words.py                     every old word in the areas that are on, as file:line; exit status 1 if there is one
+    scripts/lint/words.py --count             how many there are in each area, on or off
+    scripts/lint/words.py --area comments     every old word of an area, on or off
+    scripts/lint/words.py --self-test         planted lines, each with the word that must be found
+
+CHANGELOG.md names old words on purpose, and so do this folder and generated pages of measurements.
+"""
+
+import argparse
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))
+import texts  # noqa: E402
+
+AREAS = ("identifiers", "comments", "messages", "documents", "page", "settings")
+GROUPS = {"all": AREAS, "prose": ("comments", "messages", "documents", "page")}
+EXCEPT = ("CHANGELOG.md", "scripts/lint/", "openapi/requests.http")
+
+
+@dataclass
+class Rule:
+    old: str
+    instead: str
+    areas: tuple
+    pattern: re.Pattern
+
+
+def rules(text):
+    """The rules of a list, and the areas that are on."""
+    found, on = [], ()
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.startswith("on:"):
+            on = tuple(line.removeprefix("on:").split())
+        elif line.strip() and not line.startswith("#"):
+            parts = [part.strip() for part in re.split(r"\s\|\s", line)]
+            if len(parts) != 3:
+                sys.exit(f"words.txt:{number}: not `old | instead | areas`: {line}")
+            old, instead, areas = parts
+            areas = tuple(area for name in areas.split() for area in GROUPS.get(name, (name,)))
+            if old.startswith("/"):
+                pattern = re.compile(old.strip("/"), re.I)
+            else:
+                pattern = re.compile(rf"(?<![A-Za-z0-9_]){re.escape(old)}(?![A-Za-z0-9_])")
+            found.append(Rule(old, instead, areas, pattern))
+    unknown = {area for rule in found for area in rule.areas} | set(on)
+    if unknown - set(AREAS):
+        sys.exit(f"words.txt names unknown areas: {unknown - set(AREAS)}")
+    return found, on
+
+
+def lines(root):
+    """Every line as (area, file, line, text)."""
+    for path in texts.paths(root, {".md"}):
+        name = path.relative_to(root).as_posix()
+        # A program's pages are its messages. Those of measurements are made again with the next measurement.
+        if not name.startswith(EXCEPT) and name not in texts.GENERATED:
+            for number, text in texts.read_lines(path):
+                yield "documents", name, number, text
+    for path in texts.paths(root, {".rs", ".sql", ".lua"}):
+        name = path.relative_to(root).as_posix()
+        for piece in texts.pieces(path, root):
+            area = {"comment": "comments", "string": "messages", "code": "identifiers"}[piece.kind]
+            if area == "messages" and not name.startswith(("src/", "crates/", "adopt/src/")):
+                continue
+            for offset, text in enumerate(piece.text.split("\n")):
+                yield area, name, piece.line + offset, text
+    for path in texts.paths(root, {".html", ".js", ".mjs", ".ts", ".css", ".json"}, ("src/management/", "clients/", "openapi/")):
+        for number, text in texts.read_lines(path):
+            yield "page", path.relative_to(root).as_posix(), number, text
+    settings = list(texts.paths(root, {".yml", ".yaml", ".sh", ".vcl", ".toml"}, ("ops/", "scripts/", "docker-compose", ".github/", ".cargo/")))
+    settings += [path for path in (root / ".env.example", root / "Makefile", root / "Dockerfile") if path.exists()]
+    settings += list(texts.paths(root, {".json"}, ("ops/",)))
+    for path in settings:
+        name = path.relative_to(root).as_posix()
+        if not name.startswith(EXCEPT):
+            for number, text in texts.read_lines(path):
+                yield "settings", name, number, text
+
+
+def matches(area, text, known):
+    """The rules that a line breaks, with the words found; of two at one place the first."""
+    starts = set()
+    for rule in known:
+        if area in rule.areas:
+            for match in rule.pattern.finditer(text):
+                if match.start() not in starts:
+                    starts.add(match.start())
+                    yield rule, match.group()
+
+
+PLANTED = [
+    ("documents", "The `Fence` decides.", ["Fence"]),
+    ("documents", "The Fences of a garden.", ["Fences"]),
+    ("documents", "Entries of another era are dropped.", ["era"]),
+    ("documents", "The camera.", []),
+    ("documents", "A write touches a tag.", ["touches"]),
+    ("documents", "Redis is never trusted.", []),
+    ("documents", "Set CACHE_TRUST_MS to 500.", ["CACHE_TRUST_MS"]),
+    ("messages", "cannot read the era", ["era"]),
+    ("identifiers", "let held = Held::new(wait_for_trust());", ["Held", "wait_for_trust"]),
+    ("identifiers", "touch_all(write); retouch()", []),
+    ("comments", "Redis is away.", ["Redis is away"]),
+    ("settings", "CACHE_TRUST_MS: 500", ["CACHE_TRUST_MS"]),
+    ("settings", "an era of its own", []),
+]
+
+
+def self_test(known):
+    wrong = []
+    for area, text, expected in PLANTED:
+        got = sorted(word for _, word in matches(area, text, known))
+        if got != sorted(expected):
+            wrong.append(f"{area}: {text}: expected {expected}, got {got}")
+    return wrong
+
+
+def main():
+    parser = argparse.ArgumentParser(description="Finds words that this project no longer uses.")
+    parser.add_argument("--root", type=Path, default=texts.ROOT)
+    parser.add_argument("--count", action="store_true")
+    parser.add_argument("--area", choices=AREAS)
+    parser.add_argument("--self-test", action="store_true")
+    arguments = parser.parse_args()
+    known, on = rules((Path(__file__).parent / "words.txt").read_text(encoding="utf-8"))
+    if wrong := self_test(known):
+        sys.exit("words.py judges planted lines wrongly:\n" + "\n".join(wrong))
+    if arguments.self_test:
+        print(f"{len(PLANTED)} planted lines are judged as they must be")
+        return
+    counts, found = dict.fromkeys(AREAS, 0), []
+    for area, name, number, text in lines(arguments.root.resolve()):
+        for rule, word in matches(area, text, known):
+            counts[area] += 1
+            if area == arguments.area or (arguments.area is None and area in on):
+                found.append(f"{name}:{number}: \"{word}\": use {rule.instead}")
+    if arguments.count:
+        for area in AREAS:
+            print(f"{area:14}{counts[area]:>7}  {'on' if area in on else 'off'}")
+        return
+    if found:
+        sys.exit("\n".join(found) + f"\n{len(found)} old words; docs/glossary.md has the new ones, scripts/lint/words.txt the list")
+    print(f"no old word in {arguments.area or ', '.join(on)}, of {len(known)} rules")
+
+
+if __name__ == "__main__":
+    main()
