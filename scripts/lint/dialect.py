@@ -18,7 +18,7 @@ fused       A relative clause without the noun that it belongs to ("what L1 lack
               * `who` at the start of a sentence or clause, after a conjunction, or after a preposition, where no noun stands before it;
               * `where` after a preposition; `whose` at the start of a sentence.
 indefinite  `nobody`, `somebody`, `whoever`, `whatever`, `whichever`, `anew`, `whomever`.
-chains      A sentence with two or more colons or semicolons.
+chains      A sentence with two or more colons or semicolons, not counting one at its end.
 long        A sentence of more than 25 words.
 """
 
@@ -80,7 +80,7 @@ def fused(sentence):
 
 def count(sentence):
     """How often each kind is in a sentence."""
-    marks = re.sub(r"\d:\d|::|\w:(?=\S)", "", sentence)
+    marks = re.sub(r"\d:\d|::|\w:(?=\S)|[;:.]$", "", sentence)
     return {
         "fused": len(fused(sentence)),
         "indefinite": len(INDEFINITE.findall(sentence)),
@@ -124,6 +124,7 @@ PLANTED = [
     ("Nobody waits, and the key is loaded anew.", {"indefinite": 2}),
     ("Redis is away: the breaker opens; reads skip it.", {"chains": 1}),
     ("One thing is certain: it ends at 10:30.", {}),
+    ("`route`: the pattern of a route;", {}),
     ("A read " + "and a write " * 9 + "end.", {"long": 1}),
     ("`what L1 lacks` is code.", {}),
 ]
