@@ -14,7 +14,8 @@ What is counted, and how. All of it is done by regular expressions, so a few pla
 
 fused       A relative clause without the noun that it belongs to ("what L1 lacks", "who has the keys can ..."), in a sentence that is no question:
               * `what`, unless an indirect question or a quotation stands there: after a verb of asking, saying, knowing or deciding (ASKING below), or after
-                `about`, `of` or `on` that follows such a verb or noun; or in "what if", "what to", "no matter what", "what is (was) wrong";
+                `about`, `of` or `on` that follows such a verb or noun; or joined to such a question by a comma, `and`, `or`, `but`; or in "what if", "what to", "no
+                matter what", "what is (was) wrong";
               * `who` at the start of a sentence or clause, after a conjunction, or after a preposition, where no noun stands before it;
               * `where` after a preposition; `whose` at the start of a sentence.
 indefinite  `nobody`, `somebody`, `whoever`, `whatever`, `whichever`, `anew`, `whomever`.
@@ -55,6 +56,7 @@ ANSWERED = re.compile(
     rf"(?:\b(?:{ASKING})(?:\s+(?:you|us|me|him|them|it|the\s+\w+|a\s+\w+|operators?|readers?|clients?|exactly|not))?[\s\"“(,:]*|\bno matter\s+|\b(?:[Tt]o|[Aa]nd|[Oo]r) what extent)$", re.I
 )
 OF = re.compile(rf"\b{ASKED_OF}\s+(?:of|on|about)\s+$", re.I)
+JOINED = re.compile(r"(?:,|\band|\bor|\bbut)\s+$", re.I)
 BARE_OF = re.compile(r"\b(?:of|on)\s+$", re.I)
 
 
@@ -62,15 +64,16 @@ def fused(sentence):
     """The places of fused clauses in a sentence."""
     if sentence.rstrip("\"')* ").endswith("?"):
         return []
-    found = []
+    found, asked = [], False
     for pattern in FUSED:
         for match in pattern.finditer(sentence):
             before = sentence[: match.start()]
             if match.group().lower() in ("what", "whatever"):
-                if BARE_OF.search(before):
-                    if OF.search(before):
-                        continue
-                elif ANSWERED.search(before):
+                # The second of two indirect questions, too.
+                if asked and JOINED.search(before):
+                    continue
+                asked = bool(OF.search(before) if BARE_OF.search(before) else ANSWERED.search(before))
+                if asked:
                     continue
                 if re.match(r"what (?:is|was) wrong", sentence[match.start() :], re.I):
                     continue
@@ -118,6 +121,7 @@ PLANTED = [
     ("The lease says when, but who holds it may be gone.", {"fused": 1}),
     ("The entry goes back to where it was.", {"fused": 1}),
     ("The page explains what a lease is.", {}),
+    ("The page says what it is, what it costs and what it does not do.", {}),
     ("The answer depends on what the client sent.", {}),
     ("Clients who send a token wait.", {}),
     ("What if Redis dies?", {}),
