@@ -135,7 +135,7 @@ def plain(line):
     line = re.sub(r"`[^`]*`", "CODE", line)
     # A link may begin a sentence in small letters: LINK stands before it until sentences are split.
     line = re.sub(r"!?\[([^\]]*)\](?:\([^)]*\)|\[[^\]]*\])?", rf"{LINK}\1", line)
-    line = re.sub(r"<?https?://\S+", "CODE", line)
+    line = re.sub(r"<?https?://[^\s>]*[^\s>.,;:)]>?", "CODE", line)
     return re.sub(r"<[^>]+>|\*\*|(?<!\w)\*|\*(?!\w)", "", line)
 
 
