@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Finds words that this project no longer uses, and says which to use instead. The list is `words.txt` beside this file.
+"""Finds words that this project no longer uses, and says which to use instead. The list is `words.txt` beside this file. It also checks the rows of docs/glossary.md.
 
     scripts/lint/words.py                     every old word in the areas that are on, as file:line; exit status 1 if there is one
     scripts/lint/words.py --count             how many there are in each area, on or off
@@ -104,6 +104,36 @@ def matches(area, text, known):
                     yield rule, match.group()
 
 
+def glossary_faults(lines, known):
+    """Rows of the glossary that are not a term, a definition of one sentence and a source; terms that stand twice; terms that the list rejects."""
+    faults, terms = [], set()
+    for number, text in lines:
+        cells = [cell.strip() for cell in text.strip().strip("|").split(" | ")]
+        if not text.startswith("|") or cells[0] == "term" or set(text) <= set("|- "):
+            continue
+        if len(cells) != 3 or not all(cells):
+            faults.append(f"{number}: not `term | definition | source`")
+            continue
+        term, definition, _ = cells
+        found = [part for _, part in texts.sentences([(number, definition)])]
+        if len(found) != 1 or not definition.endswith(".") or len(texts.words(definition)) > 25:
+            faults.append(f"{number}: {term}: the definition is not one sentence of at most 25 words")
+        if term in terms:
+            faults.append(f"{number}: {term} stands twice")
+        if any(matches("documents", term, known)):
+            faults.append(f"{number}: {term} is an old word")
+        terms.add(term)
+    return faults if terms else ["no term"]
+
+
+PLANTED_ROWS = [
+    ("| tag | A string that names data. | TxCache |", 0),
+    ("| tag | A string. It names data. | TxCache |", 1),
+    ("| tag | A string that names data | TxCache |", 1),
+    ("| tag | A string that names data. |  |", 1),
+    ("| era | A run of a server. | Raft |", 1),
+]
+
 PLANTED = [
     ("documents", "The `Fence` decides.", ["Fence"]),
     ("documents", "The fence of an instance.", ["The fence"]),
@@ -128,6 +158,9 @@ def self_test(known):
         got = sorted(word for _, word in matches(area, text, known))
         if got != sorted(expected):
             wrong.append(f"{area}: {text}: expected {expected}, got {got}")
+    for row, expected in PLANTED_ROWS:
+        if len(faults := glossary_faults([(1, row)], known)) != expected:
+            wrong.append(f"{row}: expected {expected} faults, got {faults}")
     return wrong
 
 
@@ -142,9 +175,12 @@ def main():
     if wrong := self_test(known):
         sys.exit("words.py judges planted lines wrongly:\n" + "\n".join(wrong))
     if arguments.self_test:
-        print(f"{len(PLANTED)} planted lines are judged as they must be")
+        print(f"{len(PLANTED) + len(PLANTED_ROWS)} planted lines are judged as they must be")
         return
     counts, found = dict.fromkeys(AREAS, 0), []
+    glossary = arguments.root.resolve() / "docs/glossary.md"
+    if glossary.exists() and not (arguments.count or arguments.area):
+        found += [f"docs/glossary.md:{fault}" for fault in glossary_faults(texts.read_lines(glossary), known)]
     for area, name, number, text in lines(arguments.root.resolve()):
         for rule, word in matches(area, text, known):
             counts[area] += 1
@@ -155,7 +191,7 @@ def main():
             print(f"{area:14}{counts[area]:>7}  {'on' if area in on else 'off'}")
         return
     if found:
-        sys.exit("\n".join(found) + f"\n{len(found)} old words; docs/glossary.md has the new ones, scripts/lint/words.txt the list")
+        sys.exit("\n".join(found) + f"\n{len(found)} faults; docs/glossary.md has the new words, scripts/lint/words.txt the list")
     print(f"no old word in {arguments.area or ', '.join(on)}, of {len(known)} rules")
 
 
