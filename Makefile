@@ -126,7 +126,7 @@ soak: ## twenty minutes of random faults, then a look for leaks; shorter: make s
 fmt: ## format the code
 	$(CARGO) fmt
 
-lint: ## lock files, scripts, Dockerfile, compose file, workflows, manifests of Kubernetes, alert rules and OpenAPI document
+lint: ## prose, lock files, scripts, Dockerfile, compose file, workflows, manifests of Kubernetes, alert rules and OpenAPI document
 	@scripts/lint.sh
 
 openapi: ## regenerate openapi/openapi.json from the code

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lints what the Rust tools don't see: lock files, scripts, Dockerfile, compose file, workflows, manifests of Kubernetes, alert rules, OpenAPI document.
+# Lints what the Rust tools don't see: prose, lock files, scripts, Dockerfile, compose file, workflows, manifests of Kubernetes, alert rules, OpenAPI document.
 # The linters are installed once into .run/ from pinned, hashed files, and only python3 is needed; but promtool is the installed one, else
 # that of Debian's package.
 set -euo pipefail
@@ -12,6 +12,12 @@ set -euo pipefail
 cd "$ROOT"
 
 has python3 || die "The linters need python3"
+
+say "words and turns of speech"
+# The areas that must be free of old words are named in scripts/lint/words.txt; those of which the turns of speech are limited stand here.
+python3 scripts/lint/words.py
+python3 scripts/lint/dialect.py --fail documents,generated
+
 make_run_folder
 # The folders that pip and npm fill are named after their requirements' checksum, so they are installed once.
 requirements=scripts/requirements-lint.txt

@@ -94,8 +94,8 @@ fn section(kind: Kind, asked: &[Asked], gauges: &[Gauge]) -> Section {
         title,
         method: format!(
             "Two instances with an L1 of 200 kB each, {RATE} requests a second by the clock (94 % reads by the real popularity, writes of \
-             prices and orders). Redis servers give a silent one up after 1 s. A primary is killed and starts again {} s later; \
-             another is frozen (SIGSTOP) for {} s and goes on, believing that it is still the primary. Times in ms, from when a request \
+             prices and orders). A Redis server that does not answer is given up after 1 s. A primary is killed and starts again {} s later; \
+             another is frozen (SIGSTOP) for {} s and returns as if it were still the primary. Times in ms, from when a request \
              was due to the end of its answer.",
             KILLED.1 - KILLED.0,
             FROZEN.1 - FROZEN.0

@@ -146,6 +146,6 @@ async fn main() -> Result<ExitCode, Box<dyn Error>> {
 fn head(cores: usize, title: &str, command: &str) -> String {
     format!(
         "# {title}\n\nWritten by `{command}`, all in one run, on {cores} cores shared by clients, instances, Postgres and \
-         Redis. Read the ratios and what holds: times belong to the machine.\n"
+         Redis. Read the ratios and the verdicts, because times depend on the machine.\n"
     )
 }

@@ -37,11 +37,11 @@ pub async fn measure(environment: &mut Environment) -> Section {
     let mut section = Section {
         title: "Two regions",
         method: format!(
-            "The near region has the Postgres primary, a Redis and an instance. The far one has a Redis and a streaming replica of its own; \
-             its instances reach the primary over a line that adds to each round trip what the first column says (a proxy; replication is \
-             not slowed). Window: how long after a write was acknowledged in the near region the last request began that the far instance answered \
-             without it, {WRITES} writes. Reads: {READS} cold products each. All \
-             in ms: median and largest, or median."
+            "The near region has the Postgres primary, a Redis and an instance. The far region has a Redis and a \
+             streaming replica of its own. Its instances reach the primary through a proxy, which adds the delay of \
+             the first column to each round trip. Replication is not slowed. Window: the time from a write that was \
+             acknowledged in the near region to the last request that the far instance answered without it, {WRITES} \
+             writes. Reads: {READS} cold products each. Times in ms: median and largest, or median."
         ),
         columns: [
             "added to a round trip",

@@ -33,7 +33,7 @@ pub async fn measure(environment: &Environment) -> Section {
         title: "A stampede",
         method: format!(
             "{REQUESTS} requests at once for one product that no tier has, spread over the instances, with Postgres {} ms away there and \
-             as far back; {ROUNDS} rounds, each after some other reads; D is 5 s, so that polls the ledger from so far away count. \"One load\" is what a single request for another cold product took in the same round. \
+             as far back; {ROUNDS} rounds, each after some other reads; D is 5 s, so that polls of the ledger over this distance count. \"One load\" is the time of a single request for another cold product in the same round. \
              Medians; times in ms.",
             DISTANCE.as_millis()
         ),

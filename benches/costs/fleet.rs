@@ -67,8 +67,9 @@ pub async fn measure(environment: &Environment) -> Figure {
     Figure {
         title: "Writes acknowledged for the fleet",
         method: format!(
-            "PATCH of a price over HTTP by one client, without and with `Prefer: fleet-consistent`: the median of {WRITES} in a round, \
-             {rounds} rounds. The answer is held back for D after the commit; the write itself is not, so others don't wait."
+            "PATCH of a price over HTTP by one client, without and with `Prefer: fleet-consistent`: the median of \
+             {WRITES} in a round, {rounds} rounds. The answer is held back for D after the commit. The write itself \
+             is not, so other writes do not wait."
         ),
         columns: &["", "added by the preference, as a part of D", "without it, ms", "with it, ms"],
         rows,

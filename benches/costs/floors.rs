@@ -50,9 +50,10 @@ pub async fn measure(environment: &Environment) -> Figure {
     let figure = Figure {
         title: "Floors",
         method: format!(
-            "Hits in L1 (`Cache::get`) of {} products in random order by an instance that holds so many floors, those of the products \
-             among them: the mean of {sweeps} times all of them, in {rounds} rounds. The memory is what the process grew by while the \
-             floors came in, so it holds what the allocator wastes; it was taken once.",
+            "Hits in L1 (`Cache::get`) of {} products in random order, by an instance with this many floors, which \
+             include those of the products. A cell is the mean of {sweeps} passes over all products, in {rounds} \
+             rounds. The memory is the growth of the process while the floors were added, waste of the allocator \
+             included, measured once.",
             grouped(PRODUCTS)
         ),
         columns: &["floors", "time of a hit", "µs", "bytes for each floor"],

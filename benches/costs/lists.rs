@@ -71,8 +71,9 @@ pub async fn measure(environment: &Environment) -> Figure {
     let figure = Figure {
         title: "Invalidating a list",
         method: format!(
-            "The time of `Write::commit` for a write that touches the tag of a list, with so many keys cached under the tag: the median \
-             of {COMMITS} commits in a round, {rounds} rounds. After the last one every list still has all its entries, and none is served."
+            "The time of `Write::commit` for a write that invalidates the tag of a list, with this many keys cached \
+             under the tag: the median of {COMMITS} commits in a round, {rounds} rounds. After the last commit every \
+             list still has all its entries, and none is served."
         ),
         columns: &["a list of", "time of the commit", "ms"],
         rows: (0..lists.len()).map(row).collect(),

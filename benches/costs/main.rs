@@ -71,7 +71,7 @@ fn document(environment: &[String], figures: &[Figure]) -> String {
     let sections: Vec<String> = figures.iter().map(Figure::markdown).collect();
     format!(
         "# What it costs\n\n\
-         Written by `make costs`, all in one run. Read the ratios: times belong to the machine. A cell is the median of the rounds \
+         Written by `make costs`, all in one run. Read the ratios, because times depend on the machine. A cell is the median of the rounds \
          and, in brackets, the lowest and the highest; the ratios are of variants measured in the same round, one after another.\n\n\
          {environment}\n![All ratios](costs.svg)\n\n{}",
         sections.join("\n")

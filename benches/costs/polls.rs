@@ -81,7 +81,7 @@ pub async fn measure(environment: &Environment) -> Figure {
     };
     for ((ledger, beside), measured) in variants.iter().zip(&windows) {
         let beside = if *beside == Beside::Writes { "with writes" } else { "idle" };
-        add(format!("{} names, {beside}", grouped(ledger.names as i64)), measured, &windows[0]);
+        add(format!("{} tags, {beside}", grouped(ledger.names as i64)), measured, &windows[0]);
     }
     let names = grouped(largest.names as i64);
     add(format!("{names} names, idle again"), &before, &before);
@@ -90,13 +90,14 @@ pub async fn measure(environment: &Environment) -> Figure {
         ledger.database.drop().await;
     }
     Figure {
-        title: "Looks at the ledger",
+        title: "Polls of the ledger",
         method: format!(
-            "{INSTANCES} instances follow a ledger of so many names, each looking every 50 ms as the service does; *with writes*: \
-             {WRITES_PER_SECOND} writes a second are asked for, of random names of the ledger. {rounds} rounds of {:.1} s for each. The \
-             time is the mean of `cache_poll_duration_seconds` in a round; ratios are to the smallest ledger, idle. *A transaction \
-             open*: it took its number at the beginning, {} other transactions have each committed a change of the same ledger since \
-             (at random, of {} names), and it stays open during all polls; {held_rounds} rounds, ratios to polls without it just before.",
+            "{INSTANCES} instances poll a ledger of this many tags, each every 50 ms as the service does. *With \
+             writes*: {WRITES_PER_SECOND} writes a second to random tags of the ledger are requested. {rounds} \
+             rounds of {:.1} s for each. The time is the mean of `cache_poll_duration_seconds` in a round. Ratios \
+             are to the smallest ledger, idle. *A transaction open*: a transaction took its id at the beginning and \
+             stays open during all polls. Since then {} other transactions have each committed a change of the same \
+             ledger (at random, of {} tags). {held_rounds} rounds, ratios to polls without it just before.",
             time.as_secs_f64(),
             grouped(i64::from(changes)),
             names,

@@ -93,27 +93,27 @@ pub fn document(Report { rows, trace, scale, forms, start, seeded }: &Report) ->
     let forms: String = forms.iter().map(|one| one.markdown(plain(one))).collect();
     format!(
         "# How fast\n\n\
-         Written by `make bench`, all in one run, on {}. Read the ratios: times belong to the machine. A cell is the median of the rounds \
+         Written by `make bench`, all in one run, on {}. Read the ratios, because times depend on the machine. A cell is the median of the rounds \
          and, in brackets, the lowest and the highest; a ratio is of two loads in the same round.\n\n\
-         Each server is a process with one worker on one core, which it has for itself while it is measured; the clients, 16 connections \
-         that send one request after the other, have the other core, and share it with Postgres and Redis. Log lines below warnings are \
-         off. `processor` is the server's processor time for an answer. All servers of a row answer `GET /products/{{id}}` with the same data; the route with constant bytes also with the same \
-         headers.\n\n\
+         Each server is a process with one worker on one core, which it has for itself while it is measured. The clients are 16 connections \
+         that send one request after the other. They have the other core, and share it with Postgres and Redis. Log lines below warnings are \
+         off. `processor` is the server's processor time for an answer. All servers of a row answer `GET /products/{{id}}` with the same data. \
+         The route with constant bytes also sends the same headers.\n\n\
          ![the ratios as bars](speed.svg)\n\n\
          | load | requests/s | processor, µs | median, µs | 99 %, µs | against | requests/s, ratio | processor, ratio | median, ratio | 99 %, ratio |\n\
          |---|---|---|---|---|---|---|---|---|---|\n{rows}\n\
          ## How often L1 answers\n\n\
-         The {} lines of all orders of the data set in their order, each as a read of its product; there are {} products, which would \
-         take {:.1} MB of L1 ({} bytes each), and L1 has room for 5 % of that. It answered {:.1} % of the reads; a cache that knows how \
-         often each was asked for so far, and keeps those asked for most, answers {:.1} %.\n\n\
+         The trace is the {} lines of all orders of the data set in their order, each as a read of its product. There are {} products, which \
+         would take {:.1} MB of L1 ({} bytes each), and L1 has room for 5 % of that. It answered {:.1} % of the reads. An ideal cache, which \
+         keeps the products that were requested most so far, answers {:.1} %.\n\n\
          ## From a thousand to a million entries\n\n\
          Hits of `Cache::get_or_load` of random products, by one thread of this process, with all of these caches in memory. The last \
-         column is what the process grew by while the largest was filled, less the keys' texts, the products with their texts, and the \
-         bodies of their responses: the map's nodes, the entry's own fields, its labels, and what the allocator wastes.\n\n\
+         column is the growth of the process while the largest was filled, less the texts of the keys, the products with their texts, and the \
+         bodies of their responses. It covers the map's nodes, the entry's own fields, its tag versions, and waste of the allocator.\n\n\
          | entries | ns for a hit | ratio | bytes for each beyond key and value |\n|---|---|---|---|\n{scale}\n\
          ## Forms in L2\n\n\
-         Pages of so many real products, written (`seal`) and read (`open`) as an entry of L2 is. `pays` says on which links the bytes \
-         saved take longer than the reading that they cost, compared with plain JSON.\n\n\
+         Pages of this many real products, written (`seal`) and read (`open`) like an entry of L2. `pays` names the links on which the saved \
+         bytes take longer than the extra reading, compared with plain JSON.\n\n\
          | products | form | bytes | seal, µs | open, µs | pays for a read on links |\n|---|---|---|---|---|---|\n{forms}\n\
          ## Starts\n\n\
          From the start of the process until `/readyz` answers 200, without warming, with Redis: {} ms. Bringing the data set into an \

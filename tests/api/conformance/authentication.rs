@@ -18,9 +18,9 @@ pub fn table() -> Table {
         topic: "Authentication",
         settings: |config| config.jwt_secret = Some(SECRET.into()),
         rows: vec![
-            plain(read("who brings no token is challenged without an error", NO_ERROR)),
+            plain(read("a request without a token is challenged without an error", NO_ERROR)),
             plain(
-                read("who uses another scheme too: it says nothing of a token", NO_ERROR)
+                read("so is a request with another scheme, because it names no token", NO_ERROR)
                     .header("Authorization", "Basic YWNtZTpzZWNyZXQ="),
             ),
             plain(read("also one without parameters", NO_ERROR).header("Authorization", "Negotiate")),
@@ -43,7 +43,7 @@ pub fn table() -> Table {
                 .request("GET /products/{product}")
                 .status(200)
                 .lacks("www-authenticate"),
-            row("RFC 9110, 13.2.1", "who isn't known learns nothing by preconditions")
+            row("RFC 9110, 13.2.1", "an unauthenticated client learns nothing by preconditions")
                 .request("DELETE /products/{product}")
                 .header("If-Match", "\"other\"")
                 .problem("unauthenticated", 401),

@@ -64,7 +64,7 @@ pub fn table() -> Table {
                 .request("GET /orders?customer_id=9007199254740992")
                 .problem("invalid-parameter", 400)
                 .names("customer_id"),
-            broken(named("a name that nobody can see is refused", "\\u200b"), "/name"),
+            broken(named("an invisible name is refused", "\\u200b"), "/name"),
             broken(named("also one of filler letters", "\\u3164"), "/name"),
             broken(named("also one that turns the text around it", "a\\u202eb"), "/name"),
             broken(named("also one that begins with a byte order mark", "\\ufeffx"), "/name"),
@@ -115,11 +115,11 @@ pub fn table() -> Table {
                 .request("GET /products?=1")
                 .problem("invalid-parameter", 400)
                 .says("/detail", "A parameter without a name is not a parameter of this route."),
-            row(OWN, "what could be stored can be asked for: a category with U+FFFD")
+            row(OWN, "every storable text can be requested: a category with U+FFFD")
                 .request("GET /products?category=A%EF%BF%BDB")
                 .status(200),
             row(OWN, "also one with a tab").request("GET /products?category=A%09B").status(200),
-            row(OWN, "what is no UTF-8 could not")
+            row(OWN, "text that is not UTF-8 cannot be stored")
                 .request("GET /products?category=%FF")
                 .problem("invalid-parameter", 400)
                 .names("category"),

@@ -74,7 +74,7 @@ pub fn table() -> Table {
                 .request(get)
                 .header("If-Modified-Since", "Sun, 06 Nov 2094 08:49:37 GMT")
                 .status(200),
-            row(STATUS, "a hit names its tier and what is left of its lifetime")
+            row(STATUS, "a hit names its tier and its remaining lifetime")
                 .after(product)
                 .request(get)
                 .contains("cache-status", "aside-l1; hit; ttl="),
@@ -82,7 +82,7 @@ pub fn table() -> Table {
                 .shown_by("src/http/caching.rs::an_entry_that_has_outlived_its_lifetime_has_a_negative_ttl"),
             row("RFC 9211, 2.2", "one that was found and was not fresh is forwarded as `stale`")
                 .shown_by("src/http/caching.rs::every_outcome_has_its_cache_status"),
-            row("RFC 9211, 2.2", "what the request forbade to use is forwarded as `request`")
+            row("RFC 9211, 2.2", "an entry that the request excludes is forwarded as `request`")
                 .after(product)
                 .request(get)
                 .header("Cache-Control", "no-cache")

@@ -16,7 +16,7 @@ pub fn table() -> Table {
     let html = |row: Row| row.has("content-type", "text/html; charset=utf-8").contains("vary", "accept");
     let json = |row: Row| row.has("content-type", "application/json").contains("vary", "accept");
     let validated = |path: &str| {
-        row("RFC 9110, 8.8.3", "what may be kept has a validator")
+        row("RFC 9110, 8.8.3", "a storable answer has a validator")
             .request(&format!("GET {path}"))
             .status(200)
             .contains("etag", "\"")
@@ -30,23 +30,23 @@ pub fn table() -> Table {
             json(problem("weights count", "text/html;q=0.1, application/json")),
             html(problem("also of ranges", "application/*;q=0.2, text/*;q=0.3")),
             json(problem("a weight of zero refuses", "text/html;q=0, */*")),
-            json(problem("what is not there is not missed", "image/png")),
+            json(problem("a media type that is not offered falls back to the default", "image/png")),
             validated("/openapi.json"),
             validated("/docs/"),
             validated("/docs/swagger-ui-bundle.js"),
             validated("/docs/swagger-initializer.js"),
             validated("/problems"),
             validated("/problems/validation"),
-            row("own document", "dots in a path are not resolved, whatever was asked for before")
+            row("own document", "dots in a path are not resolved")
                 .request("GET /docs/../openapi.json")
                 .problem("no-such-route", 404),
-            row(CODING, "who likes gzip gets it, under a tag of its own")
+            row(CODING, "a client that accepts gzip gets it, under an entity tag of its own")
                 .request("GET /openapi.json")
                 .header("Accept-Encoding", "gzip, br")
                 .status(200)
                 .has("content-encoding", "gzip")
                 .has("vary", "accept-encoding"),
-            row(CODING, "who doesn't gets plain bytes, and caches are told of the choice")
+            row(CODING, "other clients get plain bytes, and `Vary` tells caches of the choice")
                 .request("HEAD /openapi.json")
                 .header("Accept-Encoding", "gzip;q=0")
                 .status(200)

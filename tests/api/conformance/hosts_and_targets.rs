@@ -30,7 +30,7 @@ pub fn table() -> Table {
             host("HTTP/1.0 need not name one", "GET /livez HTTP/1.0").status(200),
             host("an empty one is valid", "GET /livez HTTP/1.1\nHost:").status(200),
             host("an address with a port is valid", "GET /livez HTTP/1.1\nHost: [::1]:3000").status(200),
-            row("RFC 9112, 3.2.2", "the absolute form is taken, whatever `Host` says")
+            row("RFC 9112, 3.2.2", "the absolute form wins over `Host`")
                 .raw("GET http://shop.example/livez HTTP/1.1\nHost: other.example")
                 .status(200),
             refused(
@@ -43,7 +43,7 @@ pub fn table() -> Table {
                 .request("GET /%70roducts/{product}")
                 .status(200),
             row(PATH, "a percent-encoded digit is the digit").request("GET /products/%39").problem("not-found", 404),
-            row(PATH, "what is reserved is not decoded")
+            row(PATH, "a reserved character is not decoded")
                 .request("GET /products%2F{product}")
                 .problem("no-such-route", 404),
             row("RFC 3986, 6.2.2.1", "the case of hexadecimal digits makes no difference")

@@ -55,7 +55,7 @@ pub fn table() -> Table {
                 .contains("content-length", "")
                 .body(""),
             head("also of an invalid id", "/products/0", "invalid-parameter", 400),
-            head("also of what isn't there", "/products/9", "not-found", 404),
+            head("also of an unknown resource", "/products/9", "not-found", 404),
             head("also of an unknown path", "/nowhere", "no-such-route", 404),
             row(HEAD, "also of a file that isn't there")
                 .request("HEAD /docs/nothing")

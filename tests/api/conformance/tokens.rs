@@ -22,7 +22,7 @@ pub fn table() -> Table {
                 .request(get)
                 .header("Consistency-Token", "{epoch}-{moment}")
                 .status(200),
-            bad(row(OWN, "what has not its form is refused").request(get).header("Consistency-Token", "yesterday")),
+            bad(row(OWN, "a malformed one is refused").request(get).header("Consistency-Token", "yesterday")),
             bad(row(OWN, "two are refused")
                 .request(get)
                 .header("Consistency-Token", "{epoch}-1")
