@@ -18,7 +18,7 @@ use deadpool_redis::redis::{
 use futures_util::future::join_all;
 use tokio::sync::watch;
 
-use super::{failed, topology::Connector};
+use super::{failed, refused, topology::Connector};
 use crate::cache::l2::L2Error;
 
 /// So many calls to a Cluster that fail or stay unanswered within this time: its nodes are looked for anew.
@@ -197,7 +197,7 @@ impl ConnectionManager {
         if answer.as_ref().is_err_and(is_connection_error) {
             self.failed(number);
         }
-        answer.map_err(failed)
+        answer.map_err(refused)
     }
 
     /// Where messages come from, and a signal for when they may be missed because a connection was lost.

@@ -9,7 +9,7 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use deadpool_redis::redis::{self, InfoDict, Value};
+use deadpool_redis::redis::{self, InfoDict, RedisError, Value};
 use futures_util::StreamExt;
 
 use self::connection::{Connection, ConnectionManager, Script};
@@ -157,6 +157,12 @@ fn filled(answer: Value) -> Result<Filled, L2Error> {
         b"released" => Ok(Filled::Released),
         other => Err(L2Error(format!("unknown answer {:?}", String::from_utf8_lossy(other)))),
     }
+}
+
+/// An error of a call, with the code that Redis gave it (`NOPERM`, `OOM`, …), which operators search for.
+fn refused(error: RedisError) -> L2Error {
+    let code = error.clone().into_server_errors().and_then(|errors| Some(errors.first()?.1.code().to_owned()));
+    L2Error(code.map_or_else(|| error.to_string(), |code| format!("{code}: {error}")))
 }
 
 fn failed(error: impl std::fmt::Display) -> L2Error {
