@@ -112,7 +112,7 @@ impl Cache {
         Some(found)
     }
 
-    /// Runs a batch in a separate task, which continues when its caller goes away.
+    /// Runs a batch in a separate task, which continues when its caller is dropped.
     async fn spawn_batch<I, T, E, L>(
         &self,
         keys: Vec<(I, Key<T>)>,

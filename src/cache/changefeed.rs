@@ -4,7 +4,7 @@
 //! snapshots as the poller does.
 //!
 //! A [`ChangeCursor`] is the position of a listener and can be stored. The changes since a cursor
-//! may be unknown: the cursor belongs to another epoch of the database, or rows of idle tags may
+//! may be unknown. The cursor may belong to another epoch of the database, or rows of idle tags may
 //! have been removed since. The changefeed then reports that every tag may have changed.
 
 use std::time::Duration;

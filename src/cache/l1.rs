@@ -170,8 +170,8 @@ impl L1 {
             if self.quotas.lock().unwrap_or_else(PoisonError::into_inner).try_charge(&slot, self.capacity) {
                 map.insert(key.tag().clone(), slot);
             } else {
-                // The entry that it would have replaced is due. It would be refreshed again and
-                // again.
+                // The entry that the new one would have replaced is due. Without its removal it
+                // would be refreshed again and again.
                 map.invalidate(key.tag());
             }
         }
