@@ -11,7 +11,7 @@
 //! and Jacobson, "Controlling Queue Delay", 2012). Maurer, "Fail at Scale", 2015, has the idea of
 //! not working on requests that their clients have given up.
 //!
-//! Writes, loads of shared data and loads of tenants take turns. Within these, tenants take turns,
+//! Writes, loads of shared data and loads of tenants take turns. Within each, tenants take turns,
 //! and then key patterns. A tenant or pattern that floods the queue does not starve the others, and
 //! one that is alone has all permits. Turns are counted and not weighed, so an expensive load takes
 //! as many turns as a cheap one.

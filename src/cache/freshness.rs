@@ -231,9 +231,9 @@ impl Freshness {
         loaded_at.age_at(self.db_time(now))
     }
 
-    /// The time since an answer was last known to be current, if it was read this long ago. A poll
-    /// proves that no other version has risen. An answer that passes the freshness rule was
-    /// therefore current when the last poll was sent.
+    /// The time since an answer was last known to be current, if it was read this long ago. The
+    /// last poll proves that no version of an answer that passes the freshness rule has risen. Such
+    /// an answer was therefore current when that poll was sent.
     pub(super) fn since_validation(&self, since_read: Duration, now: Duration) -> Duration {
         self.since_poll_at(now).map_or(since_read, |since_poll| since_poll.min(since_read))
     }
