@@ -1,13 +1,20 @@
-//! Admission: which load or write may use a connection to the database now, and which ones wait for their turn.
+//! Admission decides which load or write may use a connection to the database now, and which ones
+//! wait for their turn.
 //!
-//! There are fewer permits than connections in the pool, so waiting happens here, where it is fair, and not in the pool. A load or write that
-//! finds no permit waits, bounded by time and not by a count: it is refused only if it could not end within the time limit of the request
-//! that asked for it. That is decided on arrival, from what is ahead of it (Little's law: items ahead × usual duration ÷ permits), and again
-//! when its turn comes. Judging a queue by the time that is spent in it instead of by its length is the idea of CoDel (Nichols and Jacobson,
-//! "Controlling Queue Delay", 2012); not working on what its client has given up is that of Maurer, "Fail at Scale", 2015.
+//! The pool has more connections than admission has permits. Work therefore waits here, where the
+//! order is fair, and not in the pool. A load or write that finds no permit waits. The limit on
+//! waiting is a time and not a count. Admission refuses the work only if it could not end within
+//! the time limit of its request. It decides this on arrival, from the work that is ahead (Little's
+//! law: items ahead × usual duration ÷ permits). It decides again when the turn comes.
 //!
-//! Writes, loads of shared data and loads of tenants take turns, then tenants among each other, then key patterns: one that floods does not
-//! starve the others, and one that is alone has all permits. Turns are counted, not weighed: an expensive load takes as many as a cheap one.
+//! CoDel has the idea of judging a queue by the time spent in it instead of by its length (Nichols
+//! and Jacobson, "Controlling Queue Delay", 2012). Maurer, "Fail at Scale", 2015, has the idea of
+//! not working on requests that their clients have given up.
+//!
+//! Writes, loads of shared data and loads of tenants take turns. Within each, tenants take turns,
+//! and then key patterns. A tenant or pattern that floods the queue does not starve the others, and
+//! one that is alone has all permits. Turns are counted and not weighed, so an expensive load takes
+//! as many turns as a cheap one.
 
 mod state;
 #[cfg(test)]
@@ -26,26 +33,30 @@ use tokio::sync::oneshot;
 use self::state::{State, Ticket};
 use super::{clock::Clock, freshness::Freshness, key::Tenant, load::LoadFailure, policy::Policy};
 
-/// The most that waits in an instance at a time. A bound on memory, far above what the bound on time lets through: more than this would
-/// have to be answered within one time limit.
+/// The largest number of loads and writes that may wait in an instance at a time. It bounds memory
+/// and is far above the number that the time limit lets through. With more waiting, all of them
+/// would have to be answered within one time limit.
 const MAX_WAITING: usize = 100_000;
-/// Pause between two checks whether waiting has become hopeless.
+/// Pause between two checks whether the database is down, so that waiting is useless.
 const WATCH_INTERVAL: Duration = Duration::from_millis(50);
 
-/// How much of the database an instance uses at a time.
+/// The largest numbers of loads and writes of one instance that use the database at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Concurrency {
     /// Loads at a time.
     pub loads: usize,
-    /// Writes at a time. Less than `total`: writes that wait for a lock for minutes must leave connections for loads.
+    /// Writes at a time. It is less than `total`, because writes can wait minutes for a lock and
+    /// must leave connections for loads.
     pub writes: usize,
-    /// Loads and writes at a time. At most the pool's connections, and best one less: other work needs one now and then.
+    /// Loads and writes at a time. It is at most the number of the pool's connections. One less is
+    /// best, because other work sometimes needs a connection.
     pub total: usize,
 }
 
 impl Concurrency {
-    /// Shares out the connections of a pool: two thirds for loads at most, two fifths for writes at most. Of ten connections
-    /// nine are used, six of them for loads and four for writes at most.
+    /// Divides the connections of a pool: at most two thirds for loads and at most two fifths for
+    /// writes. Of ten connections, nine are used, at most six of them for loads and four for
+    /// writes.
     pub fn of(connections: u32) -> Self {
         let connections = connections as usize;
         let total = connections.saturating_sub(1).max(2);
@@ -53,33 +64,33 @@ impl Concurrency {
     }
 }
 
-/// What needs a permit.
+/// The kinds of work that need a permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Load,
     Write,
 }
 
-/// Who asks for a permit.
+/// A request for a permit.
 #[derive(Clone, Copy)]
 pub(super) struct Request<'a> {
     pub(super) kind: Kind,
     pub(super) pattern: &'static str,
     pub(super) tenant: Option<&'a Tenant>,
-    /// When the answer is of no use any more, by the instance's clock.
+    /// The time after which the answer is useless, by the instance's clock.
     pub(super) deadline: Duration,
 }
 
-/// Why there is no permit.
+/// The reason why there is no permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Refusal {
-    /// What is ahead would take until after the deadline.
+    /// The work ahead would take until after the deadline.
     NoTime,
-    /// The deadline came while it waited.
+    /// The deadline passed while the request waited.
     TimedOut,
-    /// More waits already than memory should be spent on.
+    /// Already as many wait as memory allows.
     Full,
-    /// The database can't be reached: waiting would only fail later.
+    /// The database can't be reached, so waiting would only fail later.
     Unreachable,
 }
 
@@ -118,7 +129,7 @@ struct Shared {
     state: Mutex<State>,
 }
 
-/// Gives out permits. Cheap to clone.
+/// Grants permits. Cheap to clone.
 #[derive(Clone)]
 pub(super) struct Admission(Arc<Shared>);
 
@@ -127,10 +138,10 @@ impl Admission {
         Self(Arc::new(Shared { clock, freshness, state: Mutex::new(State::new(most)) }))
     }
 
-    /// A permit if there is one now, else a place in the queue.
+    /// Returns a permit if one is free now, and otherwise a place in the queue.
     ///
     /// # Errors
-    /// When a place in the queue would be of no use, or there is none.
+    /// Returns an error if a place in the queue would be useless, or if the queue is full.
     pub(super) fn request(&self, request: Request<'_>) -> Result<Admitted, Refusal> {
         let now = self.0.clock.now();
         let mut state = self.lock();
@@ -155,7 +166,7 @@ impl Admission {
     /// Waits for a turn, until the deadline of its request.
     ///
     /// # Errors
-    /// When it does not come in time.
+    /// Returns an error if the turn does not come in time.
     pub(super) async fn wait(&self, turn: Turn, request: Request<'_>) -> Result<Permit, Refusal> {
         let _waiter = self.waiter(request.pattern);
         let left = request.deadline.saturating_sub(self.0.clock.now());
@@ -165,7 +176,7 @@ impl Admission {
     /// Waits for a permit, until the deadline of its request.
     ///
     /// # Errors
-    /// When there is none in time.
+    /// Returns an error if no permit is free in time.
     pub(super) async fn acquire(&self, request: Request<'_>) -> Result<Permit, Refusal> {
         match self.request(request)? {
             Admitted::Now(permit) => Ok(permit),
@@ -173,13 +184,14 @@ impl Admission {
         }
     }
 
-    /// Counts somebody who waits, until the value is dropped.
+    /// Counts one waiting load or write until the returned guard is dropped.
     pub(super) fn waiter(&self, pattern: &'static str) -> WaitGuard {
         self.lock().start_waiting(pattern);
         WaitGuard { admission: self.clone(), pattern }
     }
 
-    /// Fails all that wait when the database can't be reached, so that nobody waits for a turn to fail.
+    /// Fails all waiting work when the database can't be reached. No request then waits for a turn
+    /// that can only fail.
     pub(super) async fn watch(&self) {
         loop {
             tokio::time::sleep(WATCH_INTERVAL).await;
@@ -200,20 +212,21 @@ impl Admission {
         }
     }
 
-    /// What is in flight and what waits: of these types, and of whatever else ever asked.
+    /// The numbers of loads and writes in flight and waiting. The list has these types and every
+    /// other pattern that ever asked for a permit.
     pub(super) fn usages(&self, policies: &[Policy]) -> Vec<(&'static str, usize, usize)> {
         let mut state = self.lock();
         policies.iter().for_each(|policy| state.know(policy.name));
         state.usages()
     }
 
-    /// How much is admitted at a time.
+    /// The largest numbers of loads and writes at a time.
     pub(super) fn most(&self) -> Concurrency {
         self.lock().most
     }
 
-    /// Neither a poll of the ledger nor a load nor a write has been answered for a while. A permit that is free is given out all the same:
-    /// whoever holds it finds out whether the database is back.
+    /// Whether no poll of the ledger, no load and no write was answered for a while. A free permit
+    /// is granted all the same, because its holder finds out whether the database answers again.
     fn is_unreachable(&self, state: &State, now: Duration) -> bool {
         self.0.freshness.is_database_down()
             && self.0.freshness.exceeds_outage_threshold(now.saturating_sub(state.answered_at))
@@ -223,7 +236,7 @@ impl Admission {
         Permit { admission: self.clone(), kind, pattern, since }
     }
 
-    /// Takes a permit back and gives permits to those whose turn it is.
+    /// Takes a permit back and grants permits to the next requests in turn.
     fn release(&self, permit: &Permit) {
         let now = self.0.clock.now();
         let mut state = self.lock();
@@ -237,7 +250,8 @@ impl Admission {
             answers.push((grant, in_time.then(|| self.permit(kind, pattern, now)).ok_or(Refusal::TimedOut)));
         }
         drop(state);
-        // Not under the lock: a permit whose taker has just gone comes back at once.
+        // The answers are sent after the lock is released. A permit whose receiver has just
+        // disappeared is dropped at once, and its drop takes the lock again.
         for (grant, answer) in answers {
             let _ = grant.send(answer);
         }
@@ -248,7 +262,7 @@ impl Admission {
     }
 }
 
-/// Leave to use one connection. Dropped, it goes to whoever is next.
+/// The right to use one connection. When it is dropped, the next request in turn gets it.
 pub(super) struct Permit {
     admission: Admission,
     kind: Kind,
@@ -257,13 +271,13 @@ pub(super) struct Permit {
 }
 
 impl Permit {
-    /// Says that the database has answered.
+    /// Records that the database has answered.
     pub(super) fn answered(&self) {
         let now = self.admission.0.clock.now();
         self.admission.lock().answered_at = now;
     }
 
-    /// How long what it was given for usually takes.
+    /// The usual duration of the work that this permit is for.
     pub(super) fn usual(&self) -> Duration {
         self.admission.lock().usual(self.pattern)
     }
@@ -275,19 +289,19 @@ impl Drop for Permit {
     }
 }
 
-/// A place in the queue. Dropped, it is given up.
+/// A place in the queue. Dropping it gives the place up.
 pub(super) struct Turn(oneshot::Receiver<Result<Permit, Refusal>>);
 
 impl Future for Turn {
     type Output = Result<Permit, Refusal>;
 
     fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        // The queue goes without a word only with the process.
+        // The queue is dropped without an answer only when the process ends.
         Pin::new(&mut self.0).poll(context).map(|granted| granted.unwrap_or(Err(Refusal::Unreachable)))
     }
 }
 
-/// Somebody who waits.
+/// A guard that counts one waiting load or write.
 pub(super) struct WaitGuard {
     admission: Admission,
     pattern: &'static str,

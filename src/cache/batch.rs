@@ -1,5 +1,6 @@
-//! Reading and filling many keys at once: L2 is asked in one call for what L1 lacks, and the loader is called once for what
-//! both lack. Batches don't join single flights: a batch is already one query.
+//! Reads and fills many keys at once. One call asks L2 for all keys that are not in L1. The loader
+//! is called once for the keys that are in neither tier. Batches don't join single flights, because
+//! a batch is already one query.
 
 use std::{collections::HashMap, future::Future, hash::Hash};
 
@@ -19,18 +20,18 @@ use super::{
 };
 
 impl Cache {
-    /// The values that a tier holds and may serve, in the order of `keys`; never loads.
+    /// The values that the tiers contain and may serve, in the order of `keys`. It never loads.
     pub async fn get_many<T: Cacheable>(&self, keys: &[Key<T>]) -> Vec<Option<Cached<T>>> {
         let begun = self.inner.clock.now();
         let (found, _lease) = self.tier_answers(keys, &self.inner.freshness.epoch()).await;
         found.into_iter().map(|found| self.finish_lookup(found.ok(), begun)).collect()
     }
 
-    /// The values of `keys` in their order. `load` is called at most once, with the ids that no tier can answer, and returns
-    /// an answer for each of them (an absence is an answer).
+    /// The values of `keys`, in their order. `load` is called at most once, with the ids that no
+    /// tier can answer. It returns an answer for each of them, and an absence is an answer too.
     ///
     /// # Errors
-    /// Those of `load`, and [`LoadFailure`] when it panics or leaves an id out.
+    /// Returns the errors of `load`, and [`LoadFailure`] if `load` panics or leaves an id out.
     pub async fn get_or_load_many<I, T, E, F, Fut>(
         &self,
         keys: Vec<(I, Key<T>)>,
@@ -47,7 +48,7 @@ impl Cache {
         self.read_many(keys, mode, Once(load)).await
     }
 
-    /// [`Cache::get_or_load_many`], whatever brings the values.
+    /// [`Cache::get_or_load_many`] for any source of the values.
     pub(super) async fn read_many<I, T, E, L>(
         &self,
         keys: Vec<(I, Key<T>)>,
@@ -75,11 +76,11 @@ impl Cache {
         Ok(found?.into_iter().zip(&asked).map(answer).collect())
     }
 
-    /// The same without an answer: sees to it that the tiers hold the values of `keys`, and says how many. These are not reads that
-    /// anybody asked for, so they are not counted as such.
+    /// Makes sure that the tiers contain the values of `keys`, and returns how many they are. No
+    /// client requested these reads, so they are not counted as reads.
     ///
     /// # Errors
-    /// As [`Cache::get_or_load_many`].
+    /// Returns the errors of [`Cache::get_or_load_many`].
     pub async fn warm_many<I, T, E, F, Fut>(&self, keys: Vec<(I, Key<T>)>, mode: CacheMode, load: F) -> Result<usize, E>
     where
         I: Clone + Eq + Hash + Send + Sync + 'static,
@@ -91,7 +92,7 @@ impl Cache {
         self.warm_by(keys, mode, Once(load)).await
     }
 
-    /// [`Cache::warm_many`], whatever brings the values.
+    /// [`Cache::warm_many`] for any source of the values.
     pub(super) async fn warm_by<I, T, E, L>(&self, keys: Vec<(I, Key<T>)>, mode: CacheMode, load: L) -> Result<usize, E>
     where
         I: Clone + Eq + Hash + Send + Sync + 'static,
@@ -102,7 +103,7 @@ impl Cache {
         Ok(self.spawn_batch(keys, mode, load).await?.len())
     }
 
-    /// What tiers hold of all keys, if all of it may be served stale.
+    /// The values that the tiers contain for all keys, if all of them may be served stale.
     async fn stale_many<I: Clone, T: Cacheable>(&self, keys: &[(I, Key<T>)]) -> Option<Vec<(I, Hit<T>)>> {
         let mut found = Vec::with_capacity(keys.len());
         for (id, key) in keys {
@@ -111,7 +112,7 @@ impl Cache {
         Some(found)
     }
 
-    /// A batch in a task of its own, which goes on when its caller goes away.
+    /// Runs a batch in a separate task, which continues when its caller is dropped.
     async fn spawn_batch<I, T, E, L>(
         &self,
         keys: Vec<(I, Key<T>)>,
@@ -180,13 +181,14 @@ impl Cache {
         Ok(answers)
     }
 
-    /// Leaves values in the tiers that were read outside of `get_or_load`.
+    /// Stores values in the tiers that were read outside of `get_or_load`.
     ///
     /// # Errors
-    /// [`LoadFailure`] when a value can't be encoded; then nothing was left.
+    /// Returns [`LoadFailure`] if a value can't be encoded. Nothing is stored then.
     pub fn put_many<T: Cacheable>(&self, entries: Vec<(Key<T>, Loaded<T>)>) -> Result<(), LoadFailure> {
         let epoch = self.inner.freshness.epoch();
-        // When these were asked for is not known here, but it was since their statement.
+        // The time of the request to the database is not known here. The time of the statement is
+        // used instead.
         let now = self.inner.clock.now();
         let asked = |loaded: &Loaded<T>| now.saturating_sub(self.inner.freshness.age(loaded.loaded_at, now));
         let make = |(key, loaded)| {

@@ -1,5 +1,6 @@
-//! The breaker: after several failures in a row L2 isn't asked any more, except by one probe after a pause, for which no request
-//! waits. Without it every request would pay the deadline for as long as Redis is unhealthy.
+//! The circuit breaker of L2. After several failures in a row, no request calls L2. After a pause,
+//! one probe calls it, and no request waits for the probe. Without the breaker, every request would
+//! wait for the whole deadline while Redis is down.
 
 use std::{
     sync::{Mutex, MutexGuard, PoisonError},
@@ -8,27 +9,28 @@ use std::{
 
 use super::clock::Clock;
 
-/// Failures in a row that open the breaker.
+/// The number of failures in a row that opens the breaker.
 const MAX_FAILURES: u32 = 5;
-/// Pause before a probe (the HALF_OPEN state): from this up to half as much again, at random, so that instances don't probe together.
+/// The shortest pause before a probe (the HALF_OPEN state). The pause is up to half as much again,
+/// at random, so that instances don't probe together.
 const OPEN_PAUSE: Duration = Duration::from_millis(500);
 
-/// State as metrics and pages show it.
+/// The state as metrics and pages show it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerState {
-    /// Calls go through.
+    /// Calls are made.
     Closed,
-    /// Calls are skipped, and now and then a probe is made.
+    /// Calls are skipped, and a probe is made from time to time.
     Open,
 }
 
-/// What the breaker lets a caller do.
+/// The decision of the breaker about one call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallDecision {
     /// Make the call.
     Call,
-    /// Skip the call, and see whether L2 is healthy again.
+    /// Skip the call, and probe whether L2 answers again.
     Probe,
     /// Skip the call.
     Skip,
@@ -49,7 +51,7 @@ impl Breaker {
         Self { clock, state: Mutex::new(State::Closed { failures: 0 }) }
     }
 
-    /// Whether to make a call. A probe that is never heard of again is tried again after the next pause.
+    /// Decides whether to make a call. A probe without a result is repeated after the next pause.
     pub(super) fn try_acquire(&self) -> CallDecision {
         let mut state = self.lock();
         match *state {
@@ -62,7 +64,8 @@ impl Breaker {
         }
     }
 
-    /// How a call ended: well, or why not. One that was admitted before the breaker opened says nothing any more.
+    /// Records the result of a call, with the reason if it failed. A call that began before the
+    /// breaker opened has no effect any more.
     pub(super) fn record_call(&self, ended: Result<(), &str>) {
         let mut state = self.lock();
         if let State::Closed { failures } = *state {
@@ -77,7 +80,7 @@ impl Breaker {
         }
     }
 
-    /// How a probe ended.
+    /// Records the result of a probe.
     pub(super) fn record_probe(&self, ok: bool) {
         if ok {
             tracing::info!("L2 answers again and is used");

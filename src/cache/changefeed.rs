@@ -1,8 +1,11 @@
-//! The ledger for who must hear of every change, also of those made while nobody listened: what stands before the service and is told
-//! what to forget. Each change is heard at least once, whatever the order of commits, by comparing snapshots as the poller does.
+//! The changefeed reports the ledger's changes to a listener that must learn of every one, such as
+//! the purger of a shared HTTP cache. It also reports the changes made while no listener was
+//! connected. It reports each change at least once, in any order of commits, because it compares
+//! snapshots as the poller does.
 //!
-//! Where the listener stands is a [`ChangeCursor`], which can be kept. When what changed since can't be known any more, because the cursor belongs
-//! to another epoch of the database or rows of idle tags may have been removed since, that is said: everything may have changed.
+//! A [`ChangeCursor`] is the position of a listener and can be stored. The changes since a cursor
+//! may be unknown. The cursor may belong to another epoch of the database, or rows of idle tags may
+//! have been removed since. The changefeed then reports that every tag may have changed.
 
 use std::time::Duration;
 
@@ -16,54 +19,55 @@ use super::{
     pool::ConnectionPool,
 };
 
-/// Up to where the ledger was heard.
+/// The position up to which a listener has read the ledger.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ChangeCursor {
     /// The epoch of the database that the snapshot belongs to.
     pub epoch: String,
-    /// What was visible.
+    /// The Postgres snapshot of the last poll.
     pub snapshot: String,
     /// A moment that is not after the snapshot.
     pub at: DbTime,
 }
 
-/// What was heard.
+/// The changes that one call of [`Changefeed::since`] returns.
 #[derive(Debug)]
 pub struct Changes {
-    /// The tags whose versions have risen; `None`: it can't be known, so any may have.
+    /// The tags whose versions have risen. `None` means that they are unknown, so every tag may
+    /// have changed.
     pub tags: Option<Vec<Tag>>,
-    /// Up to where.
+    /// The position after these changes.
     pub cursor: ChangeCursor,
-    /// How long ago the first of these changes was committed, at most.
+    /// An upper bound of the time since the first of these changes was committed.
     pub max_delay: Duration,
 }
 
-/// A connection of its own to hear what changes.
+/// A changefeed with its own connection to Postgres.
 pub struct Changefeed(LedgerConnection);
 
 impl Changefeed {
-    /// Connects; every statement ends after `limit` at the latest.
+    /// Connects. Every statement on this connection ends after `limit` at the latest.
     ///
     /// # Errors
-    /// When the database can't be reached or is a standby.
+    /// Returns an error if the database can't be reached or is a standby.
     pub async fn connect(db: &ConnectionPool, limit: Duration) -> Result<Self, sqlx::Error> {
         let mut connection = LedgerConnection::connect(db, limit).await?;
         connection.ensure_epoch().await?;
         Ok(Self(connection))
     }
 
-    /// Its connection, for what the listener keeps in the database.
+    /// The connection, for the state that the listener stores in the database.
     pub fn conn(&mut self) -> &mut PgConnection {
         self.0.conn()
     }
 
-    /// What has changed since; of `None` nothing is known.
+    /// Returns the changes since `cursor`. Without a cursor, the changes are unknown.
     ///
     /// # Errors
-    /// When the database can't be asked.
+    /// Returns an error if the poll fails.
     pub async fn since(&mut self, cursor: Option<&ChangeCursor>) -> Result<Changes, sqlx::Error> {
         let batch = self.0.poll(cursor.map_or(FAR_FUTURE, |cursor| &cursor.snapshot), MAX_CHANGES).await?;
-        // Whoever connects next names the epoch.
+        // If the epoch has no row yet, this call fails, and the next connection creates the row.
         let epoch = batch.epoch.clone().ok_or(sqlx::Error::RowNotFound)?;
         let known = cursor.filter(|cursor| is_complete(cursor, &batch));
         let first = |before: DbTime| batch.raised_at.iter().map(|raised| (*raised).max(before)).min();
@@ -73,7 +77,8 @@ impl Changefeed {
     }
 }
 
-/// Whether the poll shows everything that has changed since the cursor: rows of tags that were idle for twice as long may be gone.
+/// Whether the poll contains every change since the cursor. Postgres may have removed rows of tags
+/// that were idle for twice as long as floors are kept.
 fn is_complete(cursor: &ChangeCursor, batch: &ChangeBatch) -> bool {
     batch.complete
         && batch.epoch.as_ref() == Some(&cursor.epoch)

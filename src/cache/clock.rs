@@ -1,5 +1,5 @@
-//! The instance's own clock: time since the machine started. Read through a value that tests replace, so that lifetimes end
-//! without anybody waiting. Only differences within one machine are ever used.
+//! The instance's clock: the time since the machine started. Tests replace it, so that lifetimes
+//! end without waiting. The code only ever uses differences within one machine.
 
 use std::{
     sync::{
@@ -11,34 +11,34 @@ use std::{
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// Tells the time since the machine started.
+/// A clock of the time since the machine started.
 #[derive(Clone, Debug, Default)]
 pub struct Clock {
     ahead: Option<Arc<AtomicU64>>,
 }
 
 impl Clock {
-    /// The machine's clock.
+    /// Returns the machine's clock.
     pub fn system() -> Self {
         Self { ahead: None }
     }
 
-    /// A clock that runs with the machine's and can be put forward.
+    /// Returns a clock that runs with the machine's clock and can be advanced.
     pub fn adjustable() -> Self {
         Self { ahead: Some(Arc::default()) }
     }
 
-    /// Puts an adjustable clock forward; the machine's clock stays as it is.
+    /// Advances an adjustable clock. It does nothing to the machine's clock.
     pub fn advance(&self, by: Duration) {
         if let Some(ahead) = &self.ahead {
             ahead.fetch_add(by.as_nanos() as u64, Ordering::SeqCst);
         }
     }
 
-    /// Time since the machine started.
+    /// The time since the machine started.
     pub fn now(&self) -> Duration {
-        // Linux's CLOCK_MONOTONIC stands still while a virtual machine is suspended: an instance that slept for an hour would
-        // wake up believing that its last poll of the ledger was a moment ago.
+        // Linux's CLOCK_MONOTONIC stops while a virtual machine is suspended. After an hour of
+        // sleep, an instance would conclude that its last poll of the ledger was a moment ago.
         #[cfg(target_os = "linux")]
         const CLOCK: ClockId = ClockId::Boottime;
         #[cfg(not(target_os = "linux"))]

@@ -1,5 +1,7 @@
-//! How an entry is written for L2 and read back; `placement.rs` seals what is written here. What comes back is not believed: it is bounded before anything is allocated,
-//! must name the key it is found under, and an entry that fails to open is a miss with an outcome of its own, never an error.
+//! Encodes entries for L2 and decodes them. `placement.rs` seals the encoded bytes. Bytes from L2
+//! are never trusted. Their size is checked before memory is allocated, and an entry must contain
+//! the key under which it is stored. An entry that can't be decoded is a miss with its own outcome
+//! and never an error.
 
 use std::sync::Arc;
 
@@ -12,15 +14,16 @@ use super::{
     policy::{Cacheable, Format},
 };
 
-/// Revision of this form of entries; with a policy's format and shape part of every key in L2, so that two releases side by side don't
-/// read what they would misread.
+/// The revision of this encoding. With a policy's format and schema version, it is part of every
+/// key in L2. Two releases that run side by side then never decode each other's entries wrongly.
 pub(super) const REVISION: &str = "1";
 
-/// An entry larger than this is not written to L2, and not read. The scripts know that none is twice as large.
+/// The largest entry in bytes. A larger one is neither written to L2 nor read. The scripts rely on
+/// no entry being twice as large.
 const MAX_ENTRY: usize = 1 << 20;
-/// A payload that says it grows beyond this is not decompressed.
+/// The largest payload in bytes. A payload that claims to become larger is not decompressed.
 const MAX_PAYLOAD: usize = 4 << 20;
-/// More names than this are not a tag version set of ours.
+/// The largest number of tag versions. An entry with more was not written by this code.
 const MAX_TAG_VERSIONS: usize = 1_024;
 
 #[derive(Serialize, Deserialize)]
@@ -43,16 +46,16 @@ enum Payload<'a> {
     },
 }
 
-/// Why an entry could not be written or read.
+/// The reason why an entry could not be encoded or decoded.
 #[derive(Debug, thiserror::Error)]
 pub enum CodecError {
-    /// It is larger than what is written or read.
+    /// The entry is larger than the limit.
     #[error("entry of {0} bytes is above the limit")]
     TooLarge(usize),
-    /// It was found under a key that it doesn't name.
+    /// The entry contains another key than the one under which it was found.
     #[error("entry names another key")]
     ForeignKey,
-    /// It is not in the form of its type.
+    /// The bytes are not an encoded entry of this type.
     #[error("entry does not decode: {0}")]
     Undecodable(String),
 }
@@ -63,32 +66,33 @@ impl CodecError {
     }
 }
 
-/// Makes an entry of a loaded value: encodes the response once, for all readers.
+/// Makes an entry of a loaded value. It encodes the response once, for all readers.
 ///
 /// # Errors
-/// When the value has no JSON form.
+/// Returns an error if the value can't be encoded as JSON.
 pub fn entry<T: Cacheable>(
     value: Option<T>,
     tag_versions: Arc<[TagVersion]>,
     (loaded_at, snapshot_upper_bound): (DbTime, DbTime),
 ) -> Result<Entry<T>, CodecError> {
     let body = match &value {
-        // Without the room to grow that the encoder leaves behind it.
+        // The boxed slice has no spare capacity, unlike the encoder's vector.
         Some(value) => serde_json::to_vec(value).map_err(CodecError::undecodable)?.into_boxed_slice().into(),
         None => Bytes::new(),
     };
     Ok(Entry { digest: digest(&body), value, body, tag_versions, loaded_at, snapshot_upper_bound })
 }
 
-/// A digest of response bytes that is the same on every machine and in every build.
+/// A digest of response bytes. It is the same on every machine and in every build.
 pub fn digest(body: &[u8]) -> u64 {
     rapidhash::v3::rapidhash_v3(body)
 }
 
-/// Writes an entry for L2.
+/// Encodes an entry for L2.
 ///
 /// # Errors
-/// When the entry is too large, or the value has no form that its policy asks for.
+/// Returns an error if the entry is too large, or if its value can't be encoded in the policy's
+/// format.
 pub fn encode<T: Cacheable>(key: &Key<T>, entry: &Entry<T>) -> Result<Bytes, CodecError> {
     let packed;
     let plain: Option<&[u8]> = match (&entry.value, T::POLICY.format) {
@@ -118,10 +122,11 @@ pub fn encode<T: Cacheable>(key: &Key<T>, entry: &Entry<T>) -> Result<Bytes, Cod
     }
 }
 
-/// Reads an entry from L2.
+/// Decodes an entry from L2.
 ///
 /// # Errors
-/// When the bytes are not an entry of this key: too large, another key's, or not in the form of the type.
+/// Returns an error if the bytes are too large, contain another key, or are not an entry of this
+/// type.
 pub fn decode<T: Cacheable>(key: &Key<T>, encoded: &[u8]) -> Result<Entry<T>, CodecError> {
     if encoded.len() > MAX_ENTRY {
         return Err(CodecError::TooLarge(encoded.len()));
@@ -152,7 +157,7 @@ pub fn decode<T: Cacheable>(key: &Key<T>, encoded: &[u8]) -> Result<Entry<T>, Co
     };
     match T::POLICY.format {
         Format::Json => {
-            // Checked to be UTF-8 once and as a whole, not string by string.
+            // The whole text is checked once to be UTF-8, and not string by string.
             let text = std::str::from_utf8(&payload).map_err(CodecError::undecodable)?;
             let value = serde_json::from_str(text).map_err(CodecError::undecodable)?;
             let digest = digest(&payload);

@@ -1,33 +1,39 @@
-//! How a cache is set up: what tells instances apart, the tiers, and the limits of time. Each field has a default.
+//! The configuration of a cache: identity, tiers and time limits. Each field has a default.
 
 use std::{sync::Arc, time::Duration};
 
 use super::{Clock, Concurrency, Keyring, L2, Policy};
 
-/// How a cache is set up.
+/// The configuration of a cache.
 pub struct CacheConfig {
-    /// First segment of every key in L2: isolates services, regions and tests that share a Redis.
+    /// The first segment of every key in L2. It isolates services, regions and tests that share a
+    /// Redis.
     pub namespace: String,
     /// The region in which the process runs.
     pub region: String,
-    /// What L2's entries are sealed with. `None`: they are not, and what is personal stays out of L2.
+    /// The keys that seal the entries of L2. With `None`, entries are not sealed, and personal data
+    /// are not stored in L2.
     pub keys: Option<Keyring>,
-    /// Capacity of L1 in bytes; 0: no L1.
+    /// The capacity of L1 in bytes. 0 disables L1.
     pub l1_bytes: u64,
-    /// The shared tier; `None`: no L2.
+    /// The shared tier. `None` disables L2.
     pub l2: Option<Arc<dyn L2>>,
-    /// Deadline of every call of L2.
+    /// The deadline of every call of L2.
     pub l2_deadline: Duration,
-    /// D, the staleness bound: for how long one poll of the ledger proves that the floors are current. The longest time for which another instance
-    /// may go on serving what a write has made old.
+    /// D, the staleness bound: the time for which one poll of the ledger proves that the floors are
+    /// current. It is the longest time for which another instance may serve the version before a
+    /// write.
     pub max_staleness: Duration,
-    /// Pause between two polls of the ledger.
+    /// The pause between two polls of the ledger.
     pub poll: Duration,
-    /// Longest time for a load. The database should end its statements before: this is for lines that went dead.
+    /// The longest time for a load. The database should end its statements earlier. This limit is
+    /// for connections that no longer answer.
     pub load_limit: Duration,
-    /// How long a request is waited for. A load or write that could not end within it is not begun.
+    /// The time limit of a request. A load or write that could not end within it is not begun.
     pub request_limit: Duration,
-    /// How many loads and writes use the database at a time; further ones wait. `None`: as [`Concurrency::of`] the pool's connections.
+    /// The number of loads and writes that use the database at a time. Further ones wait. With
+    /// `None`,
+    /// [`Concurrency::of`] computes it from the pool's connections.
     pub concurrency: Option<Concurrency>,
     /// The instance's clock.
     pub clock: Clock,

@@ -1,19 +1,22 @@
-//! Classifies errors of the database, for which sqlx has one type: there was no session with Postgres, no room in time, or a conflict
-//! with another transaction. Every other error is a defect of the statement or of its caller.
+//! Classifies errors of the database, because sqlx has one type for all of them. There was no
+//! session with Postgres, no capacity in time, or a conflict with another transaction. Every other
+//! error is a defect of the statement or of its caller.
 
 use std::{fmt, io};
 
 use sqlx::postgres::{PgDatabaseError, PgSeverity};
 
-/// Whether an error says that Postgres did not answer, for a reason that passes: no session could be had, whatever the
-/// SQLSTATE of the refusal; it ended; or the server is in a state in which it can't do what it was asked. Every other error of the
-/// database is a defect of the caller.
+/// Whether an error says that Postgres did not answer, for a temporary reason. Either no session
+/// could be opened, with any SQLSTATE of the refusal, or the session ended. Or the server is in a
+/// state in which it can't execute the statement. Every other error of the database is a defect of
+/// the caller.
 pub fn is_unavailable(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)
         | sqlx::Error::Tls(_)
         | sqlx::Error::Configuration(_)
-        // What a connection looks like that ends in mid-sentence, as when Postgres crashes while it is being greeted.
+        // The error of a connection that ends in the middle of a message, for example because
+        // Postgres crashes during the start-up of the session.
         | sqlx::Error::Protocol(_)
         | sqlx::Error::BeginFailed
         | sqlx::Error::PoolClosed
@@ -23,8 +26,8 @@ pub fn is_unavailable(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Whether an error says that there was no room in time: no connection of the pool became free, or others held a lock, or the
-/// database, for too long.
+/// Whether an error says that there was no capacity in time. No connection of the pool became free,
+/// or other transactions held a lock, or the database, for too long.
 pub fn is_busy(error: &sqlx::Error) -> bool {
     const BUSY: [&str; 2] = ["55P03", "57014"];
     match error {
@@ -34,16 +37,17 @@ pub fn is_busy(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Whether an error says that others were in the way and the same work, begun again, may well succeed: a deadlock, a
-/// serialization failure, or a statement that has to be prepared anew.
+/// Whether an error says that other transactions interfered, so that the same work may succeed when
+/// it is repeated. The causes are a deadlock, a serialization failure, or a statement that must be
+/// prepared again.
 pub fn is_conflict(error: &sqlx::Error) -> bool {
     const CONFLICTS: [&str; 2] = ["40P01", "40001"];
     let code = || error.as_database_error().and_then(|error| error.code());
     is_stale_statement(error) || code().is_some_and(|code| CONFLICTS.contains(&code.as_ref()))
 }
 
-/// What Postgres says while it greets a client is always fatal, and what it says of a statement is fatal only if the session
-/// ends with it.
+/// Whether an error ends the session. An error during the start-up of a session is always fatal. An
+/// error of a statement is fatal only if the session ends with it.
 fn ends_the_session(error: &dyn sqlx::error::DatabaseError) -> bool {
     let severity = error.try_downcast_ref::<PgDatabaseError>().map(PgDatabaseError::severity);
     matches!(severity, Some(PgSeverity::Fatal | PgSeverity::Panic))
@@ -58,19 +62,21 @@ pub(super) fn is_cut(error: &sqlx::Error) -> bool {
     }
 }
 
-/// Whether an error says that the database takes no writes at the moment.
+/// Whether an error says that the database accepts no writes at the moment.
 pub(super) fn is_read_only(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|error| error.code()).as_deref() == Some("25006")
 }
 
-/// Whether a SQLSTATE tells of a state of the server that passes: connections (08), rollbacks by conflict (40), resources (53),
-/// an operator's or a deadline's intervention (57), a primary that became a standby (25006).
+/// Whether a SQLSTATE describes a temporary state of the server: connections (08), rollbacks by
+/// conflict (40) and resources (53). Others are an intervention of an operator or a deadline (57),
+/// and a primary that became a standby (25006).
 fn passes(code: &str) -> bool {
     code == "25006" || ["08", "40", "53", "57"].iter().any(|class| code.starts_with(class))
 }
 
-/// Whether a prepared statement has become useless: the types of its columns are not what they were ("cached plan must not
-/// change result type"), or the session has discarded it. 0A000 alone stands for much else, and the message is translated.
+/// Whether a prepared statement can't be used any more. The types of its columns have changed
+/// ("cached plan must not change result type"), or the session has discarded it. The SQLSTATE 0A000
+/// alone has many other causes, and the message is translated, so the routine decides.
 pub(super) fn is_stale_statement(error: &sqlx::Error) -> bool {
     let error = error.as_database_error().and_then(|error| error.try_downcast_ref::<PgDatabaseError>());
     error.is_some_and(|error| match error.code() {
@@ -79,7 +85,7 @@ pub(super) fn is_stale_statement(error: &sqlx::Error) -> bool {
     })
 }
 
-/// Why there was no session.
+/// The reason why there was no session.
 #[derive(Clone, Debug)]
 pub(super) struct NoSession {
     kind: io::ErrorKind,
@@ -118,7 +124,7 @@ impl From<NoSession> for sqlx::Error {
     }
 }
 
-/// What an operator checks when connecting fails.
+/// The advice for an operator when connecting fails.
 fn advice(error: &sqlx::Error) -> &'static str {
     let code = error.as_database_error().and_then(|error| error.code());
     match code.as_deref() {

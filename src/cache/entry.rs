@@ -1,4 +1,4 @@
-//! What the tiers hold: the value, the bytes of its response, and the proof of how fresh it is.
+//! The entries of the tiers: the value, the bytes of its response, and the proof of its freshness.
 
 use std::{sync::Arc, time::Duration};
 
@@ -6,12 +6,13 @@ use bytes::Bytes;
 
 use super::key::Tag;
 
-/// A moment by the database's clock: microseconds since 1970. Only Postgres makes these, so no two clocks are ever compared.
+/// A moment by the database's clock: microseconds since 1970. Only Postgres makes these, so the
+/// code never compares two clocks.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct DbTime(pub i64);
 
 impl DbTime {
-    /// How long ago `self` was at `now`; zero when it lies ahead.
+    /// The time from `self` to `now`. It is zero if `self` is later.
     pub fn age_at(self, now: Self) -> Duration {
         Duration::from_micros(u64::try_from(now.0.saturating_sub(self.0)).unwrap_or(0))
     }
@@ -27,46 +28,47 @@ impl DbTime {
     }
 }
 
-/// A name and its number in the ledger when a value was read.
+/// A tag and its version in the ledger when a value was read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TagVersion {
     /// The tag.
     pub tag: Tag,
-    /// Its number; 0 when nothing under the name was ever written.
+    /// The tag's version. It is 0 if no change of the tag was ever written.
     pub version: i64,
 }
 
-/// What a loader brings from the database: all of it read in one statement, so the numbers and the data belong together.
+/// The result of a loader. One statement reads all of it, so the versions belong to the data.
 #[derive(Clone, Debug)]
 pub struct Loaded<T> {
-    /// The value, or `None`: that there is none is an answer too, and is cached.
+    /// The value. `None` says that there is none, which is an answer too and is cached.
     pub value: Option<T>,
-    /// Every name whose change makes this answer wrong.
+    /// Every tag whose change makes this answer wrong.
     pub tag_versions: Vec<TagVersion>,
-    /// A moment that is not after the snapshot of the reading statement: `now()`, or on a replica what it had certainly heard of.
+    /// A moment that is not after the snapshot of the reading statement. On the primary it is
+    /// `now()`. On a replica it is a moment whose changes the replica has certainly received.
     pub loaded_at: DbTime,
 }
 
-/// A cached answer. Immutable; shared between requests.
+/// A cached answer. It is immutable and shared between requests.
 #[derive(Debug)]
 pub struct Entry<T> {
-    /// The decoded value; `None` for a known absence.
+    /// The decoded value. It is `None` for a known absence.
     pub value: Option<T>,
-    /// The value as JSON: the body of the response. Empty for an absence.
+    /// The value as JSON, which is the body of the response. It is empty for an absence.
     pub body: Bytes,
-    /// A digest of `body`, the same on every machine: the changing part of the entity tag.
+    /// A digest of `body`, the same on every machine. It is the variable part of the entity tag.
     pub digest: u64,
-    /// The versions the answer was read at.
+    /// The tag versions at which the answer was read.
     pub tag_versions: Arc<[TagVersion]>,
-    /// When the reading statement's transaction began: not after its snapshot was taken.
+    /// The moment at which the reading statement's transaction began. It is not after its snapshot.
     pub loaded_at: DbTime,
-    /// A moment that is not before its snapshot was taken.
+    /// A moment that is not before the snapshot.
     pub snapshot_upper_bound: DbTime,
 }
 
 impl<T> Entry<T> {
-    /// The sum of the versions it was read at: of two readings that depend on the same tags, the later never has the lower one.
-    /// A list's may fall when a row leaves it.
+    /// The sum of the tag versions of the entry. Of two reads that depend on the same tags, the
+    /// later one never has the lower sum. The sum of a list may fall when a row leaves the list.
     pub fn entry_version(&self) -> i64 {
         self.tag_versions.iter().fold(0, |sum, tag_version| sum.saturating_add(tag_version.version))
     }

@@ -1,8 +1,10 @@
-//! Floors: per tag, the lowest version that this instance may still serve. A max-map: order, repetition and batching of what is
-//! told to it make no difference. A floor is kept for as long as an entry below it may exist; when there are too many, one
-//! common floor is raised instead, never a floor dropped.
+//! The floors of an instance. A floor is the lowest version of a tag that this instance may still
+//! serve. The floors are a max-map, so order, repetition and batching of changes make no
+//! difference. A floor is kept for as long as an entry below it may exist. When there are too many
+//! floors, one common floor is raised, and then the floors that it covers are removed.
 //!
-//! A wildcard (`product:*`) has no number to compare, so it is a moment: what it covers is refused when it was read before.
+//! A wildcard (`product:*`) has no version to compare, so its floor is a moment. An answer that the
+//! wildcard covers is refused if it was read before that moment.
 
 use std::{
     collections::HashMap,
@@ -40,16 +42,17 @@ struct Wildcard {
 pub(super) struct Floors {
     shards: Vec<RwLock<HashMap<Tag, Floor, RandomState>>>,
     hasher: RandomState,
-    /// Answers read before this moment are refused whatever their numbers.
+    /// Answers read before this moment are refused, at any tag version.
     min_read_time: AtomicI64,
     wildcards: RwLock<Vec<Wildcard>>,
-    /// Whether there are wildcards, to be asked without a lock.
+    /// Whether there are wildcards. It can be read without a lock.
     any_wildcard: AtomicBool,
     capacity: usize,
 }
 
 impl Floors {
-    /// No floors; refuses everything until [`Floors::set_min_read_time`] is called.
+    /// Makes an empty set of floors. It refuses everything until [`Floors::set_min_read_time`] is
+    /// called.
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             shards: (0..SHARDS).map(|_| RwLock::default()).collect(),
@@ -61,7 +64,8 @@ impl Floors {
         }
     }
 
-    /// Raises the floor of each tag to its version. `after` is a moment of the database after all these changes were committed.
+    /// Raises the floor of each tag to its version. `after` is a moment of the database after all
+    /// these changes were committed.
     pub(super) fn raise(&self, tag_versions: &[TagVersion], after: DbTime, now: Duration) {
         for TagVersion { tag, version } in tag_versions {
             if let Some(base) = tag.wildcard() {
@@ -75,9 +79,11 @@ impl Floors {
         }
     }
 
-    /// Whether an answer under `key`, read at `loaded_at` with these numbers, is at or above every floor.
+    /// Whether an answer under `key`, read at `loaded_at` with these tag versions, is at or above
+    /// every floor.
     pub(super) fn permit(&self, key: &Tag, tag_versions: &[TagVersion], loaded_at: DbTime) -> bool {
-        // The common floor last: it is raised before floors are dropped, so who misses a dropped floor meets it.
+        // The common floor is checked last. It is raised before other floors are removed, so a
+        // check that misses a removed floor sees the raised common one.
         tag_versions.iter().all(|tag_version| tag_version.version >= self.of(&tag_version.tag))
             && !(self.any_wildcard.load(Ordering::Acquire) && self.covered(key, tag_versions, loaded_at))
             && loaded_at.0 >= self.min_read_time.load(Ordering::Acquire)
@@ -94,7 +100,7 @@ impl Floors {
     fn raise_wildcard(&self, base: &str, version: i64, after: DbTime, now: Duration) {
         let mut wildcards = self.wildcards.write().unwrap_or_else(PoisonError::into_inner);
         match wildcards.iter_mut().find(|wildcard| wildcard.base == base) {
-            // Told again, it must not refuse what was read since it was told first.
+            // A repeated change must not refuse answers that were read since its first report.
             Some(known) if known.version >= version => {}
             Some(known) => {
                 known.min_read_time = known.min_read_time.max(after);
@@ -115,9 +121,10 @@ impl Floors {
         self.min_read_time.fetch_max(moment.0, Ordering::AcqRel);
     }
 
-    /// Forgets floors that were raised before `oldest`: no entry below them is young enough to be served. When more than the
-    /// capacity remain, everything read before `statement` is refused instead, and floors raised before that statement was sent
-    /// (`sent`) go: whatever was read after it has seen those changes.
+    /// Removes floors that were raised before `oldest`, because no entry below them is young enough
+    /// to be served. If more floors than the capacity remain, it refuses everything read before
+    /// `statement`. Floors raised before that statement was sent (`sent`) are then removed, because
+    /// every later read has seen those changes.
     pub(super) fn sweep(&self, oldest: Duration, sent: Duration, statement: DbTime) {
         self.retain(|floor| floor.raised_at >= oldest);
         let mut wildcards = self.wildcards.write().unwrap_or_else(PoisonError::into_inner);
@@ -130,19 +137,20 @@ impl Floors {
         }
     }
 
-    /// Forgets all, and refuses everything until [`Floors::set_min_read_time`] is called again.
+    /// Removes all floors. It refuses everything until [`Floors::set_min_read_time`] is called
+    /// again.
     pub(super) fn reset(&self) {
         self.min_read_time.store(i64::MAX, Ordering::Release);
         self.retain(|_| false);
         self.wildcards.write().unwrap_or_else(PoisonError::into_inner).clear();
     }
 
-    /// How many floors are held.
+    /// The number of floors.
     pub(super) fn len(&self) -> usize {
         self.shards.iter().map(|shard| shard.read().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 
-    /// The floor of a tag; the lowest version there is when it has none.
+    /// The floor of a tag. Without a floor, it is the lowest possible version.
     pub(super) fn of(&self, tag: &Tag) -> i64 {
         let shard = self.shard(tag).read().unwrap_or_else(PoisonError::into_inner);
         shard.get(tag).map_or(i64::MIN, |floor| floor.version)

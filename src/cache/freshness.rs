@@ -1,5 +1,6 @@
-//! Freshness: everything that an instance knows about how fresh a cached answer has to be, and the one rule that decides whether
-//! it may be served ([`Freshness::check`]). L1 hits, L2 hits and the results of joined loads all pass it.
+//! The state that decides how fresh a cached answer must be, and the one rule that decides whether
+//! it may be served ([`Freshness::check`]). L1 hits, L2 hits and the results of joined loads all
+//! pass this rule.
 
 use std::{
     sync::{
@@ -19,19 +20,21 @@ use super::{
     l1::LocalEntry,
 };
 
-/// How long floors outlive the oldest entry that may be served: covers the database's clock stepping back.
+/// The time for which floors outlive the oldest entry that may be served. It covers the database's
+/// clock being set back.
 const MARGIN: Duration = Duration::from_secs(30);
-/// How far a replica of the database may be behind; less than [`MARGIN`], for which floors outlive what they protect from.
+/// The largest delay of a replica of the database. It is less than [`MARGIN`], the time for which
+/// floors outlive the oldest entry.
 const MAX_REPLICA_LAG: Duration = Duration::from_secs(20);
-/// Floors held before they become one common floor.
+/// The largest number of floors, above which they become one common floor.
 const MAX_FLOORS: usize = 1_000_000;
 
-/// How long a read waits for a late poll of the ledger before it goes to the database instead.
+/// The time for which a read waits for a late poll of the ledger before it goes to the database.
 const POLL_WAIT: Duration = Duration::from_millis(100);
-/// How long after the staleness bound has passed the database is taken to be away.
+/// The time after the end of `max_staleness` from which the database counts as down.
 const OUTAGE_THRESHOLD: Duration = Duration::from_millis(500);
 
-/// Why an entry may not be served, or that it may.
+/// The decision whether an entry may be served, with the reason if not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Serve,
@@ -40,30 +43,33 @@ pub(super) enum Verdict {
     NotCurrent,
 }
 
-/// The epoch of one ledger on one timeline of the database. Versions of different epochs can't be compared.
+/// The epoch of one ledger on one timeline of the database. Versions of different epochs can't be
+/// compared.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Epoch {
-    /// Counts the epochs this instance has seen; 0 before the first.
+    /// A counter of the epochs that this instance has seen. It is 0 before the first.
     pub(super) number: u64,
-    /// Identity of the ledger and timeline of the server: part of every key in L2.
+    /// The identity of the ledger and of the server's timeline. It is part of every key in L2.
     pub(super) name: Arc<str>,
 }
 
-/// What one instance knows. Filled by the poller and by the instance's own writes.
+/// The freshness state of one instance. The poller and the instance's own writes update it.
 pub(super) struct Freshness {
     clock: Clock,
-    /// D: for how long a poll of the ledger proves anything.
+    /// D: the time for which a poll of the ledger proves that the floors are current.
     max_staleness: Duration,
-    /// When the last answered poll was *sent*, in nanoseconds of the instance's clock; 0: never.
+    /// The time at which the last answered poll was *sent*, in nanoseconds of the instance's clock.
+    /// 0 means never.
     last_poll_sent_at: AtomicU64,
-    /// The database's clock minus the instance's, in microseconds, as of that poll.
+    /// The difference of the database's clock and the instance's clock at that poll, in
+    /// microseconds.
     offset: AtomicI64,
     floors: Floors,
-    /// The number of `epoch`, to be compared without a lock.
+    /// The number of `epoch`. It can be compared without a lock.
     epoch_number: AtomicU64,
     epoch: RwLock<Epoch>,
     polled: Notify,
-    /// The database's time of that poll.
+    /// The database's time of the last answered poll.
     statement: AtomicI64,
     /// Wakes the poller.
     wake: Notify,
@@ -85,10 +91,13 @@ impl Freshness {
         }
     }
 
-    /// The freshness rule: a cached answer may be served only if (a) the ledger was polled less than D ago, (b) the answer is of
-    /// this epoch and none of its versions is below the floor of its tag, (c) it was read less than its maximal age ago.
+    /// The freshness rule. A cached answer may be served only if all of these are true:
+    /// - the ledger was polled less than D ago;
+    /// - the answer is of this epoch, and none of its versions is below the floor of its tag;
+    /// - the answer was read less than its maximum age ago.
     ///
-    /// `now`: a moment of the request, which may be its beginning: what is promised is promised to requests by when they begin.
+    /// `now` is a moment of the request, which may be its beginning. The guarantee to a request
+    /// depends on the time when it begins.
     pub(super) fn check<T>(&self, now: Duration, key: &Tag, local: &LocalEntry<T>, max_age: Duration) -> Verdict {
         let LocalEntry { entry, epoch, .. } = local;
         if !self.is_current_at(now) {
@@ -104,7 +113,7 @@ impl Freshness {
         }
     }
 
-    /// Whether what a replica says may be served as if the primary said it.
+    /// Whether data from a replica may be served like data from the primary.
     pub(super) fn accepts_replica_read(
         &self,
         key: &Tag,
@@ -119,12 +128,13 @@ impl Freshness {
             && self.age(loaded_at, now) < max_age
     }
 
-    /// Whether a replica that shows nothing younger than this moment is too far behind.
+    /// Whether a replica whose newest data are of this moment is too far behind.
     pub(super) fn exceeds_replica_lag(&self, moment: DbTime) -> bool {
         self.age(moment, self.clock.now()) >= MAX_REPLICA_LAG
     }
 
-    /// Whether an answer that can't be proved fresh is at least above every floor that is known, of this epoch, and not too old.
+    /// Whether an answer that can't be proved fresh may be served stale. It must be above every
+    /// known floor, of this epoch, and not too old.
     pub(super) fn permits_stale<T>(&self, key: &Tag, local: &LocalEntry<T>, max_age: Duration) -> bool {
         let LocalEntry { entry, epoch, .. } = local;
         epoch.number == self.epoch_number.load(Ordering::Acquire)
@@ -132,27 +142,27 @@ impl Freshness {
             && self.age(entry.loaded_at, self.clock.now()) < max_age
     }
 
-    /// Whether the ledger has not been polled for so long that the database must be away, not only late.
+    /// Whether the last answered poll is so long ago that the database is down and not only late.
     pub(super) fn is_database_down(&self) -> bool {
         self.since_poll().is_some_and(|since| self.exceeds_outage_threshold(since))
     }
 
-    /// Whether the database must be away, not only late, when it has not answered for so long.
+    /// Whether the database is down and not only late after this time without an answer.
     pub(super) fn exceeds_outage_threshold(&self, silence: Duration) -> bool {
         silence > self.max_staleness + OUTAGE_THRESHOLD
     }
 
-    /// Whether the last poll proves nothing any more, and the next one may only be late.
+    /// Whether the last poll proves nothing any more, but the next one may only be late.
     pub(super) fn maybe_down(&self) -> bool {
         self.since_poll().is_some_and(|since| since >= self.max_staleness) && !self.is_database_down()
     }
 
-    /// D.
+    /// D, the staleness bound.
     pub(super) fn max_staleness(&self) -> Duration {
         self.max_staleness
     }
 
-    /// Whether the last poll of the ledger still proves anything.
+    /// Whether the last poll of the ledger still proves that the floors are current.
     pub(super) fn is_current(&self) -> bool {
         self.is_current_at(self.clock.now())
     }
@@ -161,18 +171,19 @@ impl Freshness {
         self.since_poll_at(now).is_some_and(|since| since < self.max_staleness)
     }
 
-    /// Whether the floors are current, and cover everything that was committed before `moment`.
+    /// Whether the floors are current and include every change that was committed before `moment`.
     fn covers(&self, moment: DbTime) -> bool {
         self.is_current() && self.statement.load(Ordering::Acquire) >= moment.0
     }
 
-    /// Waits until the floors are current and cover everything committed before `moment`, for a while; says whether they do.
-    /// One poll serves the whole instance, so a late one is cheaper to wait for than to turn every cached read into a load.
+    /// Waits a limited time until the floors are current and include every change committed before
+    /// `moment`. Returns whether they do. One poll serves the whole instance. Waiting for a late
+    /// poll therefore costs less than turning every cached read into a load.
     pub(super) async fn wait_for(&self, moment: DbTime) -> bool {
         self.wait_for_within(moment, POLL_WAIT).await
     }
 
-    /// The same with another limit.
+    /// Waits like [`Freshness::wait_for`], with another limit.
     pub(super) async fn wait_for_within(&self, moment: DbTime, limit: Duration) -> bool {
         if self.covers(moment) {
             return true;
@@ -193,7 +204,8 @@ impl Freshness {
         tokio::time::timeout(limit, polled).await.is_ok()
     }
 
-    /// Waits until the floors are current, as [`Freshness::wait_for`]; when that was, or gave up.
+    /// Waits like [`Freshness::wait_for`] until the floors are current. Returns the time at which
+    /// they were, or at which the wait ended.
     pub(super) async fn wait_until_current(&self, now: Duration) -> Duration {
         if self.is_current_at(now) {
             return now;
@@ -202,7 +214,7 @@ impl Freshness {
         self.clock.now()
     }
 
-    /// Time since the last answered poll was sent; `None` before the first.
+    /// The time since the last answered poll was sent. It is `None` before the first.
     pub(super) fn since_poll(&self) -> Option<Duration> {
         self.since_poll_at(self.clock.now())
     }
@@ -214,30 +226,31 @@ impl Freshness {
         }
     }
 
-    /// How long before `now` the database was read, by the database's own clock.
+    /// The time between a read of the database and `now`, by the database's own clock.
     pub(super) fn age(&self, loaded_at: DbTime, now: Duration) -> Duration {
         loaded_at.age_at(self.db_time(now))
     }
 
-    /// Time since an answer that was read so long ago was last known to be current. A poll proves that no version has risen, so
-    /// what passes the freshness rule was current when the last poll was sent.
+    /// The time since an answer was last known to be current, if it was read this long ago. The
+    /// last poll proves that no version of an answer that passes the freshness rule has risen. Such
+    /// an answer was therefore current when that poll was sent.
     pub(super) fn since_validation(&self, since_read: Duration, now: Duration) -> Duration {
         self.since_poll_at(now).map_or(since_read, |since_poll| since_poll.min(since_read))
     }
 
-    /// Takes note of changes: before the reply to a write, and when the poller reports them. `after` is a moment of the database
-    /// after they were committed.
+    /// Raises floors for changes, before the reply to a write and when the poller reports them.
+    /// `after` is a moment of the database after these changes were committed.
     pub(super) fn raise(&self, changes: &[TagVersion], after: DbTime) {
         self.floors.raise(changes, after, self.clock.now());
     }
 
-    /// Refuses everything that was read before a moment.
+    /// Refuses every answer that was read before a moment.
     pub(super) fn raise_min_read_time(&self, moment: DbTime) {
         self.floors.raise_min_read_time(moment);
     }
 
-    /// Takes note of an answered poll. `sent` is the moment before the statement was sent: the time of arrival would let a
-    /// slow answer prove freshness it doesn't have.
+    /// Records an answered poll. `sent` is the moment before the statement was sent. With the time
+    /// of arrival, a slow answer would prove freshness that it does not have.
     pub(super) fn polled(&self, sent: Duration, statement: DbTime) {
         self.set_time(sent, statement);
         self.statement.store(statement.0, Ordering::Release);
@@ -250,12 +263,13 @@ impl Freshness {
         self.wake.notify_one();
     }
 
-    /// Ends when somebody has asked for a poll.
+    /// Waits until a poll is requested.
     pub(super) async fn notified(&self) {
         self.wake.notified().await;
     }
 
-    /// The database's time now: never less than what its clock says, because the way of the last poll's question is counted in.
+    /// The database's time now. It is never less than the database's clock, because it includes the
+    /// time that the last poll took to arrive there.
     pub(super) fn db_now(&self) -> DbTime {
         self.db_time(self.clock.now())
     }
@@ -268,8 +282,9 @@ impl Freshness {
         self.offset.store(statement.0 - sent.as_micros() as i64, Ordering::Release);
     }
 
-    /// Begins an epoch: floors for everything that changed since `min_read_time` are already raised. The time of its first poll goes
-    /// before: from here on tokens are given, though nothing is served before the next poll.
+    /// Begins an epoch. Floors for every change since `min_read_time` are already raised. The time
+    /// of its first poll is set before. From then on tokens are given, but nothing is served before
+    /// the next poll.
     pub(super) fn begin_epoch(&self, name: Arc<str>, min_read_time: DbTime, (sent, statement): (Duration, DbTime)) {
         self.set_time(sent, statement);
         let mut epoch = self.epoch.write().unwrap_or_else(PoisonError::into_inner);
@@ -279,7 +294,7 @@ impl Freshness {
         self.floors.set_min_read_time(min_read_time);
     }
 
-    /// Forgets everything: nothing cached is served until the next epoch begins.
+    /// Removes all floors. Nothing cached is served until the next epoch begins.
     pub(super) fn reset(&self) {
         self.last_poll_sent_at.store(0, Ordering::Release);
         self.floors.reset();
@@ -290,23 +305,25 @@ impl Freshness {
         self.epoch.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Forgets floors that are older than anything that may be served, and sees to it that nothing older is.
+    /// Removes floors that are older than any answer that may be served, and refuses all older
+    /// answers.
     pub(super) fn sweep(&self, sent: Duration, statement: DbTime) {
         self.floors.raise_min_read_time(statement.before(Self::memory()));
         self.floors.sweep(sent.saturating_sub(Self::memory()), sent, statement);
     }
 
-    /// How long floors are kept.
+    /// The time for which floors are kept.
     pub(super) fn memory() -> Duration {
         super::policy::MAX_AGE_CAP + MARGIN
     }
 
-    /// How many floors are held.
+    /// The number of floors.
     pub(super) fn floors(&self) -> usize {
         self.floors.len()
     }
 
-    /// The version below which nothing under `tag` is served; `None`: none is known.
+    /// The version below which no answer with `tag` is served. It is `None` if the tag has no
+    /// floor.
     pub(super) fn floor(&self, name: &Tag) -> Option<i64> {
         Some(self.floors.of(name)).filter(|floor| *floor != i64::MIN)
     }

@@ -1,4 +1,5 @@
-//! What the metrics show that isn't counted but read off the cache when somebody asks: sizes, max staleness, breaker, loads under way.
+//! Metrics that are not counted but read from the cache when they are requested. They are sizes,
+//! the age of the last poll, the breaker, and loads in flight.
 
 use std::sync::Weak;
 
@@ -13,7 +14,7 @@ use super::{
     pressure::MemoryUse,
 };
 
-/// Shows them to a registry, and the reads of the cache's counters.
+/// Encodes these gauges and the cache's read counters for a registry.
 #[derive(Debug)]
 pub(super) struct Gauges(pub(super) Weak<Inner>);
 
@@ -49,7 +50,7 @@ impl Collector for Gauges {
     }
 }
 
-/// What each key pattern has of L1.
+/// Encodes the bytes and evictions of each key pattern in L1.
 fn encode_l1(encoder: &mut DescriptorEncoder<'_>, l1: &L1) -> std::fmt::Result {
     let shares = l1.usage();
     let help = "Bytes held in L1 by key pattern";
@@ -65,7 +66,7 @@ fn encode_l1(encoder: &mut DescriptorEncoder<'_>, l1: &L1) -> std::fmt::Result {
     Ok(())
 }
 
-/// What is admitted to the database, what waits for its turn, and how many permits there are.
+/// Encodes the work that uses the database, the work that waits, and the number of permits.
 fn encode_admission(encoder: &mut DescriptorEncoder<'_>, cache: &Inner) -> std::fmt::Result {
     let usages = cache.admission.usages(&cache.policies);
     let help = "Loads and writes that use a connection to Postgres now, by key pattern";
@@ -87,7 +88,7 @@ fn encode_admission(encoder: &mut DescriptorEncoder<'_>, cache: &Inner) -> std::
     Ok(())
 }
 
-/// How full each memory is, and what a node of L2 says of itself.
+/// Encodes the use of each memory, and the report of each node of L2.
 fn encode_memory(encoder: &mut DescriptorEncoder<'_>, seen: &[MemoryUse]) -> std::fmt::Result {
     type Value = fn(&MemoryUse) -> Option<f64>;
     let gauges: [(&str, &str, Value); 5] = [

@@ -1,5 +1,5 @@
-//! L2 as the cache uses it: every call has a deadline and passes the breaker. A failing L2 costs a request at most one deadline,
-//! and an unhealthy one nothing: probes are made beside the requests.
+//! L2 behind a deadline and the circuit breaker. A failing L2 costs a request at most one deadline.
+//! An L2 that is down costs nothing, because probes run beside the requests.
 
 use std::{
     future::Future,
@@ -23,24 +23,27 @@ use super::{
     spans,
 };
 
-/// How long one instance may keep the others waiting for its load.
+/// The longest time for which one instance may make the others wait for its load.
 pub(super) const LEASE: Duration = Duration::from_secs(1);
 
-/// Waits for loads of other instances that bring nothing, in a row, until reads don't wait for so long any more.
+/// The number of waits in a row without a result, after which reads wait less for loads of other
+/// instances.
 const VAIN_WAITS: u32 = 3;
 
-/// Pause before listening for hints is tried again: from this up to twice as long, so that instances don't come together.
+/// The shortest pause before the cache subscribes to hints again. The pause is up to twice as long,
+/// so that instances don't subscribe together.
 const RESUBSCRIBE_BACKOFF: Duration = Duration::from_millis(500);
 
-/// How long a probe is waited for: longer than a backend waits for an answer on a line before it makes another one.
+/// The time limit of a probe. It is longer than the time after which a backend replaces a
+/// connection that does not answer.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Why L2 gave no answer.
+/// The reason why L2 gave no answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum L2Failure {
-    /// It failed or did not answer in time.
+    /// L2 failed or did not answer in time.
     Failed,
-    /// It was not asked: the breaker is open.
+    /// L2 was not called, because the breaker is open.
     Skipped,
 }
 
@@ -48,10 +51,10 @@ pub(super) struct GuardedL2 {
     backend: Arc<dyn L2>,
     deadline: Duration,
     breaker: Arc<Breaker>,
-    /// Waits in a row for loads of other instances that brought nothing.
+    /// The number of waits in a row for loads of other instances that had no result.
     vain_waits: AtomicU32,
     recovered: Arc<Notify>,
-    /// The key that probes ask for.
+    /// The key that probes fetch.
     probe_key: String,
 }
 
@@ -62,13 +65,14 @@ impl GuardedL2 {
         Self { backend, deadline, breaker, vain_waits, recovered, probe_key: format!("{namespace}:probe") }
     }
 
-    /// How long to wait for a load that another instance is said to be doing. Once several have brought nothing it is no longer believed
-    /// that somebody loads, and a read waits no longer than for any other answer of L2.
+    /// The time to wait for a load that another instance has leased. After several waits without a
+    /// result, the instance assumes that none of the others loads. A read then waits only as long
+    /// as for any other answer of L2.
     pub(super) fn lease_wait(&self) -> Duration {
         if self.vain_waits.load(Ordering::Relaxed) < VAIN_WAITS { LEASE } else { self.deadline }
     }
 
-    /// Takes note of how such a wait ended.
+    /// Records whether such a wait had a result.
     pub(super) fn waited(&self, in_vain: bool) {
         let count = |waits: u32| if in_vain { waits.saturating_add(1) } else { 0 };
         let _ = self.vain_waits.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |waits| Some(count(waits)));
@@ -76,7 +80,8 @@ impl GuardedL2 {
 
     pub(super) async fn fetch(&self, keys: &[Fetch], token: &str) -> Result<Vec<Fetched>, L2Failure> {
         let answers = self.guarded("fetch", self.backend.fetch(keys, token, LEASE)).await?;
-        // A backend that answers fewer or more than it was asked must not shift values to other keys.
+        // A backend that returns more or fewer answers than keys must not assign values to other
+        // keys.
         if answers.len() == keys.len() { Ok(answers) } else { Err(L2Failure::Failed) }
     }
 
@@ -84,8 +89,9 @@ impl GuardedL2 {
         self.guarded("fill", self.backend.fill(fills, token)).await
     }
 
-    /// Gives leases back, also those of a fetch that was not answered: an L2 that hangs reads both in this order once it goes on.
-    /// So this passes the breaker by, and whether it is done is not asked.
+    /// Gives leases back, including those of a fetch without an answer. An L2 that hangs reads both
+    /// calls in this order once it continues. This call therefore skips the breaker, and its result
+    /// is ignored.
     pub(super) async fn release(&self, releases: &[Fill], token: &str) {
         let _ = timeout(self.deadline, self.backend.fill(releases, token)).await;
     }
@@ -99,17 +105,18 @@ impl GuardedL2 {
         self.guarded("ping", self.backend.ping()).await
     }
 
-    /// The memory of its nodes. Beside the breaker: a store that may not say how full it is works all the same.
+    /// The memory of L2's nodes. It does not use the breaker, because a store may work without the
+    /// right to report its memory.
     pub(super) async fn memory(&self) -> Result<Vec<NodeMemory>, L2Failure> {
         into_result(timeout(self.deadline, self.backend.memory()).await.ok())
     }
 
-    /// Tells the other instances to poll the ledger at once.
+    /// Asks the other instances to poll the ledger at once.
     pub(super) async fn hint(&self, channel: &str) -> Result<(), L2Failure> {
         self.guarded("hint", self.backend.hint(channel)).await
     }
 
-    /// Calls `heard` for every hint, for ever; a broken line is made anew.
+    /// Calls `heard` for every hint, without end. It subscribes again when the connection breaks.
     pub(super) async fn listen(&self, channel: &str, heard: impl Fn() + Send + Sync) {
         loop {
             if let Err(error) = self.backend.listen(channel, &heard).await {
@@ -123,7 +130,7 @@ impl GuardedL2 {
         self.breaker.state()
     }
 
-    /// Returns when L2 is healthy again after it was unhealthy.
+    /// Returns when L2 answers again after it was down.
     pub(super) async fn recovered(&self) {
         self.recovered.notified().await;
     }
@@ -148,8 +155,9 @@ impl GuardedL2 {
         }
     }
 
-    /// Finds out whether L2 is healthy again, by what it is used for: it could answer a ping and nothing else. It is healthy when it
-    /// answers within the deadline; it is waited for longer, until the backend itself gives up a line that is dead.
+    /// Probes whether L2 works again. The probe is a fetch, because L2 could answer a ping and fail
+    /// everything else. L2 is healthy if it answers within the deadline. The probe waits longer
+    /// than that, until the backend itself closes a connection that does not answer.
     fn probe(&self) {
         let (backend, breaker, recovered) =
             (Arc::clone(&self.backend), Arc::clone(&self.breaker), Arc::clone(&self.recovered));
@@ -166,7 +174,7 @@ impl GuardedL2 {
     }
 }
 
-/// An answer of the backend; `None`: there was none in time.
+/// Converts an answer of the backend. `None` means that there was none in time.
 fn into_result<R>(answer: Option<Result<R, L2Error>>) -> Result<R, L2Failure> {
     match answer {
         Some(Ok(answer)) => return Ok(answer),

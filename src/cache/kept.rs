@@ -1,10 +1,13 @@
 //! Connections that are kept for the next select instead of going back to sqlx's pool.
 //!
-//! The pool asks each connection that it takes back whether it still answers and whether it is outside of a transaction: two round
-//! trips to Postgres after each statement, which cost more than a small load. A connection on which a select has just ended well
-//! needs neither question, so it waits here, ready to use. It goes back to the pool, and is checked there, when it is not used for
-//! a while, when it was used for a while without having been checked, and whenever something waits for the pool. So no connection
-//! is missing because it is kept.
+//! The pool asks each returned connection whether it still answers and whether it is outside of a
+//! transaction. These two round trips to Postgres after each statement cost more than a small load.
+//! A connection on which a select has just succeeded needs neither question. It waits here, ready
+//! to use.
+//!
+//! A connection goes back to the pool, which checks it, when it is not used for a while. It also
+//! does so when it was used for a while without a check, and when a task waits for the pool. So no
+//! task lacks a connection because it is kept here.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,15 +16,16 @@ use std::{
 
 use sqlx::{Postgres, pool::PoolConnection};
 
-/// The longest that a connection is kept without being used.
+/// The longest time for which a connection is kept without being used.
 const IDLE_LIMIT: Duration = Duration::from_millis(500);
-/// The longest that a connection is used without going back to the pool, which closes the ones that are too old.
+/// The longest time for which a connection is used without going back to the pool. The pool closes
+/// connections that are too old.
 const USE_LIMIT: Duration = Duration::from_secs(5);
 
 /// A connection of the pool that may be kept when its statement has ended.
 pub(super) struct Lent {
     pub(super) connection: PoolConnection<Postgres>,
-    /// When it was taken from the pool.
+    /// The time at which it was taken from the pool.
     taken_at: Instant,
 }
 
@@ -33,24 +37,26 @@ impl Lent {
 
 #[derive(Default)]
 struct State {
-    /// The last one is the one that was used last; each with the time when its statement ended.
+    /// The kept connections, each with the time when its statement ended. The most recently used
+    /// one is the last.
     kept: Vec<(Lent, Instant)>,
-    /// How many wait for the pool.
+    /// The number of tasks that wait for the pool.
     waiting: usize,
-    /// Whether a task gives back what is not used.
+    /// Whether a task returns unused connections.
     is_watched: bool,
     is_closed: bool,
 }
 
-/// The connections that are kept. Cheap to clone; clones share them.
+/// The connections that are kept. Cheap to clone, and clones share them.
 #[derive(Clone, Default)]
 pub(super) struct Kept(Arc<Mutex<State>>);
 
 impl Kept {
-    /// The connection that was used last, or leave to wait for one of the pool.
+    /// Returns the connection that was used last, or a guard to wait for a connection of the pool.
     pub(super) fn take(&self) -> Result<Lent, Waiting> {
         let mut state = self.lock();
-        // A connection that has not been used for long may have been cut meanwhile: the task gives it back, and the pool asks it.
+        // A connection that was idle for long may have been cut in the meantime. Dropping it
+        // returns it to the pool, which checks it.
         while let Some((lent, ended_at)) = state.kept.pop() {
             if ended_at.elapsed() < IDLE_LIMIT {
                 return Ok(lent);
@@ -60,7 +66,8 @@ impl Kept {
         Err(Waiting(self.clone()))
     }
 
-    /// Gives one back to the pool, and those that come while something waits for the pool.
+    /// Returns one connection to the pool. Connections that end while this guard exists go to the
+    /// pool too.
     pub(super) fn wait(&self) -> Waiting {
         let mut state = self.lock();
         drop(state.kept.pop());
@@ -68,7 +75,7 @@ impl Kept {
         Waiting(self.clone())
     }
 
-    /// Keeps a connection on which a select has just ended well.
+    /// Keeps a connection on which a select has just succeeded.
     pub(super) fn keep(&self, lent: Lent) {
         let mut state = self.lock();
         if state.is_closed || state.waiting > 0 || lent.taken_at.elapsed() >= USE_LIMIT {
@@ -80,14 +87,14 @@ impl Kept {
         }
     }
 
-    /// Gives all of them back to the pool, and keeps none from now on.
+    /// Returns all connections to the pool, and keeps none from now on.
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.is_closed = true;
         state.kept.clear();
     }
 
-    /// Gives back what is not used, as long as there is something.
+    /// Returns unused connections to the pool for as long as some are kept.
     async fn give_back(self) {
         loop {
             tokio::time::sleep(IDLE_LIMIT).await;
@@ -105,7 +112,7 @@ impl Kept {
     }
 }
 
-/// Something that waits for the pool, until the value is dropped.
+/// A guard that counts one task that waits for the pool.
 pub(super) struct Waiting(Kept);
 
 impl Drop for Waiting {

@@ -1,19 +1,20 @@
-//! Typed keys: the type of the value is part of the key, so a key can't fetch another type, and a key can't be built without
-//! saying whose data it names (everybody's or one tenant's).
+//! Typed keys. The type of the value is part of the key, so a key can't fetch a value of another
+//! type. A key can't be built without saying whose data it identifies: shared data or one tenant's.
 //!
-//! The text of a key is `pattern[:tenant]:segment:…` with every segment escaped, so two different ids never meet in one key.
-//! The same text is the *name* under which the ledger counts the entity's changes.
+//! The text of a key is `pattern[:tenant]:segment:…`. Every segment is escaped, so two different
+//! ids never have the same key. The same text is the [`Tag`] under which the ledger counts the
+//! changes of the entity.
 
 use std::{cell::RefCell, fmt, marker::PhantomData, sync::Arc};
 
 use super::policy::{Cacheable, MAX_AGE_CAP};
 
-/// A tenant: 1 to 64 of `a-z 0-9 -`. Part of the key of everything that belongs to somebody.
+/// A tenant: 1 to 64 of `a-z 0-9 -`. It is part of every key of tenant data.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tenant(Arc<str>);
 
 impl Tenant {
-    /// Checks and takes a tenant's name; `None` when it breaks the rule above.
+    /// Parses a tenant's name. Returns `None` if it breaks the rule above.
     pub fn parse(name: &str) -> Option<Self> {
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         let valid = (1..=64).contains(&name.len()) && name.chars().all(allowed);
@@ -32,26 +33,29 @@ impl fmt::Display for Tenant {
     }
 }
 
-/// Stands before a tenant for whatever pattern there is. No pattern is called so.
+/// The pattern of a wildcard that matches a tenant's tags of every pattern. No real pattern has
+/// this name.
 const ANY: &str = "*:";
 
-/// A name in the ledger: an entity (`product:42`) or a tag (`order-list:demo:749`). A write raises its number.
+/// A tag in the ledger, for an entity (`product:42`) or a list (`order-list:demo:749`). A write
+/// raises its version.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Tag(Arc<str>);
 
 impl Tag {
-    /// A name of data that belongs to everybody.
+    /// A tag of shared data.
     pub fn shared(pattern: &str, segments: &[&dyn fmt::Display]) -> Self {
         Self(join(pattern, None, segments))
     }
 
-    /// A name of data that belongs to one tenant.
+    /// A tag of one tenant's data.
     pub fn tenant(pattern: &str, tenant: &Tenant, segments: &[&dyn fmt::Display]) -> Self {
         Self(join(pattern, Some(tenant), segments))
     }
 
-    /// Stands for everything whose name begins with these segments, the name without further ones included:
-    /// `["product"]` for all products, `["order", "demo"]` for the orders of a tenant, `[]` for all there is.
+    /// A wildcard for every tag that begins with these segments, and for the tag of exactly these
+    /// segments. `["product"]` means all products, `["order", "demo"]` the orders of a tenant, and
+    /// `[]` every tag.
     pub fn prefix(segments: &[&dyn fmt::Display]) -> Self {
         match segments {
             [] => Self("*".into()),
@@ -59,13 +63,13 @@ impl Tag {
         }
     }
 
-    /// The beginning of the names that this one stands for; `None` for a name of one thing.
+    /// The beginning of the tags that this wildcard matches. It is `None` for a tag of one thing.
     pub(super) fn wildcard(&self) -> Option<&str> {
         let base = self.0.strip_suffix('*')?;
         Some(base.strip_suffix(':').unwrap_or(base))
     }
 
-    /// All wildcards that cover this name: `*`, `order:*`, `order:demo:*`, `*:demo:*` …
+    /// All wildcards that match this tag: `*`, `order:*`, `order:demo:*`, `*:demo:*` …
     pub(super) fn wildcards(&self) -> Vec<Self> {
         let tag = self.unsharded();
         let prefixes = tag.match_indices(':').map(|(end, _)| &tag[..end]).chain([tag]);
@@ -74,7 +78,7 @@ impl Tag {
         texts.map(|text| Self(text.into())).collect()
     }
 
-    /// Whether the name is `base` or begins with its segments.
+    /// Whether the tag is `base` or begins with its segments.
     pub(super) fn matches(&self, base: &str) -> bool {
         let rest = match base.strip_prefix(ANY) {
             Some(tenant) => self.0.split_once(':').and_then(|(_pattern, rest)| rest.strip_prefix(tenant)),
@@ -83,22 +87,22 @@ impl Tag {
         base.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '#']))
     }
 
-    /// The wildcard of the name's pattern; a wildcard of everything stays what it is.
+    /// The wildcard of the tag's pattern. A wildcard of everything is returned unchanged.
     pub(super) fn pattern_wildcard(&self) -> Self {
         if self.0.starts_with('*') { self.clone() } else { Self(format!("{}:*", self.pattern()).into()) }
     }
 
-    /// Stands for everything that belongs to a tenant, whatever it is.
+    /// A wildcard for every tag of a tenant's data, with any pattern.
     pub fn of_tenant(tenant: &Tenant) -> Self {
         Self(format!("{ANY}{tenant}:*").into())
     }
 
-    /// The tenant that the name of something personal names.
+    /// The tenant in a tag of personal data.
     pub(super) fn tenant_of(&self) -> Option<Tenant> {
         Tenant::parse(self.0.split(':').nth(1)?)
     }
 
-    /// Takes a name as the ledger stores it.
+    /// Makes a tag of its text in the ledger.
     pub fn from_ledger(text: &str) -> Self {
         Self(text.into())
     }
@@ -108,12 +112,12 @@ impl Tag {
         &self.0
     }
 
-    /// The tag that a row of a hot tag stands for; any other name is its own.
+    /// The tag of which this one is a shard. A tag without shards returns its own text.
     pub fn unsharded(&self) -> &str {
         self.0.split('#').next().unwrap_or_default()
     }
 
-    /// The key pattern that the name begins with: `product` of `product:42`, `product-list` of `product-list#7`.
+    /// The key pattern of the tag: `product` of `product:42`, `product-list` of `product-list#7`.
     pub fn pattern(&self) -> &str {
         self.0.split([':', '#']).next().unwrap_or_default()
     }
@@ -125,27 +129,28 @@ impl fmt::Display for Tag {
     }
 }
 
-/// A tag that writes of many different things raise. A write keeps the row it raises locked until its commit, so with one row all
-/// those writes would wait for each other. This tag has several rows, `tag#0` to `tag#15`: a write raises one of them, and
-/// what depends on the tag carries the numbers of all.
+/// A tag that is raised by writes of many different things. A write locks the row that it raises
+/// until its commit. With one row, all these writes would wait for each other. This tag has several
+/// rows, `tag#0` to `tag#15`, and a write raises one of them. An answer that depends on the tag
+/// carries the versions of all rows.
 #[derive(Clone, Debug)]
 pub struct ShardedTag(Tag);
 
 impl ShardedTag {
-    /// How many rows there are.
+    /// The number of rows.
     pub const SHARDS: i64 = 16;
 
-    /// Spreads a tag over several rows.
+    /// Makes a sharded tag.
     pub fn new(tag: Tag) -> Self {
         Self(tag)
     }
 
-    /// The name that a write of the thing with this id raises.
+    /// The tag that a write of the thing with this id raises.
     pub fn shard(&self, id: i64) -> Tag {
         Tag(format!("{}#{}", self.0, id.rem_euclid(Self::SHARDS)).into())
     }
 
-    /// The names of all rows.
+    /// The tags of all rows.
     pub fn shards(&self) -> Vec<Tag> {
         (0..Self::SHARDS).map(|row| self.shard(row)).collect()
     }
@@ -159,7 +164,8 @@ pub struct Key<T> {
 }
 
 impl<T: Cacheable> Key<T> {
-    /// The key of a value that everybody may read. Of a type that is personal there is none: that doesn't compile.
+    /// The key of a value that every client may read. A personal type has no such key, and the call
+    /// does not compile.
     pub fn shared(segments: &[&dyn fmt::Display]) -> Self {
         const { assert!(!T::POLICY.sensitivity.is_personal(), "what is personal belongs to a tenant") };
         Self::new(Tag::shared(T::POLICY.name, segments), None)
@@ -177,17 +183,17 @@ impl<T: Cacheable> Key<T> {
 }
 
 impl<T> Key<T> {
-    /// The name that the ledger counts this entity's changes under.
+    /// The tag under which the ledger counts the changes of this entity.
     pub fn tag(&self) -> &Tag {
         &self.tag
     }
 
-    /// Whose value it is; `None`: everybody's.
+    /// The tenant whose value it is. It is `None` for shared data.
     pub fn tenant_of(&self) -> Option<&Tenant> {
         self.tenant.as_ref()
     }
 
-    /// The key's text, without the namespace that L2 puts before it.
+    /// The text of the key, without the namespace that L2 puts before it.
     pub fn as_str(&self) -> &str {
         self.tag.as_str()
     }
@@ -208,10 +214,11 @@ impl<T> fmt::Debug for Key<T> {
 fn join(pattern: &str, tenant: Option<&Tenant>, segments: &[&dyn fmt::Display]) -> Arc<str> {
     use fmt::Write;
     thread_local! {
-        /// Where names are put together: the only memory that a new one needs is its own.
+        /// A buffer in which the text of a tag is built. A new tag then allocates only its own
+        /// text.
         static TEXT: RefCell<String> = const { RefCell::new(String::new()) };
     }
-    // A segment's `Display` could make a name of its own.
+    // The buffer is taken out, because a segment's `Display` could build a tag too.
     let mut text = TEXT.take();
     text.push_str(pattern);
     if let Some(tenant) = tenant {
@@ -220,7 +227,7 @@ fn join(pattern: &str, tenant: Option<&Tenant>, segments: &[&dyn fmt::Display]) 
     }
     for segment in segments {
         text.push(':');
-        // Writing to a String does not fail.
+        // Writing to a `String` does not fail.
         let _ = write!(Escaped(&mut text), "{segment}");
     }
     let joined = text.as_str().into();
@@ -229,7 +236,7 @@ fn join(pattern: &str, tenant: Option<&Tenant>, segments: &[&dyn fmt::Display]) 
     joined
 }
 
-/// Whether a text is a segment as keys spell it: each has one spelling only.
+/// Whether a text is a segment in the spelling of keys. Each segment has only one spelling.
 pub fn is_segment(text: &str) -> bool {
     let mut bytes = text.bytes();
     let mut plain = Vec::with_capacity(text.len());
@@ -246,7 +253,7 @@ pub fn is_segment(text: &str) -> bool {
     !text.is_empty() && String::from_utf8(plain).is_ok_and(|plain| *join("", None, &[&plain]) == *format!(":{text}"))
 }
 
-/// Percent-escapes all but letters, digits, `-`, `.` and `_` on the way into the key's text.
+/// Percent-escapes everything but letters, digits, `-`, `.` and `_` in the text of a key.
 struct Escaped<'a>(&'a mut String);
 
 impl fmt::Write for Escaped<'_> {

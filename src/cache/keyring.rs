@@ -1,9 +1,11 @@
-//! Encryption of what stands in L2: AES-256-GCM with keys that are derived for each tenant and each process, so that a nonce is a
-//! counter and can't repeat.
+//! Encryption of the entries in L2 by AES-256-GCM. The keys are derived for each tenant and each
+//! process, so the nonce is a counter and can't repeat.
 //!
-//! A sealed entry is `version · length and id of the key · salt · nonce · ciphertext · tag`. All of the head is authenticated, and so is
-//! where the entry stands: another key, another tenant or another format is another entry. The *secret* of a tenant (in Postgres) is
-//! mixed into every key: who has the keys and no secret can open nothing, so forgetting it erases what was cached.
+//! A sealed entry is `version · length and id of the key · salt · nonce · ciphertext · tag`. The
+//! whole head is authenticated, and so is the place of the entry. A sealed entry can't be opened
+//! under another key, another tenant or another format. Every derived key also depends on the
+//! *secret* of a tenant, which is in Postgres. The configured keys open nothing without the secret,
+//! so deleting the secret makes the tenant's entries unreadable (crypto-shredding).
 
 use std::{
     collections::HashMap,
@@ -21,36 +23,36 @@ use ring::{
 };
 use zeroize::Zeroizing;
 
-/// Revision of the sealed form: the first byte.
+/// The revision of the sealed form, which is its first byte.
 const VERSION: u8 = 1;
 const SALT: usize = 16;
 const KEY: usize = 32;
-/// Longest id of a key.
+/// The longest id of a key.
 const MAX_ID: usize = 32;
-/// Derived keys that are remembered; deriving one takes a few microseconds.
+/// The largest number of derived keys in memory. Deriving one takes a few microseconds.
 const REMEMBERED: usize = 4096;
 
-/// What belongs to one tenant alone; shared data has one too.
+/// The secret of one tenant. Shared data have one too.
 pub type Secret = [u8; 32];
 
-/// Why keys can't be used.
+/// The reason why the configured keys can't be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum KeyringError {
-    /// Not in the form `id:64 hex digits`, separated by commas.
+    /// The keys are not in the form `id:64 hex digits`, separated by commas.
     #[error("keys must be id:64 hex digits, separated by commas; ids are 1 to 32 letters, digits, '-' or '_'")]
     Malformed,
-    /// Two keys have one id.
+    /// Two keys have the same id.
     #[error("each key must have an id of its own")]
     DuplicateId,
-    /// Two ids name one key.
+    /// Two ids have the same key.
     #[error("two keys are the same: taking one of them away would change nothing")]
     DuplicateKey,
-    /// The system gives no random numbers.
+    /// The operating system returned no random bytes.
     #[error("the system gives no random numbers")]
     NoRandomness,
 }
 
-/// An entry that these keys didn't seal, or not for this place.
+/// The error of an entry that was not sealed by these keys or not for this place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not sealed by a key that is known, or not for this place")]
 pub struct DecryptError;
@@ -60,23 +62,25 @@ struct Master {
     key: Zeroizing<[u8; KEY]>,
 }
 
-/// Keys of one process: the first seals, all open.
+/// The keys of one process. The first key seals, and all of them open.
 pub struct Keyring {
     masters: Vec<Master>,
-    /// Tells this process apart: with it no two processes ever seal with the same key.
+    /// The random salt of this process. It ensures that no two processes ever seal with the same
+    /// key.
     salt: [u8; SALT],
     sealed: AtomicU64,
     derived: RwLock<HashMap<Derived, Arc<LessSafeKey>>>,
 }
 
-/// What a key is derived from: the id's place, the salt of the process, the tenant's secret.
+/// The input of a derived key: the index of the master key, the salt of the process, and the
+/// tenant's secret.
 type Derived = (usize, [u8; SALT], Secret);
 
 impl Keyring {
-    /// Takes keys as they are configured: `id:64 hex digits`, separated by commas or line ends.
+    /// Parses configured keys: `id:64 hex digits`, separated by commas or line ends.
     ///
     /// # Errors
-    /// When they are not in that form. The error doesn't repeat them.
+    /// Returns an error if they are not in that form. The error does not contain the keys.
     pub fn parse(text: &str) -> Result<Self, KeyringError> {
         let mut masters: Vec<Master> = Vec::new();
         for given in text.split([',', '\n']).map(str::trim).filter(|given| !given.is_empty()) {
@@ -102,12 +106,12 @@ impl Keyring {
         Ok(Self { masters, salt, sealed: AtomicU64::new(0), derived: RwLock::default() })
     }
 
-    /// The ids of the keys, the one that seals first.
+    /// The ids of the keys. The key that seals is the first.
     pub fn ids(&self) -> Vec<&str> {
         self.masters.iter().map(|master| master.id.as_str()).collect()
     }
 
-    /// Seals `plain` for a place; `None` after 2^64 times.
+    /// Seals `plain` for a place. Returns `None` after 2^64 seals.
     pub fn seal(&self, secret: &Secret, place: &[u8], plain: &[u8]) -> Option<Vec<u8>> {
         let count =
             self.sealed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_add(1)).ok()?;
@@ -130,10 +134,11 @@ impl Keyring {
         Some(sealed)
     }
 
-    /// Opens what was sealed for a place.
+    /// Opens an entry that was sealed for a place.
     ///
     /// # Errors
-    /// When it wasn't sealed by one of these keys, with this secret, for this place; or when a bit of it has changed.
+    /// Returns an error if the entry was not sealed by one of these keys, with this secret, for
+    /// this place. It also does so if a bit has changed.
     pub fn open(&self, secret: &Secret, place: &[u8], sealed: &[u8]) -> Result<Vec<u8>, DecryptError> {
         let (&[version, length], rest) = sealed.split_first_chunk().ok_or(DecryptError)?;
         let (id, rest) = rest.split_at_checked(length.into()).ok_or(DecryptError)?;
@@ -152,13 +157,14 @@ impl Keyring {
             key.open_in_place(Nonce::assume_unique_for_key(*nonce), aad, &mut body).map_err(|_| DecryptError)?.len();
         body.truncate(plain);
         if known.is_none() {
-            // Only what has opened something: garbage with ever new salts must not fill the memory.
+            // Only a key that has opened an entry is remembered. Otherwise garbage with ever new
+            // salts would fill the memory.
             self.remember((master, *salt, *secret), key);
         }
         Ok(body)
     }
 
-    /// Forgets what was derived from a secret.
+    /// Drops the keys that were derived from a secret.
     pub(super) fn drop_keys(&self, secret: &Secret) {
         self.derived.write().unwrap_or_else(PoisonError::into_inner).retain(|(_, _, from), _| from != secret);
     }
@@ -192,7 +198,7 @@ impl Keyring {
     }
 }
 
-/// The keys in use, which may change while the process runs.
+/// The keys in use. They may change while the process runs.
 pub(super) struct Keys(RwLock<Option<Arc<Keyring>>>);
 
 impl Keys {
@@ -200,19 +206,19 @@ impl Keys {
         Self(RwLock::new(keys.map(Arc::new)))
     }
 
-    /// Seals with others from now on, and opens what they open.
+    /// Seals with other keys from now on, and opens the entries that these keys can open.
     pub(super) fn change(&self, keys: Keyring) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(keys));
     }
 
-    /// Those of now, if there are any.
+    /// The current keys, if there are any.
     pub(super) fn current(&self) -> Option<Arc<Keyring>> {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 
 impl fmt::Debug for Keyring {
-    /// The ids only.
+    /// Writes the ids only.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_tuple("Keyring").field(&self.ids()).finish()
     }

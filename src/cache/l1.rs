@@ -1,5 +1,6 @@
-//! L1: a bounded map in this process (moka, TinyLFU), weighed in bytes. It only bounds: whether an entry may be served is
-//! decided by the freshness rule when it is read, so a late insert after an invalidation does no harm.
+//! L1 is a bounded map in this process (moka, TinyLFU), weighed in bytes. It only bounds memory.
+//! The freshness rule decides on every read whether an entry may be served. A late insert after an
+//! invalidation is therefore harmless.
 
 use std::{
     any::Any,
@@ -19,18 +20,18 @@ use super::{
     policy::Cacheable,
 };
 
-/// Bytes that an entry takes beyond its key and its value, as `make bench` measures them: the map's nodes, the entry's fields, what
-/// the allocator rounds up.
+/// The bytes of an entry beyond its key and its value, as `make bench` measures them. They are the
+/// map's nodes, the entry's fields, and the allocator's rounding.
 const OVERHEAD: usize = 900;
 
-/// An entry as L1 holds it.
+/// An entry of L1.
 pub(super) struct LocalEntry<T> {
     pub(super) entry: Arc<Entry<T>>,
-    /// The epoch it was read in.
+    /// The epoch in which it was read.
     pub(super) epoch: Epoch,
-    /// End of its lifetime in L1, by the instance's clock.
+    /// The end of its lifetime in L1, by the instance's clock.
     pub(super) fresh_until: Duration,
-    /// How long it took to get it.
+    /// The time that it took to get the entry.
     pub(super) cost: Duration,
 }
 
@@ -40,9 +41,9 @@ impl<T> Clone for LocalEntry<T> {
     }
 }
 
-/// An entry on its way to the caller, and where it came from.
+/// An entry on its way to the caller, and its outcome.
 pub(super) type Hit<T> = (LocalEntry<T>, Outcome);
-/// Why a tier can't answer.
+/// The reason why a tier can't answer.
 pub(super) type MissReason = Outcome;
 
 #[derive(Clone)]
@@ -54,9 +55,10 @@ struct Slot {
     lifetime: Duration,
 }
 
-/// An entry of whatever type, for whoever looks it up without reading it.
+/// An entry of any type, for callers that inspect it without reading its value.
 pub(super) trait Stored: Any + Send + Sync {
-    /// Under which number it was read, when, and whether it may be served at `now`.
+    /// The version of the key's tag when the entry was read, the time of that read, and the
+    /// freshness at `now`.
     fn inspect(&self, key: &Tag, freshness: &Freshness, now: Duration) -> (Option<i64>, DbTime, Verdict);
 }
 
@@ -81,27 +83,27 @@ impl Expiry<Tag, Slot> for SlotLifetime {
     }
 }
 
-/// What a key pattern has of L1.
+/// The use of L1 by one key pattern.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Usage {
-    /// Bytes held, as weighed.
+    /// The weight of the stored entries in bytes.
     pub(super) bytes: i64,
-    /// Entries given up for want of room.
+    /// The number of entries evicted because L1 was full.
     pub(super) evicted: u64,
 }
 
-/// Whose bytes in L1 are counted together.
+/// The owner of a quota: its bytes in L1 are counted together.
 #[derive(Clone)]
 enum QuotaOwner {
-    /// A tenant's: at most an equal part with the other tenants and with what is shared.
+    /// One tenant. It may use at most an equal part with the other tenants and with shared data.
     Tenant(Tenant),
-    /// Absences of shared data: who asks for random ids must not push out what is there.
+    /// Absences of shared data. Clients that request random ids must not evict other entries.
     Absent,
-    /// Other shared data: as much as there is room for.
+    /// Other shared data. They may use all of L1.
     Shared,
 }
 
-/// The part of L1 that absences may take.
+/// The part of L1 that absences may use, as a divisor.
 const ABSENT_PART: u64 = 16;
 
 #[derive(Default)]
@@ -113,7 +115,7 @@ struct Quotas {
 
 type SharedQuotas = Arc<Mutex<Quotas>>;
 
-/// The map.
+/// The map and its quotas.
 pub(super) struct L1 {
     capacity: u64,
     map: Option<Moka<Tag, Slot, RandomState>>,
@@ -121,7 +123,7 @@ pub(super) struct L1 {
 }
 
 impl L1 {
-    /// A map of at most `capacity` bytes; 0: none.
+    /// Makes a map of at most `capacity` bytes. With 0 there is no map.
     pub(super) fn new(capacity: u64) -> Self {
         let quotas = SharedQuotas::default();
         let released = Arc::clone(&quotas);
@@ -143,18 +145,19 @@ impl L1 {
         local.downcast().ok()
     }
 
-    /// Whether there is an entry, asked without being counted as a read: what is asked for twice would look twice as popular.
+    /// Whether L1 contains an entry. This does not count as a read, because a key would look twice
+    /// as popular after two lookups for one request.
     pub(super) fn contains<T>(&self, key: &Key<T>) -> bool {
         self.map.as_ref().is_some_and(|map| map.contains_key(key.tag()))
     }
 
-    /// An entry, and its bytes as weighed.
+    /// An entry and its weight in bytes.
     pub(super) fn inspect(&self, tag: &Tag) -> Option<(Arc<dyn Stored>, u32)> {
         let slot = self.map.as_ref()?.get(tag)?;
         Some((slot.local, slot.weight))
     }
 
-    /// Keeps an entry for at most `lifetime`.
+    /// Stores an entry for at most `lifetime`.
     pub(super) fn insert<T: Cacheable>(&self, key: &Key<T>, local: LocalEntry<T>, lifetime: Duration) {
         if let Some(map) = &self.map {
             let weight = u32::try_from(weigh(key, &local.entry)).unwrap_or(u32::MAX);
@@ -167,7 +170,8 @@ impl L1 {
             if self.quotas.lock().unwrap_or_else(PoisonError::into_inner).try_charge(&slot, self.capacity) {
                 map.insert(key.tag().clone(), slot);
             } else {
-                // What it would have replaced is due, and would be refreshed again and again.
+                // The entry that the new one would have replaced is due. Without its removal it
+                // would be refreshed again and again.
                 map.invalidate(key.tag());
             }
         }
@@ -185,7 +189,7 @@ impl L1 {
         }
     }
 
-    /// Removes all that belongs to these tenants.
+    /// Removes all entries of these tenants.
     pub(super) fn remove_of(&self, tenants: &[Tenant]) {
         let Some(map) = self.map.as_ref().filter(|_| !tenants.is_empty()) else { return };
         for (tag, slot) in map {
@@ -195,12 +199,12 @@ impl L1 {
         }
     }
 
-    /// What each key pattern has.
+    /// The use of L1 by each key pattern.
     pub(super) fn usage(&self) -> BTreeMap<&'static str, Usage> {
         self.quotas.lock().unwrap_or_else(PoisonError::into_inner).patterns.clone()
     }
 
-    /// Bytes held, as weighed, and entries.
+    /// The weight in bytes and the number of entries.
     pub(super) fn size(&self) -> (u64, u64) {
         self.map.as_ref().map_or((0, 0), |map| {
             map.run_pending_tasks();
@@ -210,7 +214,7 @@ impl L1 {
 }
 
 impl Quotas {
-    /// Counts a slot that comes, unless its owner has as much as it may.
+    /// Adds a new slot to the usage, unless its owner has used its quota.
     fn try_charge(&mut self, slot: &Slot, capacity: u64) -> bool {
         let weight = u64::from(slot.weight);
         match &slot.owner {
@@ -222,7 +226,7 @@ impl Quotas {
                     Some(has) => (*has, self.tenants.len() - 1),
                     None => (0, self.tenants.len()),
                 };
-                // A part for each tenant, and one for what is shared.
+                // One part for each tenant, and one for shared data.
                 if has + weight > capacity / (2 + others as u64) {
                     return false;
                 }
@@ -233,7 +237,7 @@ impl Quotas {
         true
     }
 
-    /// Counts a slot that went.
+    /// Subtracts a removed slot from the usage.
     fn release(&mut self, slot: &Slot, evicted: bool) {
         let usage = self.patterns.entry(slot.pattern).or_default();
         usage.bytes -= i64::from(slot.weight);
@@ -245,7 +249,7 @@ impl Quotas {
             QuotaOwner::Tenant(tenant) => {
                 if let Some(has) = self.tenants.get_mut(tenant) {
                     *has = has.saturating_sub(weight);
-                    // Tenants come and go.
+                    // Tenants come and go, so an empty quota is removed.
                     if *has == 0 {
                         self.tenants.remove(tenant);
                     }
@@ -255,7 +259,8 @@ impl Quotas {
     }
 }
 
-/// The bytes of an entry: its response once as text and about as much again as a decoded value.
+/// The weight of an entry in bytes. It counts the response once as text and about as much again for
+/// the decoded value.
 fn weigh<T>(key: &Key<T>, entry: &Entry<T>) -> usize {
     let tag_versions: usize = entry.tag_versions.iter().map(|tag_version| tag_version.tag.as_str().len() + 40).sum();
     OVERHEAD + key.as_str().len() + 2 * entry.body.len() + tag_versions

@@ -1,4 +1,5 @@
-//! The shared tier as the read path uses it: what L2 holds is opened and judged, what it lacks is leased, loaded and filled.
+//! The shared tier in the read path. Entries from L2 are opened and checked. Missing entries are
+//! leased, loaded and filled.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,25 +15,26 @@ use super::{
     policy::Cacheable,
 };
 
-/// Pause before an instance asks again whether the holder of a lease is done: from half of this to all of it, at random.
+/// The longest pause before an instance asks again whether the holder of a lease has filled the
+/// key. The pause is between half of this and all of it, at random.
 const LEASE_POLL_INTERVAL: Duration = Duration::from_millis(10);
-/// How many answers of L2 are refused before the value is loaded without a lease.
+/// The number of answers of L2 that may be rejected before the value is loaded without a lease.
 const MAX_REJECTED_HITS: usize = 2;
 
-/// What to do with a value once it is loaded.
+/// The use of a value after it is loaded.
 pub(super) enum WriteBack {
-    /// Fill L1, and L2 under this lease.
+    /// Fill L1, and fill L2 under this lease.
     WithLease(Lease),
-    /// Fill L1, and L2 if a lease can be had for it now.
+    /// Fill L1, and fill L2 if its lease is free now.
     IfFree,
-    /// Fill L1: L2 is unhealthy, or another instance is filling it.
+    /// Fill only L1. L2 is down, or another instance fills it.
     LocalOnly,
-    /// Leave the tiers as they are.
+    /// Store the value in no tier.
     Skip,
 }
 
-/// Leave to fill some keys of L2. Dropped (a load that failed or panicked, a fetch that was not answered), it is given back, so
-/// that nobody waits for it.
+/// The right to fill some keys of L2. When it is dropped, the lease is given back, so that no
+/// instance waits for it. This happens after a failed load, a panic, or a fetch without an answer.
 pub(super) struct Lease {
     inner: Arc<Inner>,
     token: String,
@@ -40,8 +42,9 @@ pub(super) struct Lease {
 }
 
 impl Cache {
-    /// L2's answer, if it may be served; it is left in L1. Else why not, and what the load that follows may fill. Waits for a
-    /// load that another instance is doing, for as long as its lease lasts.
+    /// Returns L2's answer if it may be served, and stores it in L1. Otherwise it returns the
+    /// reason, and the tiers that the following load may fill. It waits for a load of another
+    /// instance, at most as long as a lease lasts.
     pub(super) async fn l2_answer<T: Cacheable>(
         &self,
         key: &Key<T>,
@@ -80,7 +83,7 @@ impl Cache {
         }
     }
 
-    /// L2's answers for several keys, in one call and without waiting for anyone.
+    /// L2's answers for several keys, in one call. It does not wait for other instances.
     pub(super) async fn l2_answers<T: Cacheable>(
         &self,
         keys: &[(&Key<T>, MissReason)],
@@ -107,7 +110,8 @@ impl Cache {
         (checked.collect(), WriteBack::WithLease(lease))
     }
 
-    /// What L2 holds of a key, not judged. Nothing will be filled, so a lease goes back at once.
+    /// The entry of a key in L2, without a freshness check. The caller fills nothing, so a lease is
+    /// given back at once.
     pub(super) async fn l2_unchecked<T: Cacheable>(&self, key: &Key<T>) -> Option<LocalEntry<T>> {
         let epoch = self.inner.freshness.epoch();
         if epoch.number == 0 {
@@ -121,17 +125,17 @@ impl Cache {
         Some(self.set_l1_expiry(Arc::new(entry), &epoch, Duration::ZERO))
     }
 
-    /// Whether L2 may be asked: there is one, and its answers can be judged.
+    /// Whether L2 may be called: it exists, and its answers can be checked.
     fn may_use_l2(&self, epoch: &Epoch) -> bool {
         self.inner.l2.is_some() && epoch.number > 0 && self.inner.freshness.is_current()
     }
 
-    /// The key's place in L2, if it has one.
+    /// The slot of the key in L2, if it has one.
     fn slot<T: Cacheable>(&self, key: &Key<T>, epoch: &Epoch) -> Option<L2Slot> {
         self.inner.placement.slot(&T::POLICY, key.tenant_of(), key.tag(), epoch)
     }
 
-    /// Opens and judges what L2 held.
+    /// Opens and checks an entry of L2.
     fn admit<T: Cacheable>(
         &self,
         key: &Key<T>,
@@ -151,7 +155,7 @@ impl Cache {
         Ok((local, Outcome::L2Hit))
     }
 
-    /// Fills the tiers: L1 at once, L2 off the path of the response.
+    /// Fills L1 at once, and L2 in the background.
     pub(super) fn fill<T: Cacheable>(&self, entries: &[(Key<T>, LocalEntry<T>)], epoch: &Epoch, write_back: WriteBack) {
         if matches!(write_back, WriteBack::Skip) || entries.is_empty() {
             return;
@@ -194,10 +198,12 @@ impl Lease {
         Self { inner: Arc::clone(inner), token, keys: Vec::new() }
     }
 
-    /// Asks L2. What it leases, or may lease later because it did not answer, is given back when this is dropped.
+    /// Fetches keys from L2. When this lease is dropped, the leases of these keys are given back.
+    /// They include those that L2 may still grant because it did not answer.
     async fn fetch(&mut self, fetches: &[Fetch]) -> Result<Vec<Fetched>, L2Failure> {
         let Some(l2) = self.inner.l2.clone() else { return Err(L2Failure::Skipped) };
-        // Before the call: who hangs up in the middle of it may have leased them too.
+        // The keys are recorded before the call. A caller that is cancelled during the call may
+        // have leased them too.
         self.keys = fetches.iter().map(|fetch| fetch.key.clone()).collect();
         let answer = l2.fetch(fetches, &self.token).await;
         self.inner.metrics.l2_call("fetch", l2_result(&answer));
@@ -212,7 +218,7 @@ impl Lease {
         answer
     }
 
-    /// Leases those keys of `fills` that hold nothing as new.
+    /// Leases the keys of `fills` for which L2 has no entry that is as new.
     async fn take(inner: &Arc<Inner>, fills: &[Fill]) -> Self {
         let mut lease = Self::new(inner);
         let version = |fill: &Fill| fill.value.as_ref().map_or(0, |(version, _)| *version);
@@ -224,7 +230,7 @@ impl Lease {
         lease
     }
 
-    /// Fills what is leased, and gives the rest back.
+    /// Fills the leased keys, and gives the other leases back.
     async fn fill(mut self, mut fills: Vec<Fill>) {
         fills.retain(|fill| self.keys.contains(&fill.key));
         let Some(l2) = self.inner.l2.as_ref().filter(|_| !fills.is_empty()) else {
@@ -264,7 +270,7 @@ fn missed_by(failure: L2Failure) -> MissReason {
     }
 }
 
-/// The result of a call as the metrics name it.
+/// The result of a call as a label of the metrics.
 pub(super) fn l2_result<R>(answer: &Result<R, L2Failure>) -> &'static str {
     match answer {
         Ok(_) => "ok",

@@ -1,5 +1,6 @@
-//! The ledger's SQL: raising versions in a write's transaction, and asking what has changed since a snapshot. All of the cache's
-//! SQL is in this file; the tables are in the migration `0001_cache_ledger.sql`.
+//! The ledger's SQL. It raises versions in a write's transaction and polls the changes since a
+//! snapshot. All of the cache's SQL is in this file. The migration `0001_cache_ledger.sql` creates
+//! the tables.
 
 use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
 
@@ -13,29 +14,36 @@ use super::{
     tenants::TenantRecord,
 };
 
-/// Begins a transaction whose writer names its changes itself, so the triggers for all other writers leave it alone. For this transaction
-/// only: what the same connection changes outside of a write is named by the triggers. It names its isolation level too: at one that
-/// the database may have by default, two writes of one row fail where the second can wait. One round trip, as any begin.
+/// Begins a transaction whose writer invalidates its tags itself, so the triggers for all other
+/// writers do nothing. This applies to this transaction only. If the same connection changes data
+/// outside of a write, the triggers invalidate the tags.
+///
+/// The statement also sets the isolation level. At another default level of the database, two
+/// writes of one row would fail where the second could wait. It takes one round trip, like any
+/// `begin`.
 pub(super) async fn begin(db: &ConnectionPool) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
     db.begin_with("begin isolation level read committed; set local aside.invalidates = 'on'").await
 }
 
-/// Whether a connection that is given back to its pool is outside of any transaction: for `after_release` of the pool that the cache works
-/// with. Who is cut off while a transaction begins leaves it open and the client doesn't know, so whatever is done next on that
-/// connection would be part of it, and undone at some time.
+/// Whether a connection that returns to its pool is outside of any transaction. Use it in
+/// `after_release` of the pool that the cache uses. A task that is cancelled while a transaction
+/// begins leaves it open, and the client does not know this. The next statements on that connection
+/// would be part of the transaction, and would be undone at some time.
 ///
 /// # Errors
-/// When the connection can't be asked, or what is open has failed: it is of no use either way.
+/// Returns an error if the connection does not answer, or if an open transaction has failed. The
+/// connection is useless in both cases.
 pub async fn is_outside_transaction(db: &mut PgConnection) -> Result<bool, sqlx::Error> {
-    // In the simple protocol a statement by itself begins its transaction, so these are one moment.
+    // In the simple protocol a statement alone begins its transaction, so both times are the same.
     sqlx::raw_sql("select now() = statement_timestamp()").fetch_one(db).await?.try_get(0)
 }
 
-/// Tags that one write raises one by one. Of more it raises their patterns, as `cache_raise` does.
+/// The largest number of tags that one write raises one by one. For more tags it raises their
+/// patterns, as `cache_raise` does.
 const MAX_TAGS: usize = 1_000;
 
-/// Raises the version of every tag, in the transaction of `db`. One statement; sorted, because two writers that lock the same
-/// rows in different orders deadlock.
+/// Raises the version of every tag, in the transaction of `db`. It takes one statement. The tags
+/// are sorted, because two writers that lock the same rows in different orders deadlock.
 pub(super) async fn bump(db: &mut PgConnection, tags: &BTreeSet<Tag>) -> Result<Vec<TagVersion>, sqlx::Error> {
     if tags.len() > MAX_TAGS {
         return Box::pin(bump(db, &tags.iter().map(Tag::pattern_wildcard).collect())).await;
@@ -54,11 +62,12 @@ pub(super) async fn bump(db: &mut PgConnection, tags: &BTreeSet<Tag>) -> Result<
     rows.iter().map(tag_version).collect()
 }
 
-/// Versions that were not raised for so long ($2, in seconds) demand nothing: what was read before is too old to be served, and their rows
-/// may be removed at any time.
+/// The condition for versions that were raised in the last $2 seconds. Older versions protect
+/// nothing, because answers read before they were raised are too old to be served. Their rows may
+/// be removed at any time.
 const RECENTLY_CHANGED: &str = "at > clock_timestamp() - $2 * interval '1 second'";
 
-/// The versions of tags as they stand; tags that were idle for long have none.
+/// The current versions of tags. Tags that were idle for long have none.
 pub(super) async fn versions(db: &mut PgConnection, tags: &BTreeSet<Tag>) -> Result<Vec<TagVersion>, sqlx::Error> {
     let names: Vec<&str> = tags.iter().map(Tag::as_str).collect();
     let sql = format!("select tag, version from cache_ledger where tag = any($1) and {RECENTLY_CHANGED}");
@@ -67,8 +76,9 @@ pub(super) async fn versions(db: &mut PgConnection, tags: &BTreeSet<Tag>) -> Res
     rows.iter().map(tag_version).collect()
 }
 
-/// The epoch that holds now, as `cache_epoch()` of the migration says it. It is null when no row names the epoch of this run of this
-/// server, and on a standby. As a sub-query it is evaluated once, however many rows the statement brings.
+/// The current epoch, as `cache_epoch()` of the migration returns it. It is null if no row has the
+/// epoch of this run of this server, and on a standby. As a sub-query it is evaluated once, however
+/// many rows the statement returns.
 const EPOCH: &str = "(
     select left(md5(min(id::text)), 12) from cache_epochs
     where started = pg_postmaster_start_time() and recovered is not distinct from pg_stat_get_bgwriter_stat_reset_time()
@@ -77,7 +87,7 @@ const EPOCH: &str = "(
     having count(*) = 1
 )";
 
-/// The epoch of the database, and the versions of tags as they stand now.
+/// The epoch of the database, and the current versions of tags.
 pub(super) async fn versions_with_epoch(
     db: &ConnectionPool,
     tags: impl IntoIterator<Item = Tag>,
@@ -98,19 +108,20 @@ pub(super) fn is_aborted(error: &sqlx::Error) -> bool {
     error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "25P02")
 }
 
-/// What is known of a tenant; makes its secret when there is none yet.
+/// Reads the record of a tenant. Creates its secret if there is none yet.
 pub(super) async fn load_or_create_tenant(db: &ConnectionPool, tenant: &Tenant) -> Result<TenantRecord, sqlx::Error> {
     let sql = "select home_region, secret from cache_tenants where tenant = $1";
     if let Some(row) = sqlx::query(sql).bind(tenant.as_str()).fetch_optional(db).await? {
         return record(&row);
     }
-    // An update that changes nothing, so that who loses the race is told too.
+    // The update changes nothing, but it also returns the row to a caller that loses the race.
     let sql = "insert into cache_tenants (tenant) values ($1)
                on conflict (tenant) do update set tenant = excluded.tenant returning home_region, secret";
     record(&sqlx::query(sql).bind(tenant.as_str()).fetch_one(db).await?)
 }
 
-/// What is known of tenants; `None` where a row can't be read, which says nothing of the others.
+/// Reads the records of tenants. `None` marks a row that can't be read, which does not affect the
+/// others.
 pub(super) async fn load_tenants(
     db: &ConnectionPool,
     tenants: &[Tenant],
@@ -126,8 +137,8 @@ pub(super) async fn load_tenants(
     rows.iter().map(known).collect()
 }
 
-/// Gives a tenant another secret, in the transaction of `db`: nothing that was cached of it can be opened again. Whether there is such a
-/// tenant.
+/// Replaces the secret of a tenant, in the transaction of `db`. Nothing that was cached for the
+/// tenant can be opened again. Returns whether the tenant exists.
 pub(super) async fn rotate_secret(db: &mut PgConnection, tenant: &Tenant) -> Result<bool, sqlx::Error> {
     let sql = "update cache_tenants set secret = default where tenant = $1";
     Ok(sqlx::query(sql).bind(tenant.as_str()).execute(db).await?.rows_affected() > 0)
@@ -142,20 +153,23 @@ fn record(row: &PgRow) -> Result<TenantRecord, sqlx::Error> {
 /// A snapshot in which everything is visible.
 pub(super) const FAR_FUTURE: &str = "9000000000000000000:9000000000000000000:";
 
-/// What one poll of the ledger brought.
+/// The result of one poll of the ledger.
 pub(super) struct ChangeBatch {
-    /// The epoch of the database that versions and snapshots belong to; `None`: nobody has named it yet.
+    /// The epoch of the database to which versions and snapshots belong. `None` means that no row
+    /// has it yet.
     pub(super) epoch: Option<String>,
-    /// The snapshot of this poll, for the next one.
+    /// The snapshot of this poll, for the next poll.
     pub(super) snapshot: String,
-    /// When the statement's transaction began, so not after its snapshot. (`statement_timestamp()` may be after it: it is set
-    /// again when a prepared statement is executed.)
+    /// The time when the statement's transaction began, which is not after its snapshot.
+    /// `statement_timestamp()` may be after it, because it is set again when a prepared statement
+    /// is executed.
     pub(super) statement: DbTime,
-    /// Tags changed since the last poll, with their versions.
+    /// The tags changed since the last poll, with their versions.
     pub(super) changes: Vec<TagVersion>,
-    /// Whether these are all of them. If not, any name may have changed.
+    /// Whether these are all changes. If not, any tag may have changed.
     pub(super) complete: bool,
-    /// When these numbers were raised, each a little before its commit or, in a long transaction, long before.
+    /// The times when these versions were raised. Each is a little before its commit or, in a long
+    /// transaction, long before.
     pub(super) raised_at: Vec<DbTime>,
 }
 
@@ -174,22 +188,28 @@ static POLL: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// Changes that a poll brings one by one. The time of a poll is bounded so, however much was changed.
+/// The largest number of changes that a poll returns one by one. It bounds the time of a poll after
+/// any number of changes.
 pub(super) const MAX_CHANGES: i64 = 10_000;
-/// The same for the poll with which an instance begins: what it can't learn by name it must load.
+/// The same limit for the first poll of an instance. With more changes, the instance can't tell
+/// which entries are stale and must load them.
 pub(super) const MAX_CHANGES_AT_START: i64 = 100_000;
 
-/// A connection of its own to poll the ledger: a busy pool must not make an instance's floors count as not current.
+/// A separate connection for polls of the ledger. A busy pool must not make an instance's floors
+/// count as not current.
 pub(super) struct LedgerConnection {
     db: PgConnection,
-    /// The highest version that a poll has brought.
+    /// The highest version that a poll has returned.
     highest: i64,
 }
 
 impl LedgerConnection {
-    /// Connects; every statement ends after `limit` at the latest, and takes the index also where a table that was just filled has
-    /// no statistics yet. A plan that must do without an index counts as costly then, and compiling it would take longer than `limit`.
-    /// Each statement is planned once: for a snapshot that it knows, Postgres would plan every poll anew.
+    /// Connects. Every statement on this connection ends after `limit` at the latest.
+    ///
+    /// Statements use the index even if a table that was just filled has no statistics yet. A plan
+    /// that must do without an index then counts as costly, and JIT compilation would take longer
+    /// than `limit`, so JIT is off. Each statement is planned once. Otherwise Postgres would plan
+    /// every poll again for its snapshot.
     pub(super) async fn connect(pool: &ConnectionPool, limit: Duration) -> Result<Self, sqlx::Error> {
         let milliseconds = limit.as_millis().to_string();
         let settings = [
@@ -201,15 +221,17 @@ impl LedgerConnection {
         Ok(Self { db: pool.connect(&settings).await?, highest: 0 })
     }
 
-    /// The connection, for who keeps something of its own beside what it hears.
+    /// The connection, for callers that store their own state beside the changes.
     pub(super) fn conn(&mut self) -> &mut PgConnection {
         &mut self.db
     }
 
-    /// Everything committed that was not visible in the snapshot `since`. `xid >= xmax or xid in xip` is exactly that, so every
-    /// change is seen once whatever the order of commits, and a long transaction costs nothing. Two index scans: as one
-    /// condition it would read the whole table. It brings `most` changes at most. On a standby, whose answers prove nothing, the
-    /// statement fails or names no epoch.
+    /// Returns every committed change that was not visible in the snapshot `since`, at most `most`
+    /// of them. `xid >= xmax or xid in xip` is exactly this condition. Every change is therefore
+    /// seen once, in any order of commits, and a long transaction costs nothing.
+    ///
+    /// The statement uses two index scans, because one combined condition would read the whole
+    /// table. On a standby, whose answers prove nothing, it fails or returns no epoch.
     pub(super) async fn poll(&mut self, since: &str, most: i64) -> Result<ChangeBatch, sqlx::Error> {
         let rows = sqlx::query(POLL.as_str()).bind(since).bind(most).fetch_all(&mut self.db).await?;
         let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
@@ -226,8 +248,9 @@ impl LedgerConnection {
         })
     }
 
-    /// The snapshot to begin with: the newest that is older than any entry that may be served; else the oldest there is, with
-    /// the moment before which entries must be refused.
+    /// Returns the snapshot with which an instance starts. It is the newest one that is older than
+    /// any entry that may be served. If there is none, it is the oldest one, with the moment before
+    /// which entries must be refused.
     pub(super) async fn checkpoint(&mut self) -> Result<Option<(String, DbTime)>, sqlx::Error> {
         let sql = format!(
             "select snap::text as snapshot, taken_at
@@ -245,12 +268,12 @@ impl LedgerConnection {
         row.map(|row| Ok((row.try_get("snapshot")?, row.try_get("taken_at")?))).transpose()
     }
 
-    /// Names the epoch, if nobody has yet, and makes rows of another one (a dump restored into a younger cluster brings transaction
-    /// ids that lie ahead) changes of this one. Where nothing is to be done it writes nothing, so a read-only server is no
-    /// hindrance.
+    /// Creates the epoch if there is none yet. It also turns rows of another epoch into changes of
+    /// this one. A dump that is restored into a younger cluster has transaction ids that lie ahead.
+    /// If there is nothing to do, it writes nothing, so it also works on a read-only server.
     ///
     /// # Errors
-    /// When the database can't be asked, or is a standby.
+    /// Returns an error if the database does not answer or is a standby.
     pub(super) async fn ensure_epoch(&mut self) -> Result<(), sqlx::Error> {
         let ask = format!(
             "select {EPOCH} as epoch, pg_is_in_recovery() as standby,
@@ -270,11 +293,14 @@ impl LedgerConnection {
         Ok(())
     }
 
-    /// Replaces the rows of other epochs by one of this run of this server. Instances that do so at the same time agree on one row:
-    /// the key of the table sees to it. While a restore has not made that key yet there may be two rows, and then they begin anew.
+    /// Replaces the rows of other epochs by one row of this run of this server. Instances that do
+    /// so at the same time agree on one row, because of the table's key. While a restore has not
+    /// created that key yet, there may be two rows. Then no epoch is valid, and the instances begin
+    /// one again.
     async fn begin_epoch(&mut self) -> Result<(), sqlx::Error> {
-        // A ledger that was moved by copying its rows left its sequence behind. The next versions must be above all of its own, by
-        // so much that those which writers take meanwhile don't matter.
+        // A ledger that was moved by copying its rows has a sequence below its versions. The next
+        // versions must be above all versions in the ledger. The distance is large enough for the
+        // versions that writers take in the meantime.
         let sequence = "select setval('cache_version', highest + 1000000)
             from (select max(version) as highest from cache_ledger) as ledger, cache_version where highest > last_value";
         sqlx::query(sequence).execute(&mut self.db).await?;
@@ -286,14 +312,16 @@ impl LedgerConnection {
         transaction.commit().await
     }
 
-    /// Leaves what instances that start later need, and removes what nobody needs any more.
+    /// Stores a checkpoint for instances that start later, and removes rows that are not needed any
+    /// more.
     pub(super) async fn run_maintenance(&mut self) -> Result<(), sqlx::Error> {
         self.record_checkpoint().await?;
         self.prune_idle_tags().await?;
         self.expect_versions_to_rise().await
     }
 
-    /// Begins another epoch if the sequence was set back: versions would be given a second time.
+    /// Begins another epoch if the sequence was set back, because versions would otherwise be
+    /// repeated.
     async fn expect_versions_to_rise(&mut self) -> Result<(), sqlx::Error> {
         let sql = "select setval('cache_version', $1 + 1000000) from cache_version where last_value < $1";
         if sqlx::query(sql).bind(self.highest).fetch_optional(&mut self.db).await?.is_some() {
@@ -303,7 +331,8 @@ impl LedgerConnection {
         Ok(())
     }
 
-    /// Triggers for other writers that don't fire in every session, as `table.trigger`, each with whether it fires at all.
+    /// The triggers for other writers that don't fire in every session, as `table.trigger`. Each
+    /// has a flag that says whether it fires at all.
     pub(super) async fn silent_triggers(&mut self) -> Result<Vec<(String, bool)>, sqlx::Error> {
         let sql = "select tgrelid::regclass || '.' || tgname, tgenabled <> 'D'
             from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid
@@ -313,13 +342,13 @@ impl LedgerConnection {
         sqlx::query_as(sql).fetch_all(&mut self.db).await
     }
 
-    /// Makes everything old that was read before.
+    /// Invalidates every answer that was read before.
     pub(super) async fn raise_everything(&mut self) -> Result<(), sqlx::Error> {
         sqlx::query("select cache_raise(array['*'])").execute(&mut self.db).await.map(drop)
     }
 
-    /// Leaves a snapshot for instances that start later, unless another instance did so in the last five seconds, and removes
-    /// those that nobody needs any more.
+    /// Stores a snapshot for instances that start later, unless another instance did so in the last
+    /// five seconds. It also removes old snapshots.
     async fn record_checkpoint(&mut self) -> Result<(), sqlx::Error> {
         let sql = format!(
             "with old as (
@@ -335,8 +364,9 @@ impl LedgerConnection {
         Ok(())
     }
 
-    /// Removes some rows of tags that have been idle for twice as long as any entry or floor lives: without a row a tag's version is
-    /// 0, and by then nothing remembers a higher one. Versions come from one sequence, so the next change is above all of them.
+    /// Removes some rows of tags that have been idle for twice as long as any entry or floor lives.
+    /// Without a row, the version of a tag is 0, and by then no instance remembers a higher one.
+    /// Versions come from one sequence, so the next change is above all of them.
     async fn prune_idle_tags(&mut self) -> Result<(), sqlx::Error> {
         let sql = format!(
             "delete from cache_ledger where ctid = any (array(
@@ -351,7 +381,7 @@ impl LedgerConnection {
     }
 }
 
-/// Whether a row is more than the one that always comes.
+/// Whether a row has a tag. One row without a tag always comes.
 fn has_tag(row: &PgRow) -> bool {
     row.try_get::<Option<String>, _>("tag").is_ok_and(|tag| tag.is_some())
 }

@@ -1,4 +1,4 @@
-//! Loads: what brings a value from the database, when it may begin, and what comes of it when it brings nothing.
+//! Loads from the database: the sources of values, the permit to begin, and the failures.
 
 use std::{collections::HashMap, future::Future, hash::Hash, time::Duration};
 
@@ -13,50 +13,55 @@ use super::{
     spans,
 };
 
-/// A load that brought neither a value nor an error of the loader's. Everyone who waited for it gets this.
+/// The failure of a load that returned neither a value nor an error of the loader. Every caller
+/// that waited for the load gets it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum LoadFailure {
-    /// It panicked, or what it brought can't be encoded.
+    /// The load panicked, or its value can't be encoded.
     #[error("the load ended without a result")]
     Panicked,
-    /// It took longer than any load may; or it was not begun, because the database didn't say in time where the tenant is at home.
+    /// The load took longer than any load may. Or it was not begun, because the database did not
+    /// report the tenant's home region in time.
     #[error("the load did not end in time")]
     TimedOut,
-    /// It was not begun: so much waits for the database already that it could not have ended in time.
+    /// The load was not begun. Too many others wait for the database, so it could not have ended in
+    /// time.
     #[error("the database has no time for the load")]
     Overloaded,
-    /// It was not begun: the database can't be reached.
+    /// The load was not begun, because the database can't be reached.
     #[error("the database can't be reached")]
     Unreachable,
-    /// It was not begun: the type's policy keeps the tenant's data from being read in this region.
+    /// The load was not begun, because the type's policy does not let this region read the tenant's
+    /// data.
     #[error("not readable in this region")]
     WrongRegion,
 }
 
-/// The error of a loader. Cloned to everyone who waited for the load.
+/// The error of a loader. It is cloned for every caller that waited for the load.
 pub trait LoadError: Clone + From<LoadFailure> + Send + Sync + 'static {
-    /// Whether it may have come about because the database can't be reached: what [`is_unavailable`](super::is_unavailable)
-    /// recognizes, and what may only have had no room or no time. Then types that allow it are served stale.
+    /// Whether the cause may be that the database can't be reached. These are the errors that
+    /// [`is_unavailable`](super::is_unavailable) recognizes, and errors that may only be a lack of
+    /// capacity or time. Types that allow it are then served stale.
     fn is_unavailable(&self) -> bool;
 }
 
-/// What was loaded, and when the database was asked for it, by the instance's clock.
+/// A loaded value, with the time when the database was asked for it, by the instance's clock.
 pub(super) struct TimedLoad<T> {
     pub(super) loaded: Loaded<T>,
     pub(super) asked: Duration,
 }
 
-/// Why a load brought nothing.
+/// The reason why a load returned no value.
 #[derive(Clone)]
 pub(super) enum Failure<E> {
-    /// It was not begun.
+    /// The load was not begun.
     Refused(Refusal),
-    /// It failed.
+    /// The load failed.
     Failed(E),
 }
 
 impl<E> Failure<E> {
-    /// Whether there was no time for it: somebody who came later may have more.
+    /// Whether the load had too little time. A caller that came later may have more.
     pub(super) fn is_late(&self) -> bool {
         matches!(self, Self::Refused(Refusal::NoTime | Refusal::TimedOut))
     }
@@ -83,7 +88,7 @@ impl<E: LoadError> From<LoadFailure> for Failure<E> {
     }
 }
 
-/// What brings one value: a closure, or a loader that loads several keys at a time.
+/// A source of one value: a closure, or a loader that loads several keys at a time.
 pub(super) trait Load<T, E>: Send + 'static {
     /// Waits for its turn and loads the value of `key`.
     fn load(
@@ -111,9 +116,10 @@ where
     }
 }
 
-/// What brings several values: a closure, or a loader.
+/// A source of several values: a closure, or a loader.
 pub(super) trait LoadMany<I, T, E>: Send + 'static {
-    /// Waits for its turn and loads the values of these ids, which all belong to the same tenant or to everybody.
+    /// Waits for its turn and loads the values of these ids. All of them belong to the same tenant,
+    /// or all are shared.
     fn load_many(
         self,
         cache: &Cache,
@@ -145,7 +151,7 @@ where
 }
 
 impl Cache {
-    /// Waits for leave to load.
+    /// Waits for a permit to load.
     pub(super) async fn permit(
         &self,
         pattern: &'static str,
@@ -155,7 +161,7 @@ impl Cache {
         self.admitted(Request { kind: Kind::Load, pattern, tenant, deadline }).await
     }
 
-    /// Waits for a permit, and counts how that went.
+    /// Waits for a permit, and counts the wait or the refusal.
     pub(super) async fn admitted(&self, request: Request<'_>) -> Result<Permit, Refusal> {
         let (admission, metrics, pattern) = (&self.inner.admission, &self.inner.metrics, request.pattern);
         let permit = match admission.request(request) {
@@ -173,7 +179,8 @@ impl Cache {
         permit.inspect_err(|refusal| metrics.refused(pattern, *refusal))
     }
 
-    /// Loads, with a permit that is given back at the end, and counts the call. Says when it was sent.
+    /// Runs a loader with a permit, which is given back at the end, and counts the call. It also
+    /// returns the time when the call began.
     pub(super) async fn run_loader<R, E: LoadError>(
         &self,
         permit: Permit,

@@ -1,8 +1,10 @@
-//! A loader that can load many values at a time. Loads that wait for their turn travel together in one statement: the DataLoader
-//! pattern, with the wait for a permit as the window. A load that finds a permit begins at once and alone, so merging delays nothing.
+//! A loader that can load many values at a time. Loads that wait for their turn share one
+//! statement. This is the DataLoader pattern, with the wait for a permit as its window. A load that
+//! finds a free permit begins at once and alone, so batching delays nothing.
 //!
-//! Each key keeps its own flight, its own lease and its own tag versions. Only the statement is shared: when it fails, all its members
-//! fail; a value that it leaves out is loaded by itself, so that one row that can't be read fails nobody else.
+//! Each key has its own flight, its own lease and its own tag versions. Only the statement is
+//! shared. If it fails, all its members fail. A value that it leaves out is loaded alone. One row
+//! that can't be read therefore fails no other load.
 
 use std::{
     collections::{HashMap, hash_map::Entry},
@@ -25,7 +27,7 @@ use super::{
     policy::Cacheable,
 };
 
-/// Keys of one statement at most.
+/// The largest number of keys in one statement.
 pub(super) const MAX_BATCH: usize = 100;
 
 type Boxed<R> = Pin<Box<dyn Future<Output = R> + Send>>;
@@ -33,10 +35,11 @@ type KeyOf<I, T> = dyn Fn(&I) -> Key<T> + Send + Sync;
 type LoadsOne<I, T, E> = dyn Fn(I) -> Boxed<Result<Loaded<T>, E>> + Send + Sync;
 type LoadsMany<I, T, E> = dyn Fn(Vec<I>) -> Boxed<Result<HashMap<I, Loaded<T>>, E>> + Send + Sync;
 
-/// How values of one type are loaded, declared once: one by its id, and many by theirs. Cheap to clone.
+/// The declaration of how values of one type are loaded, one by its id or many by theirs. Cheap to
+/// clone.
 pub struct Loader<I, T, E>(Arc<Parts<I, T, E>>);
 
-/// The batch of each tenant (`None`: of shared data) that waits for its turn and has room.
+/// The batch of each tenant that waits for its turn and is not full. The key `None` is shared data.
 type Open<I, T, E> = HashMap<Option<Tenant>, Arc<Batch<I, T, E>>>;
 
 struct Parts<I, T, E> {
@@ -47,7 +50,8 @@ struct Parts<I, T, E> {
     open: Mutex<Open<I, T, E>>,
 }
 
-/// Loads that wait for their turn together. `None`: they are on their way.
+/// The loads of one batch, which wait for their turn together. `None` means that the batch is
+/// closed.
 struct Batch<I, T, E>(Mutex<Option<Vec<Member<I, T, E>>>>);
 
 /// One load of a batch.
@@ -57,7 +61,7 @@ struct Member<I, T, E> {
     answer: oneshot::Sender<Result<TimedLoad<T>, Failure<E>>>,
 }
 
-/// One load of a batch as the flight that waits for it sees it.
+/// One load of a batch, for the flight that waits for it.
 struct Membership<I, T, E> {
     batch: Arc<Batch<I, T, E>>,
     answer: oneshot::Receiver<Result<TimedLoad<T>, Failure<E>>>,
@@ -70,8 +74,9 @@ impl<I, T, E> Clone for Loader<I, T, E> {
 }
 
 impl Cache {
-    /// Declares how values of one type are loaded: their keys, the load of one, and the load of many, which brings an answer for
-    /// each id (an absence is an answer). An id that it leaves out is loaded by `one`.
+    /// Declares how values of one type are loaded: by their keys, by the load of one, and by the
+    /// load of many. `many` returns an answer for each id, and an absence is an answer too. An id
+    /// that it leaves out is loaded by `one`.
     pub fn loader<I, T, E, K, L, One, M, Many>(&self, key: K, one: L, many: M) -> Loader<I, T, E>
     where
         K: Fn(&I) -> Key<T> + Send + Sync + 'static,
@@ -96,27 +101,27 @@ where
     T: Cacheable,
     E: LoadError,
 {
-    /// [`Cache::get_or_load`] of one value.
+    /// [`Cache::get_or_load`] for one value.
     ///
     /// # Errors
-    /// Those of the load, and [`LoadFailure`].
+    /// Returns the errors of the load, and [`LoadFailure`].
     pub async fn get(&self, id: I, mode: CacheMode) -> Result<Cached<T>, E> {
         let key = (self.0.key)(&id);
         self.0.cache.read(&key, mode, One { loader: self.clone(), id }).await
     }
 
-    /// [`Cache::get_or_load_many`] of these values, in their order.
+    /// [`Cache::get_or_load_many`] for these values, in their order.
     ///
     /// # Errors
-    /// As [`Loader::get`].
+    /// Returns the errors of [`Loader::get`].
     pub async fn get_many(&self, ids: Vec<I>, mode: CacheMode) -> Result<Vec<(I, Cached<T>)>, E> {
         self.0.cache.read_many(self.keyed(ids), mode, self.clone()).await
     }
 
-    /// [`Cache::warm_many`] of these values.
+    /// [`Cache::warm_many`] for these values.
     ///
     /// # Errors
-    /// As [`Loader::get`].
+    /// Returns the errors of [`Loader::get`].
     pub async fn warm_many(&self, ids: Vec<I>, mode: CacheMode) -> Result<usize, E> {
         self.0.cache.warm_by(self.keyed(ids), mode, self.clone()).await
     }
@@ -129,7 +134,8 @@ where
         ids.into_iter().map(keyed).collect()
     }
 
-    /// Joins the batch that waits and has room, or asks for a permit: with one the load begins alone, without one a batch begins.
+    /// Joins a waiting batch that is not full, or requests a permit. With a free permit the load
+    /// begins alone, and without one a new batch begins.
     fn enter(
         &self,
         open: &mut Open<I, T, E>,
@@ -154,12 +160,13 @@ where
         open.insert(tenant.clone(), Arc::clone(&batch));
         let membership = Batch::join(&batch, id, deadline).ok_or(Refusal::Full)?;
         let this = self.clone();
-        // In a task of its own: the flight that began it may give up before the others.
+        // The batch has its own task, because the flight that began it may give up before the
+        // others.
         tokio::spawn(async move { this.send(&batch, tenant, turn.await).await }.in_current_span());
         Ok(Entered::Member(membership))
     }
 
-    /// Loads what a batch holds when its turn has come.
+    /// Loads the values of a batch when its turn has come.
     async fn send(&self, batch: &Arc<Batch<I, T, E>>, tenant: Option<Tenant>, turn: Result<Permit, Refusal>) {
         let members = self.close(batch, &tenant);
         let permit = match turn {
@@ -191,7 +198,7 @@ where
         }
     }
 
-    /// Loads what a load of many left out: whatever is wrong with it is its own matter.
+    /// Loads a value that a load of many left out. A failure affects only this value.
     async fn load_alone(&self, tenant: Option<&Tenant>, id: I, deadline: Duration) -> Result<TimedLoad<T>, Failure<E>> {
         let permit = self.0.cache.permit(T::POLICY.name, tenant, deadline).await?;
         self.load_one(permit, id).await
@@ -202,7 +209,7 @@ where
         Ok(TimedLoad { loaded, asked })
     }
 
-    /// Loads these values with a permit: one by the load of one, more by the load of many.
+    /// Loads these values with a permit, one value by `one` and more by `many`.
     async fn load(&self, permit: Permit, ids: Vec<I>) -> Result<HashMap<I, TimedLoad<T>>, Failure<E>> {
         match ids.as_slice() {
             [] => return Ok(HashMap::new()),
@@ -213,7 +220,7 @@ where
         Ok(loaded.into_iter().map(|(id, loaded)| (id, TimedLoad { loaded, asked })).collect())
     }
 
-    /// Takes the members of a batch, which nobody can join any more.
+    /// Closes a batch, so that no load can join it, and takes its members.
     fn close(&self, batch: &Arc<Batch<I, T, E>>, tenant: &Option<Tenant>) -> Vec<Member<I, T, E>> {
         let mut open = self.open();
         if open.get(tenant).is_some_and(|other| Arc::ptr_eq(other, batch)) {
@@ -242,12 +249,12 @@ where
                 inner.metrics.refused(pattern, Refusal::TimedOut);
                 return Err(Refusal::TimedOut.into());
             }
-            // The statement ends by its own limit, and fills the tiers.
+            // The statement ends by its own time limit, and it fills the tiers.
             Err(_) => answer.await,
             Ok(answered) => answered,
         };
         drop(waiter);
-        // The sender goes without a word when the load panicked.
+        // The sender is dropped without an answer when the load panicked.
         let asked = answered.unwrap_or(Err(LoadFailure::Panicked.into()))?;
         inner.metrics.waited(pattern, asked.asked.saturating_sub(since));
         Ok(asked)
@@ -258,14 +265,14 @@ where
     }
 }
 
-/// Where a load stands.
+/// The state of a load after [`Loader::enter`]: alone with a permit, or a member of a batch.
 enum Entered<I, T, E> {
     Alone(Permit),
     Member(Membership<I, T, E>),
 }
 
 impl<I: Clone + Eq, T, E> Batch<I, T, E> {
-    /// Adds a load. `None`: the batch is full, on its way, or loads the same already.
+    /// Adds a load. Returns `None` if the batch is full or closed, or already loads the same id.
     fn join(batch: &Arc<Self>, id: &I, deadline: Duration) -> Option<Membership<I, T, E>> {
         let mut members = batch.lock();
         let room = |members: &&mut Vec<Member<I, T, E>>| {
@@ -339,7 +346,7 @@ where
             permit
         };
         let mut loaded = match permit {
-            // What did not join a batch before there was a permit.
+            // These ids did not join a batch before there was a permit.
             Some(permit) => self.load(permit, ids[waiting.len()..].to_vec()).await?,
             None => HashMap::new(),
         };

@@ -1,5 +1,5 @@
-//! The in-memory double of L2: for tests and examples, and the reference that Redis' scripts are compared with. Shared by
-//! cloning, like one Redis by several instances.
+//! An in-memory L2 for tests and examples. The scripts of Redis are compared with it. Clones share
+//! its contents, as several instances share one Redis.
 
 use std::{
     collections::HashMap,
@@ -24,7 +24,7 @@ pub struct MemoryL2 {
     hints: Arc<Notify>,
 }
 
-/// All that is known of one key.
+/// The state of one key.
 #[derive(Clone, Debug, Default)]
 struct Slot {
     value: Option<(i64, Bytes)>,
@@ -39,7 +39,7 @@ impl MemoryL2 {
         Self { clock, slots: Arc::default(), hints: Arc::default() }
     }
 
-    /// All keys that hold a value, for looking in from outside.
+    /// All keys that have a value, for inspection by tests.
     pub fn keys(&self) -> Vec<String> {
         let now = self.clock.now();
         let slots = self.lock();
@@ -102,7 +102,7 @@ impl MemoryL2 {
     fn invalidate_one(&self, change: &Invalidation) {
         let (now, mut slots) = (self.clock.now(), self.lock());
         slots.retain(|_, slot| slot.expires > now);
-        // As in Redis: where there is neither a value nor a lease there is nothing to protect.
+        // As in Redis, a key without a value and without a lease needs no floor.
         let protects = |slot: &&mut Slot| slot.value.is_some() || slot.lease.is_some();
         if let Some(slot) = slots.get_mut(&change.key).filter(protects) {
             slot.floor = slot.floor.max(change.version);

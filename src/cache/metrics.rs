@@ -1,4 +1,5 @@
-//! What the cache counts, per key pattern. Names and units follow Prometheus' conventions; labels come from closed sets.
+//! The counters of the cache, by key pattern. Names and units follow the conventions of Prometheus,
+//! and labels come from closed sets.
 
 use std::{array::from_fn, sync::OnceLock, time::Duration};
 
@@ -83,11 +84,11 @@ pub(super) struct OfPattern {
     pub(super) pattern: &'static str,
 }
 
-/// How a load ended.
+/// The results of a load.
 const OK: &str = "ok";
 const FAILED: &str = "failed";
 
-/// Where a read was answered, for its histogram.
+/// The tiers that can answer a read, for its histogram.
 const TIERS: [&str; 6] = ["l1", "l2", "joined", "stale", "none", "load"];
 
 /// The reads of one key pattern.
@@ -96,7 +97,8 @@ struct Reads {
     pattern: &'static str,
     outcomes: StripedCounters<{ Outcome::ALL.len() }>,
     durations: [LatencyHistogram; TIERS.len()],
-    /// Those of the next pattern. A list, because it can be read without a lock while it grows, and is never long.
+    /// The reads of the next pattern. The list can be read without a lock while it grows, and it is
+    /// always short.
     next: OnceLock<Box<Self>>,
 }
 
@@ -133,9 +135,9 @@ pub struct CacheMetrics {
     fills: Family<FillResult, Counter>,
     warmings: Family<Warming, Counter>,
     warmed: Family<Warmer, Counter>,
-    /// Time from a commit to this instance's floors.
+    /// The time from a commit to this instance's floors.
     pub(super) lag: Histogram,
-    /// Time of a poll of the ledger.
+    /// The time of a poll of the ledger.
     pub(super) polls: Histogram,
 }
 
@@ -163,7 +165,8 @@ impl CacheMetrics {
         }
     }
 
-    /// Shows counts of what has not happened yet as zeros, for the types that will be cached.
+    /// Shows counters of events that have not happened yet as zeros, for the types that will be
+    /// cached.
     pub(super) fn prepare(&self, policies: &[Policy]) {
         for Policy { name: pattern, .. } in policies {
             self.reads_of(pattern);
@@ -179,7 +182,7 @@ impl CacheMetrics {
         }
     }
 
-    /// One read of the cache, under exactly one outcome.
+    /// Counts one read of the cache, under exactly one outcome.
     pub(super) fn read(&self, pattern: &'static str, outcome: Outcome, took: Duration) {
         self.reads_of(pattern).count(outcome, took);
     }
@@ -200,39 +203,39 @@ impl CacheMetrics {
         std::iter::successors(self.reads.get(), |reads| reads.next.get()).map(|reads| &**reads)
     }
 
-    /// One call of a loader, for one key or many.
+    /// Counts one call of a loader, for one key or many.
     pub(super) fn loaded(&self, pattern: &'static str, succeeded: bool, took: Duration) {
         self.loads.get_or_create(&Load { pattern, result: if succeeded { OK } else { FAILED } }).inc();
         self.load_duration.get_or_create(&OfPattern { pattern }).observe(took.as_secs_f64());
     }
 
-    /// One load or write that waited for its turn, and had it.
+    /// Counts one load or write that waited for its turn and got it.
     pub(super) fn waited(&self, pattern: &'static str, waited: Duration) {
         self.wait_duration.get_or_create(&OfPattern { pattern }).observe(waited.as_secs_f64());
     }
 
-    /// One statement that brings so many values whose loads waited for their turn.
+    /// Counts one statement with this number of values, whose loads waited for their turn.
     pub(super) fn merged(&self, pattern: &'static str, loads: usize) {
         self.merged_statements.get_or_create(&OfPattern { pattern }).inc();
         self.merged_loads.get_or_create(&OfPattern { pattern }).inc_by(loads as u64);
     }
 
-    /// One load or write that was not begun.
+    /// Counts one load or write that was not begun.
     pub(super) fn refused(&self, pattern: &'static str, refusal: Refusal) {
         self.refused.get_or_create(&Refused { pattern, reason: refusal.as_str() }).inc();
     }
 
-    /// One name whose number a committed write of this instance raised.
+    /// Counts one tag whose version a committed write of this instance raised.
     pub(super) fn invalidated(&self, pattern: &str) {
         self.invalidations.get_or_create(&Pattern { pattern: pattern.to_owned() }).inc();
     }
 
-    /// One call of L2: `ok`, `failed` or `skipped`.
+    /// Counts one call of L2 with the result `ok`, `failed` or `skipped`.
     pub(super) fn l2_call(&self, operation: &'static str, result: &'static str) {
         self.l2_calls.get_or_create(&Operation { operation, result }).inc();
     }
 
-    /// One value handed in to L2: kept, or refused and why.
+    /// Counts one fill of L2 with its result.
     pub(super) fn filled(&self, filled: Filled) {
         let result = match filled {
             Filled::Kept => "kept",
@@ -243,7 +246,7 @@ impl CacheMetrics {
         self.fills.get_or_create(&FillResult { result }).inc();
     }
 
-    /// What one warmer brought.
+    /// Counts one run of a warmer and its entries.
     pub(super) fn warmed(&self, report: &WarmerReport) {
         let WarmerReport { name: warmer, warmed, error } = report;
         let result = if error.is_none() { "ok" } else { "failed" };
@@ -251,13 +254,14 @@ impl CacheMetrics {
         self.warmed.get_or_create(&Warmer { warmer }).inc_by(*warmed as u64);
     }
 
-    /// How often reads of `pattern` had `outcome`.
+    /// The number of reads of `pattern` with `outcome`.
     pub(super) fn reads(&self, pattern: &'static str, outcome: Outcome) -> u64 {
         let reads = self.all_reads().find(|reads| reads.pattern == pattern);
         reads.map_or(0, |reads| reads.outcomes.sum(outcome as usize))
     }
 
-    /// How long reads of `pattern` took, whatever answered them: counts by the buckets of [`LatencyHistogram`].
+    /// The durations of reads of `pattern` with any outcome, as counts by the buckets of
+    /// [`LatencyHistogram`].
     pub(super) fn latency(&self, pattern: &'static str) -> Vec<u64> {
         let reads = self.all_reads().find(|reads| reads.pattern == pattern);
         let mut all = vec![0; LatencyHistogram::bounds_us().count() + 1];
@@ -271,7 +275,8 @@ impl CacheMetrics {
         let help = "Reads of the cache by key pattern and outcome";
         let mut requests = encoder.encode_descriptor("cache_requests", help, None, MetricType::Counter)?;
         for Reads { pattern, outcomes, .. } in self.all_reads() {
-            // Also those that never occurred: to a query, a series that isn't there is no zero.
+            // Outcomes that never occurred are written too, because a missing series is not zero in
+            // a query.
             for outcome in Outcome::ALL {
                 let count = outcomes.sum(outcome as usize);
                 ConstCounter::new(count).encode(requests.encode_family(&Request { pattern, outcome })?)?;

@@ -1,36 +1,42 @@
-//! A cache of several tiers in which Redis is never believed. This folder can be copied into another service as it is: it uses
-//! nothing else of this crate; `README.md` beside this file is the guide. SQL is only in `ledger.rs`, connections to Postgres only in `pool.rs`, Redis only in `redis/`,
-//! Memcached only in `memcached/`, moka only in `l1.rs`. With it go the tables of `migrations/0001_cache_ledger.sql` and `0007_tenants.sql`, and triggers
-//! for the service's own tables.
+//! A cache of several tiers in which Redis is never trusted. This folder can be copied into another
+//! service as it is, because it uses nothing else of this crate. `README.md` beside this file is
+//! the guide.
 //!
-//! The idea: Postgres gives every change a version (the *ledger*), every cached answer carries the versions it was read at (its
-//! *tag versions*), and every instance knows the lowest version it may still serve (its *floors*). Redis, its messages and its old
-//! contents can then be wrong, late or gone without one stale answer.
+//! SQL is only in `ledger.rs`, connections to Postgres only in `pool.rs`, Redis only in `redis/`,
+//! Memcached only in `memcached/`, and moka only in `l1.rs`. The folder needs the tables of
+//! `migrations/0001_cache_ledger.sql` and `0007_tenants.sql`, and triggers for the service's own
+//! tables.
+//!
+//! Postgres gives every change a version (the *ledger*). Every cached answer carries the versions
+//! at which it was read (its *tag versions*). Every instance knows the lowest version that it may
+//! still serve (its *floors*). Redis, its messages and its old contents can then be wrong, late or
+//! lost without one stale answer.
 //!
 //! | word | meaning |
 //! |---|---|
-//! | L1, L2 | the tier in this process (moka), the tier that instances share (Redis, or Memcached) |
-//! | name, tag | what a change can make wrong: `product:42`; a tag is the name of a list |
-//! | ledger | the table in Postgres that holds a number for each name |
-//! | number | what a name's changes raise: `ver` in SQL, `TagVersion::version`; the sum of an entry's numbers is its order in L2 |
-//! | floor | the lowest version of a tag that this instance still serves |
-//! | poll | reading what has changed in the ledger since the last poll; a hint asks for one at once |
+//! | L1, L2 | the tier in this process (moka), and the shared tier (Redis or Memcached) |
+//! | tag | a piece of data, or a list, that a change can make stale, such as `product:42` |
+//! | ledger | the version table in Postgres, `cache_ledger`, with one row for each tag |
+//! | tag version | a number that each change raises: `TagVersion::version`, in SQL `version` |
+//! | entry version | the sum of an entry's tag versions, by which L2 compares two entries |
+//! | floor | the lowest version of a tag that this instance may still serve |
+//! | poll | one query for the changes since the last poll; a hint asks for one at once |
 //! | epoch | one run of the ledger; versions of different epochs can't be compared |
-//! | load | reading from the database, with tag versions, in one statement |
-//! | fill | leaving what was loaded in the tiers |
-//! | lease | the right to fill a key of L2; who doesn't get it waits for who has |
-//! | fresh | may still be served: young enough, and no tag version below its floor |
-//! | stale | not fresh: not served, or flagged while the database is away, where the policy allows it |
-//! | absent | the known answer that there is no such value; cached like a value |
-//! | freshness rule | all that decides whether an answer is fresh: floors, max staleness, epoch |
-//! | max staleness | D: for how long one poll proves that the floors are current |
-//! | invalidate (a write) | naming what a write changes; at its commit these versions rise |
-//! | finish unchanged | ending a write that changes nothing: this instance's floors rise to the versions of what the write saw |
-//! | invalidate | raising a name's number in a committed transaction |
-//! | warm | filling the tiers before anyone asks |
-//! | permit | leave to use one connection to the database; what has none waits |
+//! | load | one statement that reads data and their tag versions from the database |
+//! | fill | to store a loaded value in the tiers |
+//! | lease | the right to fill a key of L2; other instances wait for its holder |
+//! | fresh | it may be served: it is young enough, and no tag version is below its floor |
+//! | stale | not fresh: not served, or flagged while Postgres is down, if the policy allows it |
+//! | absent | the known answer that a value does not exist; it is cached like a value |
+//! | freshness rule | it decides whether an answer is fresh: floors, max staleness, epoch |
+//! | max staleness | D: the time for which one poll proves that the floors are current |
+//! | invalidate | to raise a tag's version by the commit of a write that changes its data |
+//! | finish unchanged | to end a write that changes nothing; floors rise to the versions it saw |
+//! | warm | to fill the tiers before the first request |
+//! | permit | the right to use one connection to the database; work without one waits |
 //!
-//! Where to read on: `read.rs` is the read path, `write.rs` the write path, `freshness.rs` the freshness rule.
+//! Read on in `read.rs` (the read path), `write.rs` (the write path) and `freshness.rs` (the
+//! freshness rule).
 #![deny(missing_docs)]
 
 mod admission;
@@ -125,10 +131,10 @@ pub use self::{
     write::{Write, WriteError},
 };
 
-/// Tags that whoever follows the changes may be behind.
+/// The number of tags by which a subscriber of the changes may be late.
 const NEWS: usize = 256;
 
-/// The one face over the tiers. Cheap to clone.
+/// The interface to all tiers. Cheap to clone.
 #[derive(Clone)]
 pub struct Cache {
     inner: Arc<Inner>,
@@ -153,38 +159,40 @@ struct Inner {
     clock: Clock,
     db: ConnectionPool,
     policies: Vec<Policy>,
-    /// Tells of the tags whose versions have risen.
+    /// Publishes the tags whose versions have risen.
     news: broadcast::Sender<Tag>,
     tasks: TaskTracker,
     stop: CancellationToken,
     _stop_when_dropped: DropGuard,
 }
 
-/// An answer and where it came from.
+/// An answer and its source.
 #[derive(Debug)]
 pub struct Cached<T> {
     /// The answer.
     pub entry: Arc<Entry<T>>,
-    /// Where it came from.
+    /// The source of the answer.
     pub outcome: Outcome,
-    /// Time since the answer was last known to be current (RFC 9111, section 5.1): since the database was read, or since the poll
-    /// at the ledger that proved that nothing has changed. `None` when the database was read for this very request.
+    /// The time since the answer was last known to be current (RFC 9111, section 5.1). It counts
+    /// from the read of the database, or from the poll of the ledger that proved that nothing has
+    /// changed. `None` means that this request itself read the database.
     pub age: Option<Duration>,
-    /// Time since the database was read, by the database's clock.
+    /// The time since the database was read, by the database's clock.
     pub since_read: Duration,
-    /// What is left of the entry's lifetime in L1, in milliseconds. Below zero when it has outlived it.
+    /// The rest of the entry's lifetime in L1, in milliseconds. It is below zero after the
+    /// lifetime's end.
     pub ttl_ms: i64,
-    /// Whether L1 may hold such answers: there is one, and the tenant is at home here.
+    /// Whether L1 may store such answers: it exists, and this is the tenant's home region.
     pub stored: bool,
-    /// Stands for this answer: a read that brings it is never answered older, on whatever instance.
+    /// The token of this answer. A read that sends it never gets an older answer, on any instance.
     pub token: Option<ConsistencyToken>,
 }
 
 impl Cache {
-    /// Sets the cache up and starts following the ledger in the background. Waits for nothing: until the first poll at the
-    /// ledger succeeds, reads go to the database.
+    /// Sets the cache up and starts polling the ledger in the background. It waits for nothing.
+    /// Reads go to the database until the first poll of the ledger succeeds.
     ///
-    /// `db`: a [`ConnectionPool`], best the one that loads go through too; or a pool of sqlx.
+    /// `db` is a [`ConnectionPool`], best the one that loads use too, or a pool of sqlx.
     pub fn start(config: CacheConfig, db: impl Into<ConnectionPool>) -> Self {
         let db = db.into();
         let CacheConfig {
@@ -260,7 +268,7 @@ impl Cache {
         cache
     }
 
-    /// Works in the background until the cache is shut down or dropped.
+    /// Runs a task in the background until the cache is shut down or dropped.
     fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
         let stop = self.inner.stop.clone();
         self.inner.tasks.spawn(async move { stop.run_until_cancelled(work).await });
@@ -273,7 +281,7 @@ impl Cache {
         self.in_background(async move { l2.listen(&channel, || freshness.notify()).await });
     }
 
-    /// Compares a sample of what is served with the database.
+    /// Compares a sample of the served answers with the database.
     fn check_what_is_served(&self) {
         let Inner { monitor, db, freshness, clock, .. } = &*self.inner;
         let (monitor, db, freshness, clock) = (Arc::clone(monitor), db.clone(), Arc::clone(freshness), clock.clone());
@@ -287,54 +295,60 @@ impl Cache {
         self.in_background(async move { pressure.run(&l1, capacity, l2.as_deref()).await });
     }
 
-    /// Follows where tenants are at home.
+    /// Follows changes of the tenants' home regions.
     fn follow_tenants(&self) {
         let (tenants, l1) = (Arc::clone(&self.inner.tenants), Arc::clone(&self.inner.l1));
-        // What was kept here may have to be elsewhere now.
+        // The entries of these tenants may have to be stored in another region now.
         self.in_background(async move { tenants.follow(|left| l1.remove_of(left)).await });
     }
 
-    /// Seals with other keys from now on. To change keys without losing an entry: first let all instances know the new one, behind the
-    /// old; then put it first; then, when the longest lifetime in L2 is over, take the old one away.
+    /// Seals with other keys from now on. Three steps change keys without losing an entry:
+    /// 1. Add the new key to all instances, behind the old one.
+    /// 2. Put the new key first.
+    /// 3. Remove the old key after the longest lifetime in L2.
     pub fn change_keys(&self, keys: Keyring) {
         self.inner.placement.keys.change(keys);
     }
 
-    /// Sees to it that a tenant is known, as reads of its data do. Takes a round trip to the database the first time.
+    /// Loads a tenant's record, as reads of its data do. It takes a round trip to the database the
+    /// first time.
     pub async fn ensure_tenant_loaded(&self, tenant: &Tenant) {
         self.inner.tenants.ensure_loaded(tenant).await;
     }
 
-    /// The name of something personal as those see it who have no secret: the last part of its key in L2. `None` while its tenant isn't
-    /// known.
+    /// The digest that stands for personal data in L2: the last part of its key. It is all that a
+    /// reader without the secret sees. It is `None` while the tenant isn't known.
     pub fn hashed_name<T: Cacheable>(&self, key: &Key<T>) -> Option<String> {
         self.inner.placement.hashed(key.tenant_of()?, T::POLICY.name, key.tag())
     }
 
-    /// The ids of the keys that entries are sealed and opened with, the one that seals first. Empty: nothing is sealed.
+    /// The ids of the keys that seal and open entries. The key that seals is the first. If there is
+    /// none, nothing is sealed.
     pub fn key_ids(&self) -> Vec<String> {
         let keys = self.inner.placement.keys.current();
         keys.iter().flat_map(|keys| keys.ids()).map(str::to_owned).collect()
     }
 
-    /// The tags whose versions rise from now on, on whatever instance, when this one learns of it.
+    /// Receives the tags whose versions rise from now on, on any instance, when this instance
+    /// learns of it.
     pub fn changes(&self) -> broadcast::Receiver<Tag> {
         self.inner.news.subscribe()
     }
 
-    /// Whether a value that a replica of the database brought may be served as if the primary had brought it: the floors are current, it is
-    /// not below any of them, and the replica isn't far behind.
+    /// Whether a value that was read from a replica may be served as if it came from the primary.
+    /// The floors must be current, the value must not be below any of them, and the replica must
+    /// not be far behind.
     pub fn accepts_replica_read<T: Cacheable>(&self, key: &Key<T>, loaded: &Loaded<T>) -> bool {
         let max_age = T::POLICY.max_age(loaded.value.is_none());
         self.inner.freshness.accepts_replica_read(key.tag(), &loaded.tag_versions, loaded.loaded_at, max_age)
     }
 
-    /// Whether a replica that shows nothing younger is too far behind for anything of it to be vouched for.
+    /// Whether a replica whose newest data are of `moment` is too far behind to accept its data.
     pub fn exceeds_replica_lag(&self, moment: DbTime) -> bool {
         self.inner.freshness.exceeds_replica_lag(moment)
     }
 
-    /// How long a load may take, and how long a write that nobody waits for should be allowed to.
+    /// The time limit of a load. A write for which no client waits should have the same limit.
     pub fn time_limit(&self) -> Duration {
         self.inner.load_limit
     }
@@ -344,14 +358,15 @@ impl Cache {
         &self.inner.policies
     }
 
-    /// Shows what the cache counts in `registry`.
+    /// Registers the cache's metrics in `registry`.
     pub fn register_metrics(&self, registry: &mut Registry) {
         self.inner.metrics.register(registry);
         self.inner.monitor.register(registry);
         registry.register_collector(Box::new(gauges::Gauges(Arc::downgrade(&self.inner))));
     }
 
-    /// Stops following the ledger and finishes fills and deletes that are under way; each ends by its own deadline.
+    /// Stops polling the ledger and finishes fills and deletes in flight. Each ends by its own
+    /// deadline.
     pub async fn shutdown(&self) {
         self.inner.stop.cancel();
         self.inner.tasks.close();

@@ -1,4 +1,5 @@
-//! Moments as Postgres sends them: [`DbTime`] is read from a `timestamptz`. What is no moment is an error and never a panic.
+//! Decodes moments as Postgres sends them. [`DbTime`] is read from a `timestamptz`. A value that is
+//! not a moment is an error and never a panic.
 
 use sqlx::{
     Decode, Postgres, Type,
@@ -9,10 +10,10 @@ use sqlx::{
 
 use super::entry::DbTime;
 
-/// Microseconds from 1970 to 2000, where Postgres begins to count.
+/// Microseconds from 1970 to 2000, the year in which Postgres begins to count.
 const POSTGRES_BEGINS: i64 = 946_684_800_000_000;
 
-/// A moment is read from a `timestamptz`, such as `now()`.
+/// Reads a moment from a `timestamptz`, such as `now()`.
 impl Type<Postgres> for DbTime {
     fn type_info() -> PgTypeInfo {
         <DateTime<Utc> as Type<Postgres>>::type_info()
@@ -35,10 +36,10 @@ impl Decode<'_, Postgres> for DbTime {
 }
 
 impl DbTime {
-    /// The date and time of the moment: an error, and not a panic, where the calendar can't show it.
+    /// The date and time of the moment.
     ///
     /// # Errors
-    /// When it lies outside of the calendar.
+    /// Returns an error, and does not panic, if the moment lies outside of the calendar.
     pub fn date(self) -> Result<DateTime<Utc>, sqlx::Error> {
         DateTime::from_timestamp_micros(self.0).ok_or_else(|| sqlx::Error::Decode("not a date".into()))
     }

@@ -1,8 +1,9 @@
-//! The consistency monitor: compares a sample of what is served with the database, by a way of its own. Floors, max staleness and the
-//! serve rule have no part in it, so a fault of theirs shows.
+//! The consistency monitor compares a sample of the served answers with the database. It does not
+//! use floors, max staleness or the freshness rule, so it shows their faults.
 //!
-//! Every second it reads the versions of tags that were served lately. Those changes are committed, so D later no answer to a
-//! new request may carry lower versions: it is counted, and logged, if one does. There are no false alarms.
+//! Every second it reads the versions of tags that were served recently. Those changes are
+//! committed, so after D no answer to a new request may carry lower versions. The monitor counts
+//! and logs such an answer. There are no false alarms.
 
 use std::{
     cmp::Ordering,
@@ -29,36 +30,37 @@ use super::{
     pool::ConnectionPool,
 };
 
-/// One in so many answers is checked.
+/// One of this many answers is checked.
 const SAMPLE: u32 = 16;
-/// Tags that are followed at a time.
+/// The largest number of tags that are followed at a time.
 const MAX_TAGS: usize = 500;
-/// Pause between two readings of their versions.
+/// The pause between two reads of their versions.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// An answer as the monitor sees it.
+/// The parts of a served answer that the monitor checks.
 pub(super) struct ServedSample<'a> {
     pub(super) tag_versions: &'a [TagVersion],
-    /// Number of the epoch that the tag versions belong to.
+    /// The number of the epoch to which the tag versions belong.
     pub(super) epoch: u64,
-    /// Time since the database was read.
+    /// The time since the database was read.
     pub(super) age: Duration,
-    /// When the request for it began, by the instance's clock.
+    /// The time when its request began, by the instance's clock.
     pub(super) begun: Duration,
 }
 
-/// What no answer may be below.
+/// The versions below which no answer may be.
 #[derive(Default)]
 struct Baseline {
     versions: HashMap<Tag, i64>,
     epoch: u64,
-    /// The requests it holds for, by when they begin: at the end there is a newer one, unless the database is away.
+    /// The start times of the requests to which it applies. A newer baseline exists before the end,
+    /// unless the database is down.
     applies_to: Range<Duration>,
 }
 
 pub(super) struct ConsistencyMonitor {
     baseline: RwLock<Baseline>,
-    /// Tags to read next.
+    /// The tags to read next.
     recent_tags: Mutex<HashSet<Tag>>,
     checked: Counter,
     stale: Counter,
@@ -76,7 +78,7 @@ impl ConsistencyMonitor {
         }
     }
 
-    /// Checks one in some answers.
+    /// Checks a random part of the answers.
     pub(super) fn sample(&self, served: &ServedSample<'_>) {
         if fastrand::u32(..SAMPLE) == 0 {
             self.check(served);
@@ -110,15 +112,15 @@ impl ConsistencyMonitor {
         }
     }
 
-    /// Reads the versions of what was served lately, again and again.
+    /// Reads the versions of recently served tags in a loop.
     pub(super) async fn run(&self, db: &ConnectionPool, freshness: &Freshness, clock: &Clock) {
         loop {
-            // A baseline begins to apply after D, so the next one must not take its place before.
+            // A baseline applies only after D, so the next one must not replace it earlier.
             let pause = PAUSE.max(2 * freshness.max_staleness());
             tokio::time::sleep(pause).await;
             let tags = std::mem::take(&mut *self.recent_tags.lock().unwrap_or_else(PoisonError::into_inner));
             let epoch = freshness.epoch();
-            // When the database can't be asked, what is known already goes on holding.
+            // If the database can't be read, the known baseline continues to apply.
             if let Ok((epoch_name, versions)) = ledger::versions_with_epoch(db, tags).await {
                 let from = clock.now() + freshness.max_staleness();
                 self.baseline(&epoch, &epoch_name, versions, from..from + 2 * pause);
@@ -134,7 +136,7 @@ impl ConsistencyMonitor {
         }
     }
 
-    /// How many answers were compared, and how many of them were older than promised.
+    /// The number of compared answers, and the number of these that were older than guaranteed.
     pub(super) fn seen(&self) -> (u64, u64) {
         (self.checked.get(), self.stale.get())
     }
@@ -158,7 +160,7 @@ mod tests {
         TagVersion { tag: Tag::from_ledger("product:1"), version }
     }
 
-    /// A monitor whose baseline is version 7, and what it has seen after it was shown this answer.
+    /// Checks one answer by a monitor with the baseline version 7, and returns its counts.
     fn after(version: i64, epoch: u64, begun: Duration) -> (u64, u64) {
         let monitor = ConsistencyMonitor::new();
         monitor.baseline(

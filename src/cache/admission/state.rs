@@ -1,4 +1,5 @@
-//! What admission knows: what is in flight, what waits and in which order, and how long such things usually take.
+//! The state of admission: the work in flight, the waiting work and its order, and the usual
+//! durations.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -10,12 +11,13 @@ use crate::cache::{
     turns::{Queue, Turns, Waiting},
 };
 
-/// A new duration's part of the moving average.
+/// The weight of a new duration in the moving average.
 const WEIGHT: f64 = 0.125;
-/// One slow load says little of the next ones: it counts as this many times the average at most, and some milliseconds.
+/// The limit for one duration: this many times the average plus some seconds. One slow load says
+/// little about the next ones, so its duration counts at most this much.
 const OUTLIER: (f64, f64) = (4.0, 0.005);
 
-/// The first of the turns that are taken: by what is asked for.
+/// The class of a request, by which the first level of turns is taken.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 enum Class {
     SharedLoads,
@@ -47,10 +49,10 @@ impl Waiting for Ticket {
     }
 }
 
-/// What waits behind one tenant, or behind none.
+/// The waiting requests of one tenant, or of shared data, by pattern.
 type Patterns = Turns<&'static str, VecDeque<Ticket>>;
 
-/// What is known of the loads of one key pattern, or of writes.
+/// The state of the loads of one key pattern, or of writes.
 #[derive(Default)]
 struct Usage {
     pattern: &'static str,
@@ -72,15 +74,15 @@ impl Average {
 
 pub(super) struct State {
     pub(super) most: Concurrency,
-    /// All that waits, whether it has a place in the queue of its own or shares one.
+    /// All waiting loads and writes, including those that share a place in the queue.
     pub(super) waiting: usize,
-    /// When the database last answered a load or a write.
+    /// The time at which the database last answered a load or a write.
     pub(super) answered_at: Duration,
     loads: usize,
     writes: usize,
     queue: Turns<Class, Turns<Option<Tenant>, Patterns>>,
     usages: Vec<Usage>,
-    /// Over all patterns.
+    /// The average over all patterns.
     usual_load: Average,
     usual_write: Average,
 }
@@ -108,7 +110,7 @@ impl State {
         of_kind && self.loads + self.writes < self.most.total
     }
 
-    /// Takes note of a permit that is given out.
+    /// Records that a permit was granted.
     pub(super) fn begin(&mut self, kind: Kind, pattern: &'static str) {
         match kind {
             Kind::Load => self.loads += 1,
@@ -117,7 +119,7 @@ impl State {
         self.usage(pattern).in_flight += 1;
     }
 
-    /// Takes note of a permit that comes back after so long.
+    /// Records that a permit was returned after this time.
     pub(super) fn end(&mut self, kind: Kind, pattern: &'static str, took: Duration) {
         let usage = self.usage(pattern);
         usage.in_flight -= 1;
@@ -152,7 +154,7 @@ impl State {
         });
     }
 
-    /// Takes the ticket out of the queue for which there is a permit now.
+    /// Takes the next ticket for which a permit is free out of the queue.
     pub(super) fn next(&mut self) -> Option<Ticket> {
         let (loads, writes) = (self.has_permit(Kind::Load), self.has_permit(Kind::Write));
         self.queue.pop_if(|class| if *class == Class::Writes { writes } else { loads })
@@ -166,13 +168,13 @@ impl State {
         self.queue.len() == 0
     }
 
-    /// How long what has this pattern usually takes.
+    /// The usual duration of work with this pattern.
     pub(super) fn usual(&self, pattern: &'static str) -> Duration {
         let usage = self.usages.iter().find(|usage| usage.pattern == pattern);
         Duration::from_secs_f64(usage.map_or(0.0, |usage| usage.usual.0))
     }
 
-    /// For how long a request that queues now waits, as far as one can know.
+    /// An estimate of the time for which a request that queues now will wait.
     pub(super) fn expected_wait(&self, Request { kind, pattern, tenant, .. }: Request<'_>) -> Duration {
         let (class, most) = (Class::of(kind, tenant), self.most);
         let len = |class| self.queue.of(&class).map_or(0, Queue::len);
@@ -185,7 +187,7 @@ impl State {
                 (shared + tenants, 1 + usize::from(other > 0), permits, self.usual_load)
             }
         };
-        // Each item behind the same keys waits for one round of the others.
+        // Each ticket behind the same keys waits for one round of the others.
         let tenant = tenant.cloned();
         let tenants = self.queue.of(&class);
         let patterns = tenants.and_then(|tenants| tenants.of(&tenant));
@@ -197,12 +199,12 @@ impl State {
         Duration::from_secs_f64(turns as f64 * usual.0 / permits.max(1) as f64)
     }
 
-    /// Sees to it that a pattern is among the usages.
+    /// Adds a pattern to the usages if it is not there yet.
     pub(super) fn know(&mut self, pattern: &'static str) {
         self.usage(pattern);
     }
 
-    /// Patterns, what of them is in flight, and what waits.
+    /// The patterns, each with its numbers of loads and writes in flight and waiting.
     pub(super) fn usages(&self) -> Vec<(&'static str, usize, usize)> {
         self.usages.iter().map(|usage| (usage.pattern, usage.in_flight, usage.waiting)).collect()
     }

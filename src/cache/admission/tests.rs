@@ -1,4 +1,5 @@
-//! Admission with a clock that the tests put forward: who waits, who is refused, and whose turn comes.
+//! Tests of admission with a clock that they advance: which requests wait, which are refused, and
+//! whose turn comes.
 
 use futures_util::{FutureExt, poll};
 
@@ -13,7 +14,7 @@ struct Fixture {
     admission: Admission,
 }
 
-/// Admission with so many permits.
+/// Admission with these numbers of permits.
 fn fixture(loads: usize, writes: usize, total: usize) -> Fixture {
     let clock = Clock::adjustable();
     let freshness = Arc::new(Freshness::new(clock.clone(), SECOND));
@@ -43,12 +44,12 @@ impl Fixture {
         }
     }
 
-    /// So many loads of a second each that this is usual.
+    /// Runs so many loads of one second that this becomes the usual duration.
     fn slow_loads(&self) {
         (0..100).for_each(|_| self.load(SECOND));
     }
 
-    /// A load that took so long.
+    /// Runs one load that takes this long.
     fn load(&self, took: Duration) {
         let permit = self.now(Kind::Load);
         self.clock.advance(took);
@@ -82,7 +83,7 @@ fn what_could_not_end_in_time_is_refused_when_it_comes() {
     let held = fixture.now(Kind::Load);
     let ask = || fixture.ask(Kind::Load, None, 3 * SECOND + SECOND / 2);
     let waiting: Vec<_> = std::iter::from_fn(|| ask().ok()).take(50).collect();
-    // One second for the load in flight, one for each that waits, and one for itself.
+    // One second for the load in flight, one for each waiting load, and one for the new load.
     assert_eq!(waiting.len(), 2);
     assert_eq!(ask().err(), Some(Refusal::NoTime));
     assert!(fixture.ask(Kind::Load, None, 5 * SECOND).is_ok(), "one with more time waits");
@@ -123,7 +124,7 @@ fn tenants_take_turns_and_one_alone_has_all() {
     let mut shared = fixture.later(Kind::Load, None);
     drop(held);
     drop(granted(&mut flood[0]).expect("the first that came"));
-    // It comes back at once each time, so the turns go on.
+    // The permit comes back at once each time, so the turns go on.
     drop(granted(&mut shared).expect("loads of shared data take turns with those of tenants"));
     drop(granted(&mut turns[0]).expect("then the other tenant"));
     drop(granted(&mut flood[1]).expect("then the first again"));
