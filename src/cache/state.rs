@@ -28,7 +28,7 @@ impl Cache {
     }
 
     /// Returns when the breaker finds L2 healthy again after it was unhealthy. Never returns
-    /// without an L2. Only one task may wait for it.
+    /// without an L2. It serves one waiting task.
     pub async fn l2_recovered(&self) {
         match &self.inner.l2 {
             Some(l2) => l2.recovered().await,
