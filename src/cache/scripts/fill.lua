@@ -1,5 +1,5 @@
 -- FILL key; token [, version, payload, lifetime in ms]
--- Without a version the lease is released. A lease that was lost with its key refuses the fill.
+-- Without a version the lease is released. If the lease was lost with its key, the fill is refused.
 local function number(text) return text and #text <= 18 and string.match(text, '^%-?%d+$') and tonumber(text) end
 local e = redis.call('HMGET', KEYS[1], 't', 'f', 'o', 'd')
 if e[1] ~= ARGV[1] then
