@@ -38,7 +38,7 @@ create function cache_database() returns oid language sql stable
 create unlogged table cache_epochs (
     one       boolean     primary key default true check (one),
     id        uuid        not null default gen_random_uuid(),
-    -- When the server was started. No two runs share it, whichever other data were copied.
+    -- When the server was started. No two runs share it, even if all other data were copied.
     started   timestamptz not null default pg_postmaster_start_time(),
     -- When Postgres last reset its statistics. Crash recovery does so even if the server as a whole
     -- keeps running. (The table is unlogged, so crash recovery also empties it, but some providers

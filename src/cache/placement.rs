@@ -18,7 +18,7 @@ use super::{
 
 /// The secret of data without a tenant.
 const SHARED: Secret = [0; 32];
-/// Bytes of a hashed tag. The first 128 bits of two different tags never agree.
+/// Bytes of a hashed tag. The hashes of two different tags never share these 128 bits.
 const HASHED: usize = 16;
 
 /// The tiers in this region that may store the values of a type for a tenant.

@@ -36,8 +36,8 @@ pub struct Policy {
     /// Lifetime, in both tiers, of the fact that the database has no such value.
     #[serde(rename = "absent_seconds", serialize_with = "seconds")]
     pub negative_ttl: Duration,
-    /// Maximum age by the database's clock, at most [`MAX_AGE_CAP`]. An older value is never
-    /// served, in whatever tier it was stored.
+    /// Maximum age by the database's clock, at most [`MAX_AGE_CAP`]. An older value is never served
+    /// from any tier.
     #[serde(rename = "max_age_seconds", serialize_with = "seconds")]
     pub max_age: Duration,
     /// How far beyond its maximum age a value may be served, flagged, while the database is down. 0
@@ -98,7 +98,7 @@ impl Policy {
     }
 }
 
-/// The sensitivity of a type: who may read its values.
+/// The sensitivity of a type, which decides how its values are protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sensitivity {

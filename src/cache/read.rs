@@ -172,8 +172,8 @@ impl Cache {
                         // The first load joined may have begun before a write that was acknowledged
                         // before this request began. The second load began after the first had
                         // ended, and so after this request began. Its result is as good as that of
-                        // the caller's own load, even while the floors may not be current. Two
-                        // loads therefore serve all waiting callers.
+                        // the caller's own load, even while no poll proves that the floors are
+                        // current. Two loads therefore serve all waiting callers.
                         Ok((local, _))
                             if waited
                                 || self.check_freshness(key, &local, self.inner.clock.now()) == Verdict::Serve =>
@@ -323,9 +323,9 @@ impl Cache {
     ) -> Result<LocalEntry<T>, LoadFailure> {
         let Loaded { value, tag_versions, loaded_at } = loaded;
         let now = self.inner.clock.now();
-        // The snapshot was taken before the answer arrived, and after the statement was sent. A
-        // replica reports a time long before its snapshot, so the present time of the database
-        // counts too.
+        // The snapshot was taken before the answer arrived, and the statement reached the database
+        // after it was sent. A replica reports a time long before its snapshot, so the present time
+        // of the database counts too.
         let snapshot_upper_bound = loaded_at.after(now.saturating_sub(asked)).max(self.inner.freshness.db_now());
         let entry = codec::entry(value, tag_versions.into(), (loaded_at, snapshot_upper_bound)).map_err(|error| {
             tracing::error!(%error, pattern = T::POLICY.name, "a value can't be encoded");

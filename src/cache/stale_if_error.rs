@@ -58,8 +58,8 @@ impl Cache {
     }
 
     /// Whether the database is down. It is down if it gives no new connections, even if existing
-    /// ones still work. After a single failed load this waits until polls of the ledger confirm or
-    /// refute an outage.
+    /// ones still work. A single load may fail while the database is up, so this waits until polls
+    /// of the ledger confirm or refute an outage.
     async fn is_database_down(&self) -> bool {
         while self.inner.freshness.maybe_down() && !self.inner.db.is_down() {
             tokio::time::sleep(SOFT_LIMIT).await;

@@ -1,5 +1,5 @@
-//! Striped counters: no cache line is written by all cores. Each thread adds to its own slot, up to
-//! sixteen threads, and a reader sums up the slots. They are for events of every request. For rarer
+//! Striped counters: no cache line is written by all cores. Up to sixteen threads have a slot of
+//! their own, and a reader sums up the slots. They are for events of every request. For rarer
 //! events the counters of the client library are enough.
 
 use std::{

@@ -31,7 +31,7 @@ const ATTEMPTS: usize = 5;
 /// The home region and secret of a tenant.
 #[derive(PartialEq, Eq)]
 pub(super) struct TenantRecord {
-    /// The only region in which its regulated data may be cached; `None`: any.
+    /// The only region in which its regulated data may be cached. `None`: any region.
     pub(super) region: Option<String>,
     pub(super) secret: Secret,
 }
@@ -65,7 +65,7 @@ pub(super) struct Tenants {
     lookups: SingleFlight,
     keys: Arc<Keys>,
     admission: Admission,
-    /// The deadline of a lookup.
+    /// How long a lookup may take, as long as a request.
     request_limit: Duration,
     clock: Clock,
     db: ConnectionPool,
@@ -124,7 +124,7 @@ impl Tenants {
 
     /// Stores the tenants that the database returned. `None` in `records` is a row that can't be
     /// decoded. Returns the tenants whose record changed. Returns `None` and stores nothing if a
-    /// tenant was erased since the query began: the answer may be older.
+    /// secret was dropped since the query began, because the answer may be older.
     pub(super) fn update(
         &self,
         requested_at: u64,
@@ -229,7 +229,7 @@ pub(super) mod tests {
     use super::*;
     use crate::cache::{Concurrency, Keyring, freshness::Freshness};
 
-    /// An empty set of tenants without a database, and the name of a tenant.
+    /// An empty `Tenants` whose database can't be reached, and one tenant.
     pub(in crate::cache) fn tenants() -> (Arc<Tenants>, Tenant) {
         let nowhere = PgPoolOptions::new().connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap().into();
         let keys = Keys::new(Keyring::parse(&format!("a:{}", "1".repeat(64))).ok());

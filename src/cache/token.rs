@@ -1,6 +1,6 @@
-//! The consistency token: a time by the database's clock that a client sends from one answer to the
-//! next request, on any instance. The next answer is then never older than the answer that gave the
-//! token. The instance serves from its tiers only once its floors cover all commits before that
+//! The consistency token: a time by the database's clock that a client copies from one answer into
+//! its next request, to any instance. The next answer is then never older than the answer that gave
+//! the token. The instance serves from its tiers only once its floors cover all commits before that
 //! time. Otherwise it loads.
 //!
 //! One time covers all tags, so the token of a list is as short as that of one value. Data that a
@@ -66,7 +66,7 @@ impl Cache {
         if token.moment > now.after(MAX_CLOCK_DIFFERENCE) {
             return CatchUp::Impossible;
         }
-        // A token covers only commits before its request was sent, whatever time it contains.
+        // A token covers only commits before its request was sent, even if its time is later.
         if freshness.wait_for(token.moment.min(now)).await { CatchUp::Covered } else { CatchUp::Late }
     }
 
@@ -77,7 +77,8 @@ impl Cache {
             && freshness.wait_for_within(token.moment.min(freshness.db_now()), freshness.max_staleness()).await
     }
 
-    /// Whether the time of a token has come. This instance has not given a token from the future.
+    /// Whether the time of a token has come. A token whose time lies ahead was not given by this
+    /// instance.
     pub fn has_reached(&self, token: &ConsistencyToken) -> bool {
         token.moment <= self.inner.freshness.db_now()
     }

@@ -1,7 +1,7 @@
 //! Memcached as L2, by its meta commands over one connection that all calls share. An entry is one
 //! item, and every change is a compare-and-swap. The item is read, changed by this instance, and
-//! written only if no other client wrote meanwhile. Value, lease and floor are lost together, as in
-//! Redis, although the server runs no scripts.
+//! written only if no other client wrote meanwhile. Value, lease and floor are changed and lost
+//! together, as in Redis, although the server runs no scripts.
 //!
 //! Four things differ from Redis, and each costs a load at most. Leases end by the clocks of the
 //! instances. Lifetimes are whole seconds. There are no hints. A value that doesn't fit into an

@@ -27,7 +27,8 @@ const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
 /// Timeout to find the present servers from the configured ones, some of which may be down, and to
 /// connect to them.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(3);
-/// The first two timeouts for each node of a Cluster. Calls don't wait for a frozen node.
+/// The first two timeouts for each node of a Cluster. They are short, so that calls soon skip a
+/// frozen node.
 const NODE_CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 const NODE_RESPONSE_TIMEOUT: Duration = Duration::from_millis(100);
 /// How often a call follows a redirection to another node.
