@@ -37,7 +37,8 @@ create table order_items (
 
 -- The indexes, with plans as in the migration of the products.
 
--- One order: the primary key. The tenant is compared too, so an order of another tenant is not found.
+-- One order, by the primary key. The tenant is compared too, so an order of another tenant is not
+-- found.
 --   Index Scan using orders_pkey on orders
 --     Index Cond: (id = $3)
 --     Filter: (tenant = $2)

@@ -1,6 +1,6 @@
 //! Memory pressure: how full the memory of each tier is. There are two thresholds, 70 % and 85 %.
-//! Passing a threshold is logged once and exported. From then on entries get shorter lifetimes in L2,
-//! so that old entries expire before L2 has to evict entries in use.
+//! Passing a threshold is logged once and exported. From then on entries get shorter lifetimes in
+//! L2, so that old entries expire before L2 has to evict entries in use.
 
 use std::{
     collections::BTreeMap,

@@ -22,8 +22,8 @@ use tokio::sync::watch;
 use super::{failed, topology::Connector};
 use crate::cache::l2::L2Error;
 
-/// This many failed or unanswered calls to a Cluster within `FAILURE_WINDOW` start a new discovery of
-/// its nodes.
+/// This many failed or unanswered calls to a Cluster within `FAILURE_WINDOW` start a new discovery
+/// of its nodes.
 const MAX_FAILURES: u32 = 3;
 const FAILURE_WINDOW: Duration = Duration::from_secs(1);
 

@@ -1,8 +1,8 @@
 -- FETCH key; token, lease in ms, lowest version wanted
 -- Returns "version:payload". If another caller has the lease, it returns the lease's remaining time
 -- in ms. Otherwise it gives the lease to this caller and returns nothing.
--- A key is one hash with the fields o and d (version and payload), f (floor), t and te (lease:
--- token and end by this server's clock).
+-- A key is one hash. Its fields are o and d (version and payload), f (floor), t and te (token and
+-- end of the lease). The end is a time by this server's clock.
 local function number(text) return text and #text <= 18 and string.match(text, '^%-?%d+$') and tonumber(text) end
 local e = redis.pcall('HMGET', KEYS[1], 'o', 'd', 'f', 't', 'te')
 if e.err then
