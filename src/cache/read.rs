@@ -52,8 +52,7 @@ impl Cache {
         self.finish_lookup(found.ok(), begun)
     }
 
-    /// The value from the nearest tier with a fresh entry. If there is none, `load` loads it, and
-    /// it is stored in the tiers.
+    /// The value from the nearest tier with a fresh entry. Without one, `load` loads and stores it.
     ///
     /// # Errors
     /// Only those of `load`, and [`LoadFailure`]. The signature shows that L2 can't fail a read.
@@ -134,8 +133,7 @@ impl Cache {
         begun + self.inner.request_limit
     }
 
-    /// Loads the key's tenant if it is not known, and refuses data that may not be read in this
-    /// region.
+    /// Loads an unknown tenant, and refuses data that may not be read in this region.
     pub(super) async fn ensure_readable_here<T: Cacheable>(&self, key: &Key<T>) -> Result<(), LoadFailure> {
         if let Some(tenant) = key.tenant_of() {
             self.inner.tenants.ensure_loaded(tenant).await;
@@ -170,10 +168,9 @@ impl Cache {
                 Flight::Follower(result, unused) => {
                     match result.unwrap_or(Err(LoadFailure::Panicked.into())) {
                         // The first load joined may have begun before a write that was acknowledged
-                        // before this request began. The second load began after the first had
-                        // ended, and so after this request began. Its result is as good as that of
-                        // the caller's own load, even while no poll proves that the floors are
-                        // current. Two loads therefore serve all waiting callers.
+                        // before this request. The second load began after this request, so it is
+                        // as good as a load of the caller's own, even while no poll proves that
+                        // floors are current. Two loads thus serve all waiting callers.
                         Ok((local, _))
                             if waited
                                 || self.check_freshness(key, &local, self.inner.clock.now()) == Verdict::Serve =>
@@ -221,24 +218,21 @@ impl Cache {
         E: LoadError,
         L: Load<T, E>,
     {
-        // The previous flight may have ended since the lookup in L1. A refresh skips this check,
-        // because it replaces the entry of L1.
+        // The previous flight may have filled L1 meanwhile. A refresh replaces the entry of L1.
         if missed != Outcome::LoadedExpired
             && self.inner.l1.contains(key)
             && let Ok(local) = self.l1_answer(key, self.inner.clock.now())
         {
             return Ok((local, Outcome::L1Hit));
         }
-        // The epoch must be read first. A value that is read now must not be stored under a later
-        // epoch.
+        // The epoch comes first, because a value must not be stored under a later one.
         let epoch = self.inner.freshness.epoch();
         match self.l2_answer(key, &epoch, missed).await {
             Ok(found) => Ok(found),
             Err((missed, mut write_back)) => {
                 let queued = self.inner.clock.now();
                 let loaded = load.load(self, key, deadline).await?;
-                // A lease that was held while the load waited in its queue has expired. Another
-                // lease is requested together with the value.
+                // The lease expired in the queue. Another one is requested with the value.
                 if matches!(write_back, WriteBack::WithLease(_)) && loaded.asked.saturating_sub(queued) >= LEASE {
                     write_back = WriteBack::IfFree;
                 }
@@ -283,20 +277,18 @@ impl Cache {
         }
     }
 
-    /// The entry of L1, if it may be served and its lifetime has not ended. Callers that can't
-    /// start a refresh use this.
+    /// The entry of L1 within its lifetime, for callers that can't start a refresh.
     pub(super) fn l1_unexpired<T: Cacheable>(&self, key: &Key<T>, now: Duration) -> Result<LocalEntry<T>, MissReason> {
         let local = self.l1_answer(key, now)?;
         if now < local.fresh_until { Ok(local) } else { Err(Outcome::LoadedExpired) }
     }
 
-    /// Whether a served entry should be refreshed in the background: its lifetime in L1 is over, or
-    /// nearly over. An expensive load starts earlier. The start is random, so that not all
-    /// instances load at once (XFetch).
+    /// Whether a served entry should be refreshed: its lifetime in L1 is over, or nearly over.
+    /// Costly loads start earlier, at random times, so that not all instances load at once
+    /// (XFetch).
     fn is_due<T>(&self, local: &LocalEntry<T>, now: Duration) -> bool {
         let left = local.fresh_until.saturating_sub(now);
-        // The logarithm is only computed where it can matter. It exceeds 7 once in a thousand
-        // times.
+        // The logarithm exceeds 7 once in a thousand times, so it is rarely needed.
         let early = || left < local.cost.mul_f64(-fastrand::f64().max(f64::MIN_POSITIVE).ln());
         left.is_zero() || (left < 7 * local.cost && early())
     }
@@ -315,7 +307,6 @@ impl Cache {
         Ok((local, outcome))
     }
 
-    /// Makes an entry of a loaded value.
     pub(super) fn make_entry<T: Cacheable>(
         &self,
         TimedLoad { loaded, asked }: TimedLoad<T>,
@@ -323,9 +314,8 @@ impl Cache {
     ) -> Result<LocalEntry<T>, LoadFailure> {
         let Loaded { value, tag_versions, loaded_at } = loaded;
         let now = self.inner.clock.now();
-        // The snapshot was taken before the answer arrived, and the statement reached the database
-        // after it was sent. A replica reports a time long before its snapshot, so the present time
-        // of the database counts too.
+        // The statement began after it was sent, and its snapshot precedes the answer. A replica
+        // reports an earlier time, so the present time of the database counts too.
         let snapshot_upper_bound = loaded_at.after(now.saturating_sub(asked)).max(self.inner.freshness.db_now());
         let entry = codec::entry(value, tag_versions.into(), (loaded_at, snapshot_upper_bound)).map_err(|error| {
             tracing::error!(%error, pattern = T::POLICY.name, "a value can't be encoded");
@@ -342,8 +332,7 @@ impl Cache {
         cost: Duration,
     ) -> LocalEntry<T> {
         let lifetime = T::POLICY.l1_lifetime(entry.value.is_none());
-        // A load that waited for long, for example for a busy pool, must not make its entry due all
-        // the time.
+        // A load that waited, for example for a busy pool, must not make its entry always due.
         let cost = cost.min(lifetime / 20);
         LocalEntry { entry, epoch: epoch.clone(), fresh_until: self.inner.clock.now() + lifetime, cost }
     }
@@ -360,7 +349,6 @@ impl Cache {
         }
     }
 
-    /// The freshness rule for an entry of type `T`.
     pub(super) fn check_freshness<T: Cacheable>(&self, key: &Key<T>, local: &LocalEntry<T>, now: Duration) -> Verdict {
         let max_age = T::POLICY.max_age(local.entry.value.is_none());
         self.inner.freshness.check(now, key.tag(), local, max_age)
@@ -372,8 +360,7 @@ impl Cache {
         self.inner.metrics.read(T::POLICY.name, outcome, took);
     }
 
-    /// Counts and returns the answer to a request that began at `begun`. `stored`: whether L1 may
-    /// store it.
+    /// Counts and returns the answer to a request. `stored`: whether L1 may store it.
     pub(super) fn finish<T: Cacheable>(&self, (local, outcome): Hit<T>, stored: bool, begun: Duration) -> Cached<T> {
         let LocalEntry { entry, epoch, fresh_until, .. } = local;
         let now = self.inner.clock.now();
