@@ -168,9 +168,9 @@ impl Cache {
                 Flight::Follower(result, unused) => {
                     match result.unwrap_or(Err(LoadFailure::Panicked.into())) {
                         // The first load joined may have begun before a write that was acknowledged
-                        // before this request. The second load began after this request, so it is
-                        // as good as a load of the caller's own, even while no poll proves that
-                        // floors are current. Two loads thus serve all waiting callers.
+                        // before this request. The second load began after this request. Its result
+                        // is as good as a load of the caller's own, even if no poll proves that
+                        // floors are current. Two loads thus serve all callers.
                         Ok((local, _))
                             if waited
                                 || self.check_freshness(key, &local, self.inner.clock.now()) == Verdict::Serve =>
@@ -284,8 +284,7 @@ impl Cache {
     }
 
     /// Whether a served entry should be refreshed: its lifetime in L1 is over, or nearly over.
-    /// Costly loads start earlier, at random times, so that not all instances load at once
-    /// (XFetch).
+    /// Costly loads start earlier, at random times, so instances don't load all at once (XFetch).
     fn is_due<T>(&self, local: &LocalEntry<T>, now: Duration) -> bool {
         let left = local.fresh_until.saturating_sub(now);
         // The logarithm exceeds 7 once in a thousand times, so it is rarely needed.
