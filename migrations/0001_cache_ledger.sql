@@ -1,16 +1,20 @@
--- The ledger: every change of anything cacheable raises the version of its tag, in the transaction that makes the change.
--- An invalidation is therefore a committed row: it can't be lost, and it is there exactly when the change is.
+-- The ledger: the version table. Every change of cacheable data raises the version of its tag, in
+-- the transaction that makes the change. An invalidation is therefore a committed row. It can't be
+-- lost, and it exists if and only if the change does.
 
--- One sequence for all tags: versions never repeat, so a row that is deleted and made again is never "older" than before.
+-- One sequence for all tags. Versions never repeat, so a row that is deleted and inserted again
+-- never has a lower version than before.
 create sequence cache_version;
 
--- Only the last change of each tag is kept. fillfactor leaves room for the next version on the same page.
+-- One row for each tag, with its last change. fillfactor leaves room for the next version on the
+-- same page.
 create table cache_ledger (
     tag     text   primary key,
     version bigint not null,
     xid     xid8   not null default pg_current_xact_id(),
-    -- When the version was raised: how long instances take to learn of it is measured from here, and what was quiet for hours is
-    -- known by it: a row that a transaction raised more than an hour before it committed counts as quiet at once.
+    -- When the version was raised. Instances measure their lag from this time, and idle tags are
+    -- pruned by it. A row that a transaction raised more than an hour before its commit counts as
+    -- idle at once.
     at      timestamptz not null default clock_timestamp()
 ) with (fillfactor = 70);
 
@@ -22,28 +26,34 @@ create index cache_ledger_xid_idx on cache_ledger (xid);
 create function cache_database() returns oid language sql stable
     return (select oid from pg_catalog.pg_database where datname = current_database());
 
--- The epoch: versions and snapshots can only be compared within one. It ends when Postgres may forget or repeat what it has
--- already shown: at every start of the server, at crash recovery, on another server or in another database.
+-- The epoch: versions and snapshots can only be compared within one. It ends when Postgres may lose
+-- or repeat versions that it has already returned. This happens at every start of the server, at
+-- crash recovery, on another server and in another database.
 --
--- The row names the epoch by random bits, and says which run of which server they belong to. The bits count only there, so a
--- row that was copied (a replica that is promoted, files of a stopped server, a clone, a dump, a template) names no epoch, and
--- the next instance replaces it. Nothing here asks for the position of the log, which some providers refuse to tell.
+-- The row names the epoch by random bits, and identifies the run of the server to which they
+-- belong. The bits are valid only for that run. A copied row therefore names no epoch, and the next
+-- instance replaces it. Copies come from a promoted replica, files of a stopped server, a clone, a
+-- dump or a template. No statement here reads the position of the log, because some providers deny
+-- it.
 create unlogged table cache_epochs (
     one       boolean     primary key default true check (one),
     id        uuid        not null default gen_random_uuid(),
-    -- When the server was started: no two runs share it, whatever else was copied.
+    -- When the server was started. No two runs share it, even if all other data were copied.
     started   timestamptz not null default pg_postmaster_start_time(),
-    -- When Postgres last threw its statistics away. Crash recovery does so, even if the server as a whole goes on running. (The
-    -- table is unlogged, so crash recovery also empties it; but some providers keep unlogged tables.)
+    -- When Postgres last reset its statistics. Crash recovery does so even if the server as a whole
+    -- keeps running. (The table is unlogged, so crash recovery also empties it, but some providers
+    -- keep unlogged tables.)
     recovered timestamptz default pg_stat_get_bgwriter_stat_reset_time(),
-    -- The database, which a template may be copied from.
+    -- The database, which may be copied as a template.
     database  oid         not null default cache_database(),
-    -- The ledger: a restore makes it anew. `vacuum full` does not, it only gives it other files.
+    -- The ledger. A restore creates it again with another oid. `vacuum full` only gives it other
+    -- files.
     ledger    oid         not null default 'cache_ledger'::regclass::oid
 );
 
--- The epoch that holds now; null when no row names it, or more than one. The instances have this expression in their statements
--- (src/cache/ledger.rs), because Postgres would plan the function anew for each of them; a test compares the two.
+-- The present epoch. Null if no row names it, or more than one. The instances have this expression
+-- in their own statements (src/cache/ledger.rs), because Postgres would plan the function again for
+-- each of them. A test compares the two.
 create function cache_epoch() returns text language sql stable
     return (
         select left(md5(min(id::text)), 12) from cache_epochs
@@ -53,8 +63,9 @@ create function cache_epoch() returns text language sql stable
         having count(*) = 1
     );
 
--- Snapshots taken every few seconds. An instance that starts takes the newest one that is older than anything it may find in
--- Redis; what was not visible in it is what the instance must know before it uses Redis.
+-- Snapshots taken every few seconds. An instance that starts uses the newest one that is older than
+-- any entry it may find in Redis. It must read all changes that were not visible in this snapshot
+-- before it uses Redis.
 create unlogged table cache_checkpoints (
     taken_at timestamptz not null default clock_timestamp(),
     epoch    text        not null default cache_epoch(),
@@ -62,22 +73,23 @@ create unlogged table cache_checkpoints (
 );
 create index cache_checkpoints_taken_at_idx on cache_checkpoints (taken_at);
 
--- Raises the versions of tags, once for each transaction, in one order for all writers. It can only raise: whoever may change a
--- table of the service raises through it, and needs no rights on the ledger. The same for a person:
+-- Raises the versions of tags, once for each transaction, in the same order for all writers. It can
+-- only raise them. A role that may change a table of the service raises versions through this
+-- function, and needs no rights on the ledger. People can call it too:
 --   select cache_raise(array['product:42', 'order:demo:*']);
--- Beyond a thousand tags, all of their patterns are raised instead (`product:*`): that is one row for each, for the writer and for
--- every instance that hears of it.
+-- For more than a thousand tags, it raises all of their patterns instead (`product:*`). Each
+-- pattern is one row, for the writer and for every instance that polls the ledger.
 create function cache_raise(tags text[]) returns void language plpgsql security definer as $$
 begin
     insert into cache_ledger as ledger (tag, version)
     select raised.tag, nextval('cache_version') from cache_bounded_tags(tags) as raised (tag) order by raised.tag
     on conflict (tag) do update
-        -- Above its own version also where the sequence has fallen behind.
+        -- The version must rise even if the sequence has fallen behind.
         set version = greatest(nextval('cache_version'), ledger.version + 1), xid = pg_current_xact_id(), at = clock_timestamp()
         where ledger.xid <> pg_current_xact_id();
 end $$;
 
--- The tags, each once; beyond a thousand, the wildcards of their patterns.
+-- The distinct tags. For more than a thousand tags, the wildcards of their patterns.
 create function cache_bounded_tags(tags text[]) returns setof text language sql immutable parallel safe
     begin atomic
         with named as (select distinct unnest(tags) as tag)
@@ -87,7 +99,7 @@ create function cache_bounded_tags(tags text[]) returns setof text language sql 
         where tag is not null and (select count(*) from named) > 1000;
     end;
 
--- An emptied ledger may be filled again with versions of before, so another epoch begins.
+-- An emptied ledger may get the same versions again, so another epoch begins.
 create function cache_ledger_truncated() returns trigger language plpgsql security definer as $$
 begin
     update cache_epochs set id = gen_random_uuid();
@@ -97,7 +109,8 @@ create trigger begins_epoch after truncate on cache_ledger
     for each statement execute function cache_ledger_truncated();
 alter table cache_ledger enable always trigger begins_epoch;
 
--- Functions find their tables wherever their callers look for theirs: restores, for example, look nowhere.
+-- Gives all functions a fixed search path, because callers may have another one: a restore, for
+-- example, has an empty path.
 create function cache_fix_search_paths() returns void language plpgsql as $$
 declare
     this regprocedure;

@@ -1,8 +1,10 @@
--- Writers outside of the service (psql, migrations, other programs) raise numbers too: triggers name what their statements
--- change. The service names its changes itself, at the end of its transactions, and says so by the setting
--- `aside.invalidates` of its connections, so that nothing is done twice and hot tags are locked for a short time only.
+-- Writers outside of the service (psql, migrations, other programs) raise versions too, by triggers
+-- on the tables that they change. The service raises the versions of its own changes at the end of
+-- its transactions. Its connections have the setting `aside.invalidates`, which turns the triggers
+-- off. No version is then raised twice, and rows of sharded tags are locked only briefly.
 
--- A segment of a tag, escaped as the service does it (src/cache/key.rs); a test compares the two. Most need no escaping.
+-- A segment of a tag, escaped as in the service (src/cache/key.rs). A test compares the two. Most
+-- values need no escaping.
 create function cache_segment(value text) returns text
     language sql immutable strict parallel safe
     return case when value ~ '^[A-Za-z0-9._-]*$' then value else (
@@ -19,8 +21,9 @@ create function cache_tags_of_product(id bigint, category text, department text)
                  'product-list:category:' || cache_segment(category),
                  'product-list:department:' || cache_segment(department) || '#' || mod(id, 16)];
 
--- The triggers name what a statement has changed. Of more than a thousand rows they name the first, which is enough for
--- `cache_raise` to raise the patterns instead, however long the statement was.
+-- The triggers raise the tags of the rows that a statement changed. Of more than a thousand rows
+-- they pass on only the first, however long the statement was. That is enough for `cache_raise` to
+-- raise the patterns instead.
 create function cache_products_changed() returns trigger language plpgsql as $$
 declare
     tags text[];
@@ -37,7 +40,8 @@ begin
             select invalidated from (select * from old_rows limit 1001) as gone,
                 unnest(cache_tags_of_product(id, category, department)) as invalidated);
     else
-        -- Views change nothing that is promised to be fresh. Lists change only when a product comes, goes or moves.
+        -- Views change nothing with a freshness promise. Lists change only if a product is added,
+        -- removed or moved.
         tags := array(
             select invalidated
             from (
@@ -53,7 +57,7 @@ begin
                           || cache_tags_of_product(id, (after).category, (after).department)
                      else array['product:' || id] end) as invalidated);
         if cardinality(tags) > 1000 then
-            -- Whether one of the others has moved is not known.
+            -- The remaining rows are not examined, and one of them may have moved.
             tags := tags || 'product-list:*'::text;
         end if;
     end if;
@@ -97,7 +101,7 @@ begin
     return null;
 end $$;
 
--- TRUNCATE shows no rows: everything there is becomes old.
+-- TRUNCATE has no transition tables, so everything cached is invalidated.
 create function cache_truncated() returns trigger language plpgsql as $$
 begin
     perform cache_raise(array['*']);
@@ -128,8 +132,9 @@ create trigger invalidates_deleted after delete on order_items referencing old t
     for each statement execute function cache_order_items_changed();
 create trigger invalidates_truncated after truncate on order_items for each statement execute function cache_truncated();
 
--- Sessions that replicate or restore (`session_replication_role = replica`) fire only triggers that are enabled for it. Each
--- instance looks every minute whether all of them still are (src/cache/triggers.rs).
+-- Sessions that replicate or restore (`session_replication_role = replica`) fire only triggers that
+-- are enabled for them. Each instance checks every minute that all triggers still are
+-- (src/cache/triggers.rs).
 alter table products enable always trigger invalidates_inserted, enable always trigger invalidates_updated,
     enable always trigger invalidates_deleted, enable always trigger invalidates_truncated;
 alter table orders enable always trigger invalidates_inserted, enable always trigger invalidates_updated,
@@ -137,8 +142,9 @@ alter table orders enable always trigger invalidates_inserted, enable always tri
 alter table order_items enable always trigger invalidates_inserted, enable always trigger invalidates_updated,
     enable always trigger invalidates_deleted, enable always trigger invalidates_truncated;
 
--- A change by another writer also makes another version of the row, so that a client's If-Match does not overlook it. A writer
--- that raises the version itself is left alone, and so is the service in its own writes. Views make no version.
+-- A change by another writer also raises the version of the row, so that a client's If-Match
+-- notices it. The trigger ignores a writer that raises the version itself, and the service's own
+-- writes. Views raise no version.
 create function count_version() returns trigger language plpgsql as $$
 begin
     if new.version = old.version and to_jsonb(old) - 'view_count' is distinct from to_jsonb(new) - 'view_count' then
@@ -149,7 +155,7 @@ begin
     end if;
     return new;
 end $$;
--- No column is named here: Postgres would refuse to change the type of one that is.
+-- The trigger names no column, because Postgres refuses to change the type of a named column.
 create trigger counts_version before update on products for each row
     when (current_setting('aside.invalidates', true) is distinct from 'on') execute function count_version();
 create trigger counts_version before update on orders for each row

@@ -1,5 +1,6 @@
--- What each running instance says of itself, so that the live page of one shows all of them. Nothing but that page reads it: no
--- promise rests on it. Unlogged, because after a crash all of it is old anyway.
+-- The state that each running instance reports, so that the live page of one instance shows all of
+-- them. Only that page reads it, and no promise depends on it. The table is unlogged, because its
+-- rows are outdated after a crash.
 create unlogged table instances (
     id      text        primary key,
     state   jsonb       not null,

@@ -1,36 +1,39 @@
-//! Where an answer came from and why it missed: one closed enum. Metrics, logs and `Cache-Status` all read this one value, so
-//! they can't disagree. Every read of the cache counts once under exactly one outcome; a batch counts each key.
+//! The outcome of a read: the tier that answered it, or the reason for a miss. Metrics, logs and
+//! `Cache-Status` all use this one enum, so they can't disagree. Every read of the cache counts
+//! once, under exactly one outcome. A batch counts each key.
 
 use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
 
 /// The outcome of one read of the cache.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// Served from memory.
+    /// Served from L1.
     L1Hit,
-    /// Served from L2, L1 filled.
+    /// Served from L2 and stored in L1.
     L2Hit,
-    /// Loaded: no tier held the key.
+    /// Loaded because no tier had the key.
     LoadedCold,
-    /// Loaded: what was held had outlived its lifetime.
+    /// Loaded because the entry had outlived its lifetime.
     LoadedExpired,
-    /// Loaded: what was held is older than a change this instance knows of.
+    /// Loaded because the entry is older than a change that this instance knows.
     LoadedInvalidated,
-    /// Loaded: the instance can't prove at the moment that its floors are current, so it does not use its tiers.
+    /// Loaded because this instance can't prove at the moment that its floors are current. It does
+    /// not use its tiers then.
     LoadedNotCurrent,
-    /// Loaded: what L2 held did not open (damaged, foreign, too large).
+    /// Loaded because the entry in L2 could not be opened (damaged, foreign, too large).
     LoadedUnreadable,
-    /// Loaded: L2 did not answer in time or failed. Not a miss.
+    /// Loaded because L2 failed or did not answer in time. Not a miss.
     L2Error,
-    /// Loaded: L2 is unhealthy and was not asked (the breaker is open). Not a miss.
+    /// Loaded because L2 is unhealthy and was skipped (the circuit breaker is open). Not a miss.
     L2Skipped,
     /// Served the result of a load that another request had started.
     Collapsed,
-    /// Served although nothing proves that it is fresh: the database can't be reached, and the type's policy allows it.
+    /// Served without proof that it is fresh: the database is down, and the type's policy allows
+    /// it.
     Stale,
     /// Loaded because the request asked for it (`no-cache`, `no-store`).
     Bypass,
-    /// Not in a tier, and the request asked not to load (`only-if-cached`).
+    /// Not in any tier, and the request asked not to load (`only-if-cached`).
     NotCached,
     /// The load failed.
     Failed,
@@ -75,7 +78,7 @@ impl Outcome {
         }
     }
 
-    /// Where the answer was found, in metrics and traces.
+    /// The tier that answered, as metrics and traces name it.
     pub const fn tier(self) -> &'static str {
         match self {
             Self::L1Hit => "l1",
@@ -87,12 +90,12 @@ impl Outcome {
         }
     }
 
-    /// Whether the database was read for this very request.
+    /// Whether this request itself read the database.
     pub const fn is_load(self) -> bool {
         !matches!(self, Self::L1Hit | Self::L2Hit | Self::Collapsed | Self::Stale | Self::NotCached | Self::Failed)
     }
 
-    /// Whether a tier answered, without a load.
+    /// Whether a tier answered without a load.
     pub const fn is_hit(self) -> bool {
         matches!(self, Self::L1Hit | Self::L2Hit)
     }

@@ -1,5 +1,6 @@
-//! Where an entry may be kept, under which key L2 finds it, and how it is sealed there. Three things decide: the policy of its type, the
-//! home of its tenant, and the keys that this process has. What may not leave the process has no place in L2 to be put to.
+//! Placement: the tiers that may store an entry, its key in L2, and its encryption there. It
+//! depends on the policy of the type, the home region of the tenant and the keys of this process.
+//! An entry that must not leave the process gets no slot in L2.
 
 use std::{borrow::Cow, sync::Arc};
 
@@ -15,37 +16,37 @@ use super::{
     tenants::{SecretGeneration, TenantRecord, Tenants},
 };
 
-/// The secret of what belongs to everybody.
+/// The secret of data without a tenant.
 const SHARED: Secret = [0; 32];
-/// Bytes of a hashed name: two different names never share the first 128 bits.
+/// Bytes of a hashed tag. The hashes of two different tags never share these 128 bits.
 const HASHED: usize = 16;
 
-/// Where the values of a type may be kept here, for a tenant.
+/// The tiers in this region that may store the values of a type for a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Storage {
-    /// In no tier of this region, and they may not be read here either.
+    /// No tier of this region may store them, and they may not be read here either.
     Denied,
-    /// The same, because nobody knows yet where the tenant is at home.
+    /// As `Denied`, but only because the tenant's home region is not known yet.
     Unknown,
-    /// In no tier of this region.
+    /// No tier of this region may store them.
     None,
-    /// In this process only.
+    /// Only this process may store them.
     L1Only,
-    /// In this process and in L2.
+    /// This process and L2 may store them.
     L1AndL2,
 }
 
-/// A place in L2.
+/// A slot in L2.
 pub(super) struct L2Slot {
-    /// The key in L2. Format and epoch are part of it, so that neither another build's entries nor those of another epoch of the database
-    /// are ever found.
+    /// The key in L2. Format and epoch are part of it. Entries of another build or of another epoch
+    /// of the database are therefore never found.
     pub(super) key: String,
     sealing: Option<(Arc<Keyring>, Secret)>,
-    /// For what belongs to a tenant: when its secret was taken.
+    /// The generation of secrets when the secret was read. `None` for data without a tenant.
     since: Option<SecretGeneration>,
 }
 
-/// Knows where things may be kept.
+/// Decides where entries are stored.
 pub(super) struct Placement {
     pub(super) namespace: String,
     pub(super) region: String,
@@ -54,7 +55,7 @@ pub(super) struct Placement {
 }
 
 impl Placement {
-    /// Where values of a type may be kept. A tenant that is not known is at home nowhere.
+    /// The tiers that may store values of a type. An unknown tenant has no home region.
     pub(super) fn storage(&self, policy: &Policy, tenant: Option<&Tenant>) -> Storage {
         let Some(tenant) = tenant else {
             return if policy.residency == Residency::ProcessOnly { Storage::L1Only } else { Storage::L1AndL2 };
@@ -73,9 +74,9 @@ impl Placement {
         }
     }
 
-    /// The place of an entry in L2, if it may have one.
+    /// The slot of an entry in L2, if it may have one.
     pub(super) fn slot(&self, policy: &Policy, tenant: Option<&Tenant>, tag: &Tag, epoch: &Epoch) -> Option<L2Slot> {
-        // Before the secret is taken.
+        // The generation must be read before the secret.
         let since = self.tenants.generation();
         if self.storage(policy, tenant) != Storage::L1AndL2 {
             return None;
@@ -97,20 +98,21 @@ impl Placement {
         Some(L2Slot { key, sealing: keys.map(|keys| (keys, secret)), since: tenant.map(|_| since) })
     }
 
-    /// The place in L2 of what the ledger calls so, to be tidied there.
+    /// The L2 slot for a tag of the ledger, so that its entry can be deleted.
     pub(super) fn slot_for_tag(&self, policies: &[Policy], tag: &Tag, epoch: &Epoch) -> Option<L2Slot> {
         let policy = policies.iter().find(|policy| policy.name == tag.pattern())?;
         let tenant = if policy.sensitivity.is_personal() { Some(tag.tenant_of()?) } else { None };
         self.slot(policy, tenant.as_ref(), tag, epoch)
     }
 
-    /// The name that L2 knows something personal by; `None` for a tenant that is not known.
+    /// The hashed tag of personal data, which is part of its key in L2. `None` if the tenant is not
+    /// known.
     pub(super) fn hashed(&self, tenant: &Tenant, pattern: &str, tag: &Tag) -> Option<String> {
         Some(hashed(&self.tenants.record(tenant)?.secret, pattern, tag))
     }
 }
 
-/// A name of which nobody can tell whom it names who has no secret.
+/// A hash of a tag. Without the secret, a reader can't tell which tag it stands for.
 fn hashed(secret: &Secret, pattern: &str, tag: &Tag) -> String {
     use std::fmt::Write;
     let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), tag.as_str().as_bytes());
@@ -123,7 +125,7 @@ fn hashed(secret: &Secret, pattern: &str, tag: &Tag) -> String {
 }
 
 impl L2Slot {
-    /// An entry as L2 gets it.
+    /// An entry in the form that is sent to L2.
     pub(super) fn seal(&self, entry: Bytes) -> Option<Bytes> {
         match &self.sealing {
             Some((keys, secret)) => {
@@ -134,7 +136,7 @@ impl L2Slot {
         }
     }
 
-    /// The entry in what L2 holds.
+    /// The entry from the bytes of L2.
     pub(super) fn open<'a>(&self, sealed: &'a [u8]) -> Result<Cow<'a, [u8]>, DecryptError> {
         match &self.sealing {
             Some((keys, secret)) => {
@@ -145,7 +147,8 @@ impl L2Slot {
         }
     }
 
-    /// Whether no secret was given up since this one was taken; else what was derived from it must not be remembered.
+    /// Whether this secret is still current. If a secret was dropped in the meantime, the keys that
+    /// were derived from this one are removed.
     fn is_current(&self, keys: &Keyring, secret: &Secret) -> bool {
         let now = self.since.as_ref().is_none_or(SecretGeneration::is_current);
         if !now {

@@ -1,61 +1,69 @@
-//! A policy per data type, declared once beside the type. Every field is required: there is no way to cache without a lifetime.
+//! A policy for each data type, declared once beside the type. Every field is required, so no type
+//! can be cached without a lifetime.
 
 use std::time::Duration;
 
 use serde::{Serialize, de::DeserializeOwned};
 
-/// The longest lifetime in L1. After it an entry is refreshed; it may be kept for longer, to be served meanwhile.
+/// The longest lifetime in L1. After it, an entry is refreshed. L1 may retain it for longer, to
+/// serve it during the refresh.
 pub const L1_LIFETIME_CAP: Duration = Duration::from_secs(60);
 
-/// The highest maximal age that a policy may ask for. Floors are kept for as long, so that an old answer can't outlive the memory
-/// of the change that made it wrong. [`Key`](super::Key) checks it when the program is compiled.
+/// The highest maximum age that a policy may have. Floors are retained for as long, so an old
+/// answer can't outlive the floor of the change that made it stale. [`Key`](super::Key) checks the
+/// limit at compile time.
 pub const MAX_AGE_CAP: Duration = Duration::from_secs(3600);
 
 /// A type whose values may be cached, with the rules that apply to all of them.
 pub trait Cacheable: Serialize + DeserializeOwned + Send + Sync + 'static {
-    /// The rules.
+    /// The caching rules of the type.
     const POLICY: Policy;
 }
 
 /// How long, where and in which form the values of one type are cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Policy {
-    /// The key pattern: first segment of every key of the type, and the label of its metrics.
+    /// The key pattern. It is the first segment of every key of the type, and the label of its
+    /// metrics.
     #[serde(rename = "pattern")]
     pub name: &'static str,
-    /// Lifetime in L1 (in process). More than [`L1_LIFETIME_CAP`] is cut to it.
+    /// Lifetime in L1 (in process). Values above [`L1_LIFETIME_CAP`] are cut to it.
     #[serde(rename = "l1_seconds", serialize_with = "seconds")]
     pub l1_ttl: Duration,
     /// Lifetime in L2, before jitter.
     #[serde(rename = "l2_seconds", serialize_with = "seconds")]
     pub l2_ttl: Duration,
-    /// Lifetime, in both tiers, of the knowledge that the database has no such value.
+    /// Lifetime, in both tiers, of the fact that the database has no such value.
     #[serde(rename = "absent_seconds", serialize_with = "seconds")]
     pub negative_ttl: Duration,
-    /// Age (at most [`MAX_AGE_CAP`]), by the database's clock, at which a value is never served again wherever it was kept meanwhile.
+    /// Maximum age by the database's clock, at most [`MAX_AGE_CAP`]. An older value is never served
+    /// from any tier.
     #[serde(rename = "max_age_seconds", serialize_with = "seconds")]
     pub max_age: Duration,
-    /// How far beyond its maximal age a value may be served, flagged, while the database can't be reached; 0: never.
+    /// How far beyond its maximum age a value may be served, flagged, while the database is down. 0
+    /// means never.
     #[serde(rename = "stale_if_error_seconds", serialize_with = "seconds")]
     pub stale_if_error: Duration,
-    /// Lifetimes are shortened by a random part of up to this many percent, so that entries made together don't expire together.
+    /// The largest random part, in percent, by which lifetimes are shortened. Entries that were
+    /// stored together then don't expire together.
     pub jitter_percent: u8,
     /// Form of the payload in L2.
     pub format: Format,
-    /// Names the form of the values, as part of their keys in L2: another one after a change that other releases would misread. Two
-    /// releases side by side then share what they both understand and nothing else.
+    /// The version of the values' stored form, which is part of their keys in L2. Change it with a
+    /// change of the type that other releases would misread. Releases that run side by side then
+    /// share only entries that both understand.
     #[serde(rename = "shape")]
     pub schema_version: &'static str,
     /// Payloads of at least this many bytes are compressed (LZ4) in L2.
     pub compress_above: usize,
-    /// Whose business the values are.
+    /// The sensitivity of the values.
     pub sensitivity: Sensitivity,
-    /// Where they may be kept.
+    /// The regions and tiers that may store the values.
     pub residency: Residency,
 }
 
 impl Policy {
-    /// Age at which an answer of this type is never served again: shorter for a known absence.
+    /// The maximum age of an answer of this type. It is shorter for a known absence.
     pub(super) fn max_age(&self, absent: bool) -> Duration {
         if absent { self.negative_ttl.min(self.max_age) } else { self.max_age }
     }
@@ -66,8 +74,9 @@ impl Policy {
         self.jittered(lifetime.min(L1_LIFETIME_CAP))
     }
 
-    /// For how long L1 keeps an entry: beyond its lifetime, so that it can be served while it is refreshed or while the database
-    /// is away. Whether it may be is decided when it is read.
+    /// How long L1 retains an entry. This is longer than its lifetime, so that the entry can be
+    /// served during a refresh or while the database is down. The read decides whether it may be
+    /// served.
     pub(super) fn l1_retention(&self, absent: bool) -> Duration {
         let lifetime = self.l1_ttl.min(L1_LIFETIME_CAP);
         match self.stale_if_error {
@@ -89,15 +98,16 @@ impl Policy {
     }
 }
 
-/// Whose business the values of a type are.
+/// The sensitivity of a type, which decides how its values are protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Sensitivity {
-    /// Everybody's.
+    /// Every client may read the values.
     Public,
-    /// A tenant's: keys name the tenant, and L2 gets sealed values under hashed names or nothing.
+    /// The values belong to a tenant. Keys name the tenant, and L2 gets only sealed values under
+    /// hashed tags, or nothing.
     Personal,
-    /// As personal, and who read it is recorded.
+    /// As `Personal`, and every access is recorded.
     Regulated,
 }
 
@@ -108,40 +118,40 @@ impl Sensitivity {
     }
 }
 
-/// Where the values of a type may be kept.
+/// The regions and tiers that may store the values of a type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Residency {
-    /// In the tiers of every region.
+    /// The tiers of every region.
     Shared,
-    /// In the tiers of the tenant's home region only.
+    /// Only the tiers of the tenant's home region.
     Regional(OutOfRegion),
-    /// In the process, never in L2.
+    /// Only this process, never L2.
     ProcessOnly,
 }
 
-/// What becomes of a read in another region than the tenant's home.
+/// How a read outside of the tenant's home region is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutOfRegion {
-    /// It is answered by the database, and the answer is not kept.
+    /// The database answers it, and the answer is not stored.
     NoStore,
-    /// It is refused.
+    /// The read is refused.
     Reject,
 }
 
-/// Form of a payload in L2.
+/// The encoding of a payload in L2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// The bytes of the response as they are: an L2 hit needs no encoding.
+    /// The bytes of the response as they are. An L2 hit needs no encoding.
     Json,
-    /// MessagePack with field names: smaller, and the response is encoded again at an L2 hit.
+    /// MessagePack with field names. It is smaller, but an L2 hit must encode the response again.
     MessagePack,
 }
 
 impl Format {
-    /// Its part of a key in L2.
+    /// The letter of the format in a key of L2.
     pub(super) fn letter(self) -> &'static str {
         match self {
             Self::Json => "j",

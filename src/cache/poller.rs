@@ -1,5 +1,6 @@
-//! The poller: polls the ledger every few milliseconds and tells the freshness rule. It is the only way in which an instance learns of
-//! other instances' writes, and the only proof that its floors are current: when it stops, the tiers stop being used.
+//! The ledger poller: it polls the ledger every few milliseconds and updates the floors. An
+//! instance learns of the writes of other instances only here. The poller is also the only proof
+//! that the floors are current, so the tiers are not used while it is stopped.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -19,11 +20,11 @@ use super::{
     triggers::TriggerWatch,
 };
 
-/// Pause before the connection is tried again.
+/// Pause before the next attempt to connect.
 const RECONNECT: Duration = Duration::from_millis(100);
-/// How often floors are swept and a checkpoint is left.
+/// How often floors are pruned and a checkpoint is recorded.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(5);
-/// Longest time for a poll that has much to catch up with.
+/// Longest time for a poll that has many changes to read.
 const MAX_POLL_TIMEOUT: Duration = Duration::from_secs(10);
 
 pub(super) struct LedgerPoller {
@@ -32,23 +33,24 @@ pub(super) struct LedgerPoller {
     pub(super) l1: Arc<L1>,
     pub(super) lag: Histogram,
     pub(super) clock: Clock,
-    /// Takes the time of each poll.
+    /// The duration of each poll.
     pub(super) polls: Histogram,
     pub(super) poll: Duration,
-    /// Longest time that one poll usually takes; longer while there is much to catch up with.
+    /// Longest time for one poll in normal operation. A poll that has many changes to read may take
+    /// longer.
     pub(super) limit: Duration,
-    /// Tells of the tags whose versions have risen.
+    /// Publishes the tags whose versions have risen.
     pub(super) news: broadcast::Sender<Tag>,
 }
 
-/// Where the poller stands: the epoch it follows and the snapshot of its last poll.
+/// The position of the poller: its epoch and the snapshot of its last poll.
 struct Position {
     epoch: String,
     snapshot: String,
     statement: DbTime,
 }
 
-/// Why the poller begins anew.
+/// Why the poller must reconnect or start again.
 #[derive(Debug, thiserror::Error)]
 enum Interrupted {
     #[error(transparent)]
@@ -80,8 +82,9 @@ impl LedgerPoller {
                     self.l1.clear();
                     cursor = None;
                 }
-                // What was too much for one poll is still too much: a poll that takes long proves nothing by itself, but it
-                // brings the floors up to date, and the next one is short.
+                // A poll with too many changes would fail again, so the next one gets more time. A
+                // long poll proves no freshness, but it brings the floors up to date. The next one
+                // is short.
                 Interrupted::Late => poll_timeout = (2 * poll_timeout).min(MAX_POLL_TIMEOUT),
                 Interrupted::Database(_) => {}
             }
@@ -89,7 +92,7 @@ impl LedgerPoller {
         }
     }
 
-    /// Connects and polls again and again; a lost connection goes on where the last one stood.
+    /// Connects and polls until an error. The next connection continues at the same cursor.
     async fn follow(
         &self,
         cursor: &mut Option<Position>,
@@ -97,7 +100,7 @@ impl LedgerPoller {
         complained: &mut bool,
         triggers: &mut TriggerWatch,
     ) -> Result<std::convert::Infallible, Interrupted> {
-        // Connecting takes several round trips, so it may take longer than a poll.
+        // Connecting needs several round trips, so it may take longer than a poll.
         let connecting = LedgerConnection::connect(&self.db, MAX_POLL_TIMEOUT);
         let mut connection = in_time(4 * *poll_timeout, connecting).await?;
         let mut next_maintenance = self.clock.now();
@@ -113,12 +116,13 @@ impl LedgerPoller {
                     let arrived = self.arrived(sent, &batch);
                     self.freshness.raise(&batch.changes, arrived);
                     if !batch.complete {
-                        // A sound answer to more than can be told by name. What is read from now on has seen all of it.
+                        // There are too many changes to list. Every later read includes all of
+                        // them, so a minimum read time covers them.
                         self.freshness.raise_min_read_time(arrived);
                     }
                     self.freshness.polled(sent, batch.statement);
                     self.note_lag(&batch, cursor.statement, arrived);
-                    // Nobody need listen.
+                    // A missing receiver is no error.
                     batch.changes.iter().for_each(|change| drop(self.news.send(change.tag.clone())));
                     cursor.snapshot.clone_from(&batch.snapshot);
                     cursor.statement = batch.statement;
@@ -138,24 +142,27 @@ impl LedgerPoller {
                 next_maintenance = self.clock.now() + MAINTENANCE_INTERVAL;
                 self.freshness.sweep(sent, batch.statement);
                 match in_time(4 * self.limit, connection.run_maintenance()).await {
-                    // What is not tidied now is tidied when the database takes writes again.
+                    // A read-only database postpones maintenance until it accepts writes again.
                     Err(Interrupted::Database(error)) if is_read_only(&error) => {}
                     kept => kept?,
                 }
                 in_time(4 * self.limit, triggers.check(&mut connection, sent)).await?;
             }
-            // A hint shortens the pause, but not to nothing: whoever floods hints must not flood the database.
+            // A hint shortens the pause, but never to zero. A flood of hints must not flood the
+            // database.
             tokio::time::sleep(self.poll / 10).await;
             let _ = tokio::time::timeout(self.poll * 9 / 10, self.freshness.notified()).await;
         }
     }
 
-    /// Begins an epoch: raises floors for all that changed since the checkpoint, so that what other instances left in L2 can be
-    /// judged. The tiers are used from the next poll on.
+    /// Begins an epoch. Floors rise for all changes since the checkpoint, so that freshness can be
+    /// decided for entries that other instances stored in L2. The tiers are used from the next poll
+    /// on.
     async fn begin(&self, connection: &mut LedgerConnection) -> Result<(Position, ChangeBatch), Interrupted> {
         connection.ensure_epoch().await?;
         let checkpoint = connection.checkpoint().await?;
-        // Without a checkpoint the first poll only has to bring a snapshot: nothing read before the second poll is accepted.
+        // Without a checkpoint the first poll only returns a snapshot. No answer that was read
+        // before the second poll is accepted.
         let since = checkpoint.as_ref().map_or(FAR_FUTURE, |(snapshot, _)| snapshot);
         let first = connection.poll(since, MAX_CHANGES_AT_START).await?;
         let sent = self.clock.now();
@@ -163,8 +170,8 @@ impl LedgerPoller {
         let arrived = self.arrived(sent, &second);
         self.freshness.raise(&first.changes, arrived);
         self.freshness.raise(&second.changes, arrived);
-        // An entry read after the second poll reached the database has a snapshot after the first one: what it misses, this
-        // poll or a later one reports.
+        // An entry read after the second poll reached the database has a snapshot after the first
+        // poll. Changes that this entry misses are reported by this poll or by a later one.
         let min_read_time = match checkpoint {
             _ if !second.complete => arrived,
             Some((_, taken_at)) if first.complete => taken_at,
@@ -177,15 +184,16 @@ impl LedgerPoller {
         Ok((cursor, second))
     }
 
-    /// Notes how long it took from each change's commit to the floors, at most: the number was raised before the commit, and the
-    /// poll before this one, which didn't see the change, came before it too.
+    /// Records an upper bound of the time from each change's commit to the floors. The version was
+    /// raised before the commit. The previous poll did not see the change, so it came before the
+    /// commit too.
     fn note_lag(&self, batch: &ChangeBatch, before: DbTime, arrived: DbTime) {
         for raised_at in &batch.raised_at {
             self.lag.observe((*raised_at).max(before).age_at(arrived).as_secs_f64());
         }
     }
 
-    /// A moment of the database that is not before the snapshot of a poll that has just been answered.
+    /// A database time that is not before the snapshot of the poll that has just been answered.
     fn arrived(&self, sent: Duration, batch: &ChangeBatch) -> DbTime {
         batch.statement.after(self.clock.now().saturating_sub(sent))
     }

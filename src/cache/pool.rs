@@ -1,9 +1,11 @@
-//! Connections to Postgres: sqlx's pool with a diagnosis of failed connections and new attempts at stale statements.
+//! Connections to Postgres: sqlx's pool, with a diagnosis of failed connections and a retry of
+//! stale statements.
 //!
-//! An error tells whether there was no session with Postgres or a statement failed ([`is_unavailable`]), also where sqlx only says
-//! that it waited in vain. The reason is logged once, with what to check, and never with the connection URL. A statement whose
-//! prepared form has become useless, because the type of a column has changed, is prepared anew. The cache and the
-//! requests of its service ask Postgres through this pool. The connection that follows the ledger is made here too, but stays outside of it.
+//! Errors distinguish a missing session with Postgres from a failed statement ([`is_unavailable`]),
+//! even if sqlx only reports a timeout. The reason is logged once, with advice and without the
+//! connection URL. A change of a column's type makes a prepared statement invalid, and the pool
+//! then prepares it again. The cache and the requests of its service use this pool. The connection
+//! that follows the ledger is made here too, but stays outside of the pool.
 
 use std::{
     fmt,
@@ -34,36 +36,39 @@ use super::{
     ledger::is_outside_transaction,
 };
 
-/// A connection that was idle for this long is asked whether it still lives before it is used: asking costs a round trip.
+/// A connection that was idle for this long is pinged before it is used, which takes a round trip.
 const IDLE: Duration = Duration::from_secs(1);
-/// A connection that was given back and doesn't answer within this is closed. Longer than any statement goes on that was cut off:
-/// Postgres ends them before.
+/// A connection is closed if it doesn't answer within this time after its release. It is longer
+/// than an abandoned statement can run: Postgres ends such statements earlier.
 const RELEASE_LIMIT: Duration = Duration::from_secs(2);
-/// Longest time for the connection that finds out why none was to be had.
+/// Longest time for the connection that finds out why the pool had none.
 const DIAGNOSIS_LIMIT: Duration = Duration::from_secs(1);
-/// For how long its result stands for others who had to wait in vain.
+/// How long the result of a diagnosis is used for other callers that timed out.
 const DIAGNOSIS_LIFETIME: Duration = Duration::from_secs(1);
 
-/// A pool of connections to Postgres. Cheap to clone; clones share it.
+/// A pool of connections to Postgres. Clones are cheap and share the pool.
 #[derive(Clone)]
 pub struct ConnectionPool(Arc<Inner>);
 
 struct Inner {
     pool: PgPool,
-    /// Connections that need not go back to `pool` before they are used again; `None`: each goes back.
+    /// Connections that can be used again without a return to `pool`. `None`: each connection is
+    /// returned.
     kept: Option<Kept>,
-    /// What is told of it in the log.
+    /// The name of the server in the log.
     server: &'static str,
     /// Whether the last attempt to connect failed.
     is_down: Arc<AtomicBool>,
-    /// Whether every connection that is made clears `is_down`; else every one that is had.
+    /// Whether every new connection clears `is_down`. If not, every acquired connection does.
     sees_connections: bool,
-    /// When it was last found out why no connection was to be had, and why; `None`: all were in use.
+    /// The time and result of the last diagnosis of a timeout. The result `None` means that all
+    /// connections were in use.
     diagnosis: Mutex<Option<(Instant, Option<NoSession>)>>,
 }
 
 impl From<PgPool> for ConnectionPool {
-    /// A pool that was made elsewhere. It should have [`is_outside_transaction`] as its `after_release`.
+    /// Wraps a pool that was made elsewhere. It should have [`is_outside_transaction`] as its
+    /// `after_release`.
     fn from(pool: PgPool) -> Self {
         let (server, is_down, sees_connections) = ("Postgres", Arc::default(), false);
         Self(Arc::new(Inner { pool, kept: None, server, is_down, sees_connections, diagnosis: Mutex::default() }))
@@ -77,7 +82,8 @@ impl fmt::Debug for ConnectionPool {
 }
 
 impl ConnectionPool {
-    /// A pool of connections to the server `server`, as logs call it. It connects when a connection is needed.
+    /// A pool of connections to `server`, which is its name in logs. It connects when a connection
+    /// is needed.
     pub fn new(server: &'static str, pool: PgPoolOptions, connection: PgConnectOptions) -> Self {
         let is_down = Arc::new(AtomicBool::new(false));
         let connected = Arc::clone(&is_down);
@@ -91,8 +97,8 @@ impl ConnectionPool {
                     Ok(true)
                 })
             })
-            // A connection whose use was cut off may be waiting for an answer that never comes, and with it its place in the pool; or be
-            // inside of a transaction that nobody ends.
+            // An abandoned connection may be inside of a transaction that no task ends. It may also
+            // wait for an answer that never arrives, and then its place in the pool would be lost.
             .after_release(|connection, _| {
                 Box::pin(async move {
                     let answer = tokio::time::timeout(RELEASE_LIMIT, is_outside_transaction(connection)).await;
@@ -108,16 +114,17 @@ impl ConnectionPool {
         Self(Arc::new(Inner { pool, kept, server, is_down, sees_connections: true, diagnosis: Mutex::default() }))
     }
 
-    /// A connection.
+    /// A connection of the pool.
     ///
     /// # Errors
-    /// `PoolTimedOut` when all are in use for too long; else what [`is_unavailable`] recognizes.
+    /// `PoolTimedOut` if all connections are in use for too long. Otherwise an error that
+    /// [`is_unavailable`] recognizes.
     pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
         let _waiting = self.0.kept.as_ref().map(Kept::wait);
         self.explain(self.0.pool.acquire().await).await
     }
 
-    /// Begins a transaction by this statement.
+    /// Begins a transaction with this statement.
     ///
     /// # Errors
     /// As [`ConnectionPool::acquire`].
@@ -131,7 +138,7 @@ impl ConnectionPool {
         self.0.is_down.load(Ordering::Acquire)
     }
 
-    /// Closes all connections, once they are not in use any more.
+    /// Closes all connections as soon as they are not in use any more.
     pub async fn close(&self) {
         if let Some(kept) = &self.0.kept {
             kept.close();
@@ -139,12 +146,12 @@ impl ConnectionPool {
         self.0.pool.close().await;
     }
 
-    /// sqlx's pool behind it: to be measured.
+    /// The pool of sqlx inside, for metrics.
     pub fn inner(&self) -> &PgPool {
         &self.0.pool
     }
 
-    /// Sees to it that an error says what kept a connection from being had.
+    /// Makes an error state why no connection was available.
     async fn explain<T>(&self, had: Result<T, sqlx::Error>) -> Result<T, sqlx::Error> {
         match had {
             Ok(had) => {
@@ -153,7 +160,8 @@ impl ConnectionPool {
                 }
                 Ok(had)
             }
-            // sqlx tries again while Postgres refuses connections, starts or has none left; then it says this, as if all of its own were in use.
+            // sqlx retries while Postgres refuses connections, starts or has no free connection. It
+            // then returns this error, as if all connections of the pool were in use.
             Err(sqlx::Error::PoolTimedOut) => match self.diagnose().await {
                 Some(reason) => Err(self.tell(reason).into()),
                 None => Err(sqlx::Error::PoolTimedOut),
@@ -167,7 +175,8 @@ impl ConnectionPool {
         }
     }
 
-    /// Finds out why no connection was to be had, by one attempt for all who ask: `None` if connecting works.
+    /// Finds out why no connection was available, by one attempt for all callers. `None` if
+    /// connecting works.
     async fn diagnose(&self) -> Option<NoSession> {
         let mut known = self.0.diagnosis.lock().await;
         if let Some((made, diagnosis)) = &*known
@@ -179,7 +188,7 @@ impl ConnectionPool {
         let diagnosis = match tokio::time::timeout(DIAGNOSIS_LIMIT, options.connect()).await {
             Ok(Ok(connection)) => {
                 self.connected();
-                // Closing it may take a while, and no caller needs it.
+                // Closing may take a while, and no caller needs to wait for it.
                 tokio::spawn(connection.close());
                 None
             }
@@ -194,7 +203,7 @@ impl ConnectionPool {
         note_connection(&self.0.is_down, self.0.server);
     }
 
-    /// Logs why there is no connection, unless that is known.
+    /// Logs once why connections fail, until one succeeds again.
     fn tell(&self, reason: NoSession) -> NoSession {
         if !self.0.is_down.swap(true, Ordering::AcqRel) {
             let (server, advice) = (self.0.server, reason.advice);
@@ -203,7 +212,7 @@ impl ConnectionPool {
         reason
     }
 
-    /// A connection of the caller's own, outside of the pool, with settings of its own.
+    /// A connection outside of the pool, with its own settings, for one caller.
     ///
     /// # Errors
     /// As [`ConnectionPool::acquire`].
@@ -216,8 +225,9 @@ impl ConnectionPool {
         self.explain(connected).await
     }
 
-    /// Carries out a statement on some connection, and once more where it has to be prepared anew, or where a connection was cut
-    /// before it was used: whoever reads loses nothing by asking again.
+    /// Executes a statement on a connection of the pool. It is executed once more if it must be
+    /// prepared again. A select is also repeated if its connection was cut, because a second read
+    /// is harmless.
     async fn repeat<R>(
         &self,
         statement: Statement,
@@ -231,7 +241,7 @@ impl ConnectionPool {
                 result = run(&mut lent.connection, statement.clone()).await;
             }
             Err(error) if is_cut(error) && statement.is_select() => {
-                // First its place in the pool becomes free.
+                // The place in the pool must become free before the next connection is acquired.
                 lent.connection.close_on_drop();
                 drop(lent);
                 lent = Lent::new(self.acquire_alive().await?);
@@ -247,7 +257,7 @@ impl ConnectionPool {
         result
     }
 
-    /// A connection that is kept, or one of the pool.
+    /// A connection that was kept, or a new one of the pool.
     async fn lend(&self) -> Result<Lent, sqlx::Error> {
         let Some(kept) = &self.0.kept else { return self.acquire().await.map(Lent::new) };
         match kept.take() {
@@ -256,7 +266,7 @@ impl ConnectionPool {
         }
     }
 
-    /// A connection of the pool that has just answered. Those that don't are closed.
+    /// A connection of the pool that has just answered a ping. Those that fail are closed.
     async fn acquire_alive(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
         loop {
             let mut connection = self.acquire().await?;
@@ -271,14 +281,14 @@ impl ConnectionPool {
     }
 }
 
-/// Connecting works.
+/// Notes that connecting works.
 fn note_connection(is_down: &AtomicBool, server: &str) {
     if is_down.swap(false, Ordering::AcqRel) {
         tracing::info!(server, "connected again");
     }
 }
 
-/// A statement that can be carried out more than once.
+/// A statement that can be executed more than once.
 #[derive(Clone)]
 struct Statement {
     sql: SqlStr,
@@ -293,7 +303,8 @@ impl Statement {
         Ok(Self { sql: statement.sql(), arguments, is_persistent })
     }
 
-    /// Whether it only reads, as far as its first word tells: it leaves no transaction open, and may be carried out twice.
+    /// Whether the statement only reads, according to its first word. Such a statement leaves no
+    /// transaction open and may be executed twice.
     fn is_select(&self) -> bool {
         self.sql.as_str().get(..7).is_some_and(|word| word.eq_ignore_ascii_case("select "))
     }
@@ -317,7 +328,7 @@ impl Execute<'_, Postgres> for Statement {
     }
 }
 
-/// What sqlx's queries are carried out on: each on a connection of its own.
+/// Executes sqlx's queries, each on its own connection.
 impl<'c> Executor<'c> for &ConnectionPool {
     type Database = Postgres;
 
@@ -327,7 +338,8 @@ impl<'c> Executor<'c> for &ConnectionPool {
         E: 'q + Execute<'q, Postgres>,
     {
         let pool = self.clone();
-        // All rows are taken before one is passed on: the statement may have to be carried out again.
+        // All rows are read before one is passed on, because the statement may have to be executed
+        // again.
         let answer = async move {
             let all = async |db: &mut PgConnection, statement: Statement| {
                 db.fetch_many(statement).try_collect::<Vec<_>>().await

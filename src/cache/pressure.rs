@@ -1,5 +1,6 @@
-//! How full the tiers' memory is, and what follows from it. Two marks, 70 % and 85 %: passing one is logged once and exported, and
-//! entries live shorter in L2 from then on, so that it empties by their ends before it has to evict what is needed.
+//! Memory pressure: how full the memory of each tier is. There are two thresholds, 70 % and 85 %.
+//! Passing a threshold is logged once and exported. From then on entries get shorter lifetimes in
+//! L2, so that old entries expire before L2 has to evict entries in use.
 
 use std::{
     collections::BTreeMap,
@@ -19,10 +20,11 @@ use super::{guard::GuardedL2, l1::L1, l2::NodeMemory};
 /// Pause between two polls of the memory.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Where the marks are, as parts of what may be used.
+/// The thresholds, as parts of the memory limit.
 const WARNING: f64 = 0.70;
 const CRITICAL: f64 = 0.85;
-/// How far below its mark a state ends: at a mark itself it would come and go.
+/// How far below its threshold a state ends. Without this distance, the state would change back and
+/// forth at the threshold.
 const HYSTERESIS: f64 = 0.05;
 
 /// How full a memory is.
@@ -48,7 +50,7 @@ impl MemoryState {
         }
     }
 
-    /// The state after this one, when `part` of the memory is in use.
+    /// The state that follows this one when `part` of the memory is in use.
     fn after(self, part: f64) -> Self {
         let above = |mark: f64, state| part >= if self >= state { mark - HYSTERESIS } else { mark };
         if above(CRITICAL, Self::Critical) {
@@ -60,7 +62,7 @@ impl MemoryState {
         }
     }
 
-    /// The part of its lifetime that an entry gets in a memory that is so full.
+    /// The part of its lifetime that an entry gets in this state.
     fn lifetime(self) -> f64 {
         match self {
             Self::Normal => 1.0,
@@ -85,45 +87,46 @@ pub struct Memory {
     pub node: String,
 }
 
-/// What is known of one memory.
+/// How full one memory is.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct MemoryUse {
-    /// Which one.
+    /// The tier and node.
     #[serde(flatten)]
     pub memory: Memory,
     /// Bytes in use.
     pub used_bytes: u64,
-    /// Bytes that may be used; `None`: no limit is set, so nothing can be said of how full it is.
+    /// The memory limit in bytes. `None`: no limit is set, so the state is always normal.
     pub limit_bytes: Option<u64>,
     /// How full it is.
     pub state: MemoryState,
-    /// What a node of L2 says of itself.
+    /// The values that a node of L2 reports.
     #[serde(skip)]
     pub reported: Option<NodeMemory>,
 }
 
-/// Follows the memory of the tiers.
+/// Watches the memory of the tiers.
 #[derive(Debug, Default)]
 pub(super) struct Pressure {
     seen: Mutex<BTreeMap<Memory, MemoryUse>>,
-    /// Polls of L2 in a row that were not answered.
+    /// Polls of L2 in a row that failed.
     unanswered: AtomicU32,
-    /// The fullest node of L2, for every fill to read: a [`MemoryState`] as a number; also `UNKNOWN`.
+    /// The state of the fullest node of L2, which every fill reads: a [`MemoryState`] as a number,
+    /// or `UNKNOWN`.
     l2: AtomicU8,
 }
 
-/// Normal, as long as nothing is known.
+/// No node of L2 has reported yet. Lifetimes are as in the normal state.
 const UNKNOWN: u8 = 3;
-/// After so many polls without an answer, what L2 said before is forgotten.
+/// After this many failed polls in a row, the last values of L2 are dropped.
 const MAX_UNANSWERED_POLLS: u32 = 3;
 
 impl Pressure {
-    /// Nothing is known yet.
+    /// A watch without any values yet.
     pub(super) fn new() -> Self {
         Self { l2: AtomicU8::new(UNKNOWN), ..Self::default() }
     }
 
-    /// Polls again and again.
+    /// Polls the tiers until the task is stopped.
     pub(super) async fn run(&self, l1: &L1, capacity: u64, l2: Option<&GuardedL2>) {
         loop {
             if capacity > 0 {
@@ -150,8 +153,8 @@ impl Pressure {
         self.record_answer(nodes);
     }
 
-    /// Notes what the nodes of L2 say. What was known of others is forgotten: a node that was demoted or taken away must not shorten
-    /// lifetimes for ever.
+    /// Stores the values of the nodes of L2 and drops those of all other nodes. A node that was
+    /// demoted or removed must not shorten lifetimes for ever.
     fn record_answer(&self, nodes: Vec<NodeMemory>) {
         let mut seen = self.lock();
         seen.retain(|memory, _| memory.tier != "l2" || nodes.iter().any(|node| node.address == memory.node));
@@ -190,18 +193,18 @@ impl Pressure {
         self.l2.store(fullest.map_or(UNKNOWN, |state| state as u8), Ordering::Relaxed);
     }
 
-    /// All that is known.
+    /// The last values of all tiers and nodes.
     pub(super) fn seen(&self) -> Vec<MemoryUse> {
         self.lock().values().cloned().collect()
     }
 
-    /// How full the fullest node of L2 is; `None`: not known.
+    /// The state of the fullest node of L2. `None` if it is not known.
     pub(super) fn l2(&self) -> Option<MemoryState> {
         let states = [MemoryState::Normal, MemoryState::Warning, MemoryState::Critical];
         states.get(usize::from(self.l2.load(Ordering::Relaxed))).copied()
     }
 
-    /// A lifetime in L2, as long as its memory allows.
+    /// A lifetime in L2, shortened according to the memory pressure.
     pub(super) fn lifetime(&self, requested: Duration) -> Duration {
         requested.mul_f64(self.l2().unwrap_or_default().lifetime())
     }
@@ -211,7 +214,7 @@ impl Pressure {
     }
 }
 
-/// Settings of a node under which it refuses what is written, or takes the machine's memory.
+/// Warns of settings under which a node refuses writes or fills the machine's memory.
 fn warn_on_unsafe_config(node: &str, reported: Option<&NodeMemory>) {
     let Some(reported) = reported else { return };
     if reported.limit_bytes.is_none() {

@@ -1,5 +1,6 @@
-//! The read path, from top to bottom: L1, single flight, L2, load, fill. Every cached answer passes the freshness rule; a
-//! value just loaded for a request is always served to it. What is served while the database is away is in `stale_if_error.rs`.
+//! The read path, from top to bottom: L1, single flight, L2, load, write-back. Every cached answer
+//! passes the freshness rule. A value that was loaded for a request is always served to it.
+//! `stale_if_error.rs` has the answers while the database is down.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -26,17 +27,17 @@ use super::{
 /// How a read may use the tiers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum CacheMode {
-    /// Serve what a tier holds if it is fresh.
+    /// Serve an entry of a tier if it is fresh.
     #[default]
     Default,
-    /// Load, and fill the tiers with the result.
+    /// Load, and store the result in the tiers.
     Reload,
-    /// Load, and leave the tiers as they are.
+    /// Load, and leave the tiers unchanged.
     NoStore,
 }
 
 impl Cache {
-    /// The value if a tier holds it and may serve it; never loads.
+    /// The value from a tier, if it is fresh. Never loads.
     pub async fn get<T: Cacheable>(&self, key: &Key<T>) -> Option<Cached<T>> {
         let begun = self.inner.clock.now();
         let now = self.inner.freshness.wait_until_current(begun).await;
@@ -51,11 +52,11 @@ impl Cache {
         self.finish_lookup(found.ok(), begun)
     }
 
-    /// The value from the nearest tier that may serve it, else loaded by `load` and left in the tiers.
+    /// The value from the nearest tier with a fresh entry. Without one, `load` loads and stores it.
     ///
     /// # Errors
-    /// Only those of `load`, and [`LoadFailure`]: that L2 can't fail a read is in the signature. An error goes to everyone who waited
-    /// for that load, and is not cached.
+    /// Only those of `load`, and [`LoadFailure`]. The signature shows that L2 can't fail a read.
+    /// All requests that waited for a load get its error, and the error is not cached.
     pub async fn get_or_load<T, E, F, Fut>(&self, key: &Key<T>, mode: CacheMode, load: F) -> Result<Cached<T>, E>
     where
         T: Cacheable,
@@ -66,7 +67,7 @@ impl Cache {
         self.read(key, mode, Once(load)).await
     }
 
-    /// [`Cache::get_or_load`], whatever brings the value.
+    /// [`Cache::get_or_load`] for every kind of load.
     pub(super) async fn read<T, E, L>(&self, key: &Key<T>, mode: CacheMode, load: L) -> Result<Cached<T>, E>
     where
         T: Cacheable,
@@ -91,7 +92,7 @@ impl Cache {
             }
             CacheMode::Reload | CacheMode::NoStore => Outcome::Bypass,
         };
-        // In a box, so that an L1 hit doesn't carry the room that all the rest takes.
+        // The box keeps the large future of a miss out of the future of an L1 hit.
         let found = Box::pin(self.on_l1_miss(key, mode, load, missed, begun).instrument(span.clone())).await;
         spans::ended(&span, found.as_ref().map_or(Outcome::Failed, |(_, outcome)| *outcome));
         if found.is_err() {
@@ -127,12 +128,12 @@ impl Cache {
         }
     }
 
-    /// When the answer to a request that began at `begun` is of no use any more.
+    /// The time after which the answer to a request that began at `begun` is useless.
     pub(super) fn deadline(&self, begun: Duration) -> Duration {
         begun + self.inner.request_limit
     }
 
-    /// Sees to it that the key's tenant is known, and refuses what may not be read in this region.
+    /// Loads an unknown tenant, and refuses data that may not be read in this region.
     pub(super) async fn ensure_readable_here<T: Cacheable>(&self, key: &Key<T>) -> Result<(), LoadFailure> {
         if let Some(tenant) = key.tenant_of() {
             self.inner.tenants.ensure_loaded(tenant).await;
@@ -145,7 +146,7 @@ impl Cache {
         }
     }
 
-    /// The result of the flight under way, or of one of the caller's own.
+    /// The result of the flight in progress, or of a new flight that this caller leads.
     async fn join_or_load<T, E, L>(
         &self,
         key: &Key<T>,
@@ -166,16 +167,17 @@ impl Cache {
                 }
                 Flight::Follower(result, unused) => {
                     match result.unwrap_or(Err(LoadFailure::Panicked.into())) {
-                        // The first load joined may have begun before a write that was acknowledged before this request came. The
-                        // next one began after the first had ended, so after this request came: it is as good as a load of the
-                        // caller's own, also while nothing proves that floors are current. So two loads serve all who wait.
+                        // The first load joined may have begun before a write that was acknowledged
+                        // before this request. The second load began after this request. Its result
+                        // is as good as a load of the caller's own, even if no poll proves that
+                        // floors are current. Two loads thus serve all callers.
                         Ok((local, _))
                             if waited
                                 || self.check_freshness(key, &local, self.inner.clock.now()) == Verdict::Serve =>
                         {
                             return Ok((local, Outcome::Collapsed));
                         }
-                        // The time of whoever began it was over; this caller may have some left.
+                        // The leader's time was over, but this caller may have some left.
                         Err(failure) if !failure.is_late() => return Err(failure.into_error()),
                         Ok(_) | Err(_) => (load, waited) = (unused, true),
                     }
@@ -184,7 +186,7 @@ impl Cache {
         }
     }
 
-    /// Joins the flight of a key, or starts one, which goes on without anyone who waits for it.
+    /// Joins the flight of a key, or starts one. The flight continues even if all callers give up.
     fn join<T, E, L>(
         &self,
         key: &Key<T>,
@@ -203,7 +205,7 @@ impl Cache {
         })
     }
 
-    /// The flight: L2, else the database.
+    /// The work of a flight: it asks L2, and loads from the database on a miss.
     async fn fetch_or_load<T, E, L>(
         &self,
         key: &Key<T>,
@@ -216,21 +218,21 @@ impl Cache {
         E: LoadError,
         L: Load<T, E>,
     {
-        // The flight before this one may have ended since L1 was asked; a refresh is begun because of what L1 holds.
+        // The previous flight may have filled L1 meanwhile. A refresh replaces the entry of L1.
         if missed != Outcome::LoadedExpired
             && self.inner.l1.contains(key)
             && let Ok(local) = self.l1_answer(key, self.inner.clock.now())
         {
             return Ok((local, Outcome::L1Hit));
         }
-        // The epoch as it is before anything is read: what is read now must not be filed under a later one.
+        // The epoch comes first, because a value must not be stored under a later one.
         let epoch = self.inner.freshness.epoch();
         match self.l2_answer(key, &epoch, missed).await {
             Ok(found) => Ok(found),
             Err((missed, mut write_back)) => {
                 let queued = self.inner.clock.now();
                 let loaded = load.load(self, key, deadline).await?;
-                // A lease that was kept while the load waited for its turn is over: another one is asked for when there is a value.
+                // The lease expired in the queue. Another one is requested with the value.
                 if matches!(write_back, WriteBack::WithLease(_)) && loaded.asked.saturating_sub(queued) >= LEASE {
                     write_back = WriteBack::IfFree;
                 }
@@ -239,7 +241,7 @@ impl Cache {
         }
     }
 
-    /// A load in a task of its own that nobody joins.
+    /// Loads in a task of its own, which no other request joins.
     async fn load_uncoalesced<T, E, L>(
         &self,
         key: &Key<T>,
@@ -263,11 +265,11 @@ impl Cache {
         loaded.unwrap_or(Err(LoadFailure::Panicked.into())).map_err(Failure::into_error)
     }
 
-    /// L1's answer, if it may be served.
+    /// The entry of L1, if it may be served.
     fn l1_answer<T: Cacheable>(&self, key: &Key<T>, now: Duration) -> Result<LocalEntry<T>, MissReason> {
         let local = self.inner.l1.get(key).ok_or(Outcome::LoadedCold)?;
         match self.check_freshness(key, &local, now) {
-            // Nobody has asked for it since long before its lifetime ended.
+            // The lifetime ended long ago, and no request has asked for the entry since.
             Verdict::Serve if now >= local.fresh_until + T::POLICY.l1_ttl.min(L1_LIFETIME_CAP) => {
                 Err(Outcome::LoadedExpired)
             }
@@ -275,22 +277,22 @@ impl Cache {
         }
     }
 
-    /// L1's answer, if it may be served and has not outlived its lifetime: for readers who can't see to it that it is refreshed.
+    /// The entry of L1 within its lifetime, for callers that can't start a refresh.
     pub(super) fn l1_unexpired<T: Cacheable>(&self, key: &Key<T>, now: Duration) -> Result<LocalEntry<T>, MissReason> {
         let local = self.l1_answer(key, now)?;
         if now < local.fresh_until { Ok(local) } else { Err(Outcome::LoadedExpired) }
     }
 
-    /// Whether an answer that may be served should be refreshed behind it: its lifetime in L1 is over, or nearly. The more its
-    /// load costs the earlier, and by chance, so that not all instances load at once (XFetch).
+    /// Whether a served entry should be refreshed: its lifetime in L1 is over, or nearly over.
+    /// Costly loads start earlier, at random times, so instances don't load all at once (XFetch).
     fn is_due<T>(&self, local: &LocalEntry<T>, now: Duration) -> bool {
         let left = local.fresh_until.saturating_sub(now);
-        // The logarithm is taken only where it can matter: it is above 7 once in a thousand times.
+        // The logarithm exceeds 7 once in a thousand times, so it is rarely needed.
         let early = || left < local.cost.mul_f64(-fastrand::f64().max(f64::MIN_POSITIVE).ln());
         left.is_zero() || (left < 7 * local.cost && early())
     }
 
-    /// Makes an entry of what was loaded, and fills the tiers: L1 at once, L2 in the background.
+    /// Makes an entry of a loaded value and stores it: in L1 at once, in L2 in the background.
     fn store<T: Cacheable, E: LoadError>(
         &self,
         key: &Key<T>,
@@ -304,7 +306,6 @@ impl Cache {
         Ok((local, outcome))
     }
 
-    /// An entry of a loaded value.
     pub(super) fn make_entry<T: Cacheable>(
         &self,
         TimedLoad { loaded, asked }: TimedLoad<T>,
@@ -312,8 +313,8 @@ impl Cache {
     ) -> Result<LocalEntry<T>, LoadFailure> {
         let Loaded { value, tag_versions, loaded_at } = loaded;
         let now = self.inner.clock.now();
-        // The snapshot was taken before the answer arrived, and the statement reached the database after it was sent. A replica names a
-        // moment that is long before its snapshot, so the database's time now counts as well.
+        // The statement began after it was sent, and its snapshot precedes the answer. A replica
+        // reports an earlier time, so the present time of the database counts too.
         let snapshot_upper_bound = loaded_at.after(now.saturating_sub(asked)).max(self.inner.freshness.db_now());
         let entry = codec::entry(value, tag_versions.into(), (loaded_at, snapshot_upper_bound)).map_err(|error| {
             tracing::error!(%error, pattern = T::POLICY.name, "a value can't be encoded");
@@ -322,7 +323,7 @@ impl Cache {
         Ok(self.set_l1_expiry(Arc::new(entry), epoch, now.saturating_sub(asked)))
     }
 
-    /// Gives an entry its lifetime in L1; `cost`: how long it took to get it.
+    /// Sets the lifetime of an entry in L1. `cost` is the time that its load took.
     pub(super) fn set_l1_expiry<T: Cacheable>(
         &self,
         entry: Arc<Entry<T>>,
@@ -330,12 +331,12 @@ impl Cache {
         cost: Duration,
     ) -> LocalEntry<T> {
         let lifetime = T::POLICY.l1_lifetime(entry.value.is_none());
-        // A load that waited for long, for a busy pool for instance, must not make its entry due all the time.
+        // A load that waited, for example for a busy pool, must not make its entry always due.
         let cost = cost.min(lifetime / 20);
         LocalEntry { entry, epoch: epoch.clone(), fresh_until: self.inner.clock.now() + lifetime, cost }
     }
 
-    /// Whether L1 may hold the value of a key.
+    /// Whether L1 may store the value of a key.
     pub(super) fn may_store<T: Cacheable>(&self, key: &Key<T>) -> bool {
         let storage = || self.inner.placement.storage(&T::POLICY, key.tenant_of());
         self.inner.l1_bytes > 0 && matches!(storage(), Storage::L1Only | Storage::L1AndL2)
@@ -347,19 +348,18 @@ impl Cache {
         }
     }
 
-    /// The freshness rule for an entry of type `T`.
     pub(super) fn check_freshness<T: Cacheable>(&self, key: &Key<T>, local: &LocalEntry<T>, now: Duration) -> Verdict {
         let max_age = T::POLICY.max_age(local.entry.value.is_none());
         self.inner.freshness.check(now, key.tag(), local, max_age)
     }
 
-    /// A read that ended without an answer.
+    /// Counts a read that ended without an answer.
     pub(super) fn count<T: Cacheable>(&self, outcome: Outcome, begun: Duration) {
         let took = self.inner.clock.now().saturating_sub(begun);
         self.inner.metrics.read(T::POLICY.name, outcome, took);
     }
 
-    /// The answer to a request that began at `begun`; counted. `kept`: whether L1 may hold it.
+    /// Counts and returns the answer to a request. `stored`: whether L1 may store it.
     pub(super) fn finish<T: Cacheable>(&self, (local, outcome): Hit<T>, stored: bool, begun: Duration) -> Cached<T> {
         let LocalEntry { entry, epoch, fresh_until, .. } = local;
         let now = self.inner.clock.now();
@@ -379,7 +379,7 @@ impl Cache {
         Cached { entry, outcome, age, since_read, ttl_ms, stored, token }
     }
 
-    /// What a lookup in the tiers found, or that it found nothing; counted.
+    /// Counts and returns the result of a lookup in the tiers, which may be `None`.
     pub(super) fn finish_lookup<T: Cacheable>(&self, found: Option<Hit<T>>, begun: Duration) -> Option<Cached<T>> {
         if found.is_none() {
             self.count::<T>(Outcome::NotCached, begun);

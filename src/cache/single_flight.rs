@@ -1,8 +1,9 @@
-//! Single flight: one load for many concurrent misses of a key, in this process. The load runs in a task of its own, so a caller
-//! that goes away neither cancels nor repeats it, and a load that fails or panics wakes everyone who waits.
+//! Single flight: concurrent misses of one key share one load in this process. The load runs in its
+//! own task. A caller that disconnects neither cancels nor repeats it, and a load that fails or
+//! panics wakes all waiting callers.
 //!
-//! A flight makes no promise about freshness: whoever joined one judges its result anew, because a write may have been
-//! acknowledged since the load began.
+//! A flight makes no promise about freshness. A write may have been acknowledged since the load
+//! began, so each follower checks the freshness of its result.
 
 use std::{
     any::{Any, TypeId},
@@ -16,32 +17,33 @@ use tokio::sync::watch;
 
 use super::key::Tag;
 
-/// A flight is known by its key and by what it brings.
+/// Identifies a flight by its tag and the type of its result.
 type FlightId = (Tag, TypeId);
 
-/// What is under way, and how its end is learned.
+/// The flights in progress, each with the receiver of its result.
 type Calls = HashMap<FlightId, Box<dyn Any + Send>, RandomState>;
 
 #[derive(Clone, Default)]
 pub(super) struct SingleFlight(Arc<Mutex<Calls>>);
 
-/// The end of a flight as one caller sees it. `None`: the load panicked.
+/// The end of a flight for one caller. `None` if the load panicked.
 pub(super) enum Flight<R, I> {
-    /// The caller's own load.
+    /// The result of the caller's own load.
     Leader(Option<R>),
-    /// Somebody else's load; what the caller's own would have needed is handed back.
+    /// The result of another caller's load, and the unused input of this caller.
     Follower(Option<R>, I),
 }
 
-/// A place in a flight.
+/// A caller that waits for a flight.
 pub(super) struct Waiter<R, I> {
     flight: watch::Receiver<Option<R>>,
-    /// What the caller's own load would have needed, when the flight is somebody else's.
+    /// The unused input of a follower. `None` for the leader.
     unused: Option<I>,
 }
 
 impl SingleFlight {
-    /// Joins the flight of `tag`, or starts one with `input`. It goes on whether anybody waits for it or not.
+    /// Joins the flight of `tag`, or starts one with `input`. The flight continues even if no
+    /// caller waits for it.
     pub(super) fn join<R, I, F>(&self, tag: &Tag, input: I, start: impl FnOnce(I) -> F) -> Waiter<R, I>
     where
         R: Clone + Send + Sync + 'static,
@@ -55,11 +57,12 @@ impl SingleFlight {
         let (sender, flight) = watch::channel(None);
         flights.insert(id.clone(), Box::new(flight.clone()));
         let guard = CallGuard { flights: self.clone(), id };
-        // In a box, because a task is moved about before it begins.
+        // The box avoids copies of a large future before the task starts.
         let load = Box::pin(start(input));
         tokio::spawn(async move {
             let result = load.await;
-            // Off the list before anyone is woken: whoever comes now starts a load of its own.
+            // The flight must be removed before its callers are woken. A caller that arrives from
+            // now on starts another load.
             drop(guard);
             sender.send_replace(Some(result));
         });
@@ -72,7 +75,8 @@ impl SingleFlight {
 }
 
 impl<R: Clone, I> Waiter<R, I> {
-    /// Waits for the end. The sender goes without a word only when the load panicked.
+    /// Waits for the end of the flight. The channel closes without a result only if the load
+    /// panicked.
     pub(super) async fn wait(mut self) -> Flight<R, I> {
         let result = self.flight.wait_for(Option::is_some).await.ok().and_then(|result| result.clone());
         match self.unused {
@@ -82,7 +86,7 @@ impl<R: Clone, I> Waiter<R, I> {
     }
 }
 
-/// Takes the flight off the list when it ends, also by a panic.
+/// Removes a flight when it ends, also after a panic.
 struct CallGuard {
     flights: SingleFlight,
     id: FlightId,
@@ -104,7 +108,7 @@ mod tests {
 
     use super::*;
 
-    /// Looks at the list at the moment in which it is woken.
+    /// A waker that checks whether the flight is still listed when it is woken.
     struct Witness {
         flights: SingleFlight,
         woken: AtomicBool,

@@ -1,6 +1,7 @@
-//! Fail-safe: what is served while the database can't be reached. Types whose policy allows it (the caller asks) are answered
-//! with what a tier still holds, flagged as stale: never below a floor that this instance knows, so never what it knows to be deleted, and never an
-//! absence. Everything else fails as its load does.
+//! Stale-if-error: the answers while the database is down. If the policy of a type allows it, which
+//! the caller checks, an entry of a tier is served and flagged as stale. Such an entry is never
+//! below a floor of this instance, so data that it knows to be deleted is not served. A stored
+//! absence is never served stale. All other reads fail as their load does.
 
 use std::{future::Future, pin::pin, time::Duration};
 
@@ -12,13 +13,13 @@ use super::{
     policy::Cacheable,
 };
 
-/// How long a read waits for its load while the database seems to be away, before it settles for a stale answer: long enough for
-/// a load that works, should only the polls of the ledger fail.
+/// How long a read waits for its load, while the database seems down, before it serves a stale
+/// answer. A working load ends within this time, even if polls of the ledger fail.
 const SOFT_LIMIT: Duration = Duration::from_millis(50);
 
 impl Cache {
-    /// The outcome of `read`, unless the database is away and there is a stale answer. The load that `read` has begun goes on by
-    /// itself.
+    /// The outcome of `read`, or a stale answer if the database is down and there is one. The load
+    /// that `read` has begun continues in its own task.
     pub(super) async fn or_stale<R, E, Fut>(
         &self,
         read: impl Future<Output = Result<R, E>>,
@@ -32,7 +33,8 @@ impl Cache {
         tokio::select! {
             biased;
             result = &mut read => match result {
-                // Who has nothing to fall back on need not wait; who has must look again after the wait.
+                // If there is no stale entry, fail at once. If there is one, wait until the outage
+                // is confirmed and look it up again: it may have been invalidated meanwhile.
                 Err(error) if error.is_unavailable() && (!self.is_current() || self.inner.db.is_down()) => {
                     let serves_stale = stale().await.is_some() && self.is_database_down().await;
                     if serves_stale { stale().await.ok_or(error) } else { Err(error) }
@@ -55,8 +57,9 @@ impl Cache {
         }
     }
 
-    /// Whether the database is away. It is if it gives no connections, though it may go on answering on those that it gave
-    /// before. Else a load that failed may have been refused just this once, so this waits until that is known.
+    /// Whether the database is down. It is down if it gives no new connections, even if existing
+    /// ones still work. A single load may fail while the database is up, so this waits until polls
+    /// of the ledger confirm or refute an outage.
     async fn is_database_down(&self) -> bool {
         while self.inner.freshness.maybe_down() && !self.inner.db.is_down() {
             tokio::time::sleep(SOFT_LIMIT).await;
@@ -64,7 +67,7 @@ impl Cache {
         self.inner.freshness.is_database_down() || self.inner.db.is_down()
     }
 
-    /// What a tier holds of `key`, if it may be served stale.
+    /// The entry of a tier for `key`, if it may be served stale.
     pub(super) async fn stale<T: Cacheable>(&self, key: &Key<T>) -> Option<Hit<T>> {
         let local = match self.inner.l1.get(key).filter(|local| self.may_serve_stale(key, local)) {
             Some(local) => LocalEntry::clone(&local),
@@ -73,7 +76,8 @@ impl Cache {
         Some((local, Outcome::Stale))
     }
 
-    /// The freshness rule without its proof that floors are current, and with a longer maximal age.
+    /// The freshness rule without the proof that the floors are current, and with a higher maximum
+    /// age.
     fn may_serve_stale<T: Cacheable>(&self, key: &Key<T>, local: &LocalEntry<T>) -> bool {
         let max_age = T::POLICY.max_age + T::POLICY.stale_if_error;
         local.entry.value.is_some() && self.inner.freshness.permits_stale(key.tag(), local, max_age)

@@ -1,14 +1,15 @@
-//! What an instance says of its cache at the moment: whether the tiers are used, and how L2 is.
+//! The present state of an instance's cache: whether the tiers are used, and the health of L2.
 
 use super::{BreakerState, Cache, MemoryState};
 
 impl Cache {
-    /// How full the fullest node of L2 is, as of the last poll; `None`: there is none, or it doesn't say.
+    /// How full the fullest node of L2 is, as of the last poll. `None` without an L2, or if it
+    /// reports nothing.
     pub fn l2_memory(&self) -> Option<MemoryState> {
         self.inner.pressure.l2()
     }
 
-    /// The same, as of a poll that is made now.
+    /// The same, from a poll that is sent now.
     pub async fn l2_memory_now(&self) -> Option<MemoryState> {
         if let Some(l2) = &self.inner.l2 {
             self.inner.pressure.poll(l2).await;
@@ -21,12 +22,13 @@ impl Cache {
         self.inner.freshness.is_current()
     }
 
-    /// Whether there is an L2, and if so the state of its breaker.
+    /// The state of L2's circuit breaker. `None` without an L2.
     pub fn l2_breaker(&self) -> Option<BreakerState> {
         self.inner.l2.as_ref().map(|l2| l2.breaker())
     }
 
-    /// Returns when L2 is healthy again after the breaker found it unhealthy; never without an L2. For one task that waits for it.
+    /// Returns when the breaker finds L2 healthy again after it was unhealthy. Never returns
+    /// without an L2. It serves one waiting task.
     pub async fn l2_recovered(&self) {
         match &self.inner.l2 {
             Some(l2) => l2.recovered().await,
@@ -34,7 +36,7 @@ impl Cache {
         }
     }
 
-    /// Whether L2 answers now; `None` without one.
+    /// Whether L2 answers a ping now. `None` without an L2.
     pub async fn ping_l2(&self) -> Option<bool> {
         match &self.inner.l2 {
             Some(l2) => Some(l2.ping().await.is_ok()),

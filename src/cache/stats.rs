@@ -1,4 +1,5 @@
-//! The cache at a glance, for people and scripts: what the metrics say, without a time series database.
+//! Statistics of the cache for people and scripts: a summary of the metrics that needs no time
+//! series database.
 
 use std::collections::BTreeMap;
 
@@ -6,18 +7,18 @@ use serde::Serialize;
 
 use super::{BreakerState, Cache, freshness::Verdict, key::Tag, outcome::Outcome, pressure::MemoryUse};
 
-/// What the cache holds and how its reads ended since the start.
+/// The contents of the cache, and how its reads ended since the start.
 #[derive(Clone, Debug, Serialize)]
 pub struct CacheStats {
     /// Whether the tiers may be used at the moment.
     pub is_current: bool,
     /// Milliseconds since the ledger was last polled; `None` before the first time.
     pub poll_age_ms: Option<u64>,
-    /// Floors held.
+    /// Floors in memory.
     pub floors: usize,
     /// Served answers that were compared with the database.
     pub served_checked: u64,
-    /// Of these, answers older than promised.
+    /// Answers among these that were older than promised.
     pub stale_served: u64,
     /// The tier in this process.
     pub l1: L1Stats,
@@ -29,63 +30,63 @@ pub struct CacheStats {
     pub patterns: BTreeMap<&'static str, PatternStats>,
 }
 
-/// What is known of a key.
+/// The state of one key in this instance.
 #[derive(Clone, Debug, Serialize)]
 pub struct KeyInspection {
     /// The key.
     pub tag: String,
     /// Its entry in L1, which may be too old to be served.
     pub l1: Option<EntryInspection>,
-    /// The version below which nothing under this tag is served; `None`: nothing is refused for its version. That a whole pattern
-    /// was invalidated is seen in `served`.
+    /// The lowest version that may be served for this tag. `None` if no version is too low. If a
+    /// whole pattern was invalidated, only `served` shows it.
     pub floor: Option<i64>,
 }
 
-/// What is known of an entry.
+/// The state of an entry in L1.
 #[derive(Clone, Debug, Serialize)]
 pub struct EntryInspection {
-    /// Bytes, as weighed.
+    /// Bytes, as L1 weighs the entry.
     pub bytes: u32,
     /// Milliseconds since the database was read.
     pub age_ms: u64,
-    /// The version that the ledger had for this tag then; `None` for lists, which depend on other tags.
+    /// The ledger's version of this tag at that time. `None` for lists, which depend on other tags.
     pub version: Option<i64>,
-    /// Whether a read that begins now may be answered with it.
+    /// Whether a read that begins now may serve the entry.
     pub served: bool,
 }
 
-/// Size of L1.
+/// The size of L1.
 #[derive(Clone, Debug, Serialize)]
 pub struct L1Stats {
-    /// Bytes held, as weighed.
+    /// Bytes in use, as L1 weighs entries.
     pub bytes: u64,
-    /// Bytes that may be held.
+    /// Capacity in bytes.
     pub capacity_bytes: u64,
-    /// Entries held.
+    /// Number of entries.
     pub entries: u64,
 }
 
 /// Reads of one key pattern.
 #[derive(Clone, Debug, Serialize)]
 pub struct PatternStats {
-    /// Bytes held in L1, as weighed.
+    /// Bytes in L1, as L1 weighs entries.
     pub l1_bytes: i64,
     /// Loads that use a connection to the database now.
     pub loads_in_flight: usize,
-    /// Loads that wait for their turn to use one.
+    /// Loads that wait for a connection to the database.
     pub loads_waiting: usize,
-    /// Reads, whatever came of them.
+    /// Reads with any outcome.
     pub reads: u64,
     /// Reads that a tier answered.
     pub hits: u64,
-    /// These as a part of all; `None` before the first read.
+    /// Hits as a part of all reads. `None` before the first read.
     pub hit_ratio: Option<f64>,
-    /// How many reads had each outcome; outcomes that never occurred are left out.
+    /// The number of reads for each outcome. Outcomes that never occurred are left out.
     pub outcomes: BTreeMap<&'static str, u64>,
 }
 
 impl Cache {
-    /// The cache at a glance.
+    /// A summary of the cache.
     pub fn stats(&self) -> CacheStats {
         let inner = &self.inner;
         let (bytes, entries) = inner.l1.size();
@@ -103,13 +104,14 @@ impl Cache {
         }
     }
 
-    /// How long reads took since the start, by key pattern: counts by the buckets of [`LatencyHistogram`](super::LatencyHistogram).
+    /// Durations of reads since the start, for each key pattern. The counts belong to the buckets
+    /// of [`LatencyHistogram`](super::LatencyHistogram).
     pub fn latencies(&self) -> BTreeMap<&'static str, Vec<u64>> {
         let policies = self.inner.policies.iter();
         policies.map(|policy| (policy.name, self.inner.metrics.latency(policy.name))).collect()
     }
 
-    /// What this instance knows of one key, without its value.
+    /// The state of one key in this instance, without its value.
     pub fn inspect(&self, tag: &Tag) -> KeyInspection {
         let (floor, now) = (self.inner.freshness.floor(tag), self.inner.clock.now());
         let l1 = self.inner.l1.inspect(tag).map(|(local, bytes)| {

@@ -1,5 +1,6 @@
-//! Counting without a line of memory that all cores write: threads add to slots, up to sixteen threads each to its own, and who
-//! reads sums up the slots. For what is counted on every request; the client library's own counters serve for everything rarer.
+//! Striped counters: no cache line is written by all cores. Up to sixteen threads have a slot of
+//! their own, and a reader sums up the slots. They are for events of every request. For rarer
+//! events the counters of the client library are enough.
 
 use std::{
     array::from_fn,
@@ -10,10 +11,10 @@ use std::{
 
 use prometheus_client::encoding::{MetricEncoder, NoLabelSet};
 
-/// More threads than this share slots, which is slower and still exact.
+/// The number of slots. More threads than this share slots, which is slower but still exact.
 const SLOTS: usize = 16;
 
-/// Far enough from its neighbours that no core waits for another's line of memory.
+/// A slot. Its alignment keeps it out of the cache lines of other slots.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 struct Slot<T>(T);
@@ -29,7 +30,7 @@ impl<T: Default> Default for Striped<T> {
 }
 
 impl<T> Striped<T> {
-    /// That of this thread: threads take the slots in turns.
+    /// The slot of this thread. Slots are assigned to threads in turn.
     pub fn local(&self) -> &T {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         thread_local! {
@@ -38,13 +39,13 @@ impl<T> Striped<T> {
         &self.0[SLOT.with(|slot| *slot)].0
     }
 
-    /// All of them.
+    /// All slots.
     pub fn all(&self) -> impl Iterator<Item = &T> {
         self.0.iter().map(|slot| &slot.0)
     }
 }
 
-/// `N` numbers that only grow.
+/// `N` counters that only grow.
 #[derive(Debug)]
 pub struct StripedCounters<const N: usize>(Striped<Counters<N>>);
 
@@ -64,18 +65,19 @@ impl<const N: usize> Default for StripedCounters<N> {
 }
 
 impl<const N: usize> StripedCounters<N> {
-    /// Adds to the number at `place`.
+    /// Adds to the counter at `index`.
     pub fn add(&self, index: usize, amount: u64) {
         self.0.local().0[index].fetch_add(amount, Ordering::Relaxed);
     }
 
-    /// The number at `place`.
+    /// The value of the counter at `index`.
     pub fn sum(&self, index: usize) -> u64 {
         self.0.all().map(|numbers| numbers.0[index].load(Ordering::Relaxed)).sum()
     }
 }
 
-/// Upper bounds of the buckets of [`LatencyHistogram`], in nanoseconds: 1 µs to 8.4 s, each twice the one before.
+/// Upper bounds of the buckets of [`LatencyHistogram`] in nanoseconds, from 1 µs to 8.4 s. Each
+/// bound is twice the previous one.
 const BOUNDS: [u64; 24] = {
     let mut bounds = [1_000; 24];
     let mut at = 1;
@@ -85,7 +87,7 @@ const BOUNDS: [u64; 24] = {
     }
     bounds
 };
-/// Where the sum stands: after the buckets and the one for what is above all of them.
+/// The index of the sum. It follows the buckets and the overflow bucket.
 const SUM: usize = BOUNDS.len() + 1;
 
 /// A histogram of durations.
@@ -93,24 +95,24 @@ const SUM: usize = BOUNDS.len() + 1;
 pub struct LatencyHistogram(StripedCounters<{ SUM + 1 }>);
 
 impl LatencyHistogram {
-    /// Counts one.
+    /// Counts one duration.
     pub fn observe(&self, took: Duration) {
         let nanos = u64::try_from(took.as_nanos()).unwrap_or(u64::MAX);
         self.0.add(BOUNDS.partition_point(|bound| *bound < nanos), 1);
         self.0.add(SUM, nanos);
     }
 
-    /// Upper bounds of all buckets but the last, in microseconds.
+    /// Upper bounds in microseconds, without the overflow bucket.
     pub fn bounds_us() -> impl Iterator<Item = u64> {
         BOUNDS.into_iter().map(|bound| bound / 1_000)
     }
 
-    /// How many fell into each bucket.
+    /// The number of durations in each bucket.
     pub fn counts(&self) -> [u64; SUM] {
         from_fn(|bucket| self.0.sum(bucket))
     }
 
-    /// Whether any was counted.
+    /// Whether any duration was counted.
     pub fn any(&self) -> bool {
         self.counts().iter().any(|count| *count > 0)
     }

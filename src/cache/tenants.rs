@@ -1,5 +1,6 @@
-//! The tenants in the cache: where each is at home, and its secret. Both are in Postgres, and may change there at any time: tenants move, and
-//! are erased. What was known before is then given up, with all that was derived from it.
+//! The tenants in the cache, each with its home region and its secret. Postgres stores both, and
+//! both may change there at any time, because tenants move and are erased. Old values are then
+//! dropped, with all keys that were derived from them.
 
 use std::{
     collections::HashMap,
@@ -22,15 +23,15 @@ use super::{
 
 /// Pause between two polls of the tenants that are cached.
 const PAUSE: Duration = Duration::from_secs(5);
-/// After so long a tenant is forgotten for which nobody has asked, with all that L1 holds of it.
+/// A tenant without requests for this long is evicted, with all its entries in L1.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(600);
-/// How often a tenant is asked for whose answers are thrown away, because tenants are erased meanwhile.
+/// How often a tenant is loaded again when an erasure made the answer useless.
 const ATTEMPTS: usize = 5;
 
-/// What is known of a tenant.
+/// The home region and secret of a tenant.
 #[derive(PartialEq, Eq)]
 pub(super) struct TenantRecord {
-    /// The only region in which its regulated data may be cached; `None`: any.
+    /// The only region in which its regulated data may be cached. `None`: any region.
     pub(super) region: Option<String>,
     pub(super) secret: Secret,
 }
@@ -38,7 +39,7 @@ pub(super) struct TenantRecord {
 /// A tenant in the cache.
 struct CachedTenant {
     record: Arc<TenantRecord>,
-    /// When something of it was last asked for, in seconds.
+    /// The time of the last request for its data, in seconds.
     last_used: AtomicU64,
 }
 
@@ -49,21 +50,22 @@ pub(super) struct SecretGeneration {
 }
 
 impl SecretGeneration {
-    /// Whether no secret was given up since.
+    /// Whether no secret was dropped since this generation.
     pub(super) fn is_current(&self) -> bool {
         self.now.load(Ordering::SeqCst) == self.generation
     }
 }
 
-/// Knows tenants.
+/// The cached tenants.
 pub(super) struct Tenants {
     cached: RwLock<HashMap<Tenant, CachedTenant>>,
-    /// Secrets that were given up so far, counted under the lock of `cached`: what was asked for before is thrown away.
+    /// The number of dropped secrets, counted under the lock of `cached`. Answers to earlier
+    /// queries are thrown away.
     generation: Arc<AtomicU64>,
     lookups: SingleFlight,
     keys: Arc<Keys>,
     admission: Admission,
-    /// How long a request is waited for.
+    /// How long a lookup may take, as long as a request.
     request_limit: Duration,
     clock: Clock,
     db: ConnectionPool,
@@ -81,8 +83,8 @@ impl Tenants {
         Self { cached, generation, lookups, keys, admission, request_limit, clock, db }
     }
 
-    /// Sees to it that a tenant is known, which takes a round trip the first time, one for all who wait for it. Where that fails its data are
-    /// kept nowhere.
+    /// Loads a tenant if it is not known. The first time takes one round trip, which all concurrent
+    /// callers share. If it fails, no tier stores the tenant's data.
     pub(super) async fn ensure_loaded(self: &Arc<Self>, tenant: &Tenant) {
         if self.mark_used(tenant).is_some() {
             return;
@@ -110,7 +112,8 @@ impl Tenants {
         }
     }
 
-    /// Evicts a tenant, so that it is loaded anew. What is under way with the secret that it had comes to nothing.
+    /// Evicts a tenant, so that it is loaded again. Work that still uses its previous secret has no
+    /// effect.
     pub(super) fn evict(&self, tenant: &Tenant) {
         let mut cached = self.cached.write().unwrap_or_else(PoisonError::into_inner);
         self.generation.fetch_add(1, Ordering::SeqCst);
@@ -119,8 +122,9 @@ impl Tenants {
         self.drop_keys(forgotten);
     }
 
-    /// Takes what the database says of tenants, `None` being that it can't be understood; returns those of which something else was known.
-    /// `None`, and nothing is taken, when there was an erasure since it was asked: the answer may be of before.
+    /// Stores the tenants that the database returned. `None` in `records` is a row that can't be
+    /// decoded. Returns the tenants whose record changed. Returns `None` and stores nothing if a
+    /// secret was dropped since the query began, because the answer may be older.
     pub(super) fn update(
         &self,
         requested_at: u64,
@@ -153,20 +157,21 @@ impl Tenants {
         Some(changed)
     }
 
-    /// Forgets what was derived from the secrets of tenants.
+    /// Drops the keys that were derived from the secrets of these tenants.
     fn drop_keys(&self, forgotten: impl IntoIterator<Item = CachedTenant>) {
         let Some(keys) = self.keys.current() else { return };
         forgotten.into_iter().for_each(|cached| keys.drop_keys(&cached.record.secret));
     }
 
-    /// Polls whether cached tenants have moved, or have been given another secret. Those for which nobody has asked for
-    /// long are evicted, and loaded anew when somebody does. Tells of both: nothing that is kept here of them may stay.
+    /// Polls whether cached tenants have moved or have another secret, and evicts idle tenants.
+    /// `left` gets the tenants of both kinds, because none of their entries may remain in this
+    /// process.
     pub(super) async fn follow(&self, left: impl Fn(&[Tenant])) {
         loop {
             tokio::time::sleep(PAUSE).await;
             left(&self.evict_idle());
             let requested_at = self.current_generation();
-            // While the database is away nothing is loaded that could be put to a wrong place.
+            // While the database is down, no load can store data in a wrong region.
             match ledger::load_tenants(&self.db, &self.known()).await {
                 Ok(records) => left(&self.update(requested_at, records).unwrap_or_default()),
                 Err(error) => tracing::debug!(%error, "no word of the tenants"),
@@ -178,7 +183,7 @@ impl Tenants {
         self.cached.read().unwrap_or_else(PoisonError::into_inner).keys().cloned().collect()
     }
 
-    /// Forgets the tenants for which nobody has asked for long.
+    /// Evicts the tenants that had no request for long.
     fn evict_idle(&self) -> Vec<Tenant> {
         let since = self.now().saturating_sub(IDLE_TIMEOUT.as_secs());
         let mut cached = self.cached.write().unwrap_or_else(PoisonError::into_inner);
@@ -189,12 +194,13 @@ impl Tenants {
         quiet
     }
 
-    /// What is known of a tenant.
+    /// The record of a tenant, if it is cached.
     pub(super) fn record(&self, tenant: &Tenant) -> Option<Arc<TenantRecord>> {
         Some(Arc::clone(&self.cached.read().unwrap_or_else(PoisonError::into_inner).get(tenant)?.record))
     }
 
-    /// The same for somebody who asks for what is the tenant's, which is not forgotten then for a while.
+    /// The same for a request for the tenant's data. It keeps the tenant from being evicted for a
+    /// while.
     pub(super) fn mark_used(&self, tenant: &Tenant) -> Option<Arc<TenantRecord>> {
         let cached = self.cached.read().unwrap_or_else(PoisonError::into_inner);
         let known = cached.get(tenant)?;
@@ -202,7 +208,7 @@ impl Tenants {
         Some(Arc::clone(&known.record))
     }
 
-    /// The generation of secrets now.
+    /// The present generation of secrets.
     pub(super) fn generation(&self) -> SecretGeneration {
         SecretGeneration { generation: self.current_generation(), now: Arc::clone(&self.generation) }
     }
@@ -223,7 +229,7 @@ pub(super) mod tests {
     use super::*;
     use crate::cache::{Concurrency, Keyring, freshness::Freshness};
 
-    /// Tenants that no database knows, and one of them.
+    /// An empty `Tenants` whose database can't be reached, and one tenant.
     pub(in crate::cache) fn tenants() -> (Arc<Tenants>, Tenant) {
         let nowhere = PgPoolOptions::new().connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap().into();
         let keys = Keys::new(Keyring::parse(&format!("a:{}", "1".repeat(64))).ok());

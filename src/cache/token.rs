@@ -1,58 +1,63 @@
-//! The consistency token: a moment by the database's clock that a client carries from one answer to the next request, on whatever
-//! instance. A request that brings one is never answered older than the answer that gave it: the instance serves from its tiers
-//! only once its floors cover everything that was committed before that moment, and else loads.
+//! The consistency token: a time by the database's clock that a client copies from one answer into
+//! its next request, to any instance. The next answer is then never older than the answer that gave
+//! the token. The instance serves from its tiers only once its floors cover all commits before that
+//! time. Otherwise it loads.
 //!
-//! One moment covers all names, so a token is as short for a list as for one value, and what a client has read or written of one
-//! thing also holds for every other. Not a secret and not a proof: a forged token reveals nothing, and costs what the caller of
+//! One time covers all tags, so the token of a list is as short as that of one value. Data that a
+//! client has read or written is covered for all other data too. A token is neither a secret nor a
+//! proof. A forged token reveals nothing and costs at most the wait that the caller of
 //! [`Cache::catch_up`] grants.
 
 use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 use super::{Cache, entry::DbTime, freshness::Epoch};
 
-/// How far the pictures that two instances have of the database's clock can lie apart: by as much as a poll of the ledger may
-/// take, and more. A token from farther in the future was not given by any instance.
+/// The largest difference between two instances' estimates of the database's clock. It exceeds the
+/// longest duration of a poll of the ledger. No instance gives a token from farther in the future.
 const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(30);
 
-/// A moment in one epoch of the database.
+/// A time in one epoch of the database.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConsistencyToken {
     epoch: Arc<str>,
     moment: DbTime,
 }
 
-/// How far an instance has come with a token.
+/// The result of waiting for a token.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CatchUp {
-    /// The floors cover what it stands for: the tiers may be used.
+    /// The floors cover the time of the token, so the tiers may be used.
     Covered,
-    /// They don't cover it in time, because polls of the ledger are late: only a load keeps the promise.
+    /// The floors don't cover it in time, because polls of the ledger are late. Only a load fulfils
+    /// the promise.
     Late,
-    /// It belongs to another epoch of the database, or to none. What it stands for can't be compared with anything here.
+    /// The token belongs to another epoch of the database, or to none, so its time can't be
+    /// compared.
     OtherEpoch,
-    /// It names a moment that lies so far ahead that no instance has given it.
+    /// The time of the token is so far ahead that no instance has given it.
     Impossible,
 }
 
 impl Cache {
-    /// The token of everything that this instance has acknowledged so far.
+    /// The token that covers everything this instance has acknowledged so far.
     pub fn token_now(&self) -> Option<ConsistencyToken> {
         ConsistencyToken::new(self.inner.freshness.epoch(), self.inner.freshness.db_now())
     }
 
-    /// Waits until no instance serves anything older than what this instance has acknowledged so far: after D, every other
-    /// instance has polled the ledger since, or doesn't use its tiers. D must be the same in the whole fleet.
+    /// Waits until no instance serves anything older than the writes that this instance has
+    /// acknowledged so far. After D, every other instance has polled the ledger or stopped using
+    /// its tiers. D must be the same in the whole fleet.
     pub async fn await_fleet(&self) {
         tokio::time::sleep(self.inner.freshness.max_staleness()).await;
     }
 
-    /// Waits for a moment until the floors cover everything the token stands for. Costs no query: one poll of the ledger serves
-    /// all who wait.
+    /// Waits for a short time until the floors cover the token. It takes no query: one poll of the
+    /// ledger serves all waiting requests.
     pub async fn catch_up(&self, token: &ConsistencyToken) -> CatchUp {
         let freshness = &self.inner.freshness;
         let now = freshness.db_now();
         if token.epoch != freshness.epoch().name {
-            // The other epoch may have begun a moment ago; the next poll tells.
+            // The other epoch may have just begun, so the next poll decides.
             freshness.wait_for(now).await;
             if token.epoch != freshness.epoch().name {
                 return CatchUp::OtherEpoch;
@@ -61,40 +66,42 @@ impl Cache {
         if token.moment > now.after(MAX_CLOCK_DIFFERENCE) {
             return CatchUp::Impossible;
         }
-        // What a token stands for was committed before the request that brings it was sent, whatever moment it names.
+        // A token covers only commits before its request was sent, even if its time is later.
         if freshness.wait_for(token.moment.min(now)).await { CatchUp::Covered } else { CatchUp::Late }
     }
 
-    /// [`Cache::catch_up`] for a token that was late, with more patience: for as long as a poll proves anything.
+    /// [`Cache::catch_up`] for a token that was late, with a longer wait: up to D.
     pub async fn catch_up_later(&self, token: &ConsistencyToken) -> bool {
         let freshness = &self.inner.freshness;
         token.epoch == freshness.epoch().name
             && freshness.wait_for_within(token.moment.min(freshness.db_now()), freshness.max_staleness()).await
     }
 
-    /// Whether the moment of a token has come. One that lies ahead was not given by this instance.
+    /// Whether the time of a token has come. A token whose time lies ahead was not given by this
+    /// instance.
     pub fn has_reached(&self, token: &ConsistencyToken) -> bool {
         token.moment <= self.inner.freshness.db_now()
     }
 }
 
 impl ConsistencyToken {
-    /// The token of an answer that was read by `moment`; `None` before the ledger was first polled.
+    /// The token of an answer whose snapshot upper bound is `moment`. `None` before the first poll
+    /// of the ledger.
     pub(super) fn new(epoch: Epoch, moment: DbTime) -> Option<Self> {
         (epoch.number > 0).then_some(Self { epoch: epoch.name, moment })
     }
 
-    /// The epoch of the database it belongs to: letters and digits.
+    /// The epoch of the database, in letters and digits.
     pub fn epoch(&self) -> &str {
         &self.epoch
     }
 
-    /// The moment it stands for.
+    /// The time of the token.
     pub fn moment(&self) -> DbTime {
         self.moment
     }
 
-    /// `other`, if it stands for more in the same epoch of the database.
+    /// `other`, if it covers more in the same epoch of the database.
     pub fn overtaken_by(&self, other: Self) -> Option<Self> {
         (other.epoch == self.epoch && other.moment > self.moment).then_some(other)
     }

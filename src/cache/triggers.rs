@@ -1,9 +1,10 @@
-//! Watches the triggers that name what other writers change. The promise about those writers rests on them, and they can be
-//! disabled by anyone who owns their tables: by `disable trigger`, and by restores that do so in passing.
+//! Checks the triggers that invalidate the changes of other writers. The promise about those
+//! writers depends on them. The owner of a table can disable its triggers: by `disable trigger`, or
+//! by a restore that does so.
 //!
-//! Nobody knows what was changed while a trigger was disabled, so everything cached is refused then, once a minute, until the
-//! trigger fires again. `enable trigger` alone does not bring it back as it was: it then fires in ordinary sessions only. That
-//! is said, and everything is refused once.
+//! Changes under a disabled trigger are unknown, so everything cached is invalidated once a minute
+//! until the trigger fires again. `enable trigger` alone does not restore the trigger: it then
+//! fires in ordinary sessions only. This is logged, and everything is invalidated once.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -12,19 +13,19 @@ use super::ledger::LedgerConnection;
 /// How often the triggers are checked.
 const TRIGGER_CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What one instance knows of the triggers.
+/// The state of the triggers as of the last check.
 #[derive(Default)]
 pub(super) struct TriggerWatch {
     due: Duration,
-    /// Those that were not as they should be.
+    /// The triggers that were not enabled as they should be.
     reported: BTreeSet<String>,
 }
 
 impl TriggerWatch {
-    /// Checks the triggers, unless it did so in the last minute. `now` is of the instance's clock.
+    /// Checks the triggers, at most once a minute. `now` is a time of the instance's clock.
     ///
     /// # Errors
-    /// When the database can't be asked.
+    /// If the database can't be asked.
     pub(super) async fn check(&mut self, connection: &mut LedgerConnection, now: Duration) -> Result<(), sqlx::Error> {
         if now < self.due {
             return Ok(());

@@ -1,14 +1,15 @@
-//! A fair queue: round robin over keys, and first in, first out behind each key. It nests: a queue of classes holds queues of
-//! tenants, which hold queues of key patterns. One key that floods its own queue delays the others by one turn in each round.
+//! A fair queue: round robin over keys, and first in, first out behind each key. It nests: a queue
+//! of classes contains queues of tenants, which contain queues of key patterns. A flood behind one
+//! key delays the other keys by one turn in each round.
 
 use std::{
     collections::{HashMap, VecDeque},
     hash::Hash,
 };
 
-/// Something that waits. One whose caller gave up is skipped.
+/// An item that waits. An item whose caller gave up is skipped.
 pub(super) trait Waiting {
-    /// Whether nobody waits for it any more.
+    /// Whether its caller gave up.
     fn is_abandoned(&self) -> bool;
 }
 
@@ -16,10 +17,10 @@ pub(super) trait Waiting {
 pub(super) trait Queue: Default {
     type Item;
 
-    /// Items in the queue, abandoned ones included.
+    /// The number of items in the queue, with abandoned ones.
     fn len(&self) -> usize;
 
-    /// Takes the next item. `None`: there is none.
+    /// Takes the next item. `None` if there is none.
     fn pop(&mut self) -> Option<Self::Item>;
 }
 
@@ -40,7 +41,7 @@ impl<I: Waiting> Queue for VecDeque<I> {
     }
 }
 
-/// Takes turns among its keys. A key without items is not kept.
+/// Takes turns among its keys. A key without items is removed.
 pub(super) struct Turns<K, Q> {
     order: VecDeque<K>,
     queues: HashMap<K, Q>,
@@ -54,7 +55,8 @@ impl<K, Q> Default for Turns<K, Q> {
 }
 
 impl<K: Clone + Eq + Hash, Q: Queue> Turns<K, Q> {
-    /// Adds to the queue behind `key`, whose turn comes after those of all keys that wait already.
+    /// Adds to the queue behind `key`. The turn of a new key comes after those of all keys that
+    /// wait already.
     pub(super) fn push<R>(&mut self, key: &K, push: impl FnOnce(&mut Q) -> R) -> R {
         if !self.queues.contains_key(key) {
             self.order.push_back(key.clone());
@@ -66,7 +68,7 @@ impl<K: Clone + Eq + Hash, Q: Queue> Turns<K, Q> {
         pushed
     }
 
-    /// Takes the next item behind a key that `may` have its turn now.
+    /// Takes the next item behind a key for which `may` returns true.
     pub(super) fn pop_if(&mut self, may: impl Fn(&K) -> bool) -> Option<Q::Item> {
         let mut at = 0;
         while at < self.order.len() {
@@ -96,7 +98,7 @@ impl<K: Clone + Eq + Hash, Q: Queue> Turns<K, Q> {
         self.queues.get(key)
     }
 
-    /// Keys that wait, `key` among them in any case.
+    /// The number of waiting keys, where `key` counts in any case.
     pub(super) fn keys_with(&self, key: &K) -> usize {
         self.order.len() + usize::from(!self.queues.contains_key(key))
     }

@@ -1,4 +1,5 @@
-//! Warming on deployment: fills the tiers before the first request, under the same freshness rule as any other fill.
+//! Warming on deployment: fills the tiers before the first request, under the same freshness rule
+//! as other fills.
 
 use std::{fmt::Display, future::Future, pin::Pin, time::Duration};
 
@@ -9,11 +10,11 @@ use super::Cache;
 
 type Warming = Pin<Box<dyn Future<Output = Result<usize, String>> + Send>>;
 
-/// A list of warmers that run side by side. One that fails or is slow doesn't stop the others.
+/// A list of warmers that run concurrently. A warmer that fails or is slow doesn't stop the others.
 #[derive(Default)]
 pub struct CacheWarmer(Vec<(&'static str, Warming)>);
 
-/// What warming brought.
+/// The result of warming.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct WarmingResult {
     /// Entries filled.
@@ -26,7 +27,7 @@ pub struct WarmingResult {
     pub warmers: Vec<WarmerReport>,
 }
 
-/// What one warmer brought.
+/// The result of one warmer.
 #[derive(Clone, Debug, Serialize)]
 pub struct WarmerReport {
     /// Its name.
@@ -39,12 +40,12 @@ pub struct WarmerReport {
 }
 
 impl CacheWarmer {
-    /// No warmers.
+    /// An empty list.
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Adds a warmer: a future that fills the tiers and says how many entries it filled.
+    /// Adds a warmer: a future that fills the tiers and returns the number of entries filled.
     #[must_use]
     pub fn with<E: Display>(
         mut self,
@@ -58,7 +59,8 @@ impl CacheWarmer {
 }
 
 impl Cache {
-    /// Runs all warmers, at most for `limit`; those that aren't done by then are stopped and reported as failed.
+    /// Runs all warmers for at most `limit`. Warmers that have not ended by then are stopped and
+    /// reported as failed.
     pub async fn warm(&self, warmer: CacheWarmer, limit: Duration) -> WarmingResult {
         let begun = Instant::now();
         let mut running = JoinSet::new();

@@ -1,11 +1,14 @@
-//! The write path, from top to bottom: begin, change, name what changed, commit, invalidate.
+//! The write path, from top to bottom: begin, change, invalidate, commit, evict.
 //!
-//! The invalidation is part of the commit: the versions of the invalidated tags rise in the write's own transaction. After the
-//! commit and before the reply the instance raises its own floors, so it never again serves what the write made old; other
-//! instances learn of it by their pollers. Deleting from L2 only keeps it tidy: nothing is lost when it fails.
+//! The invalidation is part of the commit: the versions of the invalidated tags rise in the write's
+//! own transaction. After the commit and before the reply the instance raises its own floors. It
+//! then never serves again the versions that the write made stale. Other instances learn of the
+//! write through their pollers. Deleting from L2 only frees its memory, and its failure is
+//! harmless.
 //!
-//! A write that changes nothing tells its caller something too: that a product is gone, which version is the current one. Before
-//! it is told, the floors rise to the versions of what the write saw, so this instance never takes it back.
+//! A write that changes nothing has an answer too: a product is gone, or another version is the
+//! current one. Before this answer is sent, the floors rise to the versions of the tags that the
+//! write observed. Later answers of this instance are then not older.
 
 use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
 
@@ -22,43 +25,46 @@ use super::{
     ledger, spans,
 };
 
-/// A write in progress: a transaction that also collects the names it changes. Dropped, it is rolled back.
+/// A write in progress: a transaction and the tags that it invalidates. Dropping it rolls it back.
 pub struct Write {
     cache: Cache,
     transaction: Transaction<'static, Postgres>,
     invalidated: BTreeSet<Tag>,
-    /// What the answer may speak of, if nothing is changed.
+    /// The tags that the answer may depend on if nothing is changed.
     observed: BTreeSet<Tag>,
     _permit: Permit,
 }
 
-/// What writes are called in metrics.
+/// The name of writes in metrics.
 const WRITES: &str = "writes";
 /// Attempts at a write before a conflict is reported.
 const ATTEMPTS: u32 = 4;
-/// The longest pause after the first attempt; it grows with each further one.
+/// The longest pause after the first attempt. It grows with each further attempt.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(10);
 
 /// The error of a write.
 pub trait WriteError: From<sqlx::Error> {
-    /// Whether the database failed. Every other error refuses the write because of what the database holds, and says so.
+    /// Whether the database failed. All other errors are refusals, which depend on the data in the
+    /// database and report it.
     fn is_failure(&self) -> bool;
 
-    /// Whether the same work, begun again, may well succeed, as [`is_conflict`](super::is_conflict) says of the database's error: it
-    /// lost against another transaction, for example.
+    /// Whether a retry of the same work may succeed, for example because another transaction won.
+    /// [`is_conflict`](super::is_conflict) tells this for the database's error.
     fn is_conflict(&self) -> bool;
 }
 
 impl Cache {
-    /// Does a write from begin to end. If `work` returns a value, the write is committed; if an error, it is rolled back. In
-    /// both cases this instance serves nothing older afterwards than what `work` told: what it invalidated if it invalidated
-    /// anything, else what it saw. It is done again when it lost against another transaction.
+    /// Executes a write from begin to end. The write is committed if `work` returns a value, and
+    /// rolled back if it returns an error. Afterwards this instance serves nothing older than the
+    /// answer of `work`. This covers the tags that `work` invalidated or, if there are none, the
+    /// tags that it observed. A write that lost against another transaction is retried.
     ///
-    /// `reads`: the tags of what `work` reads before it decides: what it locks, and what it may find to be absent.
+    /// `reads`: the tags that `work` reads before it decides. These are the rows that it locks, and
+    /// the rows that may be absent.
     ///
     /// # Errors
-    /// Those of `work`; and when the database fails at the begin or at the end, which of both may leave open whether the write
-    /// was done.
+    /// Those of `work`, and failures of the database at the begin or at the end. After an error at
+    /// the end, the write may or may not be committed.
     pub fn write<T, E, S, W>(&self, reads: S, work: W) -> impl Future<Output = Result<T, E>> + use<T, E, S, W>
     where
         S: IntoIterator<Item = Tag>,
@@ -68,7 +74,8 @@ impl Cache {
         self.write_as(None, reads, work)
     }
 
-    /// [`Cache::write`] of a tenant. Tenants take turns, so that one that floods doesn't keep the others from writing.
+    /// [`Cache::write`] for a tenant. Tenants take turns, so a flood of one tenant doesn't block
+    /// the writes of others.
     ///
     /// # Errors
     /// As [`Cache::write`].
@@ -103,14 +110,15 @@ impl Cache {
             loop {
                 let mut write = cache.begin_as(tenant.as_ref()).await?;
                 if attempt > 1 {
-                    // It may have been a prepared statement that has become useless, on this connection too.
+                    // The conflict may come from a stale prepared statement, which this connection
+                    // may have too.
                     write.transaction.clear_cached_statements().await?;
                 }
                 write.observe(reads.iter().cloned());
                 let result = work(&mut write).await;
                 match write.end(result).await {
                     Err(error) if error.is_conflict() && attempt < ATTEMPTS => {
-                        // A random pause, so that two that met don't meet again.
+                        // A random pause keeps two writes from colliding again.
                         tokio::time::sleep(CONFLICT_PAUSE.mul_f64(fastrand::f64() * f64::from(attempt))).await;
                         attempt += 1;
                     }
@@ -120,10 +128,10 @@ impl Cache {
         }
     }
 
-    /// Begins a write, which waits for its turn: writes have a share of the connections.
+    /// Begins a write. It waits for its turn, because writes have a share of the connections.
     ///
     /// # Errors
-    /// When the database can't be reached, or has no time for the write before its client gives up.
+    /// If the database can't be reached, or has no time for the write before its client gives up.
     pub async fn begin(&self) -> Result<Write, sqlx::Error> {
         self.begin_as(None).await
     }
@@ -146,19 +154,21 @@ impl Cache {
         })
     }
 
-    /// Invalidates names of entities or tags, or all of a pattern ([`Tag::prefix`]), that something outside of the service
-    /// has changed. One row for each name, however much is cached under it.
+    /// Invalidates tags, or all tags of a pattern ([`Tag::prefix`]), after a change outside of the
+    /// service. It writes one row for each tag, however many entries depend on it.
     ///
     /// # Errors
-    /// When the database can't be reached. If that was in the commit, nobody knows whether it was done: do it again.
+    /// If the database can't be reached. If the commit failed, the invalidation may or may not be
+    /// committed: repeat it.
     pub async fn invalidate(&self, tags: impl IntoIterator<Item = Tag>) -> Result<(), sqlx::Error> {
         let mut write = self.begin().await?;
         tags.into_iter().for_each(|tag| write.invalidate(tag));
         write.commit().await
     }
 
-    /// Makes all that was ever cached of a tenant unreadable, in every tier, every copy and every backup of L2: its secret is replaced. One
-    /// row in the ledger keeps the instances from serving what they hold. `false`: no such tenant is known, and nothing is done.
+    /// Makes all cached data of a tenant unreadable, in every tier and in every copy or backup of
+    /// L2, by replacing its secret. One row in the ledger keeps the instances from serving their
+    /// entries. Returns `false` and does nothing if the tenant is not known.
     ///
     /// # Errors
     /// As [`Cache::invalidate`].
@@ -169,12 +179,12 @@ impl Cache {
         }
         write.invalidate(Tag::of_tenant(tenant));
         let committed = write.commit().await;
-        // Also when nobody knows whether it was: the tenant is loaded anew then.
+        // Also if the commit may have failed, because the tenant is then loaded again.
         self.inner.tenants.evict(tenant);
         committed.map(|()| true)
     }
 
-    /// Removes one value from every tier of every instance: the invalidation of its name.
+    /// Removes one value from every tier of every instance, by invalidating its tag.
     ///
     /// # Errors
     /// As [`Cache::invalidate`].
@@ -184,24 +194,26 @@ impl Cache {
 }
 
 impl Write {
-    /// The connection of the transaction. What is read through it is not from the cache, and isn't left there.
+    /// The connection of the transaction. Reads through it bypass the cache and don't fill it.
     pub fn conn(&mut self) -> &mut PgConnection {
         &mut self.transaction
     }
 
-    /// Names an entity or a tag that this write changes.
+    /// Invalidates a tag when this write commits.
     pub fn invalidate(&mut self, tag: Tag) {
         self.invalidated.insert(tag);
     }
 
-    /// Raises the versions of the invalidated tags, commits, and makes this instance forget what was old.
+    /// Raises the versions of the invalidated tags, commits, and evicts stale entries of this
+    /// instance.
     ///
     /// # Errors
-    /// When the database refuses or can't be reached. The outcome of a failed commit is not known, so the instance forgets in
-    /// that case too.
+    /// If the database refuses or can't be reached. The outcome of a failed commit is unknown, so
+    /// the entries are evicted in that case too.
     pub async fn commit(mut self) -> Result<(), sqlx::Error> {
         let span = spans::commit(self.invalidated.len());
-        // Last in the transaction: a name's row stays locked from here to the commit.
+        // Last in the transaction, because the ledger row of each tag is locked from here to the
+        // commit.
         let raised = ledger::bump(&mut self.transaction, &self.invalidated).instrument(span.clone()).await?;
         let committed = self.transaction.commit().instrument(span).await;
         self.cache.raise_floors(&raised);
@@ -209,20 +221,21 @@ impl Write {
         committed
     }
 
-    /// Names what this write has read, so that its answer may speak of it.
+    /// Records tags that this write has read, so that its answer may depend on them.
     pub fn observe(&mut self, tags: impl IntoIterator<Item = Tag>) {
         self.observed.extend(tags);
     }
 
-    /// Ends a write that changed nothing. Nothing is invalidated, but this instance may be behind another one that did change
-    /// something, and must not answer older than what it is about to tell: its floors rise to the versions of what the write saw or
-    /// touched.
+    /// Ends a write that changed nothing. It invalidates no tag. This instance may lag behind
+    /// another one that made a change, and must not serve later answers that are older than this
+    /// one. Its floors therefore rise to the versions of all tags that the write observed or
+    /// invalidated.
     ///
     /// # Errors
-    /// When the database can't be reached; then nothing may be told.
+    /// If the database can't be reached. No answer may be sent then.
     pub async fn finish_unchanged(mut self) -> Result<(), sqlx::Error> {
         match self.raise_floors_to_observed().await {
-            // The work made a refusal of a failed statement, for example of a unique violation.
+            // The work turned a failed statement into a refusal, for example a unique violation.
             Err(error) if ledger::is_aborted(&error) => {
                 self.transaction.rollback().await?;
                 let mut connection = self.cache.inner.db.acquire().await?;
@@ -237,7 +250,7 @@ impl Write {
         }
     }
 
-    /// Ends a write by what its work came to.
+    /// Ends a write according to the result of its work.
     async fn end<T, E: WriteError>(mut self, result: Result<T, E>) -> Result<T, E> {
         match &result {
             Ok(_) if !self.invalidated.is_empty() => self.commit().await?,
@@ -245,18 +258,19 @@ impl Write {
                 self.raise_floors_to_observed().await?;
                 self.transaction.commit().await?;
             }
-            // Nothing was learned; the transaction is rolled back when it is dropped.
+            // A failure reveals no data. Dropping the transaction rolls it back.
             Err(error) if error.is_failure() => {}
             Err(_) => self.finish_unchanged().await?,
         }
         result
     }
 
-    /// Raises this instance's floors to the versions of what the write saw or invalidated. They are read after that was seen, so
-    /// they are not older.
+    /// Raises this instance's floors to the versions of the tags that the write observed or
+    /// invalidated. The versions are read after the data, so they are not older.
     async fn raise_floors_to_observed(&mut self) -> Result<(), sqlx::Error> {
         self.observed.append(&mut self.invalidated);
-        // What was emptied or invalidated by a pattern left a version there only.
+        // A tag that was invalidated by a pattern or a truncation has its version in the wildcard's
+        // row only.
         let patterns: Vec<Tag> = self.observed.iter().flat_map(Tag::wildcards).collect();
         self.observed.extend(patterns);
         if !self.observed.is_empty() {
@@ -268,12 +282,12 @@ impl Write {
 }
 
 impl Cache {
-    /// From here on nothing is served that is older than these versions.
+    /// Raises the floors, so that no older version is served from now on.
     fn raise_floors(&self, versions: &[TagVersion]) {
         self.inner.freshness.raise(versions, self.inner.freshness.db_now());
     }
 
-    /// Removes what changed from L1, and from L2 in the background.
+    /// Removes the changed entries from L1 at once, and from L2 in the background.
     fn evict(&self, changes: &[TagVersion]) {
         for TagVersion { tag, .. } in changes {
             self.inner.l1.remove(tag);

@@ -1,4 +1,5 @@
-//! The connection to Memcached that all calls share: what one sends is written behind what others sent, and answers come back in that order.
+//! The connection to Memcached that all calls share. Commands are pipelined, and answers arrive in
+//! the order of the commands.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -19,18 +20,19 @@ use tokio::{
 use super::item::MAX_ITEM_BYTES;
 use crate::cache::l2::L2Error;
 
-/// How long connecting may take, and every answer once it is the next one. Then the connection counts as dead.
+/// Timeout to connect, and of each answer once all previous ones have arrived. After it the
+/// connection counts as broken.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(1);
-/// Connections are made no more often than this.
+/// Shortest time between two attempts to connect.
 const RECONNECT_BACKOFF: Duration = Duration::from_millis(100);
 /// Calls that may wait to be sent.
 const MAX_QUEUED_CALLS: usize = 1_024;
-/// Longest line of an answer.
+/// Longest line of an answer, in bytes.
 const MAX_LINE_BYTES: u64 = 2_048;
-/// Longest answer to `stats`.
+/// Longest answer to `stats`, in bytes.
 const MAX_STATS_BYTES: usize = 65_536;
 
-/// The connection, and how to make another one.
+/// Holds the present connection and replaces it.
 pub(super) struct ConnectionManager {
     pub(super) address: String,
     current: Mutex<Option<Connection>>,
@@ -41,21 +43,21 @@ impl ConnectionManager {
         Self { address, current: Mutex::default() }
     }
 
-    /// Sends commands, and returns an answer for each.
+    /// Sends commands, and returns one answer for each.
     pub(super) async fn ask(&self, commands: Vec<u8>, count: usize) -> Result<Vec<Reply>, L2Error> {
         let (answer, answered) = oneshot::channel();
         self.connection()?
             .try_send(Call { commands, count, answer })
             .map_err(|_| L2Error("too many calls wait".into()))?;
         let replies = answered.await.map_err(|_| L2Error("the connection to Memcached broke".into()))?;
-        // Of a refusal only the words matter, and the answers to the other commands are not needed.
+        // If one command was refused, the caller needs only the error and no other answer.
         match replies.iter().find_map(|reply| if let Reply::ServerError(why) = reply { Some(why) } else { None }) {
             Some(why) => Err(L2Error(why.clone())),
             None => Ok(replies),
         }
     }
 
-    /// The connection; a new one when there is none or it broke.
+    /// The present connection, or a new one if there is none or it is broken.
     fn connection(&self) -> Result<mpsc::Sender<Call>, L2Error> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         match &*current {
@@ -72,7 +74,7 @@ impl ConnectionManager {
     }
 }
 
-/// A connection that was begun; it is broken when its task has ended.
+/// A connection. It is broken when its task has ended.
 struct Connection {
     calls: mpsc::Sender<Call>,
     begun: Instant,
@@ -84,13 +86,14 @@ struct Call {
     answer: oneshot::Sender<Vec<Reply>>,
 }
 
-/// Calls that were sent, in their order.
+/// A call that was sent: the number of its commands and the channel for the answers.
 type Sent = (usize, oneshot::Sender<Vec<Reply>>);
 
-/// Connects and carries calls until the connection breaks. Whoever waits then is told by the end of their channels.
+/// Connects, and sends calls until the connection breaks. The channels of the waiting calls then
+/// close, which wakes their callers.
 async fn serve(address: String, calls: mpsc::Receiver<Call>) {
     let Ok(Ok(stream)) = timeout(RESPONSE_TIMEOUT, TcpStream::connect(&address)).await else { return };
-    // Many small messages, and somebody waits for each.
+    // The messages are small, and a caller waits for each.
     let _ = stream.set_nodelay(true);
     let (reader, writer) = stream.into_split();
     let (sent, pending) = mpsc::unbounded_channel();
@@ -109,7 +112,8 @@ async fn send(
     sent: mpsc::UnboundedSender<Sent>,
 ) -> std::io::Result<()> {
     while let Some(Call { commands, count, answer }) = calls.recv().await {
-        // Before it is written: a server that reads nothing is found out by what doesn't come back.
+        // The call must be queued before it is written. A server that reads nothing is then
+        // detected by the missing answer.
         if sent.send((count, answer)).is_err() {
             break;
         }
@@ -130,7 +134,8 @@ async fn receive(
             }
             std::io::Result::Ok(replies)
         };
-        // Who has given up waiting doesn't hear the answer; it is read all the same, for the next one stands behind it.
+        // The caller may have given up. Its answer must be read all the same, because the next
+        // answer follows it.
         let _ = answer.send(timeout(RESPONSE_TIMEOUT, replies).await??);
     }
     Ok(())
@@ -139,7 +144,7 @@ async fn receive(
 /// The answer to one command.
 #[derive(Debug, PartialEq)]
 pub(super) enum Reply {
-    /// An item. Without data: longer than any of ours.
+    /// An item. `data` is `None` if it is longer than any item of this cache.
     Item {
         cas: u64,
         left: u64,
@@ -147,16 +152,17 @@ pub(super) enum Reply {
     },
     Stored,
     NotFound,
-    /// Somebody else was faster.
+    /// Another client has changed or added the item.
     CasConflict,
     /// The lines of an answer to `stats`.
     Stats(String),
-    /// Not carried out, in the server's words.
+    /// The server's message for a command that it did not execute.
     ServerError(String),
 }
 
 impl Reply {
-    /// Reads one answer. What is not one ends the connection: where the next would begin is not known then.
+    /// Reads one answer. An invalid answer ends the connection, because the start of the next
+    /// answer is unknown then.
     async fn read(reader: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<Self> {
         let line = read_line(reader).await?;
         let mut words = line.split(' ');
@@ -168,7 +174,7 @@ impl Reply {
                 let size = words.next().and_then(|size| size.parse().ok()).ok_or_else(|| foreign(&line))?;
                 let flag = |name: char| line.split(' ').skip(2).find_map(|word| word.strip_prefix(name)?.parse().ok());
                 let cas = flag('c').and_then(|cas: i64| cas.try_into().ok()).ok_or_else(|| foreign(&line))?;
-                // Kept for ever (-1) is nothing that was written here.
+                // This cache writes no item without an expiry (-1).
                 let left = flag('t').unwrap_or_default().max(0) as u64;
                 Self::Item { cas, left, data: read_data(reader, size).await? }
             }
@@ -185,7 +191,7 @@ impl Reply {
                     lines = format!("{lines}\n{line}");
                 }
             }
-            // It has read what belongs to the command, and refused it.
+            // The server has read the whole command and refused it.
             "SERVER_ERROR" => Self::ServerError(line),
             _ => return Err(foreign(&line)),
         })
@@ -203,7 +209,8 @@ async fn read_line(reader: &mut (impl AsyncBufRead + Unpin)) -> std::io::Result<
     text.map(str::to_owned).ok_or_else(|| foreign(&String::from_utf8_lossy(&line)))
 }
 
-/// Reads an item's data; what is too long for one of ours is passed over, without being held in memory.
+/// Reads an item's data. Data longer than any item of this cache is skipped, without being held in
+/// memory.
 async fn read_data(reader: &mut (impl AsyncBufRead + Unpin), size: u64) -> std::io::Result<Option<Bytes>> {
     let mut data = Vec::new();
     if size <= MAX_ITEM_BYTES as u64 {

@@ -1,4 +1,5 @@
-//! What an item of Memcached holds, and what each verb makes of it: the protocol of `scripts/*.lua` without a server that runs it.
+//! The format of an item in Memcached, and the effect of each operation on it. This is the protocol
+//! of `scripts/*.lua` for a server that runs no scripts.
 
 use std::time::{Duration, SystemTime};
 
@@ -7,12 +8,12 @@ use bytes::Bytes;
 use super::connection::Reply;
 use crate::cache::l2::{Fetched, Fill, Filled, L2Error};
 
-/// Longest item: Memcached's limit of 1 MiB less what it keeps beside the data.
+/// The longest item: Memcached's limit of 1 MiB minus its own overhead.
 pub(super) const MAX_ITEM_BYTES: usize = (1 << 20) - 1_024;
-/// A longer lifetime would be read as a date.
+/// The longest lifetime. Memcached reads a larger number as a date.
 const MAX_LIFETIME_SECONDS: u64 = 30 * 24 * 3_600;
 
-/// All that is known of one key.
+/// The state of one key.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Item {
     floor: i64,
@@ -21,17 +22,17 @@ pub(super) struct Item {
 
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum State {
-    /// Only a floor.
+    /// Only a floor, without value or lease.
     Empty,
-    /// By a token, until a time in milliseconds since 1970.
+    /// The lease's end, in milliseconds since 1970, and its holder's token.
     Leased(u64, Bytes),
-    /// Order and payload.
+    /// The entry version and the payload.
     Value(i64, Bytes),
 }
 
-/// The first byte of what is written in this form.
+/// The first byte of every item in this format.
 const FORMAT: u8 = 1;
-/// Form, floor, kind, order or end.
+/// Bytes of the header: format, floor, kind, and the entry version or the lease's end.
 const HEAD: usize = 1 + 8 + 1 + 8;
 
 impl Item {
@@ -44,7 +45,7 @@ impl Item {
         [&[FORMAT][..], &self.floor.to_be_bytes(), &[kind], &number, rest].concat()
     }
 
-    /// `None`: it is nobody's, and may be overwritten.
+    /// `None` if it is not an item of this cache. It may then be overwritten.
     fn decode(bytes: &Bytes) -> Option<Self> {
         let head: &[u8; HEAD] = bytes.first_chunk()?;
         let number = |at: usize| head[at..at + 8].try_into().map(u64::from_be_bytes).ok();
@@ -59,25 +60,25 @@ impl Item {
     }
 }
 
-/// What a key held when it was read.
+/// The state of a key when it was read.
 pub(super) struct Observed {
     item: Option<Item>,
-    /// `None`: there was no item.
+    /// `None` if there was no item.
     pub(super) cas: Option<u64>,
-    /// For how many more seconds it would be kept.
+    /// The rest of its lifetime, in seconds.
     left: u64,
 }
 
-/// What is to become of an item that was read.
+/// The change of an item that was read.
 pub(super) enum Mutation {
     Keep,
     Delete,
-    /// Kept for so many seconds.
+    /// The new item and its lifetime in seconds.
     Store(Item, u64),
 }
 
 impl Mutation {
-    /// Adds the command to `commands`, if it takes one.
+    /// Adds the command to `commands`, unless the item is unchanged.
     pub(super) fn command(self, name: &str, cas: Option<u64>, commands: &mut Vec<u8>) -> bool {
         let swap = cas.map_or_else(|| "ME".to_owned(), |cas| format!("C{cas}"));
         match self {
@@ -111,7 +112,8 @@ impl Observed {
             Some(State::Value(version, value)) if *version >= floor.max(min_version) => {
                 return (Fetched::Hit { version: *version, value: value.clone() }, Mutation::Keep);
             }
-            // Clocks of instances differ a little; a lease that ends later than any can is not one of ours.
+            // The instances' clocks differ a little. A lease that ends later than any valid lease
+            // is ignored.
             Some(State::Leased(ends, holder))
                 if holder != token && *ends > now && *ends <= now.saturating_add(2 * length) =>
             {
@@ -119,9 +121,10 @@ impl Observed {
             }
             _ => {}
         }
-        // What was not wanted goes: a list's order may fall when a row leaves it, and then it would refuse every later fill.
+        // A value that may not be served is deleted. The version of a list may fall when a row
+        // leaves it, and the value would then refuse every later fill.
         let state = State::Leased(now.saturating_add(length), Bytes::copy_from_slice(token.as_bytes()));
-        // Memcached's seconds may be over at once, so the lease's own end comes first.
+        // Memcached's expiry is inexact by up to a second, so the item outlives its lease.
         let keep = lease.as_secs() + 2;
         (Fetched::Leased, Mutation::Store(Item { floor, state }, keep.max(self.left)))
     }
@@ -140,7 +143,8 @@ impl Observed {
         match &fill.value {
             Some((version, _)) if version < floor => (Filled::Older, released),
             Some((version, value)) if value.len() + HEAD <= MAX_ITEM_BYTES => {
-                // The value's own order is the floor from here on. Whole seconds that are over are no longer than it was told.
+                // From here on, the value's own version is the floor. Whole seconds are never
+                // longer than the requested lifetime.
                 let item = Item { floor: 0, state: State::Value(*version, value.clone()) };
                 (Filled::Kept, Mutation::Store(item, fill.lifetime.as_secs()))
             }

@@ -1,9 +1,11 @@
-//! Memcached as L2, by its meta commands over one connection that all calls share. An entry is one item, and every change of it is
-//! compare-and-swap: it is read, changed here and written back only if nobody wrote meanwhile. So value, lease and floor move and
-//! vanish together, as in Redis, without anything that runs in the server.
+//! Memcached as L2, by its meta commands over one connection that all calls share. An entry is one
+//! item, and every change is a compare-and-swap. The item is read, changed by this instance, and
+//! written only if no other client wrote meanwhile. Value, lease and floor are changed and lost
+//! together, as in Redis, although the server runs no scripts.
 //!
-//! What differs from Redis, and costs a load at most: leases end by the clocks of the instances, lifetimes are whole seconds, there are no
-//! hints, and a value that doesn't fit into an item (1 MiB) is not kept.
+//! Four things differ from Redis, and each costs a load at most. Leases end by the clocks of the
+//! instances. Lifetimes are whole seconds. There are no hints. A value that doesn't fit into an
+//! item (1 MiB) is not stored.
 
 mod connection;
 mod item;
@@ -18,24 +20,26 @@ use self::{
 };
 use super::l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, NodeMemory};
 
-/// How often a change is tried against others that change the same entry.
+/// How often a change is retried against concurrent changes of the same entry.
 const MAX_ATTEMPTS: usize = 8;
-/// Longest key that Memcached takes.
+/// The longest key that Memcached accepts, in bytes.
 const MAX_KEY_BYTES: usize = 250;
 
-/// Memcached behind the L2 trait.
+/// An implementation of the L2 trait for Memcached.
 pub struct MemcachedL2 {
     connection: ConnectionManager,
 }
 
 impl MemcachedL2 {
-    /// One server, by host and port. Nothing is connected yet: a Memcached that is away delays nobody's start.
+    /// A single server, by host and port. It connects on the first call, so a Memcached that is
+    /// down delays no start.
     pub fn new(address: String) -> Self {
         Self { connection: ConnectionManager::new(address) }
     }
 
-    /// Changes entries, all in one go: reads them, asks `decide` what becomes of each, and writes that. Where somebody else was faster it
-    /// is done again; who always comes second gets the answer `beaten`.
+    /// Changes entries in one batch. It reads them, asks `decide` for each change and writes the
+    /// changes. A conflict with another client is retried. After too many conflicts the answer is
+    /// `on_conflict`.
     async fn change<A: Clone>(
         &self,
         keys: &[&str],
@@ -125,7 +129,7 @@ impl L2 for MemcachedL2 {
     }
 }
 
-/// What Memcached calls a key. One that it would not take is called by its digest.
+/// The name of a key in Memcached. A key that Memcached would reject is replaced by its SHA-256.
 fn name(key: &str) -> Cow<'_, str> {
     if (1..=MAX_KEY_BYTES).contains(&key.len()) && key.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Cow::Borrowed(key);

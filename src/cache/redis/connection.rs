@@ -1,5 +1,6 @@
-//! The connection to Redis that all calls share. Calls on it are pipelined, where a checkout from a pool for each call would send a PING
-//! first. It is made when it is needed, and made anew when it is dead.
+//! The connection to Redis that all calls share. Calls on it are pipelined. A checkout from a pool
+//! for each call would send a PING first. The connection is made when it is needed, and replaced
+//! when it is broken.
 
 use std::{
     sync::{
@@ -21,11 +22,12 @@ use tokio::sync::watch;
 use super::{failed, refused, topology::Connector};
 use crate::cache::l2::L2Error;
 
-/// So many calls to a Cluster that fail or stay unanswered within this time: its nodes are looked for anew.
+/// This many failed or unanswered calls to a Cluster within `FAILURE_WINDOW` start a new discovery
+/// of its nodes.
 const MAX_FAILURES: u32 = 3;
 const FAILURE_WINDOW: Duration = Duration::from_secs(1);
 
-/// A connection that was made. Cheap to clone.
+/// An established connection. Cheap to clone.
 #[derive(Clone)]
 pub(super) enum Connection {
     /// To one server.
@@ -35,7 +37,7 @@ pub(super) enum Connection {
 }
 
 impl Connection {
-    /// Sends one command.
+    /// Sends one command and returns its answer.
     pub(super) async fn query<R: FromRedisValue>(self, command: &Cmd) -> RedisResult<R> {
         match self {
             Self::One { mut connection, .. } => command.query_async(&mut connection).await,
@@ -43,8 +45,9 @@ impl Connection {
         }
     }
 
-    /// Calls a verb once for each item, on one key each, and returns the answers in their order. One server gets all calls in one
-    /// pipeline; in a Cluster they go to their nodes side by side.
+    /// Calls a script once for each item, on one key each, and returns the answers in order. A
+    /// single server gets all calls in one pipeline. In a Cluster the calls go to their nodes
+    /// concurrently.
     pub(super) async fn run<T: Sync>(
         self,
         script: &Script,
@@ -66,7 +69,7 @@ impl Connection {
                     pipeline
                 };
                 match pipeline(EvalMode::Sha).query_async(&mut connection).await {
-                    // None of them had been carried out.
+                    // Redis has executed none of the calls.
                     Err(error) if is_noscript(&error) => pipeline(EvalMode::Source).query_async(&mut connection).await,
                     answer => answer,
                 }
@@ -84,13 +87,14 @@ impl Connection {
                         }
                     }
                 };
-                // All are carried out, also when one fails: what the other nodes are told reaches them.
+                // All calls are executed even if one fails, so the calls to the other nodes take
+                // effect.
                 join_all(items.iter().map(one)).await.into_iter().collect()
             }
         }
     }
 
-    /// What each server, or each primary of a Cluster, says of itself.
+    /// The `INFO` of the server, or of each primary of a Cluster.
     pub(super) async fn info(self, sections: &[&str]) -> RedisResult<Vec<(String, InfoDict)>> {
         let mut command = redis::cmd("INFO");
         command.arg(sections);
@@ -110,7 +114,7 @@ impl Connection {
     }
 }
 
-/// A script of the protocol.
+/// A script of the protocol, with its SHA-1.
 pub(super) struct Script {
     source: &'static str,
     sha: String,
@@ -122,7 +126,8 @@ impl Script {
     }
 }
 
-/// How a script is named. Redis forgets scripts when it restarts or fails over, and knows one again that it was once sent in full.
+/// How a script is called: by its SHA-1 or by its source. Redis loses scripts when it restarts or
+/// fails over. One call by source stores the script again.
 #[derive(Clone, Copy)]
 enum EvalMode {
     Sha,
@@ -144,7 +149,8 @@ fn is_noscript(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }
 
-/// The connection, and how many connections there were before. A late failure of an earlier one says nothing of it.
+/// The present connection and its number. The number lets late failures of an earlier connection be
+/// ignored.
 #[derive(Default)]
 struct Current {
     connection: Option<Connection>,
@@ -162,13 +168,13 @@ impl Current {
     }
 }
 
-/// The connection, and how to come by another one.
+/// Holds the present connection and replaces it.
 pub(super) struct ConnectionManager {
     connector: Connector,
     current: Mutex<Current>,
     connecting: tokio::sync::Mutex<()>,
     attempts: AtomicU64,
-    /// How many connections were lost so far.
+    /// The number of lost connections so far.
     lost: watch::Sender<u64>,
     failures: Mutex<FailureWindow>,
 }
@@ -185,7 +191,7 @@ impl ConnectionManager {
         })
     }
 
-    /// Makes a call, and draws from its end what it says about the connection.
+    /// Makes a call, and notes a broken connection if the call fails or is abandoned.
     pub(super) async fn call<R, F>(self: &Arc<Self>, call: impl FnOnce(Connection) -> F) -> Result<R, L2Error>
     where
         F: Future<Output = RedisResult<R>>,
@@ -200,13 +206,15 @@ impl ConnectionManager {
         answer.map_err(refused)
     }
 
-    /// Where messages come from, and a signal for when they may be missed because a connection was lost.
+    /// Subscribes to a channel. The second value changes when a connection was lost, because
+    /// messages may then be missed.
     pub(super) async fn subscribe(&self, channel: &str) -> Result<(redis::aio::PubSub, watch::Receiver<u64>), L2Error> {
         let lost = self.lost.subscribe();
         Ok((self.connector.subscribe(channel).await?, lost))
     }
 
-    /// The connection. Making one goes on when the caller's deadline ends, and only one is made at a time.
+    /// The present connection, or a new one. Connecting continues after the caller's deadline, and
+    /// only one connection is made at a time.
     async fn connection(self: &Arc<Self>) -> Result<(Connection, u64), L2Error> {
         if let Some(connection) = self.current().get() {
             return Ok(connection);
@@ -231,8 +239,10 @@ impl ConnectionManager {
         Ok((connection, current.number))
     }
 
-    /// A call on a connection failed as calls do when the connection is dead. A connection to one server is thrown away. One to a Cluster still reaches the
-    /// other nodes, so another is made beside it, which finds out who is who by now: the client itself doesn't when answers stay out.
+    /// Handles a call that failed with a connection error. A connection to a single server is
+    /// dropped. A connection to a Cluster still reaches the other nodes, so a second one is made
+    /// beside it and discovers the present nodes. The client does not do this itself when answers
+    /// are missing.
     fn failed(self: &Arc<Self>, number: u64) {
         let mut current = self.current();
         if current.number != number {
@@ -259,14 +269,14 @@ impl ConnectionManager {
     }
 }
 
-/// Whether an error tells of the connection or of whom it leads to, and not of what was asked.
+/// Whether an error concerns the connection or the server's role, and not the command.
 fn is_connection_error(error: &RedisError) -> bool {
     let demoted = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
     demoted || error.is_io_error() || error.is_timeout() || error.is_cluster_error() || error.is_unrecoverable_error()
 }
 
-/// A call that its caller has not given up. The caller's deadline is shorter than the client's, which therefore never sees most of
-/// what a frozen node leaves unanswered.
+/// Counts a call as failed if its caller abandons it. The caller's deadline is shorter than the
+/// client's. The client therefore rarely notices that a frozen node doesn't answer.
 struct CallGuard<'a>(Option<(&'a Arc<ConnectionManager>, u64)>);
 
 impl Drop for CallGuard<'_> {
@@ -277,14 +287,14 @@ impl Drop for CallGuard<'_> {
     }
 }
 
-/// Failures of late.
+/// The failures of the present window.
 struct FailureWindow {
     since: Instant,
     count: u32,
 }
 
 impl FailureWindow {
-    /// Counts one more, and says once in each window whether they are enough.
+    /// Counts one failure. Returns true once in each window, when the limit is reached.
     fn record(&mut self, now: Instant) -> bool {
         if now.duration_since(self.since) > FAILURE_WINDOW {
             *self = Self { since: now, count: 0 };

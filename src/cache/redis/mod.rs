@@ -1,6 +1,6 @@
-//! Redis as L2: one server, a primary behind Sentinels, or a Cluster. Every verb is one script on one key: no verb spans two keys, so
-//! it works on a Cluster as well, and a key's value, lease and floor move and vanish together. What a replica that was promoted
-//! has not heard of is lost with it, which is no more than any L2 may do.
+//! Redis as L2: a single server, a primary behind Sentinels, or a Cluster. Every operation is one
+//! script on one key, so it works on a Cluster too. Value, lease and floor of a key are moved and
+//! lost together. A promoted replica may lack recent writes, and any L2 may lose that much.
 
 mod connection;
 mod topology;
@@ -16,10 +16,10 @@ use self::connection::{Connection, ConnectionManager, Script};
 pub use self::topology::{RedisTls, RedisTopology};
 use super::l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, NodeMemory};
 
-/// After this time without a hint the connection for hints is made anew.
+/// The connection for hints is replaced after this time without a hint.
 const SUBSCRIPTION_IDLE_LIMIT: Duration = Duration::from_secs(30);
 
-/// Redis behind the L2 trait.
+/// An implementation of the L2 trait for Redis.
 pub struct RedisL2 {
     connection: Arc<ConnectionManager>,
     fetch: Script,
@@ -28,10 +28,10 @@ pub struct RedisL2 {
 }
 
 impl RedisL2 {
-    /// Prepares the connection without making it: a Redis that is away delays nobody's start.
+    /// Prepares the connection without making it, so a Redis that is down delays no start.
     ///
     /// # Errors
-    /// When a URL isn't one that Redis' client understands, or a certificate isn't one.
+    /// If Redis' client rejects a URL or a certificate.
     pub fn new(topology: RedisTopology, tls: &RedisTls) -> Result<Self, L2Error> {
         Ok(Self {
             connection: ConnectionManager::new(topology::Connector::new(topology, tls).map_err(failed)?),
@@ -41,7 +41,7 @@ impl RedisL2 {
         })
     }
 
-    /// One server, by its URL.
+    /// A single server, by its URL.
     ///
     /// # Errors
     /// As [`RedisL2::new`].
@@ -102,8 +102,9 @@ impl L2 for RedisL2 {
     async fn listen(&self, channel: &str, heard: &(dyn Fn() + Send + Sync)) -> Result<(), L2Error> {
         let (listener, mut lost) = self.connection.subscribe(channel).await?;
         let mut hints = listener.into_on_message();
-        // A connection that is dead without a word looks like a idle one, so a idle one is made anew now and then; and when the connection for calls
-        // was lost, this one may lead to the same dead server.
+        // A broken connection without an error looks like an idle one, so an idle connection is
+        // replaced after a while. If the connection for calls was lost, this one may lead to the
+        // same broken server, and is replaced too.
         let mut hint = async || {
             tokio::select! {
                 hint = tokio::time::timeout(SUBSCRIPTION_IDLE_LIMIT, hints.next()) => matches!(hint, Ok(Some(_))),
@@ -122,19 +123,19 @@ fn fetched(answer: Value) -> Result<Fetched, L2Error> {
         Value::Nil => Ok(Fetched::Leased),
         Value::Int(wait) => Ok(Fetched::Busy(Duration::from_millis(wait.unsigned_abs()))),
         Value::BulkString(hit) => value_of(hit).ok_or_else(|| L2Error("a value without its order".into())),
-        // Not what it says: it may be somebody's order.
+        // The error doesn't contain the answer, which may be a customer's data.
         _ => Err(L2Error("an answer of another kind".into())),
     }
 }
 
-/// Takes `order:payload` apart.
+/// Splits `version:payload`.
 fn value_of(hit: Vec<u8>) -> Option<Fetched> {
     let colon = hit.iter().position(|byte| *byte == b':')?;
     let version = std::str::from_utf8(&hit[..colon]).ok()?.parse().ok()?;
     Some(Fetched::Hit { version, value: Bytes::from(hit).slice(colon + 1..) })
 }
 
-/// What `INFO` says of a node's memory.
+/// The memory of a node, from its `INFO`.
 fn node_memory(address: String, said: &InfoDict) -> Result<NodeMemory, L2Error> {
     let find = |name: &str| said.get::<String>(name);
     let number = |name: &str| find(name).and_then(|text| text.parse::<u64>().ok());

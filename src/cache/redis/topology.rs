@@ -1,6 +1,7 @@
-//! Where Redis is: one server, the primary that Sentinels name, or the nodes of a Cluster; and how a connection to it is made. A connection to a
-//! single server comes from a deadpool pool. deadpool's managers for Sentinel and Cluster take neither deadlines nor
-//! certificates, so connections there are made by the client itself, and everything has an end.
+//! The topology of Redis: a single server, the primary that Sentinels name, or the nodes of a
+//! Cluster. It makes the connections. A connection to a single server comes from a deadpool pool.
+//! deadpool's managers for Sentinel and Cluster accept neither deadlines nor certificates.
+//! Connections there are made by the client itself, and each step has a deadline.
 
 use std::time::Duration;
 
@@ -18,42 +19,45 @@ use tokio::time::timeout;
 use super::{Connection, failed};
 use crate::cache::l2::L2Error;
 
-/// Time to connect and shake hands. Longer than the deadline of a call: connecting goes on in the background.
+/// Timeout to connect and shake hands. It is longer than the deadline of a call, because connecting
+/// continues in the background.
 const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
-/// Time for an answer before the connection counts as dead.
+/// Timeout of an answer. After it the connection counts as broken.
 const RESPONSE_TIMEOUT: Duration = Duration::from_millis(500);
-/// Time to find the servers among those that are named, of which some may be gone, and to connect to them.
+/// Timeout to find the present servers from the configured ones, some of which may be down, and to
+/// connect to them.
 const DISCOVERY_TIMEOUT: Duration = Duration::from_secs(3);
-/// The same two times for each node of a Cluster: a frozen one is gone round.
+/// The first two timeouts for each node of a Cluster. They are short, so that calls soon skip a
+/// frozen node.
 const NODE_CONNECT_TIMEOUT: Duration = Duration::from_millis(200);
 const NODE_RESPONSE_TIMEOUT: Duration = Duration::from_millis(100);
-/// How often a call is sent again to the node that another one named.
+/// How often a call follows a redirection to another node.
 const MAX_REDIRECTS: u32 = 2;
 
-/// Where Redis is.
+/// The servers of Redis.
 #[derive(Clone)]
 pub enum RedisTopology {
-    /// One server, by its URL.
+    /// A single server, by its URL.
     Standalone(String),
-    /// The primary of this name, which any of these Sentinels knows.
+    /// A primary behind Sentinels.
     Sentinel {
-        /// The Sentinels' URLs; user, password and database in the first one are those of Redis.
+        /// The URLs of the Sentinels. User, password and database of the first one belong to Redis.
         sentinels: Vec<String>,
-        /// The name by which Sentinels know the primary.
+        /// The name of the primary at the Sentinels.
         primary: String,
-        /// What the Sentinels themselves ask for.
+        /// The password of the Sentinels themselves.
         password: Option<String>,
     },
-    /// A Cluster, of which some nodes are named; the rest is found.
+    /// A Cluster, by the URLs of some of its nodes. The client discovers the others.
     Cluster(Vec<String>),
 }
 
-/// Whom to believe on a connection by TLS (`rediss://`), and who to be. Everything in PEM.
+/// The certificates for TLS (`rediss://`), all in PEM.
 #[derive(Clone, Default)]
 pub struct RedisTls {
-    /// The authority that signs the server's certificate; `None`: those that the system knows.
+    /// The authority that signs the server's certificate. `None`: the authorities of the system.
     pub authority: Option<Vec<u8>>,
-    /// Certificate and key to show the server, if it asks.
+    /// The certificate and key of this client, if the server requires them.
     pub client: Option<(Vec<u8>, Vec<u8>)>,
 }
 
@@ -65,7 +69,7 @@ impl RedisTls {
     }
 }
 
-/// A place whose URLs and certificates were understood.
+/// A topology whose URLs and certificates are valid.
 pub(super) enum Connector {
     Standalone { pool: Pool, client: Box<Client> },
     Sentinel(Box<Sentinels>),
@@ -74,7 +78,7 @@ pub(super) enum Connector {
 
 pub(super) struct Sentinels {
     addresses: Vec<ConnectionAddr>,
-    /// Says who to be on the primary.
+    /// The user, password and database on the primary.
     redis: Client,
     primary: String,
     password: Option<String>,
@@ -115,7 +119,7 @@ impl Connector {
         })
     }
 
-    /// Makes a connection.
+    /// Makes a connection for calls.
     pub(super) async fn connect(&self) -> Result<Connection, L2Error> {
         match self {
             Self::Standalone { pool, client } => {
@@ -136,7 +140,7 @@ impl Connector {
         }
     }
 
-    /// Makes a connection on which nothing but messages come. In a Cluster every node passes all of them on.
+    /// Makes a connection for messages only. In a Cluster every node forwards all messages.
     pub(super) async fn subscribe(&self, channel: &str) -> Result<PubSub, L2Error> {
         match self {
             Self::Standalone { client, .. } => within(CONNECT_TIMEOUT, subscribe(client, channel)).await,
@@ -144,28 +148,30 @@ impl Connector {
                 let subscribing = async { subscribe(&sentinels.client()?.async_get_client().await?, channel).await };
                 within(DISCOVERY_TIMEOUT, subscribing).await
             }
-            // Another one each time: the one before may be frozen.
+            // A random node each time, because the previous one may be frozen.
             Self::Cluster { seeds, .. } => {
                 within(CONNECT_TIMEOUT, subscribe(&seeds[fastrand::usize(..seeds.len())], channel)).await
             }
         }
     }
 
-    /// Sees to it that the next line is a new one: a server that was demoted answers on the old one, but takes no writes.
+    /// Makes sure that the next connection is a new one. A demoted server still answers on the old
+    /// connection, but rejects writes.
     pub(super) fn reset_pool(&self) {
         if let Self::Standalone { pool, .. } = self {
             pool.retain(|_, _| false);
         }
     }
 
-    /// Whether one call that failed says that the connection is dead. A connection to many nodes lives on when one of them dies.
+    /// Whether one failed call means that the connection is broken. A connection to a Cluster
+    /// survives the loss of one node.
     pub(super) fn is_single_node(&self) -> bool {
         !matches!(self, Self::Cluster { .. })
     }
 }
 
 impl Sentinels {
-    /// One that has not spoken to anyone: connections that were kept might be those to a frozen Sentinel.
+    /// A client without open connections, because an open one might lead to a frozen Sentinel.
     fn client(&self) -> RedisResult<SentinelClient> {
         let redis = self.redis.get_connection_info().redis_settings();
         let addresses = self.addresses.iter().cloned();
@@ -211,7 +217,7 @@ fn bounds() -> AsyncConnectionConfig {
         .set_response_timeout(Some(RESPONSE_TIMEOUT))
 }
 
-/// The pool makes the one connection that all calls share, checks it and makes it anew.
+/// A pool of one connection, which all calls share. It checks the connection and replaces it.
 fn pool(client: &Client) -> RedisResult<Pool> {
     let manager = Manager::new_with_config(client.get_connection_info().clone(), bounds())?;
     let timeouts =

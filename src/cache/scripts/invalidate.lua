@@ -1,5 +1,6 @@
 -- INVALIDATE key; version of the change
--- Nothing is made where there is nothing to protect; late and repeated calls change nothing.
+-- Without a value or a lease there is nothing to protect, so no key is created. Late and repeated
+-- calls change nothing.
 local function number(text) return text and #text <= 18 and string.match(text, '^%-?%d+$') and tonumber(text) end
 local e = redis.call('HMGET', KEYS[1], 'd', 't', 'f', 'o')
 if not e[1] and not e[2] then
