@@ -25,8 +25,8 @@ where
         ) && brace != '"' {
             return b == 1;
         }
-        sqlx::query("select ver
-            from cache_ledger where tag = '}' and ver > $1");
+        sqlx::query("select version
+            from cache_ledger where tag = '}' and version > $1");
         b == 1
     }
 }
