@@ -81,7 +81,8 @@ pub enum DomainError {
     /// The tenant's data may not be read in this region.
     #[error("not readable in this region")]
     OutOfRegion,
-    /// The work ended without a result: a write panicked and was rolled back, or a load did.
+    /// The work ended without a result, because a write or a load panicked. The write is rolled
+    /// back.
     #[error("the work panicked")]
     Panicked,
 }

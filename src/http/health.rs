@@ -1,7 +1,9 @@
-//! What an orchestrator asks: `/livez` (is the process alive?) and `/readyz` (should it get requests?).
+//! The probes of an orchestrator: `/livez` (is the process alive?) and `/readyz` (should it get
+//! requests?).
 //!
-//! Neither fails because Redis is ill: the service answers without it, and taking every instance out of service at once would
-//! turn a slow minute into an outage. Redis shows as `degraded` in the body instead.
+//! Neither fails when Redis is down, because the service answers without it. If all instances left
+//! service at once, a slow minute would become an outage. The body reports Redis as `degraded`
+//! instead.
 
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ use utoipa::ToSchema;
 use super::WebState;
 use crate::{cache::MemoryState, readiness::Phase};
 
-/// Time for the look at Postgres, of which most would be waiting for a connection.
+/// The time limit for the check of Postgres. Most of it would be spent waiting for a connection.
 const DEADLINE: Duration = Duration::from_secs(1);
 
 /// That the process is alive.

@@ -49,7 +49,7 @@ pub async fn get_product(
         ReadMode::OnlyIfCached => ReadMode::cached(products.peek_product(id).await?)?,
     };
     let answer = Representation::of(&read, |product| Some(product.version))?;
-    // HEAD asks about the product without looking at it.
+    // HEAD does not count as a view.
     if method == Method::GET {
         products.count_view(id);
     }
