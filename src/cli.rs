@@ -1,4 +1,5 @@
-//! The command line: subcommands, and the settings as flags. Standard output holds the answer of a subcommand and nothing else.
+//! The command line: subcommands, and the settings as flags. Standard output contains only the
+//! answer of a subcommand.
 
 use std::{
     io::{self, IsTerminal, Read, Write},
@@ -26,7 +27,7 @@ use crate::{
     shutdown, telemetry, warming,
 };
 
-/// Longest wait of `healthcheck` for each of connecting, sending and reading.
+/// The time limit of `healthcheck` for each of connecting, sending and reading.
 const HEALTHCHECK_LIMIT: Duration = Duration::from_secs(3);
 
 /// Orders and products over HTTP, cached in two tiers, and never stale: Redis is never believed.
@@ -98,7 +99,7 @@ enum AuditCommand {
     },
 }
 
-/// Why a subcommand ended badly.
+/// The reason why a subcommand failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error("{0}\n  See aside --help for every setting.")]
@@ -116,7 +117,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// 2 when the service was told something wrong, 1 when something else went wrong.
+    /// The exit code: 2 for wrong input, 1 for any other failure.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Settings(_) => 2,
@@ -127,7 +128,7 @@ impl Failure {
 
 /// The definition of the command line.
 pub fn command() -> clap::Command {
-    // Values of the environment may be secrets, so --help shows names only.
+    // Values of the environment may be secrets, so --help shows only their names.
     let command = Cli::command().mut_args(|arg| match arg.get_env() {
         Some(_) => arg.global(true).hide_env_values(true),
         None => arg,
@@ -135,7 +136,8 @@ pub fn command() -> clap::Command {
     without_empty_variables(command)
 }
 
-/// The program: runs the command line and turns a failure into a message and an exit status.
+/// The entry point of the program. It runs the command line and turns a failure into a message and
+/// an exit status.
 pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -145,7 +147,8 @@ pub fn main() -> ExitCode {
         }
     };
     let ended = runtime.block_on(run());
-    // Everything worth waiting for has been waited for, within its limit; a lookup of a name that hangs has not.
+    // All necessary work has ended or reached its limit. A pending DNS lookup may still hang, and
+    // the exit does not wait for it.
     runtime.shutdown_background();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -156,7 +159,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Does what the command line says.
+/// Runs the requested subcommand.
 async fn run() -> Result<(), Failure> {
     let matches = command().get_matches();
     let Cli { command, settings } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
@@ -175,7 +178,7 @@ async fn run() -> Result<(), Failure> {
     }
 }
 
-/// Checks the settings, starts logs and traces, does the work, and sends what was traced.
+/// Checks the settings, starts logs and traces, does the work, and flushes the traces.
 async fn with_telemetry(
     settings: Settings,
     work: impl AsyncFnOnce(Config) -> Result<(), Failure>,
@@ -200,7 +203,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let asked = shutdown::on_signal()?;
     let app = tokio::select! {
         app = App::build(config) => app?,
-        // Nothing was promised to anybody yet.
+        // No request was accepted yet, so nothing has to be finished.
         () = asked.cancelled() => return Ok(()),
     };
     Ok(app.run_until(asked).await?)
@@ -217,7 +220,7 @@ async fn load_seed(config: Config, full: Option<PathBuf>) -> Result<(), Failure>
     print(&format!("added {products} products and {orders} orders with {lines} lines in {seconds:.1} s"))
 }
 
-/// Fills L2 from a process of its own, for instances that are about to start.
+/// Fills L2 from a separate process before instances start.
 async fn warm(config: Config) -> Result<(), Failure> {
     if config.l2.is_none() {
         let what = "warm fills Redis or Memcached, and neither REDIS_URL nor MEMCACHED_URL is set".to_owned();
@@ -267,7 +270,8 @@ fn token(config: &Config, tenant: &str, subject: &str, scope: &str) -> Result<()
     print(&signed.map_err(|error| wrong(&format!("the token can't be signed: {error}"), "Try another secret."))?)
 }
 
-/// A request of its own making, so that a container needs no other program for it.
+/// Sends a request without an HTTP client, so a container needs no other program for its health
+/// check.
 fn healthcheck(addr: SocketAddr) -> Result<(), Failure> {
     let not_ready = |error: io::Error| Failure::NotReady(format!("{addr}: {error}"));
     let status = ask_ready(reachable(addr)).map_err(not_ready)?;
@@ -277,7 +281,7 @@ fn healthcheck(addr: SocketAddr) -> Result<(), Failure> {
     }
 }
 
-/// The status line of `GET /readyz`.
+/// Returns the status line of `GET /readyz`.
 fn ask_ready(addr: SocketAddr) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&addr, HEALTHCHECK_LIMIT)?;
     stream.set_read_timeout(Some(HEALTHCHECK_LIMIT))?;
@@ -297,7 +301,7 @@ fn ask_ready(addr: SocketAddr) -> io::Result<String> {
     Ok(text.lines().next().unwrap_or_default().trim_end().to_owned())
 }
 
-/// An address to listen on (0.0.0.0) as one to connect to (127.0.0.1).
+/// Converts a listening address (0.0.0.0) into one to connect to (127.0.0.1).
 fn reachable(addr: SocketAddr) -> SocketAddr {
     let ip = match addr.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -1,4 +1,4 @@
-//! What the service is told of a shared HTTP cache (a Varnish or a CDN) in front of it.
+//! The settings of a shared HTTP cache (a Varnish or a CDN) in front of the service.
 
 use std::{fmt, time::Duration};
 
@@ -11,13 +11,13 @@ use super::{
 #[derive(Clone, Debug)]
 pub struct CdnConfig {
     pub tags: CdnTags,
-    /// How much longer it may keep an answer that it will be told to forget.
+    /// The additional lifetime of an answer in a shared cache that is purged.
     pub max_age: Duration,
-    /// `None`: it is told nothing, so it keeps answers for as short as everybody else.
+    /// `None` if it is not purged. It then stores answers as briefly as any other cache.
     pub purge: Option<PurgeConfig>,
 }
 
-/// In which header, and so in which form, answers carry their tags.
+/// The header with the tags of an answer, which also determines their format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CdnTags {
     /// Varnish.
@@ -30,7 +30,7 @@ pub enum CdnTags {
     CacheGroups,
 }
 
-/// Where purges go.
+/// The endpoint of purges.
 #[derive(Clone)]
 pub struct PurgeConfig {
     pub url: String,
@@ -38,7 +38,7 @@ pub struct PurgeConfig {
 }
 
 impl fmt::Debug for PurgeConfig {
-    /// The token shows only whether it is set.
+    /// The output shows of the token only whether it is set.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let token = if self.token.is_some() { "(set)" } else { "(not set)" };
         f.debug_struct("PurgeConfig").field("url", &self.url).field("token", &token).finish()
@@ -94,7 +94,8 @@ pub struct CdnSettings {
 }
 
 impl CdnSettings {
-    /// Checks them. Outer `None`: something is wrong; inner `None`: there is no shared cache.
+    /// Checks the settings. The outer `None` means that a setting is wrong, the inner `None` that
+    /// there is no shared cache.
     pub(super) fn check(self, wrong: &mut ConfigErrors) -> Option<Option<CdnConfig>> {
         let tags = wrong.take("CDN_TAGS", self.cdn_tags);
         let max_age = wrong.take("CDN_MAX_AGE_SECONDS", self.cdn_max_age_seconds);

@@ -7,12 +7,13 @@ use super::parsed::{ConfigErrors, Parsed, Parser, rule};
 /// The proxies that are trusted to name the client of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProxyConfig {
-    /// Their addresses. Empty: the client is the peer of the connection.
+    /// The networks of the proxies. If empty, the client is the peer of the connection.
     pub networks: Vec<IpNet>,
     pub header: ForwardedHeader,
 }
 
-/// The header in which proxies name the client. Only one is read: a proxy passes the other on as the client sent it.
+/// The header in which proxies name the client. Only one is read, because a proxy forwards the
+/// other header as the client sent it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ForwardedHeader {
     #[default]
@@ -48,7 +49,7 @@ pub struct ProxySettings {
 }
 
 impl ProxySettings {
-    /// Checks them.
+    /// Checks the settings.
     pub(super) fn check(self, wrong: &mut ConfigErrors) -> Option<ProxyConfig> {
         let networks = wrong.take_optional("TRUSTED_PROXIES", self.trusted_proxies);
         let header = wrong.take("FORWARDED_HEADER", self.forwarded_header);

@@ -1,4 +1,4 @@
-//! What the service is told of Redis: where it is, how it is found, and whom to believe on the line.
+//! The settings of Redis: its addresses, its topology, and its TLS certificates.
 
 use std::{fmt, path::PathBuf};
 
@@ -11,9 +11,9 @@ use super::{
 #[derive(Clone)]
 pub struct RedisConfig {
     pub mode: RedisMode,
-    /// One for a single server; Sentinels or nodes of a Cluster otherwise.
+    /// One URL for a single server, otherwise the URLs of Sentinels or cluster nodes.
     pub urls: Vec<String>,
-    /// The name by which Sentinels know the primary.
+    /// The name of the primary in the Sentinels' configuration.
     pub master_name: String,
     pub sentinel_password: Option<String>,
     pub ca_file: Option<PathBuf>,
@@ -21,7 +21,7 @@ pub struct RedisConfig {
     pub key_file: Option<PathBuf>,
 }
 
-/// How many servers Redis is.
+/// The topology of Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedisMode {
     Standalone,
@@ -30,7 +30,7 @@ pub enum RedisMode {
 }
 
 impl RedisConfig {
-    /// One server without certificates of its own.
+    /// A single server without its own certificates.
     pub fn standalone(url: String) -> Self {
         Self {
             mode: RedisMode::Standalone,
@@ -43,8 +43,9 @@ impl RedisConfig {
         }
     }
 
-    /// Whether nobody can read what goes over its lines: by TLS, or because they don't leave the machine. What Sentinels or nodes of a
-    /// Cluster name may be elsewhere, so there it takes TLS.
+    /// Returns whether the connections are protected against reading. They must use TLS or stay on
+    /// this machine. Sentinels and cluster nodes may name servers on other machines, so both
+    /// require TLS.
     pub fn is_transport_secure(&self) -> bool {
         let stays = |url: &String| self.mode == RedisMode::Standalone && is_local_host(url);
         self.urls.iter().all(|url| url.starts_with("rediss://") || stays(url))
@@ -52,7 +53,7 @@ impl RedisConfig {
 }
 
 impl fmt::Debug for RedisConfig {
-    /// URLs may hold passwords: they are counted.
+    /// URLs may contain passwords, so only their number is shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisConfig")
             .field("mode", &self.mode)
@@ -143,7 +144,8 @@ pub struct RedisSettings {
 }
 
 impl RedisSettings {
-    /// Checks them. Outer `None`: something is wrong; inner `None`: there is no Redis.
+    /// Checks the settings. The outer `None` means that a setting is wrong, the inner `None` that
+    /// there is no Redis.
     pub(super) fn check(self, wrong: &mut ConfigErrors) -> Option<Option<RedisConfig>> {
         let urls = wrong.take_secret("REDIS_URL", self.redis_url);
         let mode = wrong.take("REDIS_MODE", self.redis_mode);
@@ -187,7 +189,8 @@ fn mode() -> impl Parser<RedisMode> {
     })
 }
 
-/// The form only: what the client makes of it shows at start, so that the driver stays inside of the cache.
+/// Checks only the format. The client parses the URLs at start, so the driver stays inside the
+/// cache.
 fn redis_urls() -> impl Parser<Vec<String>> {
     rule("must be a URL such as redis://:password@host:6379/0, or several separated by commas", |text| {
         let urls: Vec<String> = text.split(',').map(|url| url.trim().to_owned()).collect();

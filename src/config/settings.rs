@@ -1,4 +1,5 @@
-//! The definitions. The doc comment of a field is its documentation everywhere: in `--help`, in `.env.example`.
+//! The definitions of the settings. The doc comment of a field is its documentation in `--help` and
+//! in `.env.example`.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 

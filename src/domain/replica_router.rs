@@ -83,7 +83,7 @@ struct Health {
 impl Default for Health {
     fn default() -> Self {
         let loads = Family::<Outcome, Counter>::default();
-        // Shown from the start, as zeros.
+        // The counters exist from the start, as zeros.
         for result in ["used", "behind", "failed"] {
             drop(loads.get_or_create(&Outcome { result }));
         }

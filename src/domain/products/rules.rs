@@ -83,7 +83,7 @@ impl ProductChange {
 }
 
 impl ProductChange {
-    /// Whether it would change anything of `product`.
+    /// Returns whether the change would modify `product`.
     pub fn changes(&self, product: &Product) -> bool {
         fn differs<T: PartialEq>(new: &Option<T>, old: &T) -> bool {
             new.as_ref().is_some_and(|new| new != old)
