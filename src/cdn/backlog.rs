@@ -1,7 +1,7 @@
 //! The backlog: changes that must be purged, and the times of their purges. Each change is purged
-//! at once and again later. An answer from before the commit, or from an instance that had not
-//! polled the change yet, may reach the shared cache after the first purge. The backlog uses
-//! neither the database nor the network.
+//! at once and again later. An answer from before the commit may reach the shared cache after the
+//! first purge. So may an answer of an instance that had not polled the change yet. The backlog
+//! uses neither the database nor the network.
 
 use std::{
     collections::{BTreeSet, VecDeque},

@@ -74,7 +74,7 @@ impl Endpoint {
     }
 }
 
-/// Splits tags into requests, each with the number of its tags.
+/// Splits tags into requests. Each result has a count of its tags.
 pub(super) fn requests(tags: &BTreeSet<String>) -> Vec<(String, u64)> {
     let mut requests: Vec<(String, u64)> = Vec::new();
     for tag in tags {

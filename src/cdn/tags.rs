@@ -3,8 +3,8 @@
 //! answer and the tags of a purge.
 //!
 //! An answer carries every tag on which it depends, a tag for each of their types (`product:*`),
-//! and the tag of all answers (`*`). Every invalidation in the ledger thus has a tag to purge. An
-//! answer whose tags do not fit into the header carries none, and the shared cache may store it
+//! and the tag of all answers (`*`). Every invalidation in the ledger thus has a tag to purge. If
+//! the tags do not fit into the header, the answer carries none. The shared cache may then store it
 //! only as briefly as any other cache.
 
 use std::{borrow::Cow, collections::BTreeSet, time::Duration};

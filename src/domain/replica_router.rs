@@ -164,8 +164,8 @@ impl<S: Clone + Send + Sync + 'static> ReplicaRouter<S> {
         self.0.cache.get_or_load(key, mode, move || async move { stores.load(&own, mode, load).await }).await
     }
 
-    /// Declares how values of one type are loaded, on the replica or the primary: their keys, the
-    /// load of one value and the load of many.
+    /// Declares how values of one type are loaded, on the replica or the primary. The arguments are
+    /// their keys, the load of one value, and the load of many.
     pub fn loader<I, T, K, One, F, Many, G>(&self, key: K, one: One, many: Many) -> RoutedLoader<I, T>
     where
         I: Clone + Eq + Hash + Send + Sync + 'static,

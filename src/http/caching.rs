@@ -4,7 +4,7 @@
 //! An answer from L1 is neither decoded nor encoded. The entity tag is computed from the same entry
 //! as the body, and a 304 has the headers of the 200. `Age` counts from the last time at which the
 //! answer was known to be current (RFC 9111, section 5.1). The last poll of the ledger proved that
-//! a hit is current, so its `Age` starts at that poll and not at the read of Postgres.
+//! a hit is current. Its `Age` therefore starts at that poll and not at the read of Postgres.
 
 use std::{
     sync::{Arc, LazyLock},
