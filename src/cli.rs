@@ -30,7 +30,7 @@ use crate::{
 /// The time limit of `healthcheck` for each of connecting, sending and reading.
 const HEALTHCHECK_LIMIT: Duration = Duration::from_secs(3);
 
-/// Orders and products over HTTP, cached in two tiers, and never stale: Redis is never believed.
+/// Orders and products over HTTP, cached in two tiers and never stale: Redis is never trusted.
 #[derive(Parser)]
 #[command(name = "aside", version, next_line_help = true)]
 struct Cli {
@@ -42,9 +42,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until SIGTERM or SIGINT (what happens without a subcommand)
+    /// Serve until SIGTERM or SIGINT (the default subcommand)
     Serve,
-    /// Bring the schema of the database up to date
+    /// Run the migrations that the database does not have yet
     Migrate,
     /// Load real products and orders: the sample that comes with the program, or the full set
     Seed {
@@ -56,15 +56,16 @@ enum Command {
     Warm,
     /// Print the OpenAPI document
     Openapi,
-    /// Print a token of a tenant for an hour, signed with JWT_SECRET: for trying things out
+    /// Print a token for a tenant, signed with JWT_SECRET and valid for an hour, for trying things
+    /// out
     Token {
         /// The tenant
         #[arg(long, default_value = "demo")]
         tenant: String,
-        /// Who it says you are
+        /// The subject of the token
         #[arg(long, default_value = "somebody")]
         subject: String,
-        /// What it allows, separated by blanks
+        /// The scopes of the token, separated by blanks
         #[arg(long, default_value = "orders:read orders:write products:write")]
         scope: String,
     },
@@ -82,15 +83,17 @@ enum Command {
 
 #[derive(Subcommand)]
 enum AuditCommand {
-    /// Look whether files, oldest first, are what was written, and print the head of each: exit status 0 or 1
+    /// Verify that files, oldest first, were not changed, and print the head of each: exit status 0
+    /// or 1
     ///
-    /// Keep the last head where who may change the files may not write, and give it as --head the next time: an end that was cut off, and
-    /// a chain that was made anew, are found by nothing else.
+    /// Store the last head in a place that users who may change the files can't write, and pass it
+    /// as --head the next time. Only this detects a truncated file or a chain that was written
+    /// again.
     Verify {
         /// A head that must be in the files, as it was printed or logged before
         #[arg(long, value_name = "NUMBER:HASH")]
         head: Option<Head>,
-        /// The head that the files before these ended with, when these don't begin with record 1
+        /// The head at the end of the previous file, if these files do not begin with record 1
         #[arg(long, value_name = "NUMBER:HASH")]
         after: Option<Head>,
         /// The files, in the order in which they were written

@@ -45,11 +45,11 @@ impl fmt::Debug for PurgeConfig {
     }
 }
 
-/// The definitions, as given and not yet checked.
+/// The definitions of the settings before validation.
 #[derive(clap::Args)]
 pub struct CdnSettings {
-    /// Header in which catalogue answers name what they depend on, for a shared cache that purges by tag: xkey (Varnish), surrogate-key (Fastly),
-    /// cache-tag (Cloudflare), cache-groups (RFC 9875), or none.
+    /// Header with the tags of catalogue answers, for a shared cache that purges by tag: xkey
+    /// (Varnish), surrogate-key (Fastly), cache-tag (Cloudflare), cache-groups (RFC 9875), or none.
     #[arg(
         long,
         env = "CDN_TAGS",
@@ -60,7 +60,8 @@ pub struct CdnSettings {
     )]
     cdn_tags: Parsed<Option<CdnTags>>,
 
-    /// How many seconds a shared cache that is purged may keep a catalogue answer: how old one gets, at most, when purges don't reach it.
+    /// How many seconds a purged shared cache may store a catalogue answer. This is the maximum age
+    /// of an answer if purges fail.
     #[arg(
         long,
         env = "CDN_MAX_AGE_SECONDS",
@@ -71,8 +72,9 @@ pub struct CdnSettings {
     )]
     cdn_max_age_seconds: Parsed<u64>,
 
-    /// Where changes are purged: `PURGE` with the header xkey-softpurge, as ops/varnish/default.vcl understands it. Not set: nothing is purged, and
-    /// shared caches keep answers for as short as everybody else.
+    /// URL to which purges are sent: `PURGE` with the header xkey-softpurge, as
+    /// ops/varnish/default.vcl expects. If not set, nothing is purged, and a shared cache stores
+    /// answers as briefly as any other cache.
     #[arg(
         long,
         env = "CDN_PURGE_URL",
@@ -82,7 +84,7 @@ pub struct CdnSettings {
     )]
     cdn_purge_url: Option<Parsed<String>>,
 
-    /// Bearer token that purges carry, for something before the cache that asks for one. Secret.
+    /// Bearer token of purges, for a proxy in front of the shared cache that requires one. Secret.
     #[arg(
         long,
         env = "CDN_PURGE_TOKEN",

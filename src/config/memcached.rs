@@ -20,11 +20,11 @@ impl MemcachedConfig {
     }
 }
 
-/// The definition, as given and not yet checked.
+/// The definition of the setting before validation.
 #[derive(clap::Args)]
 pub struct MemcachedSettings {
-    /// A Memcached (1.6 or newer) that serves as L2 instead of Redis. Not set: REDIS_URL says what L2 is. It need not be there
-    /// at start.
+    /// A Memcached (1.6 or newer) that serves as L2 instead of Redis. If not set, REDIS_URL
+    /// determines L2. It may be down at start.
     #[arg(
         long,
         env = "MEMCACHED_URL",

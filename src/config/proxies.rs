@@ -22,11 +22,12 @@ pub enum ForwardedHeader {
     Forwarded,
 }
 
-/// The definitions, as given and not yet checked.
+/// The definitions of the settings before validation.
 #[derive(clap::Args)]
 pub struct ProxySettings {
-    /// Addresses or networks of the proxies in front of the service, separated by commas: their FORWARDED_HEADER says which client a request comes
-    /// from, for the limit of requests without a valid token. Not set: none, and all clients behind a proxy share its limit.
+    /// Addresses or networks of the proxies in front of the service, separated by commas. Their
+    /// FORWARDED_HEADER names the client of a request, for the limit of requests without a valid
+    /// token. If not set, no proxy is trusted, and all clients behind a proxy share its limit.
     #[arg(
         long,
         env = "TRUSTED_PROXIES",
@@ -36,7 +37,8 @@ pub struct ProxySettings {
     )]
     trusted_proxies: Option<Parsed<Vec<IpNet>>>,
 
-    /// Header to which the trusted proxies append the address that a request came to them from: x-forwarded-for or forwarded (RFC 7239).
+    /// Header to which the trusted proxies append the address of their peer: x-forwarded-for or
+    /// forwarded (RFC 7239).
     #[arg(
         long,
         env = "FORWARDED_HEADER",

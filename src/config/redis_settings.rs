@@ -66,11 +66,12 @@ impl fmt::Debug for RedisConfig {
     }
 }
 
-/// The definitions, as given and not yet checked.
+/// The definitions of the settings before validation.
 #[derive(clap::Args)]
 pub struct RedisSettings {
-    /// The Redis that serves as L2; rediss:// for TLS. Not set: no L2, unless MEMCACHED_URL names one. It need not be there at start. Several Sentinels or
-    /// nodes of a Cluster are separated by commas; user and password are those of Redis. Secret.
+    /// The Redis that serves as L2; rediss:// selects TLS. If not set, there is no L2, unless
+    /// MEMCACHED_URL is set. It may be down at start. Separate several Sentinels or nodes of a
+    /// Cluster by commas. User and password are those of Redis. Secret.
     #[arg(
         long,
         env = "REDIS_URL",
@@ -80,7 +81,8 @@ pub struct RedisSettings {
     )]
     redis_url: Option<Parsed<Vec<String>>>,
 
-    /// What REDIS_URL names: one server (standalone), Sentinels (sentinel), or nodes of a Cluster (cluster).
+    /// Topology at REDIS_URL: one server (standalone), Sentinels (sentinel), or nodes of a Cluster
+    /// (cluster).
     #[arg(
         long,
         env = "REDIS_MODE",
@@ -102,7 +104,7 @@ pub struct RedisSettings {
     )]
     redis_master_name: Parsed<String>,
 
-    /// The password that the Sentinels themselves ask for, if they do. Secret.
+    /// The password of the Sentinels themselves, if they require one. Secret.
     #[arg(
         long,
         env = "REDIS_SENTINEL_PASSWORD",
@@ -112,7 +114,8 @@ pub struct RedisSettings {
     )]
     redis_sentinel_password: Option<Parsed<String>>,
 
-    /// Certificate (PEM) of the authority that signs the certificate of Redis. Not set: the system's authorities.
+    /// Certificate (PEM) of the authority that signs the certificate of Redis. If not set, the
+    /// system's authorities are trusted.
     #[arg(
         long,
         env = "REDIS_CA_FILE",
@@ -122,7 +125,7 @@ pub struct RedisSettings {
     )]
     redis_ca_file: Option<Parsed<PathBuf>>,
 
-    /// Certificate (PEM) to show to a Redis that asks for one.
+    /// Certificate (PEM) of this client, for a Redis that requires one.
     #[arg(
         long,
         env = "REDIS_CERT_FILE",

@@ -135,7 +135,7 @@ pub struct ProblemType {
     title: &'static str,
     #[schema(example = 412)]
     status: u16,
-    /// When it happens and what the client can do.
+    /// When it happens and how the client can react.
     about: &'static str,
 }
 

@@ -29,16 +29,17 @@ pub struct Alive {
     status: &'static str,
 }
 
-/// Whether the instance should get requests, and what it stands on.
+/// Whether the instance should get requests, and the state of its dependencies.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ReadyReport {
-    /// `ready`, `degraded` (ready, but L2 is ill), `starting`, `draining` or `unavailable` (Postgres is away).
+    /// `ready`, `degraded` (L2 is down), `starting`, `draining` or `unavailable` (Postgres is
+    /// down).
     #[schema(example = "ready")]
     status: &'static str,
     /// `up` or `down`.
     #[schema(example = "up")]
     postgres: &'static str,
-    /// L2, be it Redis or Memcached: `up`, `down`, or `off` when the instance has none.
+    /// L2, which is Redis or Memcached: `up`, `down`, or `off` if the instance has none.
     #[schema(example = "up")]
     redis: &'static str,
     /// How full the fullest node of L2 is: `normal`, `warning` (from 70 %), `critical` (from 85 %) or `unknown`.

@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 
 use crate::domain::error::DomainError;
 
-/// Where an order stands: pending → confirmed → shipped → delivered; pending and confirmed orders may be cancelled.
+/// Status: pending → confirmed → shipped → delivered. The first two may become cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(examples("pending"))]

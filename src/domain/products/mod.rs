@@ -133,7 +133,8 @@ pub struct ProductChange {
     #[serde(deserialize_with = "present_field", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, pattern = "^[A-Z]{3}$")]
     pub currency: Option<String>,
-    /// The new stock itself, not a difference: send `If-Match`, or orders placed meanwhile are forgotten.
+    /// The new stock, not a difference. Send `If-Match`, or orders placed meanwhile are not
+    /// counted.
     #[serde(deserialize_with = "present_field", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, minimum = 0, maximum = 1_000_000_000)]
     pub stock: Option<i32>,

@@ -96,11 +96,12 @@ pub struct ReadHeaders {
     /// Entity tags that the client holds: 304 when one of them is current.
     #[param(rename = "If-None-Match")]
     if_none_match: Option<String>,
-    /// `no-cache` loads and refreshes the tiers, `no-store` loads and leaves them alone (both a limited number of times a
-    /// second), `only-if-cached` answers from the tiers or with 504.
+    /// `no-cache` loads and refreshes the tiers. `no-store` loads and does not change the tiers.
+    /// Both are granted a limited number of times a second. `only-if-cached` answers from the tiers
+    /// or with 504.
     #[param(rename = "Cache-Control")]
     cache_control: Option<String>,
-    /// `Consistency-Token` of an earlier answer, from whatever instance: this one will not be older.
+    /// `Consistency-Token` of an earlier answer of any instance. This answer will not be older.
     #[param(rename = "Consistency-Token")]
     consistency_token: Option<String>,
 }
@@ -116,17 +117,17 @@ pub struct WriteHeaders {
     /// Entity tags of states that must not be changed.
     #[param(rename = "If-None-Match")]
     if_none_match: Option<String>,
-    /// `fleet-consistent`: the answer comes when no instance serves anything older any more, half a second later.
+    /// `fleet-consistent`: the answer waits half a second, until no instance serves older data.
     #[param(rename = "Prefer")]
     prefer: Option<String>,
 }
 
-/// Headers of what makes something new.
+/// Headers of a request that creates a resource.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[allow(dead_code)]
 pub struct CreateHeaders {
-    /// `fleet-consistent`: the answer comes when no instance serves anything older any more, half a second later.
+    /// `fleet-consistent`: the answer waits half a second, until no instance serves older data.
     #[param(rename = "Prefer")]
     prefer: Option<String>,
 }

@@ -65,7 +65,7 @@ pub struct ProblemDetails {
     errors: Vec<FieldError>,
 }
 
-/// One fault of a request: what, and where. Exactly one of the places is given.
+/// One fault of a request and its place. Exactly one of the places is given.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct FieldError {
     /// The rule that is broken.
