@@ -32,8 +32,7 @@ pub struct Alive {
 /// Whether the instance should get requests, and the state of its dependencies.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ReadyReport {
-    /// `ready`, `degraded` (L2 is down), `starting`, `draining` or `unavailable` (Postgres is
-    /// down).
+    /// `ready`, `degraded` (L2 down), `starting`, `draining` or `unavailable` (Postgres down).
     #[schema(example = "ready")]
     status: &'static str,
     /// `up` or `down`.

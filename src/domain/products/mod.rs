@@ -133,8 +133,7 @@ pub struct ProductChange {
     #[serde(deserialize_with = "present_field", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, pattern = "^[A-Z]{3}$")]
     pub currency: Option<String>,
-    /// The new stock, not a difference. Send `If-Match`, or orders placed meanwhile are not
-    /// counted.
+    /// The new stock, not a difference. Send `If-Match`, or orders placed meanwhile get lost.
     #[serde(deserialize_with = "present_field", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, minimum = 0, maximum = 1_000_000_000)]
     pub stock: Option<i32>,
