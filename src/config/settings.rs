@@ -58,8 +58,8 @@ pub struct Settings {
     pub(super) allow_insecure: Parsed<bool>,
 
     /// Secret that signs the tokens of callers (HS256): 32 to 1024 visible ASCII characters. With
-    /// it or JWT_JWKS_FILE, orders and changes of the catalogue require a token, which names the
-    /// tenant. Secret.
+    /// it or JWT_JWKS_FILE, orders and changes of the catalogue require a token of a tenant.
+    /// Secret.
     #[arg(
         long,
         env = "JWT_SECRET",
@@ -162,9 +162,8 @@ pub struct Settings {
     )]
     pub(super) body_limit_bytes: Parsed<usize>,
 
-    /// How long readiness answers 503 before the listener closes at shutdown, in milliseconds. Two
-    /// probe intervals of the load balancers let them notice it in time. It is part of
-    /// SHUTDOWN_TIMEOUT_MS.
+    /// How long readiness answers 503 before the listener closes at shutdown, in milliseconds. Load
+    /// balancers notice it within two probe intervals. It is part of SHUTDOWN_TIMEOUT_MS.
     #[arg(
         long,
         env = "SHUTDOWN_DRAIN_MS",
@@ -198,8 +197,8 @@ pub struct Settings {
     )]
     pub(super) management_addr: Parsed<SocketAddr>,
 
-    /// Bearer token that every request to the management listener must carry. If not set, no token
-    /// is required. Secret.
+    /// Bearer token that every request to the management listener must carry. Not set: none is
+    /// required. Secret.
     #[arg(
         long,
         env = "MANAGEMENT_TOKEN",
@@ -219,9 +218,8 @@ pub struct Settings {
     )]
     pub(super) database_url: Option<Parsed<String>>,
 
-    /// A streaming replica of that database, for loads. If the replica is behind, the data is
-    /// loaded from DATABASE_URL, so no guarantee changes. If not set, all loads use DATABASE_URL.
-    /// Secret.
+    /// A streaming replica of that database, for loads. If it is behind, data is loaded from
+    /// DATABASE_URL, so no guarantee changes. If not set, all loads use DATABASE_URL. Secret.
     #[arg(
         long,
         env = "DATABASE_READ_URL",
@@ -243,8 +241,8 @@ pub struct Settings {
     )]
     pub(super) database_connections: Parsed<u32>,
 
-    /// Whether `serve` runs pending migrations before it starts. Several instances may do so at the
-    /// same time.
+    /// Whether `serve` runs pending migrations before it starts. Several instances may do so at
+    /// once.
     #[arg(
         long,
         env = "DATABASE_MIGRATE",
@@ -309,8 +307,7 @@ pub struct Settings {
     pub(super) cache_max_staleness_ms: Parsed<Duration>,
 
     /// Keys that seal entries in L2, separated by commas. The first key seals, and all keys open.
-    /// Without keys, orders are not stored in L2, and the catalogue is stored there unsealed.
-    /// Secret.
+    /// Without keys, L2 stores no orders and the catalogue unsealed. Secret.
     #[arg(
         long,
         env = "CACHE_KEYS",
@@ -320,8 +317,7 @@ pub struct Settings {
     )]
     pub(super) cache_keys: Option<Parsed<String>>,
 
-    /// A file of such keys, one per line, instead of CACHE_KEYS. A change of the file is read
-    /// within seconds.
+    /// A file of such keys, one per line, instead of CACHE_KEYS. A change is read within seconds.
     #[arg(
         long,
         env = "CACHE_KEYS_FILE",
@@ -356,8 +352,7 @@ pub struct Settings {
     )]
     pub(super) region: Parsed<String>,
 
-    /// Name of this instance on the live page. If not set, it is the address of the public
-    /// listener.
+    /// Name of this instance on the live page. Not set: the address of the public listener.
     #[arg(
         long,
         env = "INSTANCE_NAME",
@@ -388,8 +383,7 @@ pub struct Settings {
     )]
     pub(super) log_format: Option<Parsed<LogFormat>>,
 
-    /// Collector of traces: base URL of an OTLP receiver over HTTP. If not set, there are no
-    /// traces.
+    /// Collector of traces: base URL of an OTLP receiver over HTTP. Not set: no traces.
     #[arg(
         long,
         env = "OTEL_EXPORTER_OTLP_ENDPOINT",
