@@ -69,17 +69,18 @@ impl ReadyReport {
     }
 }
 
-/// Says that the process is alive.
+/// Reports that the process is alive.
 ///
-/// Looks at nothing: a restart would not mend a database.
+/// Checks nothing else, because a restart would not repair a database.
 #[utoipa::path(get, path = "/livez", tag = "health", security(()), responses((status = 200, description = "Alive.", body = Alive)))]
 pub async fn livez() -> Response {
     ([(header::CACHE_CONTROL, "no-store")], Json(Alive { status: "alive" })).into_response()
 }
 
-/// Says whether the instance should get requests.
+/// Reports whether the instance should get requests.
 ///
-/// Needs Postgres only. The answer has this form in both cases, because orchestrators show the body as it is.
+/// Checks only Postgres. The answer has this form in both cases, because orchestrators show the
+/// body.
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses(
     (status = 200, description = "Ready; `degraded` while L2 is ill.", body = ReadyReport),
     (status = 503, description = "Starting, draining, or Postgres is away.", body = ReadyReport),

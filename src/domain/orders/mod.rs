@@ -30,7 +30,7 @@ use crate::{
 pub use idempotency::Idempotency;
 pub use status::OrderStatus;
 
-/// An order with its lines.
+/// An order with its items.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Order {
     #[schema(minimum = 1, maximum = 9_007_199_254_740_991i64, examples(31198970033_i64))]
@@ -40,10 +40,10 @@ pub struct Order {
     pub status: OrderStatus,
     /// By product id.
     pub items: Vec<OrderItem>,
-    /// The sum over the lines, in hundredths of `currency`.
+    /// The sum over the items, in hundredths of `currency`.
     #[schema(minimum = 0, examples(320))]
     pub total_cents: i64,
-    /// ISO 4217; the same for all lines.
+    /// ISO 4217; the same for all items.
     #[schema(pattern = "^[A-Z]{3}$", examples("USD"))]
     pub currency: String,
     pub placed_at: DateTime<Utc>,
@@ -53,7 +53,7 @@ pub struct Order {
     pub updated_at: DateTime<Utc>,
 }
 
-/// A line of an order, at the name and the price of the moment of ordering.
+/// An item of an order, with the name and price at the time of ordering.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OrderItem {
     #[schema(minimum = 1, maximum = 9_007_199_254_740_991i64, examples(1082310))]
@@ -92,7 +92,7 @@ pub struct NewOrder {
     pub items: Vec<NewOrderItem>,
 }
 
-/// A line of an order to be placed. A product may stand in an order once.
+/// An item of an order to be placed. A product may occur only once in an order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewOrderItem {
