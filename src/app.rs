@@ -1,6 +1,8 @@
-//! Composition root: the one place that knows all parts. Builds them from a [`Config`], runs them, and ends them in order.
+//! The composition root, the only module that knows all parts. It builds them from a [`Config`],
+//! runs them, and stops them in order.
 //!
-//! `build` is apart from `run_until` so that a test can ask for free ports (0), read them back and bring its own end.
+//! `build` is separate from `run_until`. A test can thus use free ports (0), read them back, and
+//! supply its own shutdown.
 
 pub mod database;
 mod files;
@@ -36,14 +38,16 @@ use crate::{
 };
 use server::{Shutdown, bind, serve};
 
-/// How much later than the request a load is given up: Postgres ends its statement with the request.
+/// How long a load may run after its request timed out. Postgres ends the load's statement together
+/// with the request.
 const LOAD_GRACE: Duration = Duration::from_secs(1);
-/// Connections to the management listener at a time: watched pages keep theirs open, and must not take the clients' file descriptors.
+/// The maximum number of connections to the management listener. Open live pages keep their
+/// connections, and they must not use up the clients' file descriptors.
 const MOST_OPERATORS: usize = 64;
-/// Pause between two polls of the ledger; at least five polls fit into the staleness bound.
+/// The interval between two polls of the ledger. At least five polls fit into `max_staleness`.
 const POLL: Duration = Duration::from_millis(50);
 
-/// Why the service can't start, and what to do about it.
+/// The reason why the service can't start, with advice.
 #[derive(Debug, thiserror::Error)]
 #[error("{what}\n  {advice}")]
 pub struct StartError {
@@ -64,11 +68,12 @@ pub struct App {
     purger: Option<Purger>,
 }
 
-/// Starts the cache and puts the services on top of it. Redis need not be there.
+/// Starts the cache and creates the services on top of it. Redis may be down.
 pub fn start_services(config: &Config, db: ConnectionPool) -> Result<Services, StartError> {
     let cache = Cache::start(
         CacheConfig {
-            // Instances of different regions never read each other's entries, also when they share a Redis.
+            // Instances of different regions never read each other's entries, even if they share a
+            // Redis.
             namespace: format!("{}:{}", config.cache_namespace, config.region),
             region: config.region.clone(),
             keys: keys::keyring(config)?,
@@ -95,7 +100,7 @@ pub fn start_services(config: &Config, db: ConnectionPool) -> Result<Services, S
 }
 
 impl App {
-    /// Connects, migrates, starts the cache, binds both listeners (port 0 takes a free one).
+    /// Connects, migrates, starts the cache, and binds both listeners. Port 0 selects a free port.
     pub async fn build(config: Config) -> Result<Self, StartError> {
         if config.migrate {
             database::migrate(&config).await?;
@@ -104,7 +109,8 @@ impl App {
         if !config.migrate {
             database::expect_migrated(&db).await?;
         }
-        // Before the cache starts its background work: a taken port then leaves nothing behind.
+        // The ports are bound before the cache starts its background work, so a taken port leaves
+        // nothing running.
         let public = bind(config.bind_addr, "BIND_ADDR").await?;
         let management = bind(config.management_addr, "MANAGEMENT_ADDR").await?;
 
@@ -150,12 +156,12 @@ impl App {
         })
     }
 
-    /// Where the public listener is bound.
+    /// The address of the public listener.
     pub fn addr(&self) -> SocketAddr {
         self.public.1
     }
 
-    /// Where the management listener is bound.
+    /// The address of the management listener.
     pub fn management_addr(&self) -> SocketAddr {
         self.management.1
     }
@@ -165,19 +171,22 @@ impl App {
         &self.services
     }
 
-    /// Serves until `shutdown` is cancelled, then ends in this order, all within SHUTDOWN_TIMEOUT_MS:
+    /// Serves until `shutdown` is cancelled. Then it stops in this order, all within
+    /// SHUTDOWN_TIMEOUT_MS:
     ///
     /// 1. Readiness answers 503 (draining) while requests are still served, for SHUTDOWN_DRAIN_MS.
-    /// 2. The public listener and idle connections close: no new requests.
-    /// 3. Requests under way finish.
-    /// 4. The cache finishes fills and deletes under way and stops following the ledger.
-    /// 5. Views counted so far are written.
-    /// 6. The other instances hear of it no more.
-    /// 7. Records of accesses are brought to the disk.
-    /// 8. The management listener, which has shown all this to who looked, closes.
-    /// 9. The pool closes, which waits for the connections of writes whose clients are gone: they commit or roll back.
+    /// 2. The public listener and idle connections close, so no new requests arrive.
+    /// 3. Requests in flight finish.
+    /// 4. The cache finishes its current fills and deletes, and stops polling the ledger.
+    /// 5. The views counted so far are written.
+    /// 6. This instance removes itself from the table of instances.
+    /// 7. The audit records are synced to the disk.
+    /// 8. The management listener, which has shown all this to its users, closes.
+    /// 9. The pool closes. It waits for the connections of writes whose clients disconnected; these
+    ///    writes commit or roll back.
     ///
-    /// A step that hangs is cut off and logged, and the next one begins: with Redis or Postgres frozen the end comes in time too.
+    /// A step that hangs is cut off and logged, and the next one begins. The shutdown thus ends in
+    /// time even if Redis or Postgres is frozen.
     pub async fn run_until(self, shutdown: CancellationToken) -> Result<(), StartError> {
         let Self { config, services, readiness, public, management, instances, verifier, audit, purger } = self;
         announce(&config, public.1, management.1);
@@ -247,7 +256,7 @@ fn with_addr<A>(listener: TcpListener, answers: A) -> Result<(TcpListener, Socke
     Ok((listener, addr, answers))
 }
 
-/// Who tells the shared cache what to forget, if there is one to be told.
+/// The purger of the shared cache, if one is configured.
 fn purger(config: &Config, services: &Services, registry: &mut Registry) -> Result<Option<Purger>, StartError> {
     let Some(purge) = config.cdn.as_ref().and_then(|cdn| cdn.purge.as_ref()) else { return Ok(None) };
     let endpoint = Endpoint::new(purge).map_err(|error| StartError {
@@ -291,7 +300,7 @@ fn http_config(
     }
 }
 
-/// What is done to protect what is cached.
+/// The protection of cached data, for the compliance report.
 fn protection(config: &Config) -> Protection {
     Protection {
         l2: config.l2.as_ref().map(|l2| (l2.name(), l2.is_transport_secure())),

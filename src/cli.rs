@@ -1,4 +1,5 @@
-//! The command line: subcommands, and the settings as flags. Standard output holds the answer of a subcommand and nothing else.
+//! The command line: subcommands, and the settings as flags. Standard output contains only the
+//! answer of a subcommand.
 
 use std::{
     io::{self, IsTerminal, Read, Write},
@@ -26,10 +27,10 @@ use crate::{
     shutdown, telemetry, warming,
 };
 
-/// Longest wait of `healthcheck` for each of connecting, sending and reading.
+/// The time limit of `healthcheck` for each of connecting, sending and reading.
 const HEALTHCHECK_LIMIT: Duration = Duration::from_secs(3);
 
-/// Orders and products over HTTP, cached in two tiers, and never stale: Redis is never believed.
+/// Orders and products over HTTP, cached in two tiers and never stale: Redis is never trusted.
 #[derive(Parser)]
 #[command(name = "aside", version, next_line_help = true)]
 struct Cli {
@@ -41,9 +42,9 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serve until SIGTERM or SIGINT (what happens without a subcommand)
+    /// Serve until SIGTERM or SIGINT (the default subcommand)
     Serve,
-    /// Bring the schema of the database up to date
+    /// Run the migrations that the database does not have yet
     Migrate,
     /// Load real products and orders: the sample that comes with the program, or the full set
     Seed {
@@ -55,15 +56,16 @@ enum Command {
     Warm,
     /// Print the OpenAPI document
     Openapi,
-    /// Print a token of a tenant for an hour, signed with JWT_SECRET: for trying things out
+    /// Print a token for a tenant, signed with JWT_SECRET and valid for an hour, for trying things
+    /// out
     Token {
         /// The tenant
         #[arg(long, default_value = "demo")]
         tenant: String,
-        /// Who it says you are
+        /// The subject of the token
         #[arg(long, default_value = "somebody")]
         subject: String,
-        /// What it allows, separated by blanks
+        /// The scopes of the token, separated by blanks
         #[arg(long, default_value = "orders:read orders:write products:write")]
         scope: String,
     },
@@ -81,15 +83,17 @@ enum Command {
 
 #[derive(Subcommand)]
 enum AuditCommand {
-    /// Look whether files, oldest first, are what was written, and print the head of each: exit status 0 or 1
+    /// Verify that files, oldest first, were not changed, and print the head of each: exit status 0
+    /// or 1
     ///
-    /// Keep the last head where who may change the files may not write, and give it as --head the next time: an end that was cut off, and
-    /// a chain that was made anew, are found by nothing else.
+    /// Store the last head in a place that users who may change the files can't write, and pass it
+    /// as --head the next time. Only this detects a truncated file or a chain that was written
+    /// again.
     Verify {
         /// A head that must be in the files, as it was printed or logged before
         #[arg(long, value_name = "NUMBER:HASH")]
         head: Option<Head>,
-        /// The head that the files before these ended with, when these don't begin with record 1
+        /// The head at the end of the previous file, if these files do not begin with record 1
         #[arg(long, value_name = "NUMBER:HASH")]
         after: Option<Head>,
         /// The files, in the order in which they were written
@@ -98,7 +102,7 @@ enum AuditCommand {
     },
 }
 
-/// Why a subcommand ended badly.
+/// The reason why a subcommand failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     #[error("{0}\n  See aside --help for every setting.")]
@@ -116,7 +120,7 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// 2 when the service was told something wrong, 1 when something else went wrong.
+    /// The exit code: 2 for wrong input, 1 for any other failure.
     pub fn exit_code(&self) -> u8 {
         match self {
             Self::Settings(_) => 2,
@@ -127,7 +131,7 @@ impl Failure {
 
 /// The definition of the command line.
 pub fn command() -> clap::Command {
-    // Values of the environment may be secrets, so --help shows names only.
+    // Values of the environment may be secrets, so --help shows only their names.
     let command = Cli::command().mut_args(|arg| match arg.get_env() {
         Some(_) => arg.global(true).hide_env_values(true),
         None => arg,
@@ -135,7 +139,8 @@ pub fn command() -> clap::Command {
     without_empty_variables(command)
 }
 
-/// The program: runs the command line and turns a failure into a message and an exit status.
+/// The entry point of the program. It runs the command line and turns a failure into a message and
+/// an exit status.
 pub fn main() -> ExitCode {
     let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -145,7 +150,8 @@ pub fn main() -> ExitCode {
         }
     };
     let ended = runtime.block_on(run());
-    // Everything worth waiting for has been waited for, within its limit; a lookup of a name that hangs has not.
+    // All necessary work has ended or reached its limit. A pending DNS lookup may still hang, and
+    // the exit does not wait for it.
     runtime.shutdown_background();
     match ended {
         Ok(()) => ExitCode::SUCCESS,
@@ -156,7 +162,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Does what the command line says.
+/// Runs the requested subcommand.
 async fn run() -> Result<(), Failure> {
     let matches = command().get_matches();
     let Cli { command, settings } = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
@@ -175,7 +181,7 @@ async fn run() -> Result<(), Failure> {
     }
 }
 
-/// Checks the settings, starts logs and traces, does the work, and sends what was traced.
+/// Checks the settings, starts logs and traces, does the work, and flushes the traces.
 async fn with_telemetry(
     settings: Settings,
     work: impl AsyncFnOnce(Config) -> Result<(), Failure>,
@@ -200,7 +206,7 @@ async fn serve(config: Config) -> Result<(), Failure> {
     let asked = shutdown::on_signal()?;
     let app = tokio::select! {
         app = App::build(config) => app?,
-        // Nothing was promised to anybody yet.
+        // No request was accepted yet, so nothing has to be finished.
         () = asked.cancelled() => return Ok(()),
     };
     Ok(app.run_until(asked).await?)
@@ -217,7 +223,7 @@ async fn load_seed(config: Config, full: Option<PathBuf>) -> Result<(), Failure>
     print(&format!("added {products} products and {orders} orders with {lines} lines in {seconds:.1} s"))
 }
 
-/// Fills L2 from a process of its own, for instances that are about to start.
+/// Fills L2 from a separate process before instances start.
 async fn warm(config: Config) -> Result<(), Failure> {
     if config.l2.is_none() {
         let what = "warm fills Redis or Memcached, and neither REDIS_URL nor MEMCACHED_URL is set".to_owned();
@@ -267,7 +273,8 @@ fn token(config: &Config, tenant: &str, subject: &str, scope: &str) -> Result<()
     print(&signed.map_err(|error| wrong(&format!("the token can't be signed: {error}"), "Try another secret."))?)
 }
 
-/// A request of its own making, so that a container needs no other program for it.
+/// Sends a request without an HTTP client, so a container needs no other program for its health
+/// check.
 fn healthcheck(addr: SocketAddr) -> Result<(), Failure> {
     let not_ready = |error: io::Error| Failure::NotReady(format!("{addr}: {error}"));
     let status = ask_ready(reachable(addr)).map_err(not_ready)?;
@@ -277,7 +284,7 @@ fn healthcheck(addr: SocketAddr) -> Result<(), Failure> {
     }
 }
 
-/// The status line of `GET /readyz`.
+/// Returns the status line of `GET /readyz`.
 fn ask_ready(addr: SocketAddr) -> io::Result<String> {
     let mut stream = TcpStream::connect_timeout(&addr, HEALTHCHECK_LIMIT)?;
     stream.set_read_timeout(Some(HEALTHCHECK_LIMIT))?;
@@ -297,7 +304,7 @@ fn ask_ready(addr: SocketAddr) -> io::Result<String> {
     Ok(text.lines().next().unwrap_or_default().trim_end().to_owned())
 }
 
-/// An address to listen on (0.0.0.0) as one to connect to (127.0.0.1).
+/// Converts a listening address (0.0.0.0) into one to connect to (127.0.0.1).
 fn reachable(addr: SocketAddr) -> SocketAddr {
     let ip = match addr.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),

@@ -1,6 +1,8 @@
-//! Every setting of the service: environment variable, flag, default, rule and documentation, each in one place (`settings.rs`).
-//! `--help` and `.env.example` are rendered from here. All wrong settings are reported together; secrets are never printed,
-//! neither in reports nor by `Debug`. A variable that is set but empty is not set. Imports nothing else of this crate.
+//! Every setting of the service. Its environment variable, flag, default, rule and documentation
+//! are in one place (`settings.rs`). `--help` and `.env.example` are rendered from there. All wrong
+//! settings are reported together. Secrets are never printed, neither in reports nor by `Debug`. A
+//! variable that is set but empty counts as not set. This module imports nothing else of this
+//! crate.
 
 mod cdn;
 mod check;
@@ -23,10 +25,11 @@ pub use proxies::{ForwardedHeader, ProxyConfig};
 pub use redis_settings::{RedisConfig, RedisMode};
 pub use settings::Settings;
 
-/// Deadline of every call of L2: far above what a healthy one needs, and below what a request would notice.
+/// The deadline of every call of L2. It is far above the duration of a healthy call, and short
+/// enough that a request does not notice it.
 const L2_DEADLINE: Duration = Duration::from_millis(20);
 
-/// Everything the service can be told, checked.
+/// All settings after validation.
 #[derive(Clone)]
 pub struct Config {
     pub bind_addr: SocketAddr,
@@ -36,22 +39,23 @@ pub struct Config {
     pub database_read_url: Option<String>,
     pub database_connections: u32,
     pub migrate: bool,
-    /// The tier that instances share; `None`: each caches for itself.
+    /// The tier that instances share. `None` means that each instance caches only for itself.
     pub l2: Option<L2Config>,
-    /// `None`: there is no shared cache in front of the service.
+    /// `None` if there is no shared cache in front of the service.
     pub cdn: Option<CdnConfig>,
     pub cache_namespace: String,
     pub cache_l1_bytes: u64,
     pub cache_warm_top: u32,
     pub cache_max_staleness: Duration,
-    /// Deadline of every call of L2. No setting: what a request can notice is the same everywhere, but a test must not depend on it.
+    /// The deadline of every call of L2. It is not a setting, because the same delay is noticeable
+    /// everywhere. A test must be able to change it.
     pub cache_l2_deadline: Duration,
-    /// As given; the cache takes them apart.
+    /// The unparsed value, which the cache parses.
     pub cache_keys: Option<String>,
     pub cache_keys_file: Option<PathBuf>,
     pub audit_log: Option<PathBuf>,
     pub region: String,
-    /// `None`: it is called by its address.
+    /// `None` if the instance is named by its address.
     pub instance_name: Option<String>,
     pub allow_insecure: bool,
     pub jwt_secret: Option<String>,
@@ -68,18 +72,18 @@ pub struct Config {
     pub shutdown_timeout: Duration,
 }
 
-/// How to log.
+/// The configuration of logs and traces.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LogConfig {
     /// Directives of `tracing_subscriber::filter::Targets`.
     pub filter: String,
-    /// `None`: text on a terminal, JSON otherwise.
+    /// `None` means text on a terminal and JSON otherwise.
     pub format: Option<LogFormat>,
-    /// Where traces go; `None`: nowhere.
+    /// The URL of the trace collector; `None` if there are no traces.
     pub collector: Option<String>,
 }
 
-/// Form of a log line.
+/// The format of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     Text,
@@ -94,7 +98,7 @@ pub enum L2Config {
 }
 
 impl L2Config {
-    /// What it is called.
+    /// The tier's name.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Redis(_) => "Redis",
@@ -102,7 +106,7 @@ impl L2Config {
         }
     }
 
-    /// Whether nobody can read what goes over its lines.
+    /// Returns whether connections to L2 are protected against reading.
     pub fn is_transport_secure(&self) -> bool {
         match self {
             Self::Redis(redis) => redis.is_transport_secure(),
@@ -112,19 +116,19 @@ impl L2Config {
 }
 
 impl Config {
-    /// Whether what stands in L2 is sealed.
+    /// Returns whether entries in L2 are sealed.
     pub fn seals(&self) -> bool {
         self.cache_keys.is_some() || self.cache_keys_file.is_some()
     }
 
-    /// Whether callers are asked who they are.
+    /// Returns whether callers must authenticate.
     pub fn verifies_callers(&self) -> bool {
         self.jwt_secret.is_some() || self.jwt_jwks_file.is_some()
     }
 }
 
 impl fmt::Debug for Config {
-    /// Secrets show only whether they are set.
+    /// The output shows of a secret only whether it is set.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let secret = |set: bool| if set { "(set)" } else { "(not set)" };
         f.debug_struct("Config")

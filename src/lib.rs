@@ -1,9 +1,10 @@
 //! # Aside
 //!
-//! A reference order and product service that shows cache-aside with explicit invalidation done right, and a test template for
-//! teams that copy it. The one idea to remember: **Redis is never believed.** Postgres numbers every change; every cached answer
-//! carries the numbers it was read at; every instance knows the lowest number it may still serve. Redis can then be wrong, late
-//! or gone without one stale answer.
+//! A reference order and product service that shows cache-aside with explicit invalidation, and a
+//! test template for teams that copy it. The one idea to remember: **Redis is never trusted.**
+//! Postgres gives every change a version. Every cached answer carries the versions at which it was
+//! read. Every instance knows the lowest version that it may still serve. Redis can then be wrong,
+//! late or down, and no answer is stale.
 //!
 //! ```text
 //!  read    GET /products/42                            write   PATCH /products/42
@@ -13,25 +14,31 @@
 //!          domain      CachedProductService                    domain      CachedProductService
 //!            │           one get_or_load                         │           begin · store call · invalidate · commit
 //!  ┌─ cache ─┴───────────────────────────────┐         ┌─ cache ─┴───────────────────────────────┐
-//!  │ L1 memory ──hit──► serve rule ─► answer │         │ ledger: raise the number of each name   │
+//!  │ L1 memory ──hit──► freshness ──► answer │         │ ledger: raise the version of each tag   │
 //!  │    │ miss             ▲                 │         │    │ in the same transaction            │
 //!  │ single flight         │ floors          │         │ COMMIT                                  │
 //!  │    │                  │                 │         │    │                                    │
 //!  │ L2 Redis ──hit────────┤                 │         │ raise own floors, drop L1 ──► answer    │
 //!  │    │ miss             │                 │         │    │                                    │
-//!  │ Postgres: value + numbers, one snapshot │         │ delete from L2, in the background       │
+//!  │ Postgres: value, versions, one snapshot │         │ delete from L2, in the background       │
 //!  └────┴─────────────► fill L1 and L2 ──────┘         └──── other instances poll the ledger ────┘
 //! ```
 //!
 //! Where to start reading:
-//! - [`domain::products::service`] and [`domain::orders::service`]: the pattern itself, in the one kind of file that has it.
-//! - [`cache`]: the tiers, the ledger and the freshness rule; imports nothing else of this crate and can be copied as it is.
-//! - [`cdn`]: a shared HTTP cache in front of the service, told of every change by the ledger.
-//! - [`http`]: every route and layer on one screen. [`management`]: the second listener, never public.
-//! - [`app`]: how the parts are put together, and the order in which they end. [`config`]: every setting.
+//! - [`domain::products::service`] and [`domain::orders::service`]: the pattern itself. Only these
+//!   files contain it.
+//! - [`cache`]: the tiers, the ledger and the freshness rule. It imports nothing else of this crate
+//!   and can be copied unchanged.
+//! - [`cdn`]: a shared HTTP cache in front of the service, which is purged for every change in the
+//!   ledger.
+//! - [`http`]: every route and layer on one screen. [`management`]: the second listener, which is
+//!   never public.
+//! - [`app`]: how the parts are connected, and the order in which they stop. [`config`]: every
+//!   setting.
 //!
-//! Arrows run one way, and a test checks them: `main → cli → app → http, management → domain, cdn → cache`; `audit`, `config`,
-//! `telemetry`, `readiness` and `shutdown` are leaves.
+//! Dependencies run one way, and a test checks them:
+//! `main → cli → app → http, management → domain, cdn → cache`. `audit`, `config`, `telemetry`,
+//! `readiness` and `shutdown` depend on no other module.
 
 #![forbid(unsafe_code)]
 

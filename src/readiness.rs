@@ -1,23 +1,24 @@
-//! Whether this instance wants requests: starting, ready, draining. Written by `app`, read by `GET /readyz`. Says nothing about
-//! the database; the readiness route looks at that by itself. Imports nothing else of this crate.
+//! Whether this instance accepts requests: starting, ready or draining. `app` writes it, and
+//! `GET /readyz` reads it. It does not cover the database, which the readiness route checks itself.
+//! This module imports nothing else of this crate.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU8, Ordering},
 };
 
-/// Where an instance stands in its life.
+/// The phase of an instance.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
-    /// Not warm yet.
+    /// Warming has not ended yet.
     Starting,
     Ready,
-    /// Going away: no new requests, please.
+    /// Shutting down: the instance wants no new requests.
     Draining,
 }
 
-/// The phase, shared. Only moves forwards: an instance that drains never becomes ready again.
+/// The shared phase. It only moves forward: an instance that drains never becomes ready again.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness(Arc<AtomicU8>);
 

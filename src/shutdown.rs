@@ -1,5 +1,5 @@
-//! How the service ends: the signal that asks for it, and the time it may take. The order of the steps is written where they
-//! are made, at `App::run_until`. A second signal ends the process at once.
+//! The shutdown of the service: the signal that requests it, and its time limit. `App::run_until`
+//! defines the order of the steps. A second signal ends the process at once.
 
 use std::{future::Future, io, time::Duration};
 
@@ -9,8 +9,8 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-/// A token that the first SIGTERM or SIGINT cancels. The second one ends the process there and then, with the status that a
-/// shell shows for the signal.
+/// Returns a token that the first SIGTERM or SIGINT cancels. The second signal ends the process at
+/// once, with the status that a shell shows for the signal.
 pub fn on_signal() -> io::Result<CancellationToken> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -33,20 +33,21 @@ pub fn on_signal() -> io::Result<CancellationToken> {
     Ok(asked)
 }
 
-/// The time that a shutdown has left. Each step gets what there is, less what is kept for the steps after it, so that one that
-/// hangs can neither take theirs nor make the whole longer.
+/// The remaining time of a shutdown. Each step gets the remaining time, less the share that is
+/// reserved for later steps. A step that hangs thus can't take their time or prolong the shutdown.
 pub struct ShutdownBudget {
     end: Instant,
     total: Duration,
 }
 
 impl ShutdownBudget {
-    /// Starts now.
+    /// Starts the budget now.
     pub fn start(total: Duration) -> Self {
         Self { end: Instant::now() + total, total }
     }
 
-    /// Does one step; leaves it where `percent` of the whole time is all that is left. Whether it was finished.
+    /// Runs one step until only `keep_percent` of the total time is left. It returns whether the
+    /// step finished.
     pub async fn step(&self, name: &'static str, keep_percent: u32, work: impl Future<Output = ()>) -> bool {
         let begun = Instant::now();
         let limit = self.end - self.total * keep_percent / 100;

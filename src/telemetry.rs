@@ -1,7 +1,8 @@
-//! Logs and traces. Logs go to standard error (standard output belongs to the answers of subcommands), as text for people or JSON
-//! for machines. A thread of its own writes them: when standard error takes nothing more, because nothing reads the pipe, lines are
-//! dropped and counted, and the service goes on. Spans go to a collector by OTLP over HTTP, if one is named; otherwise no span is ever made. Imports nothing else
-//! of this crate.
+//! Logs and traces. Logs go to standard error, as text for people or JSON for machines. Standard
+//! output is reserved for the answers of subcommands. A separate thread writes the logs. If
+//! standard error is blocked because no process reads the pipe, lines are dropped and counted, and
+//! the service continues. Spans go to a collector by OTLP over HTTP if one is configured. Otherwise
+//! no span is created. This module imports nothing else of this crate.
 
 use std::{collections::HashMap, io, sync::OnceLock, time::Duration};
 
@@ -22,30 +23,30 @@ use tracing_subscriber::{
     Layer, filter::Targets, fmt, layer::SubscriberExt, registry, registry::LookupSpan, util::SubscriberInitExt,
 };
 
-/// The target of all spans, here and in the cache: only the layer for traces wants them.
+/// The target of all spans, here and in the cache. Only the trace layer records it.
 const SPANS: &str = "spans";
-/// Longest time for one request to the collector.
+/// The time limit of one request to the collector.
 const EXPORT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Lines that wait for standard error at most; about a megabyte and a half.
+/// The maximum number of lines that wait for standard error, about a megabyte and a half.
 const WAITING_LINES: usize = 8_192;
 
-/// Counts the lines that were dropped.
+/// Counts dropped lines.
 static DROPPED_LINES: OnceLock<ErrorCounter> = OnceLock::new();
 
-/// Started logs and traces.
+/// The handle of running logs and traces.
 pub struct Telemetry {
     traces: Option<SdkTracerProvider>,
-    /// Dropped, it ends the thread that writes the log.
+    /// Its drop ends the thread that writes the log.
     log: WorkerGuard,
 }
 
-/// Starts logging for the process, and tracing if there is a collector. Later calls change nothing, so tests may call it as often
-/// as they like.
+/// Starts logging for the process, and tracing if there is a collector. Later calls change nothing,
+/// so tests may call it often.
 ///
-/// `filter`: a level, and levels of single targets, as [`Targets`] reads them. One that can't be understood lets everything of level info
-/// through; `config` has checked it before.
-/// `collector`: base URL of an OTLP receiver, to which `/v1/traces` is added.
+/// `filter` is a level and optional levels of single targets, in the syntax of [`Targets`]. An
+/// invalid filter lets all events of level info through; `config` has checked it before.
+/// `collector` is the base URL of an OTLP receiver, to which `/v1/traces` is added.
 pub fn init(filter: &str, json: bool, collector: Option<&str>) -> Telemetry {
     let traces = collector.and_then(provider);
     let (lines, log) = NonBlockingBuilder::default()
@@ -54,12 +55,12 @@ pub fn init(filter: &str, json: bool, collector: Option<&str>) -> Telemetry {
         .thread_name("log")
         .finish(io::stderr());
     let _ = DROPPED_LINES.set(lines.error_counter());
-    // A second subscriber is refused; the first one stays.
+    // A second subscriber is refused, and the first one stays.
     let _ = subscriber(filter, json, lines, traces.as_ref()).try_init();
     Telemetry { traces, log }
 }
 
-/// How many lines of the log were dropped because standard error did not take them.
+/// How many log lines were dropped because standard error was blocked.
 pub fn dropped_lines() -> u64 {
     DROPPED_LINES.get().map_or(0, |counter| counter.dropped_lines() as u64)
 }
@@ -72,7 +73,8 @@ fn subscriber(
 ) -> Box<dyn Subscriber + Send + Sync> {
     let filter: Targets = filter.parse().unwrap_or_else(|_| Targets::new().with_default(LevelFilter::INFO));
     let filter = filter.with_target(SPANS, LevelFilter::OFF);
-    // One filter for all, unless there are two readers: what it turns off then costs the look at one static value.
+    // Without traces, one filter is shared. A disabled event then costs only one read of a static
+    // value.
     let Some(provider) = provider else { return Box::new(registry().with(filter).with(logs(json, lines))) };
     let traces = tracing_opentelemetry::layer().with_tracer(provider.tracer("aside"));
     let traces = traces.with_location(false).with_threads(false);
@@ -99,8 +101,8 @@ fn provider(collector: &str) -> Option<SdkTracerProvider> {
     Some(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build())
 }
 
-/// Sends spans to the collector. The exporter calls it from a thread of its own, which is none of the runtime's, while the client needs the
-/// runtime's clock and sockets.
+/// Sends spans to the collector. The exporter calls it from its own thread outside the runtime, but
+/// the client needs the runtime's clock and sockets.
 #[derive(Debug)]
 struct CollectorClient {
     http: HyperClient,
@@ -115,8 +117,8 @@ impl HttpClient for CollectorClient {
 }
 
 impl Telemetry {
-    /// Sends what was not sent yet, and writes the lines that wait: blocks for as long as the collector takes, and a second at most for
-    /// standard error.
+    /// Sends the remaining spans and writes the waiting log lines. It blocks until the collector
+    /// has answered, and at most a second for standard error.
     pub fn flush(self) {
         if let Some(Err(error)) = self.traces.map(|provider| provider.shutdown()) {
             tracing::warn!(%error, "the last traces were not sent");
@@ -125,7 +127,8 @@ impl Telemetry {
     }
 }
 
-/// The span of a request. With `traceparent` (W3C Trace Context) it belongs to the caller's trace.
+/// Creates the span of a request. With `traceparent` (W3C Trace Context) it belongs to the caller's
+/// trace.
 pub fn request_span(method: &str, route: &str, traceparent: Option<&str>) -> Span {
     let span = tracing::info_span!(
         target: SPANS,
@@ -147,7 +150,7 @@ pub fn request_span(method: &str, route: &str, traceparent: Option<&str>) -> Spa
     span
 }
 
-/// Says how a request was answered. An error of the service marks its span as failed.
+/// Records the status of a request. A server error marks its span as failed.
 pub fn answered(request: &Span, status: u16) {
     if !request.is_disabled() {
         request.record("http.response.status_code", status);
@@ -157,7 +160,7 @@ pub fn answered(request: &Span, status: u16) {
     }
 }
 
-/// The trace that a span belongs to, for the log; `None` when nothing is traced.
+/// The trace id of a span for the log; `None` if tracing is off.
 pub fn trace_id(span: &Span) -> Option<String> {
     if span.is_disabled() {
         return None;
@@ -166,7 +169,7 @@ pub fn trace_id(span: &Span) -> Option<String> {
     Some(context.span().span_context().trace_id().to_string())
 }
 
-/// Sends panics to the log, where the other lines are, instead of to standard error in a form of their own.
+/// Sends panics to the log, instead of to standard error in a different format.
 pub fn log_panics() {
     std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "a task panicked")));
 }

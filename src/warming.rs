@@ -1,5 +1,6 @@
-//! What is loaded into the tiers before anybody asks for it: at start (before readiness turns green), when Redis is back after an
-//! outage, by `POST /cache/warm` and by `aside warm`.
+//! Warming: loads popular data into the tiers before it is requested. It runs at start before
+//! readiness turns green, when Redis is back after an outage, on `POST /cache/warm`, and in
+//! `aside warm`.
 
 use std::time::Duration;
 
@@ -8,22 +9,23 @@ use crate::{
     domain::products::service::CachedProductService,
 };
 
-/// How long warming may take, after at most another second of waiting until the floors are current: readiness is never held up for more than five
-/// seconds. What is not warm by then is loaded when it is asked for.
+/// The time limit of warming. Before it, warming waits up to a second until the floors are current,
+/// so readiness is delayed by at most five seconds. The remaining data is loaded on request.
 const LIMIT: Duration = Duration::from_secs(4);
 
 /// How long warming waits until the cache may use its tiers.
 const CURRENT_LIMIT: Duration = Duration::from_secs(1);
 const CURRENT_POLL: Duration = Duration::from_millis(5);
 
-/// Longest pause before a Redis that is back is warmed, so that not all instances do it at once.
+/// The longest random pause before a recovered Redis is warmed, so that not all instances start at
+/// once.
 const SPREAD: Duration = Duration::from_secs(1);
 
-/// Pause between two warmings of Redis, which may come and go.
+/// The minimum pause between two warmings of Redis, which may fail repeatedly.
 const REST: Duration = Duration::from_secs(30);
 
-/// Warms Redis when the breaker finds that it is back, because it may have lost everything: also what L1 holds is loaded, for L1
-/// fills nothing.
+/// Warms Redis when the circuit breaker finds that it is back, because it may have lost all
+/// entries. This also loads values that L1 holds, because an L1 hit fills no other tier.
 pub async fn warm_again(products: CachedProductService, top: u32) {
     loop {
         products.cache.l2_recovered().await;
@@ -33,12 +35,13 @@ pub async fn warm_again(products: CachedProductService, top: u32) {
     }
 }
 
-/// Warms the `top` most viewed products; 0 warms nothing, and so does a Redis that is nearly full. Logs and returns what came of it.
+/// Warms the `top` most viewed products. It warms nothing if `top` is 0 or if Redis is nearly full.
+/// It logs and returns the result.
 pub async fn warm(products: &CachedProductService, top: u32, mode: CacheMode) -> WarmingResult {
     let mut warmer = CacheWarmer::new();
     if top > 0 {
         let products = products.clone();
-        // What is loaded before the first poll of the ledger may never be served.
+        // An answer that was loaded before the first poll of the ledger may never be served.
         let _ = tokio::time::timeout(CURRENT_LIMIT, until_current(&products.cache)).await;
         let full = products.cache.l2_memory_now().await == Some(MemoryState::Critical);
         warmer = match full {

@@ -1,4 +1,4 @@
-//! The pool that the service and its cache work with, and the schema.
+//! The connection pool of the service and its cache, and the schema.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use sqlx::{
 
 use crate::cache::ConnectionPool;
 
-/// A pool for serving: statements end before the requests that wait for them.
+/// Creates a pool for serving. Statements end before the requests that wait for them.
 pub fn pool(options: PgConnectOptions) -> ConnectionPool {
     let options = options.application_name("invoices").options([
         ("statement_timeout", "10000"),
@@ -23,7 +23,7 @@ pub fn pool(options: PgConnectOptions) -> ConnectionPool {
     ConnectionPool::new("Postgres", pool, options)
 }
 
-/// Brings the schema up to date.
+/// Runs the migrations that the schema does not have yet.
 pub async fn migrate(db: &ConnectionPool) -> Result<(), MigrateError> {
     sqlx::migrate!().run(db.inner()).await
 }

@@ -1,4 +1,5 @@
-//! Invoices, cached by the pattern: the cache's tiers are in `cache`, what is cached is in `domain`.
+//! Invoices, cached by the pattern. The cache's tiers are in `cache`, and the cached data is in
+//! `domain`.
 
 pub mod cache;
 pub mod database;

@@ -1,4 +1,5 @@
-//! Shows the pattern at work on the database that `DATABASE_URL` names and, if there is one, the Redis of `REDIS_URL`.
+//! Demonstrates the pattern on the database at `DATABASE_URL` and, if it is set, the Redis at
+//! `REDIS_URL`.
 
 use std::{env, error::Error, process::ExitCode, sync::Arc, time::Duration};
 
@@ -27,7 +28,7 @@ async fn show() -> Result<(), Box<dyn Error>> {
 
     let l2 = variable("REDIS_URL");
     let l2 = l2.map(|url| RedisL2::standalone(&url).map(|redis| Arc::new(redis) as Arc<dyn L2>)).transpose()?;
-    // Without keys invoices stay out of Redis: they are somebody's.
+    // Without keys, invoices are not stored in Redis, because they are personal data.
     let keys = variable("CACHE_KEYS").map(|keys| Keyring::parse(&keys)).transpose()?;
     let config =
         CacheConfig { namespace: "invoices".into(), keys, l2, policies: domain::policies(), ..CacheConfig::default() };
@@ -36,7 +37,7 @@ async fn show() -> Result<(), Box<dyn Error>> {
     let (tenant, customer) = (Tenant::parse("demo").ok_or("not a tenant")?, 7);
     let issued = service.issue_invoice(&tenant, customer, 4_200).await?;
     println!("issued    {issued:?}");
-    // The first poll of the ledger takes a moment; until then every read is a load.
+    // The first poll of the ledger takes a moment. Until then, every read is a load.
     let followed = tokio::time::timeout(Duration::from_secs(10), async {
         while !service.cache.is_current() {
             tokio::time::sleep(Duration::from_millis(10)).await;
@@ -55,7 +56,7 @@ async fn show() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Prints an answer and where it came from.
+/// Prints an answer and its outcome.
 fn tell<T: std::fmt::Debug>(what: &str, read: &Cached<T>) {
     let Cached { entry, outcome, .. } = read;
     let from = if *outcome == Outcome::L1Hit { "memory" } else { outcome.as_str() };

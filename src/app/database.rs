@@ -1,5 +1,5 @@
-//! Reaching Postgres: the pool, waiting for a server that is still starting, migrations. Errors come with advice and never
-//! with the URL, which holds a password.
+//! Connects to Postgres: the pool, the wait for a server that is still starting, and migrations.
+//! Errors contain advice and never the URL, which contains a password.
 
 use std::{
     net::IpAddr,
@@ -15,22 +15,23 @@ use sqlx::{
 use super::{StartError, migrations::migrator};
 use crate::{cache::ConnectionPool, config::Config};
 
-/// How long to wait for a Postgres that does not answer yet.
+/// The longest wait for a Postgres that does not answer yet.
 const PATIENCE: Duration = Duration::from_secs(30);
 const RETRY: Duration = Duration::from_millis(250);
-/// The longest life of a connection.
+/// The maximum lifetime of a connection.
 const LIFETIME: Duration = Duration::from_secs(60);
-/// Longest wait for a connection to the replica, which may be gone.
+/// The longest wait for a connection to the replica, which may be down.
 const REPLICA_LIMIT: Duration = Duration::from_millis(200);
-/// Statements are planned once for each connection. Each of them has one index that serves it, whatever its values are; Postgres
-/// would plan pages anew each time, at the price of the page itself, because a limit that it knows promises less work.
+/// Statements are planned once for each connection. One index is right for each of them, for all
+/// values of its parameters. Otherwise Postgres would plan a page again at every execution, because
+/// a known limit promises less work. Planning costs as much as the page itself.
 const PLANNED_ONCE: (&str, &str) = ("plan_cache_mode", "force_generic_plan");
 const CONNECT_LIMIT: Duration = Duration::from_secs(5);
-/// Pause between two lines of the log while the schema is brought up to date.
+/// The interval between two log lines while migrations run.
 const MIGRATION_NEWS: Duration = Duration::from_secs(5);
 
-/// A pool for serving: statements end before the request that waits for them does, and a transaction whose client hangs is
-/// rolled back by the server.
+/// Creates a pool for serving. Statements end before the request that waits for them. The server
+/// rolls back a transaction whose client hangs.
 pub async fn serving_pool(config: &Config) -> Result<ConnectionPool, StartError> {
     let limit = config.request_timeout;
     let milliseconds = limit.as_millis().to_string();
@@ -45,7 +46,7 @@ pub async fn serving_pool(config: &Config) -> Result<ConnectionPool, StartError>
     Ok(ConnectionPool::new("Postgres", pool(config, acquire), options))
 }
 
-/// A pool of a replica for loads. It need not be there: what it doesn't answer is asked of the primary.
+/// Creates a pool of a replica for loads. The replica may be down, and then the primary is queried.
 pub fn replica_pool(config: &Config, url: &str) -> Result<ConnectionPool, StartError> {
     let options = parse("DATABASE_READ_URL", url)?;
     let options = options.application_name("aside").options([
@@ -56,18 +57,19 @@ pub fn replica_pool(config: &Config, url: &str) -> Result<ConnectionPool, StartE
     Ok(ConnectionPool::new("the replica of Postgres", pool(config, REPLICA_LIMIT), options))
 }
 
-/// A pool for work that may take as long as it takes, so slow statements are no news: seeding.
+/// Creates a pool for work of unlimited duration, such as seeding. Slow statements are not logged.
 pub async fn patient_pool(config: &Config) -> Result<PgPool, StartError> {
     let options = options(config)?.disable_statement_logging();
     close(connect_patiently(&options).await?).await;
     Ok(pool(config, Duration::from_secs(30)).connect_lazy_with(options))
 }
 
-/// Brings the schema up to date. Any number of instances may do so at once: a lock in Postgres lets one work and the others
-/// wait, so it runs on a connection without time limits.
+/// Runs the migrations that the schema does not have yet. Several instances may do so at once,
+/// because a lock in Postgres lets one work while the others wait. The connection therefore has no
+/// time limits.
 ///
-/// Migrations that this program doesn't know are left alone: during a rolling deployment, and after going back one release, the
-/// schema may be newer than the program.
+/// Migrations that are unknown to this program are ignored. During a rolling deployment, and after
+/// a rollback to the previous release, the schema may be newer than the program.
 pub async fn migrate(config: &Config) -> Result<(), StartError> {
     let mut connection = connect_patiently(&options(config)?).await?;
     if is_migrated(&mut connection).await {
@@ -97,15 +99,16 @@ pub async fn migrate(config: &Config) -> Result<(), StartError> {
     Ok(())
 }
 
-/// Whether the schema has all migrations of this program, unchanged. Then no lock is asked for and nothing is written, so that the service
-/// starts while another session migrates, and on a database that takes no writes.
+/// Returns whether the schema has all migrations of this program, unchanged. If it does, no lock is
+/// taken and nothing is written. The service can thus start while another session migrates, and on
+/// a read-only database.
 async fn is_migrated(connection: &mut PgConnection) -> bool {
     let sql = "select version, checksum from _sqlx_migrations where success";
     let applied: Vec<(i64, Vec<u8>)> = sqlx::query_as(sql).fetch_all(connection).await.unwrap_or_default();
     migrator().iter().all(|one| applied.iter().any(|(version, sum)| *version == one.version && **sum == *one.checksum))
 }
 
-/// Fails when the schema lacks a migration that this program needs.
+/// Returns an error if the schema does not have a migration that this program needs.
 pub async fn expect_migrated(db: &ConnectionPool) -> Result<(), StartError> {
     let applied: Vec<i64> = sqlx::query_scalar("select version from _sqlx_migrations where success")
         .fetch_all(db)
@@ -121,7 +124,8 @@ pub async fn expect_migrated(db: &ConnectionPool) -> Result<(), StartError> {
     }
 }
 
-/// Whether nobody can read the lines: each is by TLS with a certificate that is checked, or doesn't leave the machine.
+/// Returns whether the connections to Postgres are protected. Each must use TLS with a verified
+/// certificate or stay on this machine.
 pub fn is_transport_secure(config: &Config) -> bool {
     let urls = std::iter::once(config.database_url.as_str()).chain(config.database_read_url.as_deref());
     urls.map(|url| parse("", url)).all(|options| options.is_ok_and(|options| is_safe(&options)))
@@ -137,7 +141,7 @@ fn pool(config: &Config, acquire: Duration) -> PgPoolOptions {
     PgPoolOptions::new()
         .max_connections(config.database_connections)
         .acquire_timeout(acquire)
-        // What a session was told when it began may have changed: an address, or that nobody may write.
+        // Properties of a session may be outdated: its address, or whether it is read-only.
         .max_lifetime(LIFETIME)
 }
 
@@ -145,7 +149,8 @@ fn options(config: &Config) -> Result<PgConnectOptions, StartError> {
     Ok(parse("DATABASE_URL", &config.database_url)?.application_name("aside"))
 }
 
-/// The value of a setting. sqlx leaves an IPv6 address in its brackets, and would look it up as a name.
+/// Parses the value of a setting. sqlx leaves an IPv6 address in its brackets and would resolve it
+/// as a host name.
 fn parse(setting: &str, url: &str) -> Result<PgConnectOptions, StartError> {
     let options: PgConnectOptions = url.parse().map_err(|_| StartError {
         what: format!("{setting} is not a URL of a Postgres database"),
@@ -158,7 +163,8 @@ fn parse(setting: &str, url: &str) -> Result<PgConnectOptions, StartError> {
     })
 }
 
-/// Connects, and waits for a server that is not there yet; a server that says no is an error at once.
+/// Connects, and waits for a server that is not reachable yet. A server that refuses the connection
+/// is an error at once.
 async fn connect_patiently(options: &PgConnectOptions) -> Result<PgConnection, StartError> {
     let begun = Instant::now();
     let mut told = false;
@@ -185,10 +191,11 @@ async fn connect_patiently(options: &PgConnectOptions) -> Result<PgConnection, S
     }
 }
 
-/// Whether waiting may help: nobody listens yet, the server is starting, or has no free connection at the moment.
+/// Returns whether waiting may help: no process listens yet, the server is starting, or it has no
+/// free connection.
 fn may_pass(error: &sqlx::Error) -> bool {
     match error {
-        // A certificate that isn't right is not right a second later either.
+        // An invalid certificate does not become valid a second later.
         sqlx::Error::Io(error) => error.kind() != std::io::ErrorKind::InvalidData,
         sqlx::Error::Protocol(_) | sqlx::Error::PoolTimedOut => true,
         sqlx::Error::Database(error) => matches!(error.code().as_deref(), Some("57P03" | "53300")),

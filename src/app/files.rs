@@ -1,22 +1,26 @@
-//! The limit of open files. Each connection is an open file, also those to Postgres and Redis and of the management listener, and a
-//! system usually starts a program with 1,024: so many idle clients would take what the service itself needs. At start the service
-//! takes all that the system lets it have, and lets clients have what it does not need itself.
+//! The limit of open files. Every connection is an open file, including those to Postgres and Redis
+//! and to the management listener. Many systems start a program with a limit of 1,024, so that many
+//! idle clients would use up the files of the service itself. At start, the service raises its
+//! limit to the allowed maximum. Clients may use only the files that the service does not need
+//! itself.
 
 use rustix::process::{Resource, getrlimit, setrlimit};
 
-/// Connections of clients at a time, however many files may be open.
+/// The maximum number of client connections, even if more files may be open.
 const MAX_CLIENTS: u64 = 16_384;
-/// Open files beside clients, the management listener and the pools: connections to Redis and to other services, logs, libraries.
+/// Open files besides clients, the management listener and the pools: connections to Redis and to
+/// other services, logs, libraries.
 const OTHER_FILES: u64 = 128;
 
-/// Raises the limit of open files to what the system allows, and says how many clients may be connected at a time.
+/// Raises the limit of open files to the allowed maximum, and returns how many clients may be
+/// connected at a time.
 ///
-/// `own`: connections that the service has beside those of its clients.
+/// `own` is the number of connections besides those of clients.
 pub fn max_clients(own: usize) -> usize {
     let limits = getrlimit(Resource::Nofile);
     let mut raised = limits;
     raised.current = limits.maximum;
-    // Some systems have a lower limit than they say; then the one of before stays.
+    // Some systems report a higher maximum than they accept. The old limit then stays in force.
     let limit = if setrlimit(Resource::Nofile, raised).is_ok() { limits.maximum } else { limits.current };
     let clients = clients_within(limit, own as u64 + OTHER_FILES);
     if clients < MAX_CLIENTS {
@@ -30,7 +34,8 @@ pub fn max_clients(own: usize) -> usize {
     usize::try_from(clients).unwrap_or(usize::MAX)
 }
 
-/// What `limit` leaves to clients. `None`: there is no limit. However low it is, clients get a quarter.
+/// How many of `limit` files clients may use; `None` means no limit. Clients always get at least a
+/// quarter.
 fn clients_within(limit: Option<u64>, own: u64) -> u64 {
     limit.map_or(MAX_CLIENTS, |limit| limit.saturating_sub(own).max(limit / 4).clamp(1, MAX_CLIENTS))
 }

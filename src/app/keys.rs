@@ -1,5 +1,5 @@
-//! Keys from the configuration: those that seal what stands in Redis, and those of whoever signs tokens. Those in files may change
-//! while the service runs.
+//! Keys from the configuration: the keys that seal entries in L2, and the keys that verify tokens.
+//! Keys in files may change while the service runs.
 
 use std::{
     fs::File,
@@ -17,16 +17,16 @@ use crate::{
     http::identity::{Expected, Verifier},
 };
 
-/// Pause between two looks at a file.
+/// The interval between two checks of a file.
 const PAUSE: Duration = Duration::from_secs(2);
 
-/// Longest file that is read: one that is longer holds something else.
+/// The maximum size of a key file. A larger file is not a key file.
 const LONGEST: u64 = 64 << 10;
 
 const CACHE_KEYS_FILE: &str = "CACHE_KEYS_FILE";
 const JWT_JWKS_FILE: &str = "JWT_JWKS_FILE";
 
-/// The keys that seal what stands in Redis; `None`: there are none.
+/// The keys that seal entries in L2; `None` if none are configured.
 pub fn keyring(config: &Config) -> Result<Option<Keyring>, StartError> {
     let parse = |text: &str, setting: &str| {
         let advice = "Make a key with: openssl rand -hex 32".to_owned();
@@ -39,7 +39,7 @@ pub fn keyring(config: &Config) -> Result<Option<Keyring>, StartError> {
     }
 }
 
-/// Whose tokens to believe; `None`: nobody is asked for one.
+/// The verifier of tokens; `None` if authentication is off.
 pub fn verifier(config: &Config) -> Result<Option<Verifier>, StartError> {
     let expected = Expected { audience: config.jwt_audience.clone(), issuer: config.jwt_issuer.clone() };
     match (&config.jwt_secret, &config.jwt_jwks_file) {
@@ -56,7 +56,8 @@ pub fn verifier(config: &Config) -> Result<Option<Verifier>, StartError> {
     }
 }
 
-/// Takes keys from their files again whenever they change. What can't be read or understood changes nothing.
+/// Reloads keys from their files whenever these change. A file that can't be read or parsed changes
+/// nothing.
 pub async fn follow(config: Config, cache: Cache, verifier: Option<Verifier>) {
     let sealing = async {
         let Some(path) = &config.cache_keys_file else { return };
@@ -76,7 +77,7 @@ async fn watch(path: &Path, setting: &'static str, take: impl Fn(&str) -> Result
     let mut known = None;
     loop {
         let path = path.to_owned();
-        // Reading a file blocks.
+        // Reading a file blocks the thread.
         let text = tokio::task::spawn_blocking(move || load(&path, setting).map_err(|wrong| wrong.what)).await;
         let text = text.unwrap_or_else(|_| Err("the file can't be read".into()));
         if known.as_ref() != Some(&text) {
@@ -94,7 +95,8 @@ async fn watch(path: &Path, setting: &'static str, take: impl Fn(&str) -> Result
 fn load(path: &Path, setting: &str) -> Result<Zeroizing<String>, StartError> {
     let wrong = |what: String, advice: &str| StartError { what: format!("{setting} {what}"), advice: advice.into() };
     let read = || {
-        // Its room is made at once: what a growing one leaves behind isn't wiped.
+        // The full capacity is allocated at once, because the buffers that a growing vector frees
+        // are not wiped.
         let mut bytes = Zeroizing::new(Vec::with_capacity(LONGEST as usize + 1));
         File::open(path)?.take(LONGEST + 1).read_to_end(&mut bytes)?;
         Ok::<_, io::Error>(bytes)

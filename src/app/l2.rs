@@ -1,4 +1,4 @@
-//! From settings to the tier that instances share.
+//! Builds L2, the tier that instances share, from the settings.
 
 use std::{path::PathBuf, sync::Arc};
 
@@ -8,7 +8,7 @@ use crate::{
     config::{Config, L2Config, RedisConfig, RedisMode},
 };
 
-/// The tier that instances share, if there is one.
+/// L2, if one is configured.
 pub fn l2(config: &Config) -> Result<Option<Arc<dyn L2>>, StartError> {
     Ok(match &config.l2 {
         Some(L2Config::Redis(config)) => Some(redis(config)?),
@@ -38,7 +38,7 @@ fn redis(config: &RedisConfig) -> Result<Arc<dyn L2>, StartError> {
         RedisMode::Cluster => RedisTopology::Cluster(urls),
     };
     let redis = RedisL2::new(place, &tls).map_err(|_| StartError {
-        // The client's own words may repeat a URL, and with it a password.
+        // The client's own error message may repeat a URL and thus a password.
         what: "REDIS_URL is not what the Redis client understands, or its certificates are none".into(),
         advice: "Write each URL as redis[s]://[user:password@]host:port[/database], all with the same user, password and database; \
                  certificates in PEM."

@@ -1,6 +1,7 @@
 //! The migrations that the program embeds: every file of `migrations`, as `build.rs` lists them.
 //!
-//! `sqlx::migrate!` would embed them too, but a macro of sqlx needs all of sqlx a second time, built for the compiler: DECISIONS.md.
+//! `sqlx::migrate!` would embed them too. However, a macro of sqlx needs a second build of all of
+//! sqlx for the compiler (DECISIONS.md).
 
 use std::borrow::Cow;
 
@@ -9,13 +10,14 @@ use sqlx::{
     migrate::{Migration, MigrationType, Migrator},
 };
 
-/// Version, description, and the statements.
+/// The version, the description and the statements of each migration.
 const EMBEDDED: &[(i64, &str, &str)] = &include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
 
 /// All migrations, oldest first.
 pub fn migrator() -> Migrator {
     let migrations = EMBEDDED.iter().map(|&(version, description, sql)| {
-        // A statement that can't run in a transaction says so, as it would to sqlx's own reader of files.
+        // A migration that can't run in a transaction declares this in its first line, in the
+        // format of sqlx.
         let no_transaction = sql.starts_with("-- no-transaction");
         let description = Cow::Borrowed(description);
         Migration::new(version, description, MigrationType::Simple, sql.into_sql_str(), no_transaction)

@@ -1,5 +1,6 @@
-//! Serving HTTP on one listener, with an end: a listener that can be closed while its requests finish, and connections that
-//! can't be held open by clients that send nothing. (`axum::serve` sets no such limits.)
+//! Serves HTTP on one listener with graceful shutdown. The listener can be closed while its
+//! requests finish, and clients that send nothing can't hold connections open. `axum::serve` sets
+//! no such limits.
 
 use std::{
     convert::Infallible,
@@ -29,26 +30,27 @@ use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
 use super::StartError;
 
-/// Until the head of a connection's first request has come whole.
+/// The time limit for the complete head of a connection's first request.
 const FIRST_REQUEST_LIMIT: Duration = Duration::from_secs(10);
-/// A connection on which no request was under way for so long ends, at the latest after twice that. Longer than the idle limit of
-/// usual load balancers (60 s), or they would send a request into a connection that is just being closed.
+/// A connection without a request in flight is closed after this time, at the latest after twice
+/// this time. It is longer than the idle limit of usual load balancers (60 s). Otherwise they would
+/// send a request into a connection that is just being closed.
 const IDLE_LIMIT: Duration = Duration::from_secs(75);
-/// While ending: how long after its last request a connection may still be sending the answer.
+/// During shutdown, the time for which a connection may still send its last answer.
 const QUIET: Duration = Duration::from_millis(500);
-/// Pause after an error of the listener itself, such as too many open files.
+/// The pause after an error of the listener itself, such as too many open files.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(200);
 
-/// How a server is asked to end: politely, then not.
+/// The two stages of a server's shutdown.
 #[derive(Clone, Default)]
 pub struct Shutdown {
-    /// Close the listener and idle connections; requests under way finish.
+    /// Closes the listener and idle connections. Requests in flight finish.
     pub graceful: CancellationToken,
-    /// Drop all connections.
+    /// Drops all connections.
     pub immediate: CancellationToken,
 }
 
-/// Binds `addr`; a taken port is an error that names the setting.
+/// Binds `addr`. The error for a taken port names the setting.
 pub async fn bind(addr: SocketAddr, setting: &str) -> Result<TcpListener, StartError> {
     TcpListener::bind(addr).await.map_err(|error| StartError {
         what: format!("{setting} {addr} can't be listened on: {error}"),
@@ -64,8 +66,8 @@ pub async fn bind(addr: SocketAddr, setting: &str) -> Result<TcpListener, StartE
     })
 }
 
-/// Serves what `answer` answers to a peer, on at most `most` connections at a time, until `stop`; returns when the last one has ended. Who comes
-/// when there is no room waits until one ends.
+/// Serves the answers of `answer` until `shutdown`, on at most `most` connections at a time. It
+/// returns when the last connection has ended. Further clients wait until a connection ends.
 pub async fn serve<A, F>(listener: TcpListener, most: usize, answer: A, shutdown: Shutdown)
 where
     A: Fn(IpAddr, Request<Body>) -> F + Clone + Send + 'static,
@@ -111,12 +113,13 @@ where
     A: Fn(Request<Body>) -> F + Clone + Send + 'static,
     F: Future<Output = Response> + Send + 'static,
 {
-    // Small answers leave at once, instead of waiting for more to send.
+    // Small answers are sent at once instead of waiting for more data.
     let _ = stream.set_nodelay(true);
     let requests = Arc::new(Requests::default());
     let counted = Arc::clone(&requests);
     let service = service_fn(move |request: Request<Incoming>| {
-        // Made where it is polled: it is large, and would be moved.
+        // The future is created where it is polled, because it is large and would otherwise be
+        // moved.
         let (in_flight, answer) = (InFlight::begin(&counted), answer.clone());
         async move {
             let answer = answer(request.map(Body::new)).await;
@@ -127,7 +130,7 @@ where
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(IDLE_LIMIT);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
-    // Polled when it is woken only, not for every request.
+    // It is polled only when it is woken, not for every request.
     let mut end = FuturesUnordered::from_iter([must_end(&shutdown, &requests)]);
     let mut graceful = FuturesUnordered::from_iter([shutdown.graceful.cancelled()]);
     loop {
@@ -145,7 +148,8 @@ where
     }
 }
 
-/// Returns when a connection must end: told so, or because it sends no whole requests or reads no answers.
+/// Returns when a connection must end: at shutdown, or because the client sends no complete
+/// requests or reads no answers.
 async fn must_end(shutdown: &Shutdown, requests: &Requests) {
     let idle = async {
         sleep(FIRST_REQUEST_LIMIT).await;
@@ -157,7 +161,8 @@ async fn must_end(shutdown: &Shutdown, requests: &Requests) {
     };
     let quiet = async {
         if shutdown.graceful.run_until_cancelled(idle).await.is_none() {
-            // A client that has sent half a request would otherwise hold up the end for as long as it may take.
+            // A client that has sent half a request would otherwise delay the shutdown to its
+            // limit.
             sleep(QUIET).await;
             while requests.begun() > requests.ended() {
                 sleep(QUIET).await;
@@ -184,7 +189,7 @@ impl Requests {
     }
 }
 
-/// A request under way, until it is dropped.
+/// A guard of a request in flight.
 struct InFlight(Arc<Requests>);
 
 impl InFlight {
@@ -200,7 +205,7 @@ impl Drop for InFlight {
     }
 }
 
-/// Whether only the connection being accepted is affected, not the listener.
+/// Returns whether the error affects only the accepted connection and not the listener.
 fn is_of_one_connection(error: &io::Error) -> bool {
     use io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
@@ -223,7 +228,8 @@ mod tests {
 
     const PATIENCE: Duration = Duration::from_secs(20);
 
-    /// A server with a route `/gate` that says on `reached` that it was called and answers once `open` says so.
+    /// A server with a route `/gate`. The route notifies `reached` when it is called and answers
+    /// after `open` was notified.
     async fn server(reached: Arc<Notify>, open: Arc<Notify>) -> (SocketAddr, Shutdown, JoinHandle<()>) {
         let gate = move || async move {
             reached.notify_one();
@@ -270,7 +276,8 @@ mod tests {
         for half in ["", "GET /quick HTTP/1.1\r\nhost:", "PRI * HT"] {
             held.push(connect(addr, half).await);
         }
-        // Connections are accepted in order: the answer on this one shows that the others have been.
+        // Connections are accepted in order, so the answer on this one shows that the others were
+        // accepted.
         let mut idle = connect(addr, "GET /quick HTTP/1.1\r\nhost: x\r\n\r\n").await;
         let read = timeout(PATIENCE, idle.read(&mut [0; 1024])).await;
         assert!(read.expect("an answer").unwrap() > 0);
@@ -283,7 +290,7 @@ mod tests {
         let (shutdown, requests) = (Shutdown::default(), Arc::new(Requests::default()));
         let silent = timeout(FIRST_REQUEST_LIMIT + QUIET, must_end(&shutdown, &requests)).await;
         assert!(silent.is_ok(), "not one request came");
-        // Answered, whether its client has read the answer or not.
+        // The request counts as answered, whether or not its client has read the answer.
         drop(InFlight::begin(&requests));
         assert!(timeout(IDLE_LIMIT, must_end(&shutdown, &requests)).await.is_err(), "the next request may still come");
         assert!(timeout(3 * IDLE_LIMIT, must_end(&shutdown, &requests)).await.is_ok());

@@ -1,5 +1,7 @@
-//! The form of the file: one JSON object a line, each with its number and the SHA-256 of the line before it. Who changes or removes a
-//! line must change all that follow; who cuts the end off is found by a [`Head`] that was kept elsewhere: the service logs its own.
+//! The format of the file: one JSON object per line, with its number and the SHA-256 of the
+//! previous line. A change or removal of a line therefore requires a change of all later lines. A
+//! truncated file is detected by a [`Head`] that was stored elsewhere. The service writes its own
+//! head to the log.
 
 use std::{
     fmt,
@@ -15,16 +17,16 @@ use super::Record;
 /// The hash before the first line.
 pub(super) const NOTHING: &str = "0000000000000000000000000000000000000000000000000000000000000000";
 
-/// A record with its place in the chain.
+/// A record with its position in the chain.
 #[derive(Serialize)]
 pub(super) struct Link<'a> {
     pub(super) number: u64,
-    /// SHA-256 of the line before.
+    /// SHA-256 of the previous line.
     pub(super) previous: &'a str,
-    /// Records that were lost just before this one.
+    /// The number of records that were lost just before this one.
     #[serde(skip_serializing_if = "is_zero")]
     pub(super) lost: u64,
-    /// Whether the line before was broken off, by a crash or a full disk.
+    /// Whether a crash or a full disk left the previous line incomplete.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub(super) after_torn: bool,
     #[serde(flatten)]
@@ -35,7 +37,7 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// What is read of a line.
+/// The fields that are read from a line.
 #[derive(Deserialize)]
 pub(super) struct Place {
     pub(super) number: u64,
@@ -46,18 +48,18 @@ pub(super) struct Place {
     after_torn: bool,
 }
 
-/// The hash of a line, without its end.
+/// The hash of a line without its newline.
 pub(super) fn hash(line: &[u8]) -> String {
     use std::fmt::Write;
     let mut text = String::with_capacity(64);
     for byte in digest(&SHA256, line).as_ref() {
-        // Writing to a String does not fail.
+        // Writing to a String can't fail.
         let _ = write!(text, "{byte:02x}");
     }
     text
 }
 
-/// A place in a chain: number and hash of a line, as `NUMBER:HASH`.
+/// A position in a chain: the number and hash of a line, as `NUMBER:HASH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Head {
     pub number: u64,
@@ -65,7 +67,7 @@ pub struct Head {
 }
 
 impl Head {
-    /// The place before the first record of all.
+    /// The position before the very first record.
     pub fn start() -> Self {
         Self { number: 0, hash: NOTHING.to_owned() }
     }
@@ -90,24 +92,24 @@ impl FromStr for Head {
     }
 }
 
-/// A file in which nothing was changed or removed.
+/// The summary of a file in which nothing was changed or removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verified {
-    /// Records in it.
+    /// The number of records in the file.
     pub records: u64,
-    /// What the first one was written after: the head of the file before.
+    /// The head before the first record, which is the head of the previous file.
     pub before: Head,
-    /// Records that were lost, by its own words.
+    /// The number of lost records, as the file reports it.
     pub lost: u64,
-    /// Lines that were broken off.
+    /// The number of incomplete lines.
     pub torn: u64,
-    /// The last one.
+    /// The position of the last record.
     pub head: Head,
-    /// Whether the place that was asked for is in it, or just before it.
+    /// Whether the requested position is in the file or just before it.
     pub holds: bool,
 }
 
-/// Why a file is not what was written.
+/// The reason why a file differs from the one that was written.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     #[error("after line {0}: that line was changed, or lines were removed or put in")]
@@ -120,10 +122,10 @@ pub enum VerifyError {
     Io(#[from] io::Error),
 }
 
-/// Reads a file to its end, and looks whether `known` is in it.
+/// Reads a file to its end and checks whether `known` is in it.
 ///
 /// # Errors
-/// At the first line that isn't what was written.
+/// At the first line that differs from the one that was written.
 pub fn verify(mut file: impl BufRead, known: Option<&Head>) -> Result<Verified, VerifyError> {
     let mut verified: Option<Verified> = None;
     let (mut line, mut at, mut torn) = (Vec::new(), 0, false);
@@ -161,7 +163,7 @@ pub fn verify(mut file: impl BufRead, known: Option<&Head>) -> Result<Verified, 
         so_far.holds |= known == Some(&so_far.head);
     }
     let mut verified = verified.ok_or(VerifyError::Empty)?;
-    // The last line may be broken off: the service was killed there.
+    // The last line may be incomplete, because the service was killed while it wrote the line.
     verified.torn += u64::from(torn);
     Ok(verified)
 }

@@ -1,5 +1,5 @@
-//! A chain over several files: each goes on where the one before ended, the first one where it must, and what was known of the chain is
-//! still in it.
+//! A chain that spans several files. Each file continues the chain of the previous one, the first
+//! file begins at the required position, and the known position is still present.
 
 use std::{
     fs::File,
@@ -9,16 +9,16 @@ use std::{
 
 use super::chain::{Head, Verified, VerifyError, verify};
 
-/// What files are compared with.
+/// The positions against which files are checked.
 #[derive(Clone, Debug, Default)]
 pub struct Span {
-    /// Where the first file goes on; `None`: at the beginning of the chain.
+    /// The position after which the first file begins; `None` for the beginning of the chain.
     pub after: Option<Head>,
-    /// A place that must be in the files: whatever was written up to it is still there.
+    /// A position that must be in the files, which proves that all records up to it still exist.
     pub known: Option<Head>,
 }
 
-/// Why files are not the chain that they should be.
+/// The reason why files are not the expected chain.
 #[derive(Debug, thiserror::Error)]
 pub enum ChainError {
     #[error("{0}: {1}")]
@@ -37,10 +37,11 @@ fn reason(known: &Head, last: u64) -> &'static str {
     if known.number > last { "the end was cut off" } else { "that record is another one, or before them" }
 }
 
-/// Verifies files, oldest first, and tells of each.
+/// Verifies files, oldest first, and reports each.
 ///
 /// # Errors
-/// At the first file that isn't what was written, or when the known place isn't in any of them.
+/// At the first file that differs from the one that was written, or when the known position is in
+/// none of them.
 pub fn verify_files(files: &[PathBuf], span: &Span, mut tell: impl FnMut(&Path, &Verified)) -> Result<(), ChainError> {
     let mut place = span.after.clone().unwrap_or_else(Head::start);
     let mut holds = span.known.is_none();

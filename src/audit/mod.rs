@@ -1,6 +1,8 @@
-//! Who read and changed what is regulated: one record for each access, in a file in which nothing can be removed or changed unseen
-//! (`chain.rs`). Writing never holds a request up: records wait in a bounded queue for a thread of their own (`sink.rs`), and what finds
-//! no room, or no disk, is counted, shown as a metric, and told by the next record that is written. Imports nothing else of this crate.
+//! Records who read and changed regulated data: one record for each access, in a file in which
+//! changes and removals can be detected (`chain.rs`). Writing never delays a request. Records wait
+//! in a bounded queue for a dedicated thread (`sink.rs`). A record that finds no space in the queue
+//! or on the disk is lost. Losses are counted, exposed as a metric, and reported by the next
+//! record. This module imports nothing else of this crate.
 
 mod chain;
 mod files;
@@ -27,43 +29,46 @@ pub use chain::{Head, Verified, VerifyError, verify};
 pub use files::{ChainError, Span, verify_files};
 use sink::Sink;
 
-/// Records that may wait to be written.
+/// The capacity of the queue in records.
 const QUEUE: usize = 16 * 1024;
-/// How many of them may be of refused callers: who is let in nowhere must not push out what is recorded of the others.
+/// How many of them may belong to refused callers. A caller without access must not displace the
+/// records of other callers.
 const REFUSALS: usize = QUEUE / 4;
-/// The outcome of who was refused.
+/// The outcome of a refused access.
 const REFUSED: &str = "refused";
 
-/// One access. Says nothing of values, and names keys only to those who have the tenant's secret.
+/// One access. It contains no values, and only the tenant's secret can link its key digest to a
+/// key.
 #[derive(Clone, Debug, Serialize)]
 pub struct Record {
     pub time: DateTime<Utc>,
-    /// Empty, as the subject, when nobody knows who it was.
+    /// Empty, like the subject, if the caller is unknown.
     pub tenant: String,
     pub subject: String,
-    /// `read`, `list`, `place`, `change`; by hand `invalidate`, `erase`.
+    /// `read`, `list`, `place` or `change`; for operators `invalidate` or `erase`.
     pub operation: &'static str,
-    /// The hashed name of what was accessed, as it stands in Redis; empty when it isn't known.
+    /// The digest of the accessed key, as it is stored in Redis. It is empty if the key is unknown.
     pub key: String,
-    /// Where the answer came from, `done`, `absent` (there is no such thing), `refused` (the caller was not let in), or `failed`.
+    /// The tier of the answer, `done`, `absent` (the resource does not exist), `refused` (the
+    /// caller had no access), or `failed`.
     pub outcome: &'static str,
     pub request_id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace_id: Option<String>,
 }
 
-/// Takes records. Cheap to clone.
+/// The audit log. It is cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Audit {
     queue: SyncSender<Message>,
     counts: Arc<Counts>,
 }
 
-/// What waits to be written.
+/// A message in the queue.
 #[derive(Debug)]
 enum Message {
     Record(Box<Record>),
-    /// All that was handed in before is written when this is answered.
+    /// Answered when all earlier records are written.
     Flush(SyncSender<()>),
 }
 
@@ -71,12 +76,12 @@ enum Message {
 struct Counts {
     written: AtomicU64,
     lost: AtomicU64,
-    /// Records of refused callers that wait.
+    /// The number of queued records of refused callers.
     refusals: AtomicUsize,
 }
 
 impl Audit {
-    /// Opens the file, or goes on where it ends. The thread ends when the last handle is gone.
+    /// Opens the file and continues at its end. The thread ends when the last handle is dropped.
     ///
     /// # Errors
     /// When the file can't be opened or read.
@@ -88,7 +93,7 @@ impl Audit {
         Ok((Self { queue, counts }, thread))
     }
 
-    /// Hands a record in. Returns at once; one that finds no room is lost and counted.
+    /// Enqueues a record and returns at once. If the queue is full, the record is lost and counted.
     pub fn record(&self, record: Record) {
         let refused = record.outcome == REFUSED;
         let room = !refused || self.counts.refusals.fetch_add(1, Ordering::Relaxed) < REFUSALS;
@@ -98,12 +103,12 @@ impl Audit {
         }
     }
 
-    /// A caller who was not let in; `record` says who, if that is known.
+    /// Records a caller without access. `record` contains the caller's name if it is known.
     pub fn refused(&self, record: Record) {
         self.record(Record { outcome: REFUSED, ..record });
     }
 
-    /// What an operator did by hand, of a tenant or of all.
+    /// Records a manual action of an operator, for one tenant or for all.
     pub fn by_hand(&self, operation: &'static str, tenant: &str, done: bool) {
         self.record(Record {
             time: Utc::now(),
@@ -117,7 +122,7 @@ impl Audit {
         });
     }
 
-    /// Returns when all that was handed in is written, or lost. Blocks.
+    /// Blocks until all earlier records are written or lost.
     pub fn flush(&self) {
         let (done, wait) = sync_channel(0);
         if self.queue.send(Message::Flush(done)).is_ok() {
@@ -125,7 +130,7 @@ impl Audit {
         }
     }
 
-    /// Shows what is counted here.
+    /// Registers the metrics of the audit log.
     pub fn register_metrics(&self, registry: &mut Registry) {
         registry.register_collector(Box::new(AuditCollector(Arc::clone(&self.counts))));
     }

@@ -1,4 +1,5 @@
-//! The thread that writes: record by record, each in one call, and to the disk itself once a second.
+//! The thread that writes the audit file. It writes each record in one call and syncs the file to
+//! the disk once a second.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -18,34 +19,34 @@ use super::{
 };
 
 const LONGEST: u64 = 256 << 20;
-/// Pause between two times at which what was written is brought to the disk, and the head is logged.
+/// The interval between two syncs of the file. The head is logged at the same time.
 const SYNC: Duration = Duration::from_secs(1);
-/// Where the last lines are looked for when a file is continued: no line is as long.
+/// How many bytes at the end of a file are searched for its last lines. No line is as long.
 const TAIL: u64 = 64 * 1024;
 
 pub(super) struct Sink {
     path: PathBuf,
     file: File,
     length: u64,
-    /// A file that is longer is put aside, and a new one goes on with its chain.
+    /// A longer file is rotated, and a new one continues its chain.
     longest: u64,
     /// Number and hash of the last line.
     head: (u64, String),
-    /// Whether the last line was broken off, by a crash.
+    /// Whether a crash left the last line incomplete.
     torn: bool,
-    /// Whether part of a line that failed may stand at the end.
+    /// Whether the file may end with a part of a line that could not be written.
     unsure: bool,
-    /// Whether the file was taken away, and no other one could be made in its place.
+    /// Whether the file was removed and no new file could be created in its place.
     homeless: bool,
     /// Whether the last record was lost.
     failing: bool,
-    /// Losses that a record has told of.
+    /// The number of losses that a record has reported.
     told: u64,
     counts: Arc<Counts>,
 }
 
 impl Sink {
-    /// Goes on where the file ends.
+    /// Opens the file and continues at its end.
     pub(super) fn open(path: &Path, counts: Arc<Counts>) -> io::Result<Self> {
         let mut file = append(path)?;
         let length = file.metadata()?.len();
@@ -56,7 +57,7 @@ impl Sink {
             }
             _ => ending(&mut file, length)?,
         };
-        // Ended, if it was broken off.
+        // An incomplete last line was terminated, which changed the length.
         let length = file.metadata()?.len();
         Ok(Self {
             path: path.to_owned(),
@@ -73,7 +74,7 @@ impl Sink {
         })
     }
 
-    /// Writes until the last handle is gone.
+    /// Writes until the last handle is dropped.
     pub(super) fn run(&mut self, records: &Receiver<Message>) {
         let (mut synced, mut dirty) = (Instant::now(), false);
         loop {
@@ -117,7 +118,7 @@ impl Sink {
         }
     }
 
-    /// Goes on in whatever file is under the path.
+    /// Continues in the file that is now at the path.
     fn complete_last_line(&mut self) -> io::Result<()> {
         let file = append(&self.path)?;
         self.length = file.metadata()?.len();
@@ -140,7 +141,7 @@ impl Sink {
     }
 
     fn try_write(&mut self, record: &Record) -> io::Result<()> {
-        // What is written into a file that was taken away is read by nobody.
+        // Records in a removed file could not be read again.
         if self.homeless && !self.is_in_place() {
             self.complete_last_line()?;
         }
@@ -163,7 +164,8 @@ impl Sink {
         Ok(())
     }
 
-    /// Writes a whole line or nothing: what a full disk took of one is cut off again.
+    /// Writes a whole line or nothing. If the disk is full, the written part of the line is
+    /// truncated.
     fn append(&mut self, line: &[u8]) -> io::Result<()> {
         if self.unsure {
             self.file.set_len(self.length)?;
@@ -178,7 +180,7 @@ impl Sink {
         written
     }
 
-    /// Whether the path still leads to the file that is written.
+    /// Returns whether the path still refers to the open file.
     fn is_in_place(&self) -> bool {
         #[cfg(unix)]
         {
@@ -191,7 +193,7 @@ impl Sink {
         true
     }
 
-    /// Puts the file aside. One that can't be put aside stays as it is.
+    /// Rotates the file. If this fails, the file stays in use.
     fn rotate(&mut self) -> io::Result<()> {
         self.file.sync_all()?;
         let next = beside(&self.path, "next");
@@ -207,14 +209,14 @@ impl Sink {
     }
 }
 
-/// The path with something behind it.
+/// Appends a suffix to the path.
 fn beside(path: &Path, what: &str) -> PathBuf {
     let mut beside = path.to_owned().into_os_string();
     beside.push(format!(".{what}"));
     beside.into()
 }
 
-/// The last file that was put aside.
+/// Opens the last rotated file.
 fn put_aside(path: &Path) -> Option<File> {
     let (folder, name) = (path.parent()?, path.file_name()?.to_str()?);
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
@@ -252,12 +254,13 @@ fn append(path: &Path) -> io::Result<File> {
     // Two writers would break each other's chain.
     match file.try_lock() {
         Err(TryLockError::WouldBlock) => Err(io::Error::new(io::ErrorKind::WouldBlock, "another process writes it")),
-        // Not every file can be locked.
+        // Some files can't be locked.
         Ok(()) | Err(TryLockError::Error(_)) => Ok(file),
     }
 }
 
-/// Number and hash of the last line of a file, and whether it was broken off. One that was is ended.
+/// Returns the number and hash of the last line of a file, and whether it was incomplete. An
+/// incomplete line is terminated.
 fn ending(file: &mut File, length: u64) -> io::Result<((u64, String), bool)> {
     if length == 0 {
         return Ok(((0, NOTHING.to_owned()), false));

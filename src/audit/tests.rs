@@ -1,4 +1,5 @@
-//! What is written is what is read, and nothing can be changed or taken out of it unseen.
+//! Tests of the audit log: records are read back as they were written, and every change or removal
+//! is detected.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -69,7 +70,7 @@ fn a_hundred_thousand_records_of_many_threads_are_all_there() {
             scope.spawn(move || {
                 for n in 0..12_500 {
                     audit.record(record(&format!("client {at}")));
-                    // The queue is for bursts; nobody writes faster than a disk for ever.
+                    // The queue absorbs bursts. No client writes faster than the disk for ever.
                     if n % 1000 == 0 {
                         audit.flush();
                     }
@@ -105,7 +106,8 @@ fn what_was_changed_removed_or_put_in_is_found() {
     assert!(altered(&|lines| lines.swap(50, 51)).is_err());
     assert!(altered(&|lines| lines[50] = "not a record".into()).is_err());
     assert!(altered(&|lines| lines[0] = lines[0].replace("subject 0", "nobody")).is_err());
-    // What is cut off at an end leaves a chain; the numbers and the head say so.
+    // A file that was truncated at either end is still a chain. The numbers and the head reveal the
+    // truncation.
     assert_ne!(altered(&|lines| lines.truncate(90)).unwrap().head, whole.head);
     assert_eq!(altered(&|lines| drop(lines.remove(0))).unwrap().before.number, 1);
     assert!(matches!(place.with_lines(&[]), Err(VerifyError::Empty)));
@@ -126,7 +128,7 @@ fn a_file_is_continued_after_an_end_and_after_a_line_that_was_broken_off() {
     }
     let verified = check(&place.file()).unwrap();
     assert_eq!((verified.records, verified.torn), (8, 1), "one of nine was broken off");
-    // The end of a file that is being written, or whose writer was killed.
+    // This is the end of a file that is being written, or whose writer was killed.
     OpenOptions::new().append(true).open(place.file()).unwrap().write_all(b"{\"number\":9,").unwrap();
     assert_eq!(check(&place.file()).unwrap().torn, 2);
 }

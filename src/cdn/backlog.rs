@@ -1,5 +1,7 @@
-//! What is to be purged, and when. Each change is purged at once, and again later: an answer that was made before the commit, or by an
-//! instance that hadn't heard of it yet, may reach the shared cache after the first purge. Knows neither database nor network.
+//! The backlog: changes that must be purged, and the times of their purges. Each change is purged
+//! at once and again later. An answer from before the commit may reach the shared cache after the
+//! first purge. So may an answer of an instance that had not polled the change yet. The backlog
+//! uses neither the database nor the network.
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -10,25 +12,25 @@ use std::{
 use super::tags::ALL;
 use crate::cache::ChangeCursor;
 
-/// Tags that are remembered singly; more are one: everything.
+/// The maximum number of separate tags. More tags are replaced by the tag of all answers.
 const MOST: usize = 20_000;
 
-/// Changes that were heard together.
+/// Changes that arrived in one poll.
 struct Round {
     tags: BTreeSet<String>,
-    /// Up to where the ledger was heard with them.
+    /// The cursor of the ledger after these changes.
     cursor: ChangeCursor,
     heard: Instant,
-    /// Before this moment the first of them was not committed.
+    /// A time at which the first of them was not committed yet.
     committed: Instant,
-    /// When the last purge that succeeded was sent.
+    /// When the last successful purge was sent.
     purged: Option<Instant>,
 }
 
 pub(super) struct Backlog {
-    /// When changes are purged, counted from when they were heard; ascending, the first at once.
+    /// The times of the purges after the arrival of changes, in ascending order. The first is zero.
     passes: Vec<Duration>,
-    /// In the order in which they were heard.
+    /// In the order of their arrival.
     rounds: VecDeque<Round>,
 }
 
@@ -37,11 +39,12 @@ impl Backlog {
         Self { passes, rounds: VecDeque::new() }
     }
 
-    /// Takes what was heard at `now`, also when it was nothing: then it only moves the cursor. `waited`: since the first commit, at most.
+    /// Adds the changes of a poll that arrived at `now`. An empty set only moves the cursor.
+    /// `max_delay` is the longest possible time since the first commit.
     pub(super) fn add(&mut self, tags: BTreeSet<String>, cursor: ChangeCursor, max_delay: Duration, now: Instant) {
         let committed = now.checked_sub(max_delay).unwrap_or(now);
         match self.rounds.back_mut() {
-            // While purges fail, all that is heard waits as one.
+            // While purges fail, all new changes are merged into one round.
             Some(last) if last.purged.is_none() && !last.tags.is_empty() => {
                 last.tags.extend(tags);
                 (last.cursor, last.heard) = (cursor, now);
@@ -51,13 +54,14 @@ impl Backlog {
         }
     }
 
-    /// What is to be purged now.
+    /// The tags that are due for a purge.
     pub(super) fn due(&self, now: Instant) -> BTreeSet<String> {
         let due = self.rounds.iter().filter(|round| self.next_of(round).is_some_and(|at| at <= now));
         bounded(due.flat_map(|round| round.tags.iter().cloned()).collect())
     }
 
-    /// All that was due at `sent` has been purged. Brings since when those were committed that hadn't been before.
+    /// Marks all rounds that were due at `sent` as purged. It returns the commit times of rounds
+    /// that were purged for the first time.
     pub(super) fn purged(&mut self, sent: Instant) -> Vec<Instant> {
         let mut first = Vec::new();
         for at in 0..self.rounds.len() {
@@ -71,7 +75,8 @@ impl Backlog {
         first
     }
 
-    /// Forgets what has been purged for the last time, up to the first that hasn't, and brings the cursor that is reached with it.
+    /// Drops the rounds that had their last purge, up to the first unfinished one, and returns the
+    /// cursor of the last dropped round.
     pub(super) fn drop_finished(&mut self) -> Option<ChangeCursor> {
         let mut reached = None;
         while self.rounds.front().is_some_and(|round| self.next_of(round).is_none()) {
@@ -80,25 +85,25 @@ impl Backlog {
         reached
     }
 
-    /// When something is due next.
+    /// When the next purge is due.
     pub(super) fn next(&self) -> Option<Instant> {
         self.rounds.iter().filter_map(|round| self.next_of(round)).min()
     }
 
-    /// Since when the oldest change that was never purged has been committed.
+    /// The commit time of the oldest change that was never purged.
     pub(super) fn waiting_since(&self) -> Option<Instant> {
         let waiting = self.rounds.iter().filter(|round| round.purged.is_none() && !round.tags.is_empty());
         waiting.map(|round| round.committed).min()
     }
 
-    /// When a round is due next; `None`: it has been purged for the last time.
+    /// When the next purge of a round is due; `None` after its last purge.
     fn next_of(&self, round: &Round) -> Option<Instant> {
         let mut passes = self.passes.iter().map(|pass| round.heard + *pass);
         passes.find(|at| round.purged.is_none_or(|purged| purged < *at))
     }
 }
 
-/// Tags as they are remembered and purged.
+/// Limits a set of tags to the maximum that is stored and purged.
 fn bounded(tags: BTreeSet<String>) -> BTreeSet<String> {
     if tags.contains(ALL) || tags.len() > MOST { BTreeSet::from([ALL.to_owned()]) } else { tags }
 }
@@ -147,7 +152,7 @@ mod tests {
         assert_eq!((backlog.due(late), backlog.drop_finished()), (tags(&["a", "b"]), None));
         assert_eq!(backlog.waiting_since(), Some(start - LATER));
         assert_eq!(backlog.purged(late), [start - LATER]);
-        // So late that no answer from before can be on its way.
+        // At this time, no answer from before the change can still be in flight.
         assert_eq!((backlog.drop_finished(), backlog.waiting_since()), (Some(cursor(3)), None));
     }
 

@@ -1,23 +1,24 @@
-//! What the purger keeps in the database: which instance purges, and up to where all changes have been purged. Its table is in the migration
-//! `0008_cdn_cursor.sql`.
+//! The purger's state in the database: which instance purges, and the cursor up to which all
+//! changes were purged. The migration `0008_cdn_cursor.sql` creates its table.
 
 use sqlx::{PgConnection, Row};
 
 use crate::cache::{ChangeCursor, DbTime};
 
-/// Makes this connection's instance the one that purges, for as long as the connection lives; `false`: another one is. A connection that says nothing
-/// for so long is ended by the server, so that an instance that froze or was cut off makes place.
+/// Makes this connection's instance the active purger for as long as the connection lives. It
+/// returns `false` if another instance is active. The server closes an idle connection after a
+/// time, so an instance that is frozen or disconnected releases the role.
 pub(super) async fn claim(db: &mut PgConnection) -> Result<bool, sqlx::Error> {
     sqlx::query("set idle_session_timeout = '15s'").execute(&mut *db).await?;
     sqlx::query_scalar("select pg_try_advisory_lock(hashtextextended('aside.cdn', 0))").fetch_one(db).await
 }
 
-/// Says that the connection is still in use.
+/// Prevents the connection from becoming idle.
 pub(super) async fn keep(db: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query("select 1").execute(db).await.map(drop)
 }
 
-/// Up to where everything has been purged; `None`: nobody knows.
+/// The cursor up to which all changes were purged; `None` if it is unknown.
 pub(super) async fn recall(db: &mut PgConnection) -> Result<Option<ChangeCursor>, sqlx::Error> {
     let sql = "select epoch, snap::text as snap, (extract(epoch from at) * 1000000)::bigint as at from cdn_cursor";
     let row = sqlx::query(sql).fetch_optional(db).await?;
@@ -31,7 +32,7 @@ pub(super) async fn recall(db: &mut PgConnection) -> Result<Option<ChangeCursor>
     row.map(cursor).transpose()
 }
 
-/// Everything up to this cursor has been purged.
+/// Stores the cursor up to which all changes were purged.
 pub(super) async fn remember(db: &mut PgConnection, cursor: &ChangeCursor) -> Result<(), sqlx::Error> {
     sqlx::query(
         "insert into cdn_cursor (epoch, snap, at)

@@ -1,5 +1,6 @@
-//! Where purges go: one `PURGE` request for some tags, understood by `ops/varnish/default.vcl`. Soft: what is purged may still be answered while
-//! it is fetched again, for as long as its own headers allow.
+//! The endpoint of purges. One `PURGE` request carries several tags, as `ops/varnish/default.vcl`
+//! expects. Purges are soft: the shared cache may still serve a purged answer while it revalidates,
+//! for as long as the answer's headers allow.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -14,13 +15,13 @@ use hyper_util::{
 
 use crate::config::PurgeConfig;
 
-/// Longest time for one request.
+/// The time limit of one request.
 const DEADLINE: Duration = Duration::from_secs(2);
-/// Bytes of tags in one request: Varnish takes lines of 8 KiB.
+/// The maximum bytes of tags in one request. Varnish accepts lines of 8 KiB.
 const ROOM: usize = 6 * 1024;
 const SOFT_PURGE: &str = "xkey-softpurge";
 
-/// The shared cache, as the purger sees it.
+/// The shared cache as the target of purges.
 #[derive(Clone, Debug)]
 pub struct Endpoint {
     http: Client<HttpConnector, Body>,
@@ -28,12 +29,12 @@ pub struct Endpoint {
     token: Option<HeaderValue>,
 }
 
-/// Why no purges can be sent.
+/// The reason why no purges can be sent.
 #[derive(Debug, thiserror::Error)]
 #[error("no client for purges can be made")]
 pub struct EndpointError;
 
-/// Why a purge is not known to be done.
+/// The reason why a purge is not confirmed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum PurgeError {
     #[error("the shared cache can't be reached or doesn't answer in time")]
@@ -43,10 +44,10 @@ pub(super) enum PurgeError {
 }
 
 impl Endpoint {
-    /// Connects to nothing yet.
+    /// Creates the endpoint without connecting.
     ///
     /// # Errors
-    /// When what is configured can't be sent.
+    /// When the configured values can't be sent in a request.
     pub fn new(config: &PurgeConfig) -> Result<Self, EndpointError> {
         let bearer = |token: &String| {
             let mut value = HeaderValue::try_from(format!("Bearer {token}")).map_err(|_| EndpointError)?;
@@ -60,7 +61,7 @@ impl Endpoint {
         })
     }
 
-    /// Purges all that carries one of these tags, which fit into one request.
+    /// Purges all answers with one of these tags. The tags must fit into one request.
     pub(super) async fn purge(&self, tags: &str) -> Result<(), PurgeError> {
         let mut request = Request::builder().method("PURGE").uri(&self.url).header(SOFT_PURGE, tags);
         if let Some(token) = &self.token {
@@ -73,7 +74,7 @@ impl Endpoint {
     }
 }
 
-/// Tags as the requests that carry them, with how many each carries.
+/// Splits tags into requests. Each result has a count of its tags.
 pub(super) fn requests(tags: &BTreeSet<String>) -> Vec<(String, u64)> {
     let mut requests: Vec<(String, u64)> = Vec::new();
     for tag in tags {
@@ -86,7 +87,7 @@ pub(super) fn requests(tags: &BTreeSet<String>) -> Vec<(String, u64)> {
             _ => requests.push((tag.clone(), 1)),
         }
     }
-    // What no request can carry no answer can carry either.
+    // A tag that fits into no request fits into no answer either.
     requests.retain(|(line, _)| line.len() <= ROOM);
     requests
 }

@@ -1,4 +1,4 @@
-//! What the purger counts, shown on `GET /metrics` where purging is configured.
+//! The purger's metrics, exposed on `GET /metrics` if purging is configured.
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
@@ -19,7 +19,7 @@ struct Outcome {
     result: &'static str,
 }
 
-/// Counts of one instance's purger. Cheap to clone.
+/// The counters of one instance's purger. It is cheap to clone.
 #[derive(Clone, Debug)]
 pub struct PurgeMetrics {
     purges: Family<Outcome, Counter>,
@@ -37,7 +37,7 @@ struct Now {
 impl Default for PurgeMetrics {
     fn default() -> Self {
         let purges = Family::<Outcome, Counter>::default();
-        // Shown from the start, as zeros.
+        // The counters exist from the start, as zeros.
         for result in ["ok", "failed"] {
             drop(purges.get_or_create(&Outcome { result }));
         }
@@ -46,7 +46,7 @@ impl Default for PurgeMetrics {
 }
 
 impl PurgeMetrics {
-    /// Shows them in `registry`.
+    /// Registers the metrics in `registry`.
     pub fn register(&self, registry: &mut Registry) {
         registry.register("cdn_purges", "Requests to purge", self.purges.clone());
         registry.register("cdn_purged_tags", "Tags in purges that succeeded", self.tags.clone());
@@ -75,7 +75,7 @@ impl PurgeMetrics {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).waiting_since = since;
     }
 
-    /// Shows this instance as the one that purges until the guard is dropped.
+    /// Reports this instance as the active purger until the guard is dropped.
     pub(super) fn active(&self) -> Active {
         self.now.lock().unwrap_or_else(PoisonError::into_inner).active = true;
         Active(Arc::clone(&self.now))

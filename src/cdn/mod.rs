@@ -1,9 +1,11 @@
-//! L3: a shared HTTP cache, a Varnish or a CDN, in front of the service. `tags.rs` says in each catalogue answer what it depends on,
-//! `purger.rs` tells the cache what to forget, driven by the ledger and not by requests.
+//! L3: a shared HTTP cache, a Varnish or a CDN, in front of the service. `tags.rs` adds to each
+//! catalogue answer the tags on which it depends. `purger.rs` purges the shared cache, driven by
+//! the ledger and not by requests.
 //!
-//! Promised: every committed change is purged once the shared cache can be reached, whoever made it and whatever was down meanwhile; an
-//! answer that was on its way when its change was committed is purged too; no request waits for a purge. Not promised: that what a shared
-//! cache holds is fresh before it has been told. docs/l3.md has the whole of it.
+//! Every committed change is purged once the shared cache is reachable, no matter which client made
+//! it and which parts were down. An answer that was in flight when its change was committed is
+//! purged too. No request waits for a purge. A shared cache may serve outdated answers until it has
+//! been purged. docs/l3.md explains the details.
 
 mod backlog;
 mod cursor;

@@ -1,9 +1,10 @@
-//! The purger: follows the ledger and tells the shared cache what to forget. Every instance runs one, and one of them is active at a time: the
-//! one that holds a lock in Postgres. When it ends, another one goes on from the cursor that it left behind.
+//! The purger: polls the ledger and purges the shared cache. Every instance runs one, and the
+//! instance that holds a lock in Postgres is active. When it ends, another one continues from the
+//! stored cursor.
 //!
-//! A change is purged at once, and again when every instance has heard of it, and again when no request from before can be under way any
-//! more; only then the cursor moves past it. So whatever dies in between, what was not confirmed is purged again. Where nobody
-//! knows what has changed, everything is purged, softly.
+//! A change is purged at once, again when every instance has polled it, and again when no older
+//! request can be in flight. Only then does the cursor move past it. After a crash, all unconfirmed
+//! changes are therefore purged again. If the changes are unknown, everything is purged softly.
 
 use std::{collections::BTreeSet, convert::Infallible, future::Future, time::Duration};
 
@@ -18,34 +19,34 @@ use super::{
 };
 use crate::cache::{Cache, Changefeed, Changes, ConnectionPool};
 
-/// Longest time for a statement.
+/// The time limit of a statement.
 const LIMIT: Duration = Duration::from_secs(5);
-/// Pause before the connection is tried again, and before the lock is asked for again.
+/// The pause before the next attempt to connect or to take the lock.
 const RECONNECT: Duration = Duration::from_secs(1);
-/// How often the ledger is polled when nobody tells of a change.
+/// The interval between two polls of the ledger if no hint arrives.
 const QUIET: Duration = Duration::from_secs(1);
-/// How often the cursor is written at most.
+/// The minimum interval between two writes of the cursor.
 const REMEMBER: Duration = Duration::from_secs(1);
-/// Pauses between two tries while purges fail: each twice as long as the one before.
+/// The pauses between two attempts while purges fail. Each is twice as long as the previous one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// How much later than all instances have heard of a change it is purged again.
+/// The delay of the second purge after all instances have polled the change.
 const AFTER_NEWS: Duration = Duration::from_millis(100);
-/// The same, of when all requests from before have ended.
+/// The delay of the third purge after all older requests have ended.
 const AFTER_REQUESTS: Duration = Duration::from_secs(5);
 
-/// Tells a shared cache what to forget.
+/// Purges a shared cache when the ledger changes.
 pub struct Purger {
     db: ConnectionPool,
     cache: Cache,
     endpoint: Endpoint,
     metrics: PurgeMetrics,
-    /// The patterns of which a shared cache may hold answers.
+    /// The types whose answers a shared cache may store.
     patterns: BTreeSet<&'static str>,
     passes: Vec<Duration>,
 }
 
-/// Why the purger begins anew.
+/// The reason why the purger restarts.
 #[derive(Debug, thiserror::Error)]
 enum Interrupted {
     #[error(transparent)]
@@ -55,7 +56,8 @@ enum Interrupted {
 }
 
 impl Purger {
-    /// `max_staleness`: within which all instances have heard of a change; `request`: how long a request may take.
+    /// Creates a purger. Within `max_staleness`, all instances have polled a change. `request` is
+    /// the time limit of a request.
     pub fn new(
         cache: Cache,
         db: ConnectionPool,
@@ -81,8 +83,9 @@ impl Purger {
         }
     }
 
-    /// Waits until this instance is the one that purges, and purges for as long as its connection lives.
-    /// `forget`: the last try didn't get over its first poll, which may have had too much to bring.
+    /// Waits until this instance is the active purger, and then purges for as long as its
+    /// connection lives. `forget` is set if the previous attempt failed before its first poll
+    /// ended, perhaps because it had too many changes to read.
     async fn follow(&self, complained: &mut bool, forget: &mut bool) -> Result<Infallible, Interrupted> {
         let mut changefeed = in_time(Changefeed::connect(&self.db, LIMIT)).await?;
         while !in_time(cursor::claim(changefeed.conn())).await? {
@@ -97,7 +100,8 @@ impl Purger {
         let (mut backlog, mut failing) = (Backlog::new(self.passes.clone()), None);
         let mut remembered = Instant::now();
         loop {
-            // Before the poll: what is told while it is under way wakes the next one.
+            // The subscription comes before the poll, so a hint that arrives during the poll
+            // triggers the next one.
             let mut news = self.cache.changes();
             let changes = in_time(changefeed.since(cursor.as_ref())).await?;
             if active.is_none() {
@@ -120,7 +124,7 @@ impl Purger {
                 Some(pause) => tokio::time::sleep(pause).await,
                 None => {
                     let next = backlog.next().map_or(Instant::now() + QUIET, Instant::from_std);
-                    // Whether somebody told or the time is up makes no difference.
+                    // A hint and a timeout have the same effect.
                     let _ = tokio::time::timeout_at(next.min(Instant::now() + QUIET), news.recv()).await;
                 }
             }
@@ -139,7 +143,8 @@ impl Purger {
         backlog.add(tags, cursor, max_delay, std::time::Instant::now());
     }
 
-    /// Purges what is due. The outer error is the database's, the inner one the shared cache's.
+    /// Purges all tags that are due. The outer error comes from the database, the inner one from
+    /// the shared cache.
     async fn purge_due(
         &self,
         changefeed: &mut Changefeed,
@@ -152,7 +157,7 @@ impl Purger {
                 return Ok(Err(unpurged));
             }
             self.metrics.purged(count);
-            // Many purges take long, and a connection that says nothing is ended.
+            // Many purges take long, and the server closes an idle connection.
             in_time(cursor::keep(changefeed.conn())).await?;
         }
         backlog.purged(sent).into_iter().for_each(|since| self.metrics.delayed(since));
@@ -160,7 +165,8 @@ impl Purger {
     }
 }
 
-/// Notes how long to wait before the next try; says once that purges fail, and once that they succeed again.
+/// Sets the pause before the next attempt. It logs once that purges fail and once that they succeed
+/// again.
 fn note(failing: &mut Option<Duration>, purged: Result<(), PurgeError>) {
     match (purged, *failing) {
         (Ok(()), None) => {}

@@ -1,9 +1,11 @@
-//! Tags: under which names a shared cache finds the answers that a change makes old. They are the names of the ledger: what an answer
-//! carries and what a change purges is made by the same two functions here.
+//! Surrogate keys: the tags by which a shared cache finds the answers that a change invalidates.
+//! They are the tags of the ledger. The same two functions in this file create the tags of an
+//! answer and the tags of a purge.
 //!
-//! An answer carries the tag of every name that it depends on, of everything of each of their patterns (`product:*`), and of all there is (`*`),
-//! so that whatever is raised in the ledger has a tag to purge. One whose tags don't fit the header carries none, and may be kept only for as
-//! short as any cache may keep it.
+//! An answer carries every tag on which it depends, a tag for each of their types (`product:*`),
+//! and the tag of all answers (`*`). Every invalidation in the ledger thus has a tag to purge. If
+//! the tags do not fit into the header, the answer carries none. The shared cache may then store it
+//! only as briefly as any other cache.
 
 use std::{borrow::Cow, collections::BTreeSet, time::Duration};
 
@@ -17,42 +19,45 @@ use crate::{
 /// The tag of all answers.
 pub(super) const ALL: &str = "*";
 
-/// For how long a shared cache may go on answering while it asks again, and while nobody answers: RFC 5861.
+/// How long a shared cache may serve an answer while it revalidates, and while the service is down
+/// (RFC 5861).
 const WINDOWS: &str = "stale-while-revalidate=10, stale-if-error=60";
 
-/// Marks answers for the shared cache.
+/// Adds surrogate keys and lifetimes to answers for the shared cache.
 #[derive(Clone, Debug)]
 pub struct SurrogateKeys {
     format: HeaderFormat,
-    /// How much longer an answer may be kept; `None`: nothing is purged, so no longer than anybody may.
+    /// The additional lifetime in the shared cache. It is `None` if nothing is purged, so that the
+    /// shared cache has the same lifetime as any other cache.
     max_age: Option<Duration>,
 }
 
-/// What is known of an answer.
+/// The properties of an answer that its headers need.
 pub struct Tagged<'a> {
-    /// Its key pattern.
+    /// The type's name.
     pub pattern: &'static str,
-    /// The names that it depends on.
+    /// The tags on which it depends, with their versions.
     pub tag_versions: &'a [TagVersion],
-    /// The time since it was last known to be current, as its header `Age` says.
+    /// The time since the answer was last known to be current, as in its header `Age`.
     pub age: Duration,
-    /// For how long more it may be answered at most, wherever it is kept: what its maximal age leaves since the database was read.
+    /// The longest time for which any cache may still serve it: the rest of its maximum age since
+    /// the database was read.
     pub left: Duration,
 }
 
 impl SurrogateKeys {
-    /// Marks as the shared cache wants it.
+    /// Uses the header format of the configured shared cache.
     pub fn new(config: &CdnConfig) -> Self {
         Self { format: HeaderFormat::of(config.tags), max_age: config.purge.as_ref().map(|_| config.max_age) }
     }
 
-    /// The headers that carry its tags, and for how long the shared cache may keep the answer.
+    /// The headers with the answer's tags and its lifetime in the shared cache.
     pub fn headers(&self, answer: &Tagged<'_>) -> HeaderMap {
         let mut headers = HeaderMap::new();
         let Some(tags) = self.format.render(&tags_of(answer.pattern, answer.tag_versions)) else { return headers };
         headers.insert(self.format.header.clone(), tags);
         if let Some(longer) = self.max_age {
-            // Caches take off what `Age` says.
+            // Caches subtract `Age` from the lifetime.
             let max_age = answer.age.as_secs() + longer.min(answer.left).as_secs();
             let control = HeaderValue::try_from(format!("max-age={max_age}, {WINDOWS}"));
             headers.extend(control.ok().map(|control| (self.format.control.clone(), control)));
@@ -74,14 +79,14 @@ fn tags_of<'a>(pattern: &str, tag_versions: &'a [TagVersion]) -> BTreeSet<Cow<'a
         .collect()
 }
 
-/// The tag to purge when a name is raised; `None` when no answer that a shared cache may hold depends on it: only those of `patterns` may be
-/// held. What is personal is never told.
+/// The tag to purge when `name` is invalidated. It is `None` if no answer in a shared cache depends
+/// on it, because only answers of `patterns` may be stored there. Personal tags are never sent.
 pub(super) fn purged_by(name: &Tag, patterns: &BTreeSet<&str>) -> Option<String> {
     let pattern = name.pattern();
     match name.as_str() {
         ALL => Some(ALL.to_owned()),
         _ if !patterns.contains(pattern) => None,
-        // Of a pattern in part: answers carry no tag for each part that somebody might name.
+        // A prefix purges the whole type, because answers carry no tag for each possible prefix.
         text if text.ends_with('*') => Some(everything(pattern)),
         _ => Some(legal(name.unsharded()).into_owned()),
     }
@@ -91,7 +96,8 @@ fn everything(pattern: &str) -> String {
     format!("{pattern}:*")
 }
 
-/// A tag as every header may carry it: names are escaped already, but who raises one by hand may write what he likes.
+/// Escapes a tag for all headers. Tags are already escaped, but an operator may invalidate any text
+/// by hand.
 fn legal(tag: &str) -> Cow<'_, str> {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._:%*".contains(&byte);
     if tag.bytes().all(plain) {
@@ -101,17 +107,17 @@ fn legal(tag: &str) -> Cow<'_, str> {
     Cow::Owned(tag.bytes().map(escape).collect())
 }
 
-/// How a kind of shared cache wants its tags.
+/// The header format of one kind of shared cache.
 #[derive(Clone, Debug)]
 struct HeaderFormat {
     header: HeaderName,
-    /// The header that only shared caches heed.
+    /// The header that only shared caches evaluate.
     control: HeaderName,
     separator: &'static str,
     quote: &'static str,
     max_tags: usize,
     max_tag_bytes: usize,
-    /// Bytes of the whole header.
+    /// The maximum bytes of the header.
     max_bytes: usize,
 }
 
@@ -125,12 +131,12 @@ impl HeaderFormat {
             quote: "",
             max_tags: usize::MAX,
             max_tag_bytes: 1024,
-            // Varnish takes lines of 8 KiB, their names included.
+            // Varnish accepts lines of 8 KiB, including the header's name.
             max_bytes: 8 * 1024 - 64,
         };
         match tags {
             CdnTags::Xkey => xkey,
-            // What is beyond 16 KiB is ignored.
+            // Bytes beyond 16 KiB are ignored.
             CdnTags::SurrogateKey => Self {
                 header: named("surrogate-key"),
                 control: named("surrogate-control"),
@@ -140,7 +146,8 @@ impl HeaderFormat {
             CdnTags::CacheTag => {
                 Self { header: named("cache-tag"), separator: ",", max_tags: 1000, max_bytes: 16 * 1024, ..xkey }
             }
-            // What every cache that knows the header must be able to take (RFC 9875, section 2).
+            // The limits that every cache with support for the header must accept (RFC 9875,
+            // section 2).
             CdnTags::CacheGroups => Self {
                 header: named("cache-groups"),
                 separator: ", ",
@@ -152,7 +159,7 @@ impl HeaderFormat {
         }
     }
 
-    /// `None`: they don't fit.
+    /// Renders the header; `None` if the tags do not fit.
     fn render(&self, tags: &BTreeSet<Cow<'_, str>>) -> Option<HeaderValue> {
         if tags.len() > self.max_tags || tags.iter().any(|tag| tag.len() > self.max_tag_bytes) {
             return None;

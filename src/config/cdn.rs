@@ -1,4 +1,4 @@
-//! What the service is told of a shared HTTP cache (a Varnish or a CDN) in front of it.
+//! The settings of a shared HTTP cache (a Varnish or a CDN) in front of the service.
 
 use std::{fmt, time::Duration};
 
@@ -11,13 +11,13 @@ use super::{
 #[derive(Clone, Debug)]
 pub struct CdnConfig {
     pub tags: CdnTags,
-    /// How much longer it may keep an answer that it will be told to forget.
+    /// The additional lifetime of an answer in a shared cache that is purged.
     pub max_age: Duration,
-    /// `None`: it is told nothing, so it keeps answers for as short as everybody else.
+    /// `None` if it is not purged. It then stores answers as briefly as any other cache.
     pub purge: Option<PurgeConfig>,
 }
 
-/// In which header, and so in which form, answers carry their tags.
+/// The header with the tags of an answer, which also determines their format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CdnTags {
     /// Varnish.
@@ -30,7 +30,7 @@ pub enum CdnTags {
     CacheGroups,
 }
 
-/// Where purges go.
+/// The endpoint of purges.
 #[derive(Clone)]
 pub struct PurgeConfig {
     pub url: String,
@@ -38,18 +38,18 @@ pub struct PurgeConfig {
 }
 
 impl fmt::Debug for PurgeConfig {
-    /// The token shows only whether it is set.
+    /// The output shows of the token only whether it is set.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let token = if self.token.is_some() { "(set)" } else { "(not set)" };
         f.debug_struct("PurgeConfig").field("url", &self.url).field("token", &token).finish()
     }
 }
 
-/// The definitions, as given and not yet checked.
+/// The definitions of the settings before validation.
 #[derive(clap::Args)]
 pub struct CdnSettings {
-    /// Header in which catalogue answers name what they depend on, for a shared cache that purges by tag: xkey (Varnish), surrogate-key (Fastly),
-    /// cache-tag (Cloudflare), cache-groups (RFC 9875), or none.
+    /// Header with the tags of catalogue answers, for a shared cache that purges by tag: xkey
+    /// (Varnish), surrogate-key (Fastly), cache-tag (Cloudflare), cache-groups (RFC 9875), or none.
     #[arg(
         long,
         env = "CDN_TAGS",
@@ -60,7 +60,8 @@ pub struct CdnSettings {
     )]
     cdn_tags: Parsed<Option<CdnTags>>,
 
-    /// How many seconds a shared cache that is purged may keep a catalogue answer: how old one gets, at most, when purges don't reach it.
+    /// How many seconds a purged shared cache may store a catalogue answer. This is the maximum age
+    /// of an answer if purges fail.
     #[arg(
         long,
         env = "CDN_MAX_AGE_SECONDS",
@@ -71,8 +72,9 @@ pub struct CdnSettings {
     )]
     cdn_max_age_seconds: Parsed<u64>,
 
-    /// Where changes are purged: `PURGE` with the header xkey-softpurge, as ops/varnish/default.vcl understands it. Not set: nothing is purged, and
-    /// shared caches keep answers for as short as everybody else.
+    /// URL to which purges are sent: `PURGE` with the header xkey-softpurge, as
+    /// ops/varnish/default.vcl expects. If not set, nothing is purged, and a shared cache stores
+    /// answers as briefly as any other cache.
     #[arg(
         long,
         env = "CDN_PURGE_URL",
@@ -82,7 +84,7 @@ pub struct CdnSettings {
     )]
     cdn_purge_url: Option<Parsed<String>>,
 
-    /// Bearer token that purges carry, for something before the cache that asks for one. Secret.
+    /// Bearer token of purges, for a proxy in front of the shared cache that requires one. Secret.
     #[arg(
         long,
         env = "CDN_PURGE_TOKEN",
@@ -94,7 +96,8 @@ pub struct CdnSettings {
 }
 
 impl CdnSettings {
-    /// Checks them. Outer `None`: something is wrong; inner `None`: there is no shared cache.
+    /// Checks the settings. The outer `None` means that a setting is wrong, the inner `None` that
+    /// there is no shared cache.
     pub(super) fn check(self, wrong: &mut ConfigErrors) -> Option<Option<CdnConfig>> {
         let tags = wrong.take("CDN_TAGS", self.cdn_tags);
         let max_age = wrong.take("CDN_MAX_AGE_SECONDS", self.cdn_max_age_seconds);

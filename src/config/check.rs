@@ -1,5 +1,5 @@
-//! From what was given to what holds: the rules of single values, and the rules between settings. Collects every broken rule
-//! before it answers.
+//! Validates the given settings: the rules of single values, and the rules between settings. It
+//! collects every broken rule before it returns.
 
 use std::{
     net::{IpAddr, Ipv4Addr, SocketAddr},
@@ -158,13 +158,14 @@ impl Settings {
         }
     }
 
-    /// The address of the public listener, for those who need nothing else.
+    /// Returns only the address of the public listener.
     pub fn public_addr(self) -> Result<SocketAddr, ConfigErrors> {
         let mut wrong = ConfigErrors::default();
         public_addr(&mut wrong, self.bind_addr, self.port).ok_or(wrong)
     }
 
-    /// Settings from pairs of variable and value, without looking at the environment: for tests. As there, an empty one is not set.
+    /// Creates settings from pairs of variable and value without reading the environment, for
+    /// tests. An empty value counts as not set, as in the environment.
     pub fn from_pairs(pairs: &[(&str, &str)]) -> Result<Self, clap::Error> {
         let command = Self::augment_args(clap::Command::new("aside"));
         let set = pairs.iter().filter(|(_, value)| !value.is_empty());
@@ -183,7 +184,7 @@ fn public_addr(wrong: &mut ConfigErrors, addr: Option<Parsed<SocketAddr>>, port:
     }
 }
 
-/// Whether the host that a URL names is this machine.
+/// Returns whether the host of a URL is this machine.
 pub(super) fn is_local_host(url: &str) -> bool {
     let host = url.parse::<axum::http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
     let address = |host: &str| host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
@@ -241,7 +242,7 @@ pub fn namespace() -> impl Parser<String> {
     })
 }
 
-/// The form only; the cache reads them again.
+/// Checks only the format, because the cache parses the keys.
 pub fn cache_keys() -> impl Parser<String> {
     rule("must be id:64 hex digits, separated by commas; make one with: openssl rand -hex 32", |text| {
         let key = |given: &str| {
@@ -272,7 +273,8 @@ pub fn cors_origins() -> impl Parser<Vec<String>> {
     })
 }
 
-/// Scheme, host and perhaps port, in the one form that browsers send: lower case, and nothing behind.
+/// Returns whether a text is an origin in the form that browsers send: scheme, host and optional
+/// port in lower case, without a path.
 fn is_origin(text: &str) -> bool {
     let host = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let allowed = |byte: u8| {
@@ -289,7 +291,7 @@ pub fn collector() -> impl Parser<String> {
     )
 }
 
-/// A URL of http with a host, and without what would be a secret in it.
+/// Returns whether a text is an http URL with a host and without parts that would be secret.
 pub fn is_plain_http(text: &str) -> bool {
     text.parse::<axum::http::Uri>().is_ok_and(|uri| {
         let named = uri.authority().is_some_and(|place| !place.host().is_empty() && !place.as_str().contains('@'));

@@ -1,12 +1,13 @@
-//! Reads the environment: a variable that is set but empty is not set. Compose files and scripts write `PORT=${PORT:-}` where they have
-//! no value, and an empty text is the value of no setting.
+//! Reads the environment. A variable that is set but empty counts as not set. Compose files and
+//! scripts write `PORT=${PORT:-}` for a missing value, and the empty text is not a valid value of
+//! any setting.
 
 use std::env;
 
 use clap::Command;
 
-/// The definitions of flags without the variables that are empty now: for those the defaults hold. `tests/contract/environment.rs` runs
-/// the program with all of them empty.
+/// Removes variables that are empty now from the definitions of flags, so that the defaults apply.
+/// `tests/contract/environment.rs` runs the program with all of them empty.
 pub fn without_empty_variables(command: Command) -> Command {
     command.mut_args(|arg| {
         let value = arg.get_env().and_then(env::var_os);

@@ -1,5 +1,5 @@
-//! `.env.example`, rendered from the definitions, so that the file can't say anything else than `--help`; and the names of
-//! variables that look like settings and aren't.
+//! Renders `.env.example` from the definitions, so that the file can't differ from `--help`. It
+//! also finds variables that look like settings but are not.
 
 use clap::{Args, Command};
 
@@ -26,7 +26,7 @@ pub fn env_example() -> String {
             text.push_str(&format!("\n# ---- {group}\n"));
         }
         let help = arg.get_long_help().or_else(|| arg.get_help()).map(ToString::to_string).unwrap_or_default();
-        // clap takes the last full stop away.
+        // clap removes the last full stop.
         for line in wrap(&format!("{help}."), 110) {
             text.push_str(&format!("# {line}\n"));
         }
@@ -41,7 +41,8 @@ pub fn env_example() -> String {
     text
 }
 
-/// Those of `names` that begin as settings of this service do, but are none: most likely typing errors.
+/// Returns the names that begin like settings of this service but are not settings. They are most
+/// likely typing errors.
 pub fn unknown_names(names: impl Iterator<Item = String>) -> Vec<String> {
     let command = definitions();
     let known = |name: &str| command.get_arguments().any(|arg| arg.get_env().is_some_and(|env| env == name));

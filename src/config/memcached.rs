@@ -1,4 +1,4 @@
-//! What the service is told of Memcached, which may serve as L2 in the place of Redis.
+//! The setting of Memcached, which may be L2 instead of Redis.
 
 use super::{
     check::is_local_host,
@@ -13,17 +13,18 @@ pub struct MemcachedConfig {
 }
 
 impl MemcachedConfig {
-    /// Whether nobody can read what goes over its line: it is never encrypted, so only when it doesn't leave the machine.
+    /// Returns whether the connection is protected against reading. It is never encrypted, so it
+    /// must stay on this machine.
     pub fn is_transport_secure(&self) -> bool {
         is_local_host(&format!("memcached://{}", self.address))
     }
 }
 
-/// The definition, as given and not yet checked.
+/// The definition of the setting before validation.
 #[derive(clap::Args)]
 pub struct MemcachedSettings {
-    /// A Memcached (1.6 or newer) that serves as L2 instead of Redis. Not set: REDIS_URL says what L2 is. It need not be there
-    /// at start.
+    /// A Memcached (1.6 or newer) that serves as L2 instead of Redis. If not set, REDIS_URL
+    /// determines L2. It may be down at start.
     #[arg(
         long,
         env = "MEMCACHED_URL",
@@ -35,7 +36,8 @@ pub struct MemcachedSettings {
 }
 
 impl MemcachedSettings {
-    /// Checks it. Outer `None`: something is wrong; inner `None`: there is no Memcached.
+    /// Checks the setting. The outer `None` means that it is wrong, the inner `None` that there is
+    /// no Memcached.
     pub(super) fn check(self, wrong: &mut ConfigErrors) -> Option<Option<MemcachedConfig>> {
         wrong.take_secret("MEMCACHED_URL", self.memcached_url)
     }
@@ -45,7 +47,7 @@ fn memcached_url() -> impl Parser<MemcachedConfig> {
     rule("must be a URL such as memcached://host:11211", |text| {
         let uri = text.parse::<axum::http::Uri>().ok()?;
         let (host, port) = (uri.host()?, uri.port_u16().unwrap_or(11_211));
-        // Nobody is asked for a user or a password, so none is taken.
+        // Memcached has no authentication here, so a user or a password is rejected.
         let given = uri.authority()?.as_str();
         let plain = given == host || given == format!("{host}:{port}");
         let whole = uri.scheme_str() == Some("memcached") && !host.is_empty() && matches!(uri.path(), "" | "/");

@@ -1,9 +1,10 @@
-//! Reading one setting. Parsing never fails at once: a value that breaks its rule is carried as such until all settings have
-//! been read, so that `Settings::check` can report every wrong one together. Called by the definitions in `config`.
+//! Parses one setting. Parsing never fails at once. A value that breaks its rule is carried along
+//! until all settings are read, so `Settings::check` can report all wrong ones together. The
+//! definitions in `config` call this module.
 
 use std::{convert::Infallible, fmt::Display, ops::RangeInclusive, time::Duration};
 
-/// What was given for one setting: the text, and what it means or the rule that it breaks.
+/// The value of one setting: its text, and its parsed value or the rule that it breaks.
 #[derive(Clone)]
 pub struct Parsed<T> {
     text: String,
@@ -15,9 +16,9 @@ pub struct Parsed<T> {
 pub struct ConfigError {
     /// Name of the environment variable.
     pub name: &'static str,
-    /// What it must be.
+    /// The rule for its value.
     pub rule: String,
-    /// What it was; `None` when it was not given at all or is a secret.
+    /// The rejected value; `None` if the setting was not given or is a secret.
     pub parsed: Option<String>,
 }
 
@@ -42,13 +43,14 @@ impl Display for ConfigErrors {
 }
 
 impl ConfigErrors {
-    /// The meaning of a setting, or `None` and a note of what is wrong with it.
+    /// Returns the parsed value of a setting. If it is wrong, it records the error and returns
+    /// `None`.
     pub fn take<T>(&mut self, name: &'static str, parsed: Parsed<T>) -> Option<T> {
         parsed.meaning.map_err(|rule| self.add(name, rule, Some(parsed.text))).ok()
     }
 
-    /// Same for a setting that need not be there. Outer `None`: wrong; inner `None`: not given, or by an empty flag, which takes away
-    /// what a variable says.
+    /// The same for an optional setting. The outer `None` means that the value is wrong. The inner
+    /// `None` means that it was not given, or that an empty flag removed the variable's value.
     pub fn take_optional<T>(&mut self, name: &'static str, parsed: Option<Parsed<T>>) -> Option<Option<T>> {
         match parsed.filter(|parsed| !parsed.text.is_empty()) {
             None => Some(None),
@@ -56,7 +58,7 @@ impl ConfigErrors {
         }
     }
 
-    /// Same for a secret: what was given is never repeated.
+    /// The same for a secret, whose value is never repeated.
     pub fn take_secret<T>(&mut self, name: &'static str, parsed: Option<Parsed<T>>) -> Option<Option<T>> {
         match parsed.filter(|parsed| !parsed.text.is_empty()) {
             None => Some(None),
@@ -64,17 +66,17 @@ impl ConfigErrors {
         }
     }
 
-    /// Notes a broken rule.
+    /// Records a broken rule.
     pub fn add(&mut self, name: &'static str, rule: impl Into<String>, parsed: Option<String>) {
         self.0.push(ConfigError { name, rule: rule.into(), parsed });
     }
 }
 
-/// What clap wants of a value parser, with an error that can't happen.
+/// A value parser for clap, with an error that can't happen.
 pub trait Parser<T>: Fn(&str) -> Result<Parsed<T>, Infallible> + Clone + Send + Sync + 'static {}
 impl<T, F: Fn(&str) -> Result<Parsed<T>, Infallible> + Clone + Send + Sync + 'static> Parser<T> for F {}
 
-/// A value that `parse` understands; `rule` completes the sentence "NAME …".
+/// A parser that accepts a value if `parse` does. `rule` completes the sentence "NAME …".
 pub fn rule<T>(rule: impl Into<String>, parse: fn(&str) -> Option<T>) -> impl Parser<T>
 where
     T: 'static,
@@ -83,7 +85,7 @@ where
     move |text: &str| Ok(Parsed { text: text.into(), meaning: parse(text).ok_or_else(|| rule.clone()) })
 }
 
-/// A whole number in a range.
+/// An integer in a range.
 pub fn number<T: TryFrom<u64> + 'static>(range: RangeInclusive<u64>) -> impl Parser<T> {
     bounded(range, "", |number| T::try_from(number).ok())
 }

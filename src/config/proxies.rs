@@ -7,12 +7,13 @@ use super::parsed::{ConfigErrors, Parsed, Parser, rule};
 /// The proxies that are trusted to name the client of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProxyConfig {
-    /// Their addresses. Empty: the client is the peer of the connection.
+    /// The networks of the proxies. If empty, the client is the peer of the connection.
     pub networks: Vec<IpNet>,
     pub header: ForwardedHeader,
 }
 
-/// The header in which proxies name the client. Only one is read: a proxy passes the other on as the client sent it.
+/// The header in which proxies name the client. Only one is read, because a proxy forwards the
+/// other header as the client sent it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum ForwardedHeader {
     #[default]
@@ -21,11 +22,12 @@ pub enum ForwardedHeader {
     Forwarded,
 }
 
-/// The definitions, as given and not yet checked.
+/// The definitions of the settings before validation.
 #[derive(clap::Args)]
 pub struct ProxySettings {
-    /// Addresses or networks of the proxies in front of the service, separated by commas: their FORWARDED_HEADER says which client a request comes
-    /// from, for the limit of requests without a valid token. Not set: none, and all clients behind a proxy share its limit.
+    /// Addresses or networks of the proxies in front of the service, separated by commas. Their
+    /// FORWARDED_HEADER names the client of a request, for the limit of requests without a valid
+    /// token. If not set, no proxy is trusted, and all clients behind a proxy share its limit.
     #[arg(
         long,
         env = "TRUSTED_PROXIES",
@@ -35,7 +37,8 @@ pub struct ProxySettings {
     )]
     trusted_proxies: Option<Parsed<Vec<IpNet>>>,
 
-    /// Header to which the trusted proxies append the address that a request came to them from: x-forwarded-for or forwarded (RFC 7239).
+    /// Header to which the trusted proxies append the address of their peer: x-forwarded-for or
+    /// forwarded (RFC 7239).
     #[arg(
         long,
         env = "FORWARDED_HEADER",
@@ -48,7 +51,7 @@ pub struct ProxySettings {
 }
 
 impl ProxySettings {
-    /// Checks them.
+    /// Checks the settings.
     pub(super) fn check(self, wrong: &mut ConfigErrors) -> Option<ProxyConfig> {
         let networks = wrong.take_optional("TRUSTED_PROXIES", self.trusted_proxies);
         let header = wrong.take("FORWARDED_HEADER", self.forwarded_header);

@@ -1,4 +1,4 @@
-//! What the service is told of Redis: where it is, how it is found, and whom to believe on the line.
+//! The settings of Redis: its addresses, its topology, and its TLS certificates.
 
 use std::{fmt, path::PathBuf};
 
@@ -11,9 +11,9 @@ use super::{
 #[derive(Clone)]
 pub struct RedisConfig {
     pub mode: RedisMode,
-    /// One for a single server; Sentinels or nodes of a Cluster otherwise.
+    /// One URL for a single server, otherwise the URLs of Sentinels or cluster nodes.
     pub urls: Vec<String>,
-    /// The name by which Sentinels know the primary.
+    /// The name of the primary in the Sentinels' configuration.
     pub master_name: String,
     pub sentinel_password: Option<String>,
     pub ca_file: Option<PathBuf>,
@@ -21,7 +21,7 @@ pub struct RedisConfig {
     pub key_file: Option<PathBuf>,
 }
 
-/// How many servers Redis is.
+/// The topology of Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RedisMode {
     Standalone,
@@ -30,7 +30,7 @@ pub enum RedisMode {
 }
 
 impl RedisConfig {
-    /// One server without certificates of its own.
+    /// A single server without its own certificates.
     pub fn standalone(url: String) -> Self {
         Self {
             mode: RedisMode::Standalone,
@@ -43,8 +43,9 @@ impl RedisConfig {
         }
     }
 
-    /// Whether nobody can read what goes over its lines: by TLS, or because they don't leave the machine. What Sentinels or nodes of a
-    /// Cluster name may be elsewhere, so there it takes TLS.
+    /// Returns whether the connections are protected against reading. They must use TLS or stay on
+    /// this machine. Sentinels and cluster nodes may name servers on other machines, so both
+    /// require TLS.
     pub fn is_transport_secure(&self) -> bool {
         let stays = |url: &String| self.mode == RedisMode::Standalone && is_local_host(url);
         self.urls.iter().all(|url| url.starts_with("rediss://") || stays(url))
@@ -52,7 +53,7 @@ impl RedisConfig {
 }
 
 impl fmt::Debug for RedisConfig {
-    /// URLs may hold passwords: they are counted.
+    /// URLs may contain passwords, so only their number is shown.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RedisConfig")
             .field("mode", &self.mode)
@@ -65,11 +66,12 @@ impl fmt::Debug for RedisConfig {
     }
 }
 
-/// The definitions, as given and not yet checked.
+/// The definitions of the settings before validation.
 #[derive(clap::Args)]
 pub struct RedisSettings {
-    /// The Redis that serves as L2; rediss:// for TLS. Not set: no L2, unless MEMCACHED_URL names one. It need not be there at start. Several Sentinels or
-    /// nodes of a Cluster are separated by commas; user and password are those of Redis. Secret.
+    /// The Redis that serves as L2; rediss:// selects TLS. If not set, there is no L2, unless
+    /// MEMCACHED_URL is set. It may be down at start. Separate several Sentinels or nodes of a
+    /// Cluster by commas. User and password are those of Redis. Secret.
     #[arg(
         long,
         env = "REDIS_URL",
@@ -79,7 +81,8 @@ pub struct RedisSettings {
     )]
     redis_url: Option<Parsed<Vec<String>>>,
 
-    /// What REDIS_URL names: one server (standalone), Sentinels (sentinel), or nodes of a Cluster (cluster).
+    /// Topology at REDIS_URL: one server (standalone), Sentinels (sentinel), or nodes of a Cluster
+    /// (cluster).
     #[arg(
         long,
         env = "REDIS_MODE",
@@ -101,7 +104,7 @@ pub struct RedisSettings {
     )]
     redis_master_name: Parsed<String>,
 
-    /// The password that the Sentinels themselves ask for, if they do. Secret.
+    /// The password of the Sentinels themselves, if they require one. Secret.
     #[arg(
         long,
         env = "REDIS_SENTINEL_PASSWORD",
@@ -111,7 +114,8 @@ pub struct RedisSettings {
     )]
     redis_sentinel_password: Option<Parsed<String>>,
 
-    /// Certificate (PEM) of the authority that signs the certificate of Redis. Not set: the system's authorities.
+    /// Certificate (PEM) of the authority that signs the certificate of Redis. If not set, the
+    /// system's authorities are trusted.
     #[arg(
         long,
         env = "REDIS_CA_FILE",
@@ -121,7 +125,7 @@ pub struct RedisSettings {
     )]
     redis_ca_file: Option<Parsed<PathBuf>>,
 
-    /// Certificate (PEM) to show to a Redis that asks for one.
+    /// Certificate (PEM) of this client, for a Redis that requires one.
     #[arg(
         long,
         env = "REDIS_CERT_FILE",
@@ -143,7 +147,8 @@ pub struct RedisSettings {
 }
 
 impl RedisSettings {
-    /// Checks them. Outer `None`: something is wrong; inner `None`: there is no Redis.
+    /// Checks the settings. The outer `None` means that a setting is wrong, the inner `None` that
+    /// there is no Redis.
     pub(super) fn check(self, wrong: &mut ConfigErrors) -> Option<Option<RedisConfig>> {
         let urls = wrong.take_secret("REDIS_URL", self.redis_url);
         let mode = wrong.take("REDIS_MODE", self.redis_mode);
@@ -187,7 +192,8 @@ fn mode() -> impl Parser<RedisMode> {
     })
 }
 
-/// The form only: what the client makes of it shows at start, so that the driver stays inside of the cache.
+/// Checks only the format. The client parses the URLs at start, so the driver stays inside the
+/// cache.
 fn redis_urls() -> impl Parser<Vec<String>> {
     rule("must be a URL such as redis://:password@host:6379/0, or several separated by commas", |text| {
         let urls: Vec<String> = text.split(',').map(|url| url.trim().to_owned()).collect();

@@ -1,4 +1,5 @@
-//! The definitions. The doc comment of a field is its documentation everywhere: in `--help`, in `.env.example`.
+//! The definitions of the settings. The doc comment of a field is its documentation in `--help` and
+//! in `.env.example`.
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
@@ -15,10 +16,10 @@ use super::{
     redis_settings::RedisSettings,
 };
 
-/// The definitions, as given and not yet checked.
+/// The definitions of the settings before validation.
 #[derive(clap::Args)]
 pub struct Settings {
-    /// Port of the public listener on 127.0.0.1 when BIND_ADDR is not set; 0 takes a free one.
+    /// Port of the public listener on 127.0.0.1 if BIND_ADDR is not set. 0 selects a free port.
     #[arg(
         long,
         env = "PORT",
@@ -29,8 +30,8 @@ pub struct Settings {
     )]
     pub(super) port: Parsed<u16>,
 
-    /// Address and port of the public listener. When not set: 127.0.0.1 and PORT. Anything but loopback needs JWT_SECRET or
-    /// JWT_JWKS_FILE, or else ALLOW_INSECURE=true.
+    /// Address and port of the public listener. If not set, they are 127.0.0.1 and PORT. An address
+    /// other than loopback requires JWT_SECRET, JWT_JWKS_FILE, or ALLOW_INSECURE=true.
     #[arg(
         long,
         env = "BIND_ADDR",
@@ -40,9 +41,9 @@ pub struct Settings {
     )]
     pub(super) bind_addr: Option<Parsed<SocketAddr>>,
 
-    /// Whether the public listener may be reachable from other machines although no identity is verified: every caller
-    /// belongs to tenant `demo`. Only behind something that authenticates. Also allows a Redis elsewhere, Sentinels and a
-    /// Cluster without TLS and CACHE_KEYS.
+    /// Whether other machines may reach the public listener although no identity is verified: every
+    /// caller belongs to tenant `demo`. Use it only behind a proxy that authenticates. It also
+    /// allows a Redis on another machine, Sentinels and a Cluster without TLS and CACHE_KEYS.
     #[arg(
         long,
         env = "ALLOW_INSECURE",
@@ -56,8 +57,9 @@ pub struct Settings {
     )]
     pub(super) allow_insecure: Parsed<bool>,
 
-    /// Secret that signs the tokens of callers (HS256): 32 to 1024 visible ASCII characters. With it or JWT_JWKS_FILE, orders and changes of
-    /// the catalogue ask for a token, which names the tenant. Secret.
+    /// Secret that signs the tokens of callers (HS256): 32 to 1024 visible ASCII characters. With
+    /// it or JWT_JWKS_FILE, orders and changes of the catalogue require a token of a tenant.
+    /// Secret.
     #[arg(
         long,
         env = "JWT_SECRET",
@@ -67,7 +69,8 @@ pub struct Settings {
     )]
     pub(super) jwt_secret: Option<Parsed<String>>,
 
-    /// A JSON Web Key Set of those who sign tokens (RS256, ES256), instead of JWT_SECRET; read again within seconds when it changes.
+    /// A JSON Web Key Set of the token issuers (RS256, ES256), instead of JWT_SECRET. A change of
+    /// the file is read within seconds.
     #[arg(
         long,
         env = "JWT_JWKS_FILE",
@@ -77,7 +80,7 @@ pub struct Settings {
     )]
     pub(super) jwt_jwks_file: Option<Parsed<PathBuf>>,
 
-    /// Audience that tokens must be meant for.
+    /// Audience that tokens must name.
     #[arg(
         long,
         env = "JWT_AUDIENCE",
@@ -88,7 +91,7 @@ pub struct Settings {
     )]
     pub(super) jwt_audience: Parsed<String>,
 
-    /// Issuer that tokens must come from. Not set: anybody who has a key.
+    /// Issuer that tokens must name. If not set, every issuer with a key is accepted.
     #[arg(
         long,
         env = "JWT_ISSUER",
@@ -98,7 +101,8 @@ pub struct Settings {
     )]
     pub(super) jwt_issuer: Option<Parsed<String>>,
 
-    /// How many requests that ask for a token a tenant may send to an instance, a second and at once; more get a 429. 0: any number.
+    /// How many requests that require a token a tenant may send to an instance per second, and at
+    /// once. Further requests get a 429. 0 means no limit.
     #[arg(
         long,
         env = "TENANT_REQUESTS_PER_SECOND",
@@ -109,7 +113,8 @@ pub struct Settings {
     )]
     pub(super) tenant_requests_per_second: Parsed<u32>,
 
-    /// Origins whose pages may call the service from a browser, separated by commas. Not set: none (CORS is off).
+    /// Origins whose pages may call the service from a browser, separated by commas. If not set,
+    /// CORS is off.
     #[arg(
         long,
         env = "CORS_ORIGINS",
@@ -122,8 +127,9 @@ pub struct Settings {
     #[command(flatten)]
     pub(super) proxies: ProxySettings,
 
-    /// How many reads of resources an instance has in memory at a time, those that wait for Postgres included; further ones get a 503
-    /// at once. Only a bound on memory: how long a read waits is bounded by REQUEST_TIMEOUT_MS.
+    /// How many reads of resources an instance has in memory at a time, including those that wait
+    /// for Postgres. Further reads get a 503 at once. This limits only memory: REQUEST_TIMEOUT_MS
+    /// limits how long a read waits.
     #[arg(
         long,
         env = "MAX_REQUESTS",
@@ -134,7 +140,7 @@ pub struct Settings {
     )]
     pub(super) max_requests: Parsed<usize>,
 
-    /// Limit of one request, from its headers to its answer, in milliseconds.
+    /// Time limit of one request, from its headers to its answer, in milliseconds.
     #[arg(
         long,
         env = "REQUEST_TIMEOUT_MS",
@@ -145,7 +151,7 @@ pub struct Settings {
     )]
     pub(super) request_timeout_ms: Parsed<Duration>,
 
-    /// Largest request body in bytes.
+    /// Maximum size of a request body in bytes.
     #[arg(
         long,
         env = "BODY_LIMIT_BYTES",
@@ -156,8 +162,8 @@ pub struct Settings {
     )]
     pub(super) body_limit_bytes: Parsed<usize>,
 
-    /// How long readiness answers 503 before the listener closes at shutdown, in milliseconds, so that load balancers see it
-    /// in time: two of their probe intervals. Counts within SHUTDOWN_TIMEOUT_MS.
+    /// How long readiness answers 503 before the listener closes at shutdown, in milliseconds. Load
+    /// balancers notice it within two probe intervals. It is part of SHUTDOWN_TIMEOUT_MS.
     #[arg(
         long,
         env = "SHUTDOWN_DRAIN_MS",
@@ -168,7 +174,7 @@ pub struct Settings {
     )]
     pub(super) shutdown_drain_ms: Parsed<Duration>,
 
-    /// Limit of the whole shutdown in milliseconds; what is not finished by then is cut off.
+    /// Time limit of the whole shutdown in milliseconds. Unfinished work is cut off.
     #[arg(
         long,
         env = "SHUTDOWN_TIMEOUT_MS",
@@ -179,8 +185,8 @@ pub struct Settings {
     )]
     pub(super) shutdown_timeout_ms: Parsed<Duration>,
 
-    /// Address and port of the management listener (metrics, cache administration). Never public. Anything but loopback
-    /// needs MANAGEMENT_TOKEN.
+    /// Address and port of the management listener (metrics, cache administration). It must never
+    /// be public. An address other than loopback requires MANAGEMENT_TOKEN.
     #[arg(
         long,
         env = "MANAGEMENT_ADDR",
@@ -191,7 +197,8 @@ pub struct Settings {
     )]
     pub(super) management_addr: Parsed<SocketAddr>,
 
-    /// Bearer token that every request to the management listener must carry. Not set: none is asked for. Secret.
+    /// Bearer token that every request to the management listener must carry. Not set: none is
+    /// required. Secret.
     #[arg(
         long,
         env = "MANAGEMENT_TOKEN",
@@ -211,8 +218,8 @@ pub struct Settings {
     )]
     pub(super) database_url: Option<Parsed<String>>,
 
-    /// A streaming replica of that database, for loads. What it is behind with is loaded from DATABASE_URL, so it changes no promise. Not
-    /// set: all loads go to DATABASE_URL. Secret.
+    /// A streaming replica of that database, for loads. If it is behind, data is loaded from
+    /// DATABASE_URL, so no guarantee changes. If not set, all loads use DATABASE_URL. Secret.
     #[arg(
         long,
         env = "DATABASE_READ_URL",
@@ -222,8 +229,8 @@ pub struct Settings {
     )]
     pub(super) database_read_url: Option<Parsed<String>>,
 
-    /// Connections to Postgres at most, to each server. Two thirds of them are for loads, two fifths for writes; more loads and writes
-    /// wait for their turn.
+    /// Maximum number of connections to each Postgres server. Two thirds of them are for loads, two
+    /// fifths for writes. Further loads and writes wait for their turn.
     #[arg(
         long,
         env = "DATABASE_CONNECTIONS",
@@ -234,7 +241,8 @@ pub struct Settings {
     )]
     pub(super) database_connections: Parsed<u32>,
 
-    /// Whether `serve` brings the schema up to date before it starts. Several instances may do so at the same time.
+    /// Whether `serve` runs pending migrations before it starts. Several instances may do so at
+    /// once.
     #[arg(
         long,
         env = "DATABASE_MIGRATE",
@@ -254,7 +262,7 @@ pub struct Settings {
     #[command(flatten)]
     pub(super) memcached: MemcachedSettings,
 
-    /// First segment of every key in L2; keeps services apart that share one.
+    /// First segment of every key in L2. It separates services that share one L2.
     #[arg(
         long,
         env = "CACHE_NAMESPACE",
@@ -265,7 +273,7 @@ pub struct Settings {
     )]
     pub(super) cache_namespace: Parsed<String>,
 
-    /// Capacity of L1 (in process) in bytes: 64 MiB; 0 switches L1 off.
+    /// Capacity of L1 (in process) in bytes. The default is 64 MiB, and 0 switches L1 off.
     #[arg(
         long,
         env = "CACHE_L1_BYTES",
@@ -276,7 +284,7 @@ pub struct Settings {
     )]
     pub(super) cache_l1_bytes: Parsed<u64>,
 
-    /// How many of the most viewed products are warmed before readiness turns green; 0 warms none.
+    /// How many of the most viewed products are warmed before readiness turns green. 0 warms none.
     #[arg(
         long,
         env = "CACHE_WARM_TOP",
@@ -298,8 +306,8 @@ pub struct Settings {
     )]
     pub(super) cache_max_staleness_ms: Parsed<Duration>,
 
-    /// Keys that seal what stands in L2, separated by commas: the first seals, all open. Without keys orders stay out of Redis, and the
-    /// catalogue stands there unsealed. Secret.
+    /// Keys that seal entries in L2, separated by commas. The first key seals, and all keys open.
+    /// Without keys, L2 stores no orders and the catalogue unsealed. Secret.
     #[arg(
         long,
         env = "CACHE_KEYS",
@@ -309,7 +317,7 @@ pub struct Settings {
     )]
     pub(super) cache_keys: Option<Parsed<String>>,
 
-    /// A file of such keys, one a line, instead of CACHE_KEYS; read again within seconds when it changes.
+    /// A file of such keys, one per line, instead of CACHE_KEYS. A change is read within seconds.
     #[arg(
         long,
         env = "CACHE_KEYS_FILE",
@@ -322,7 +330,8 @@ pub struct Settings {
     #[command(flatten)]
     pub(super) cdn: CdnSettings,
 
-    /// File in which accesses to orders are recorded, in a chain that shows what was removed or changed. Not set: they are not recorded.
+    /// File in which accesses to orders are recorded, in a chain that reveals changes and removals.
+    /// If not set, accesses are not recorded.
     #[arg(
         long,
         env = "AUDIT_LOG",
@@ -343,7 +352,7 @@ pub struct Settings {
     )]
     pub(super) region: Parsed<String>,
 
-    /// How this instance is called on the live page. Not set: by the address of its public listener.
+    /// Name of this instance on the live page. Not set: the address of the public listener.
     #[arg(
         long,
         env = "INSTANCE_NAME",
@@ -353,7 +362,7 @@ pub struct Settings {
     )]
     pub(super) instance_name: Option<Parsed<String>>,
 
-    /// What is logged: a level, or target=level pairs separated by commas.
+    /// Filter of the log: a level, or target=level pairs separated by commas.
     #[arg(
         long,
         env = "RUST_LOG",
@@ -364,7 +373,7 @@ pub struct Settings {
     )]
     pub(super) rust_log: Parsed<String>,
 
-    /// Form of the log: text or json. Not set: text on a terminal, JSON otherwise.
+    /// Format of the log: text or json. If not set, it is text on a terminal and JSON otherwise.
     #[arg(
         long,
         env = "LOG_FORMAT",

@@ -1,4 +1,4 @@
-//! The rules of the settings. No test here looks at the environment.
+//! Tests of the rules of settings. No test here reads the environment.
 
 use clap::{Args, FromArgMatches};
 
@@ -160,7 +160,7 @@ fn what_can_be_read_on_the_way_to_redis_must_be_sealed() {
     let key = format!("a:{}", "0".repeat(64));
     let wrong = |pairs: &[(&'static str, &str)]| wrong_names(pairs);
     assert_eq!(wrong(&[("REDIS_URL", "redis://cache.example")]), ["REDIS_URL"]);
-    // Where its other nodes are is not known.
+    // The addresses of its other nodes are unknown.
     assert_eq!(wrong(&[("REDIS_URL", "redis://127.0.0.1:7000"), ("REDIS_MODE", "cluster")]), ["REDIS_URL"]);
     for safe in [
         &[("REDIS_URL", "redis://127.0.0.1:6379")][..],

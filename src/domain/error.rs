@@ -1,57 +1,59 @@
-//! What can go wrong in the domain. No HTTP in here: the edge turns each case into a problem, and logs it there once.
+//! The errors of the domain. They contain no HTTP: the edge turns each case into a problem and logs
+//! it there once.
 
 use std::{io, sync::Arc};
 
 use super::violation::Violation;
 use crate::cache::{LoadError, LoadFailure, WriteError, is_busy, is_conflict, is_unavailable};
 
-/// A refusal or a failure. Cheap to clone: every caller that waited for one load gets the same error.
+/// A refusal or a failure. It is cheap to clone, because all callers that waited for one load get
+/// the same error.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum DomainError {
-    /// The input breaks rules that need no look at the data. Never empty.
+    /// The input breaks rules that can be checked without the data. The list is never empty.
     #[error("{} rule(s) of the input broken", .0.len())]
     Invalid(Vec<Violation>),
-    /// There is no such thing, or not for this tenant.
+    /// It does not exist, or it does not belong to this tenant.
     #[error("no {kind} {id}")]
     NotFound {
         /// `product` or `order`.
         kind: &'static str,
-        /// The id asked for.
+        /// The requested id.
         id: i64,
     },
-    /// None of the versions that the caller would accept is the current one.
+    /// The current version is not one of the versions that the caller accepts.
     #[error("the version is {current} by now")]
     VersionConflict {
         /// The current version.
         current: i64,
     },
-    /// A line of a new order names a product that is not sold.
+    /// An item of a new order names a product that is not sold.
     #[error("unknown product {product_id}")]
     UnknownProduct {
-        /// Index of the line in `items`.
+        /// Index of the item in `items`.
         item: usize,
-        /// The id it names.
+        /// The id that the item names.
         product_id: i64,
     },
-    /// A line of a new order asks for more than there is.
+    /// An item of a new order requests more units than are in stock.
     #[error("product {product_id}: only {available} in stock")]
     OutOfStock {
-        /// Index of the line in `items`.
+        /// Index of the item in `items`.
         item: usize,
         /// The product.
         product_id: i64,
-        /// How many there are.
+        /// How many units are in stock.
         available: i32,
     },
-    /// An order can't go from its status to that one.
+    /// An order can't change from its status to the requested one.
     #[error("an order can't go from {from} to {to}")]
     IllegalTransition {
         /// Its status.
         from: &'static str,
-        /// The status asked for.
+        /// The requested status.
         to: &'static str,
     },
-    /// The input breaks a rule that could only be examined against the data.
+    /// The input breaks a rule that can only be checked against the data.
     #[error("{field} {rule}")]
     Rule {
         /// JSON Pointer to the member.
@@ -59,26 +61,28 @@ pub enum DomainError {
         /// The rule, as a sentence about the member.
         rule: String,
     },
-    /// The idempotency key was used before, with another payload.
+    /// The idempotency key was used before with another payload.
     #[error("the idempotency key belongs to another payload")]
     IdempotencyMismatch,
-    /// A request with the same idempotency key is still at work.
+    /// A request with the same idempotency key is still running.
     #[error("a request with this idempotency key is still at work")]
     IdempotencyInProgress,
-    /// The database is well but there was no room in time: as many loads under way as may be, no free connection, or a lock that
-    /// others held for too long.
+    /// The database is healthy, but the work got no capacity in time. The limit of loads was
+    /// reached, no connection was free, or other transactions held a lock for too long.
     #[error("the database is busy")]
     Busy,
-    /// The database did not answer: no connection could be had, or it ended, or the server can't do now what it was asked.
+    /// The database did not answer. No connection could be opened, the connection broke, or the
+    /// server can't serve the request at the moment.
     #[error("the database does not answer: {0}")]
     Unavailable(Arc<sqlx::Error>),
-    /// The database refused a statement: a defect of the service.
+    /// The database rejected a statement, which is a defect of the service.
     #[error("the database failed: {0}")]
     Database(Arc<sqlx::Error>),
     /// The tenant's data may not be read in this region.
     #[error("not readable in this region")]
     OutOfRegion,
-    /// The work ended without a result: a write panicked and was rolled back, or a load did.
+    /// The work ended without a result, because a write or a load panicked. The write is rolled
+    /// back.
     #[error("the work panicked")]
     Panicked,
 }

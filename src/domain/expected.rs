@@ -1,31 +1,32 @@
-//! The versions that a write may meet, as the client's preconditions state them.
+//! The versions that a write accepts, as the client's preconditions state them.
 
 use super::error::DomainError;
 
-/// The versions that a caller expects. The default expects nothing.
+/// The versions that a caller expects. The default accepts every version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ExpectedVersion {
-    /// The current version must be one of these; `None`: any.
+    /// The current version must be one of these. `None` accepts any version.
     pub one_of: Option<Vec<i64>>,
-    /// The current version must be none of these.
+    /// The current version must not be one of these.
     pub none_of: Vec<i64>,
-    /// Nothing may exist.
+    /// The resource must not exist.
     pub absent: bool,
 }
 
 impl ExpectedVersion {
-    /// Any version will do.
+    /// Accepts any version.
     pub fn any() -> Self {
         Self::default()
     }
 
-    /// One of these versions.
+    /// Accepts only these versions.
     pub fn one_of(versions: impl Into<Vec<i64>>) -> Self {
         Self { one_of: Some(versions.into()), ..Self::default() }
     }
 
-    /// Refuses a write that meets another version than the caller expects. Asked in the write's own transaction, when the row
-    /// is locked: it can't change any more.
+    /// Returns an error if the current version is not one that the caller expects. The write calls
+    /// this in its own transaction after it has locked the row, so the version can't change any
+    /// more.
     pub fn check(&self, current: i64) -> Result<(), DomainError> {
         let is_allowed = self.one_of.as_ref().is_none_or(|versions| versions.contains(&current));
         if is_allowed && !self.absent && !self.none_of.contains(&current) {

@@ -1,7 +1,10 @@
-//! What the service is about: products and orders, their rules, their storage, and how they are cached.
+//! The business rules of the service: products and orders, their rules, their storage, and how they
+//! are cached.
 //!
-//! Each has the same files. `mod.rs` holds the types and how they are cached, `names.rs` their keys and names, `rules.rs` what is
-//! valid, `store.rs` the SQL, and `service.rs` the pattern that this project exists to show: begin reading there. Nothing in here knows HTTP.
+//! Both folders have the same files. `mod.rs` holds the types and their caching policies,
+//! `names.rs` their keys and tags, `rules.rs` the rules of valid input, and `store.rs` the SQL.
+//! `service.rs` shows the pattern for which this project exists: begin reading there. The domain
+//! does not depend on HTTP.
 
 pub mod error;
 pub mod expected;

@@ -1,12 +1,13 @@
-//! Which texts are names of something: keys that entries are cached under, and tags that lists depend on.
+//! Decides which texts are valid keys of cache entries or tags on which lists depend.
 
 use crate::cache::{Tenant, is_segment};
 
-/// What names look like, for who typed something else.
+/// The valid forms, shown to a client that sent another text.
 pub const FORMS: &str = "must be a key or a tag: product:ID, product-top:LIMIT, product-list, product-list:category:NAME, \
     product-list:department:NAME, order:TENANT:ID, order-list:TENANT:CUSTOMER, or the key of a page.";
 
-/// Whether something may be cached under this name, or depend on it. `text`: segments joined by colons, none of them empty.
+/// Returns whether `text` is a valid key or tag. It must consist of segments joined by colons, and
+/// no segment may be empty.
 pub fn is_name(text: &str) -> bool {
     let segments: Vec<&str> = text.split(':').collect();
     match segments[..] {
@@ -30,7 +31,7 @@ pub fn is_name(text: &str) -> bool {
     }
 }
 
-/// In the one spelling that keys have.
+/// Returns whether `text` is a positive number in its canonical spelling, as keys contain it.
 fn is_number(text: &str) -> bool {
     text.parse::<i64>().is_ok_and(|number| number > 0 && number.to_string() == text)
 }

@@ -1,28 +1,31 @@
-//! Keyset pagination: which slice of a list is asked for, and the opaque cursors that say where the next one begins.
+//! Keyset pagination: the requested slice of a list, and the opaque cursors that mark where the
+//! next slice begins.
 //!
-//! A cursor names the last row of a page, so a page costs the same wherever it lies, and rows that come or go meanwhile
-//! neither repeat nor hide others. It is no secret and no proof: a forged cursor only picks another place to begin.
+//! A cursor names the last row of a page, so every page costs the same. Rows that are added or
+//! removed meanwhile do not cause repeated or skipped rows. A cursor is neither secret nor
+//! authenticated: a forged cursor only selects another start.
 
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 
 use super::violation::{Violation, between};
 
-/// The most rows of one page.
+/// The maximum number of rows of a page.
 const MAX_LIMIT: u16 = 100;
-/// Rows of a page when the client doesn't say.
+/// The number of rows if the client gives no limit.
 const DEFAULT_LIMIT: u16 = 20;
 
-/// The lists that are paged. A cursor of one is refused by the other: it would go on at a meaningless place, and backwards.
+/// The lists that are paged. A cursor of one list is rejected by the other, where it would continue
+/// at a meaningless place and in the other direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ListKind {
     /// By id, ascending.
     Products,
-    /// By id, descending: newest first.
+    /// By id, descending, so the newest come first.
     Orders,
 }
 
 impl ListKind {
-    /// The first byte of the list's cursors: stands for the list and its direction.
+    /// The first byte of the list's cursors. It identifies the list and its direction.
     const fn mark(self) -> u8 {
         match self {
             Self::Products => b'P',
@@ -34,14 +37,14 @@ impl ListKind {
 /// A slice of a list that is ordered by id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PageRequest {
-    /// How many rows at most: 1 to 100.
+    /// The maximum number of rows: 1 to 100.
     pub limit: u16,
-    /// The last id of the page before; `None` for the first page.
+    /// The last id of the previous page; `None` for the first page.
     pub after: Option<i64>,
 }
 
 impl PageRequest {
-    /// The slice that a client's `limit` and `cursor` ask for, or everything that is wrong with them.
+    /// Parses the `limit` and `cursor` of a client, or returns all their violations.
     pub fn parse(list: ListKind, limit: Option<i64>, cursor: Option<&str>) -> Result<Self, Vec<Violation>> {
         let mut violations = Vec::new();
         let limit = limit.unwrap_or(DEFAULT_LIMIT.into());
@@ -57,7 +60,8 @@ impl PageRequest {
         }
     }
 
-    /// Cuts `rows`, read with one row more than the limit, to the page; returns the cursor of the next one if there is one.
+    /// Truncates `rows`, which contain one row more than the limit, to the page. It returns the
+    /// cursor of the next page if there is one.
     pub fn cut<T>(&self, list: ListKind, rows: &mut Vec<T>, id: impl Fn(&T) -> i64) -> Option<String> {
         let limit = usize::from(self.limit);
         let more = rows.len() > limit;
@@ -65,26 +69,27 @@ impl PageRequest {
         rows.last().filter(|_| more).map(|last| Cursor::encode(list, id(last)))
     }
 
-    /// How many rows to read: one more than the page shows, to know whether another page follows.
+    /// How many rows to read: one more than the page shows, which tells whether another page
+    /// follows.
     pub fn rows_to_read(&self) -> i64 {
         i64::from(self.limit) + 1
     }
 }
 
-/// Cursors: twelve characters that stand for a list, its direction, and the id of a row.
+/// Cursors of twelve characters. Each contains the list, its direction, and the id of a row.
 pub struct Cursor;
 
 impl Cursor {
-    /// The cursor that goes on after the row `id`.
+    /// The cursor that continues after the row `id`.
     pub fn encode(list: ListKind, id: i64) -> String {
         let mut bytes = [list.mark(); 9];
         bytes[1..].copy_from_slice(&id.to_be_bytes());
         URL_SAFE_NO_PAD.encode(bytes)
     }
 
-    /// The id of the row that a cursor of this list goes on after; `None` for anything that isn't one.
+    /// The id of the row after which a cursor of this list continues; `None` for an invalid cursor.
     pub fn decode(list: ListKind, cursor: &str) -> Option<i64> {
-        // Bounds the work before any is done.
+        // This check bounds the work.
         if cursor.len() != 12 {
             return None;
         }

@@ -1,6 +1,7 @@
-//! Where loads read: on a replica of Postgres if there is one, as long as what it says is proved to be no older than what this
-//! instance may serve, and else on the primary. So a replica takes load off the primary and changes no promise, however far it
-//! lags, whether it hangs, or is gone. Writes, the ledger and everything that asked for a fresh answer never come here.
+//! Routes loads to a replica of Postgres, if there is one, or to the primary. A replica's answer is
+//! used only if it is proved to be no older than this instance may serve. A replica thus takes load
+//! off the primary and weakens no guarantee, even if it lags, hangs or is down. Writes, the ledger
+//! and requests for a fresh answer always use the primary.
 
 use std::{
     collections::HashMap,
@@ -25,12 +26,12 @@ use crate::{
     domain::error::DomainError,
 };
 
-/// Longest time for a load on the replica, before the primary is asked.
+/// The longest time that a load may take on the replica before the primary is queried.
 const REPLICA_TIMEOUT: Duration = Duration::from_millis(250);
-/// A replica that failed, or is far behind, is left alone for so long.
+/// How long a replica is not used after it failed or lagged too far behind.
 const COOLDOWN: Duration = Duration::from_secs(1);
 
-/// The primary, and maybe a replica of it. Cheap to clone.
+/// The primary and optionally a replica of it. It is cheap to clone.
 #[derive(Clone)]
 pub struct Databases {
     pub primary: ConnectionPool,
@@ -49,31 +50,32 @@ impl Databases {
         Self { primary, replica, health: Arc::default() }
     }
 
-    /// A store over each, behind `cache`.
+    /// Creates a store over each server, behind `cache`.
     pub fn reads<S>(&self, cache: &Cache, store: impl Fn(ConnectionPool) -> S) -> ReplicaRouter<S> {
         let replica = self.replica.clone().map(|db| Replica { store: store(db), health: Arc::clone(&self.health) });
         ReplicaRouter(Arc::new(Stores { cache: cache.clone(), primary: store(self.primary.clone()), replica }))
     }
 
-    /// Shows in `registry` what became of loads on the replica.
+    /// Registers the metrics of loads on the replica in `registry`.
     pub fn register_metrics(&self, registry: &mut Registry) {
         let help = "Loads on the replica of Postgres, by whether all of it was used";
         registry.register("replica_loads", help, self.health.loads.clone());
     }
 }
 
-/// What became of a load on the replica.
+/// The result of a load on the replica.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Outcome {
     result: &'static str,
 }
 
-/// What is known of the replica, whatever was asked of it.
+/// The health of the replica, independent of the loads that were sent to it.
 struct Health {
     begun: Instant,
-    /// Until when it is left alone, in milliseconds since `begun`; 0: it is well.
+    /// The end of the cooldown in milliseconds since `begun`; 0 if the replica is healthy.
     cooldown_until: AtomicU64,
-    /// The latest moment that an answer of it named: everything before it has reached the replica by now.
+    /// The latest read time that an answer of the replica contained. The replica has by now
+    /// replayed everything before it.
     known: AtomicI64,
     loads: Family<Outcome, Counter>,
 }
@@ -81,7 +83,7 @@ struct Health {
 impl Default for Health {
     fn default() -> Self {
         let loads = Family::<Outcome, Counter>::default();
-        // Shown from the start, as zeros.
+        // The counters exist from the start, as zeros.
         for result in ["used", "behind", "failed"] {
             drop(loads.get_or_create(&Outcome { result }));
         }
@@ -98,7 +100,8 @@ impl Health {
         self.begun.elapsed().as_millis() as u64
     }
 
-    /// Whether it may be asked. After a rest one asks, and the others wait for nobody.
+    /// Returns whether the replica may be queried. After a cooldown one load queries it, and the
+    /// others use the primary without waiting.
     fn allows(&self) -> bool {
         match self.cooldown_until.load(Ordering::Relaxed) {
             0 => true,
@@ -123,7 +126,8 @@ impl Health {
     }
 }
 
-/// A store over the primary, and maybe the same over a replica, behind a cache. Cheap to clone.
+/// A store over the primary, and optionally the same store over a replica, behind a cache. It is
+/// cheap to clone.
 pub struct ReplicaRouter<S>(Arc<Stores<S>>);
 
 struct Stores<S> {
@@ -149,7 +153,7 @@ impl<S: Clone + Send + Sync + 'static> ReplicaRouter<S> {
         &self.0.primary
     }
 
-    /// [`Cache::get_or_load`] with this load, on the replica or the primary.
+    /// Calls [`Cache::get_or_load`] with this load, on the replica or the primary.
     pub async fn get_or_load<T, L, F>(&self, key: &Key<T>, mode: CacheMode, load: L) -> Result<Cached<T>, DomainError>
     where
         T: Cacheable,
@@ -160,7 +164,8 @@ impl<S: Clone + Send + Sync + 'static> ReplicaRouter<S> {
         self.0.cache.get_or_load(key, mode, move || async move { stores.load(&own, mode, load).await }).await
     }
 
-    /// Declares how values of one type are loaded, on the replica or the primary: their keys, the load of one and the load of many.
+    /// Declares how values of one type are loaded, on the replica or the primary. The arguments are
+    /// their keys, the load of one value, and the load of many.
     pub fn loader<I, T, K, One, F, Many, G>(&self, key: K, one: One, many: Many) -> RoutedLoader<I, T>
     where
         I: Clone + Eq + Hash + Send + Sync + 'static,
@@ -189,10 +194,10 @@ impl<S: Clone + Send + Sync + 'static> ReplicaRouter<S> {
     }
 }
 
-/// How values of one type are loaded. Cheap to clone.
+/// The loaders of one type. It is cheap to clone.
 pub struct RoutedLoader<I, T> {
     any: Loader<I, T, DomainError>,
-    /// For requests that asked for a fresh answer.
+    /// Used by requests that ask for a fresh answer.
     primary: Loader<I, T, DomainError>,
 }
 
@@ -207,17 +212,17 @@ where
     I: Clone + Eq + Hash + Send + Sync + 'static,
     T: Cacheable,
 {
-    /// [`Loader::get`].
+    /// Calls [`Loader::get`].
     pub async fn get(&self, id: I, mode: CacheMode) -> Result<Cached<T>, DomainError> {
         self.loader(mode).get(id, mode).await
     }
 
-    /// [`Loader::get_many`].
+    /// Calls [`Loader::get_many`].
     pub async fn get_many(&self, ids: Vec<I>, mode: CacheMode) -> Result<Vec<(I, Cached<T>)>, DomainError> {
         self.loader(mode).get_many(ids, mode).await
     }
 
-    /// [`Loader::warm_many`].
+    /// Calls [`Loader::warm_many`].
     pub async fn warm_many(&self, ids: Vec<I>, mode: CacheMode) -> Result<usize, DomainError> {
         self.loader(mode).warm_many(ids, mode).await
     }
@@ -246,7 +251,7 @@ impl<S: Clone> Stores<S> {
         load(self.primary.clone()).await
     }
 
-    /// Loads several values; those that the replica is behind with, from the primary.
+    /// Loads several values. Values for which the replica is behind are loaded from the primary.
     async fn load_many<T, I, F>(
         &self,
         missing: Vec<I>,
@@ -281,13 +286,14 @@ impl<S: Clone> Stores<S> {
         Ok(found)
     }
 
-    /// The replica, if this read may be answered by one, and anything of it could be vouched for.
+    /// The replica, if it may answer this read and its answer could be accepted.
     fn replica_for(&self, mode: CacheMode) -> Option<&Replica<S>> {
         self.replica.as_ref().filter(|_| mode == CacheMode::Default && self.cache.is_current())
     }
 
-    /// What the replica says, if it says something soon; and a moment before which all that was committed had reached it when it was
-    /// asked. What an answer itself says of that may be later than what it shows: the replica goes on while it reads.
+    /// Queries the replica with a short timeout. It returns the answer, and a time such that all
+    /// earlier commits had reached the replica before the query. The read time in the answer itself
+    /// may be later than its snapshot, because the replica replays while it reads.
     async fn ask<R, F>(
         &self,
         Replica { store, health }: &Replica<S>,

@@ -1,7 +1,8 @@
-//! Runs writes in a task of their own, which a client's disconnect can't cancel.
+//! Runs writes in their own task, which a client's disconnect can't cancel.
 //!
-//! Without the task, a client that hangs up between COMMIT and the invalidation would leave this instance's own L1 behind
-//! its own write. Not promised: that the work outlives the process. What was not committed by then is rolled back.
+//! Without the task, a client that disconnects between COMMIT and the invalidation would leave
+//! outdated entries in this instance's own L1. The work does not survive the end of the process:
+//! Postgres rolls back a transaction that was not committed by then.
 
 use std::{future::Future, time::Duration};
 
@@ -9,9 +10,10 @@ use tracing::Instrument;
 
 use super::error::DomainError;
 
-/// Runs `work` in a task of its own and waits for it; a caller that goes away doesn't stop it. After `limit` it is cut off: a
-/// line to Postgres that died silently would keep its connection for ever. Whether a commit that was cut off took place is not
-/// known, and the error is one that says so.
+/// Runs `work` in its own task and waits for it. A caller that goes away does not stop it. After
+/// `limit` the work is aborted, because a broken connection to Postgres without a reset would
+/// otherwise never be released. It is not known whether an aborted commit took place, and the error
+/// reports this.
 pub async fn run_to_completion<T: Send + 'static>(
     limit: Duration,
     work: impl Future<Output = Result<T, DomainError>> + Send + 'static,

@@ -1,34 +1,36 @@
-//! Broken rules of input: which field, which rule. Rules are pure functions that report every violation, not only the first,
-//! so that a client mends a request in one go.
+//! Violations of input rules: the field and the rule. Rules are pure functions that report every
+//! violation, so a client can correct a request at once.
 
 use super::error::DomainError;
 
-/// The highest id: the largest whole number that JavaScript tells from its neighbours.
+/// The highest id: the largest integer that JavaScript distinguishes from its neighbours.
 pub const MAX_ID: i64 = (1 << 53) - 1;
 
-/// One broken rule.
+/// One violation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
-    /// Where: a JSON Pointer into the body (`/items/2/quantity`), or the name of a query parameter (`limit`).
+    /// A JSON Pointer into the body (`/items/2/quantity`), or the name of a query parameter
+    /// (`limit`).
     pub field: String,
     /// The rule, as a sentence about the field: `must be between 1 and 100`.
     pub rule: String,
 }
 
 impl Violation {
-    /// Says that `field` breaks `rule`.
+    /// Creates a violation of `rule` by `field`.
     pub fn new(field: impl Into<String>, rule: impl Into<String>) -> Self {
         Self { field: field.into(), rule: rule.into() }
     }
 }
 
-/// Ends an examination: all is well, or all violations as one error.
+/// Ends a validation: success, or all violations as one error.
 pub fn into_result(violations: Vec<Violation>) -> Result<(), DomainError> {
     if violations.is_empty() { Ok(()) } else { Err(DomainError::Invalid(violations)) }
 }
 
-/// A text that people read: 1 to `longest` characters, one of which at least can be seen, none that controls how others are shown, no
-/// space at either end.
+/// Validates a text that people read. It must have 1 to `longest` characters, and at least one of
+/// them must be visible. It must not contain characters that change how others are displayed, and
+/// no space at either end.
 pub fn text(field: &str, value: &str, longest: usize, violations: &mut Vec<Violation>) {
     let length = value.chars().count();
     if !(1..=longest).contains(&length) {
@@ -49,13 +51,15 @@ pub fn text(field: &str, value: &str, longest: usize, violations: &mut Vec<Viola
     }
 }
 
-/// Characters that turn around or hide what stands beside them: line and paragraph separators, overrides and isolates of the
-/// direction of writing, interlinear annotations, the byte order mark, tags. Marks that some scripts need inside of words may stand.
+/// Returns whether a character reverses or hides its neighbours. Examples are line and paragraph
+/// separators, overrides and isolates of the writing direction, interlinear annotations, the byte
+/// order mark, and tags. Marks that some scripts need inside of words are allowed.
 fn misleads(c: char) -> bool {
     matches!(c, '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}' | '\u{E0000}'..='\u{E007F}')
 }
 
-/// Characters that leave nothing to be seen: spaces, and those that Unicode lets programs ignore.
+/// Returns whether a character is invisible: a space, or a character that Unicode lets programs
+/// ignore.
 fn is_invisible(c: char) -> bool {
     let ignorable = matches!(c, '\u{AD}' | '\u{34F}' | '\u{61C}' | '\u{115F}'..='\u{1160}' | '\u{17B4}'..='\u{17B5}'
         | '\u{180B}'..='\u{180F}' | '\u{200B}'..='\u{200F}' | '\u{2060}'..='\u{206F}' | '\u{2800}' | '\u{3164}'
@@ -63,14 +67,14 @@ fn is_invisible(c: char) -> bool {
     c.is_whitespace() || c.is_control() || misleads(c) || ignorable
 }
 
-/// A whole number within bounds, both included.
+/// Validates an integer within bounds, both included.
 pub fn between(field: &str, value: i64, least: i64, most: i64, violations: &mut Vec<Violation>) {
     if !(least..=most).contains(&value) {
         violations.push(Violation::new(field, format!("must be between {least} and {most}")));
     }
 }
 
-/// An id: ids are positive, and JavaScript can read them.
+/// Validates an id. Ids are positive, and JavaScript can represent them.
 pub fn id(field: &str, value: i64, violations: &mut Vec<Violation>) {
     between(field, value, 1, MAX_ID, violations);
 }
@@ -107,7 +111,8 @@ mod tests {
         for text in ["a\u{202E}b", "\u{FEFF}x", "x\u{E0041}", "a\u{2066}b", "a\u{2028}b"] {
             assert_eq!(broken_by(text), ["must not contain characters that change how the text around them is shown"]);
         }
-        // Joiners in Persian and in emoji, a soft hyphen, a combining mark, a replaced character.
+        // The samples are joiners in Persian and in emoji, a soft hyphen, a combining mark, and a
+        // replacement character.
         for text in ["می\u{200C}خو", "👩\u{200D}👧", "❤\u{FE0F}", "a\u{AD}b", "e\u{301}", "A\u{FFFD}B"] {
             assert!(broken_by(text).is_empty(), "{text:?}");
         }

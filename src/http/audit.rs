@@ -1,4 +1,5 @@
-//! What the audit learns of a request: a record is opened before the work and written when it ends, however it ends.
+//! Audit records of requests. A record is opened before the work and written when the request ends,
+//! also when it fails.
 
 use axum::{
     extract::FromRequestParts,
@@ -15,7 +16,8 @@ use crate::{
     telemetry,
 };
 
-/// What the record of a request begins with; taken by the handlers whose work is recorded.
+/// The first fields of a request's audit record. Handlers whose work is recorded take it as an
+/// argument.
 pub struct AuditContext {
     request_id: String,
     operation: &'static str,
@@ -35,14 +37,14 @@ impl AuditContext {
         Self { request_id: id.unwrap_or_default().to_owned(), operation: operation(parts) }
     }
 
-    /// A record, as it is when nothing more becomes known.
+    /// Builds a record with the values that apply if no more becomes known.
     fn record(self, tenant: String, subject: String) -> Record {
         let Self { request_id, operation } = self;
         let (time, key, trace_id) = (Utc::now(), String::new(), telemetry::trace_id(&Span::current()));
         Record { time, tenant, subject, operation, key, outcome: "failed", request_id, trace_id }
     }
 
-    /// Opens the record of an access by `caller`; where nobody records, an empty one.
+    /// Opens the record of an access by `caller`. Without an audit it returns an empty guard.
     pub async fn begin<S>(self, state: &WebState, caller: &Caller<S>) -> AuditGuard {
         let Some(audit) = &state.audit else { return AuditGuard(None) };
         let cache = &state.services.cache;
@@ -52,7 +54,7 @@ impl AuditContext {
     }
 }
 
-/// What a request wants to do with orders.
+/// The operation on orders that a request performs.
 fn operation(parts: &Parts) -> &'static str {
     match (&parts.method, parts.uri.path()) {
         (&Method::POST, _) => "place",
@@ -62,31 +64,33 @@ fn operation(parts: &Parts) -> &'static str {
     }
 }
 
-/// Records a caller of a regulated route who was not let in: by name only where the name was verified.
+/// Records a caller of a regulated route whose request was refused. The record contains the
+/// caller's name only if it was verified.
 pub fn refused(parts: &Parts, state: &WebState, who: Option<(&Tenant, &str)>) {
     let Some(audit) = &state.audit else { return };
     let (tenant, subject) = who.map(|(tenant, subject)| (tenant.to_string(), subject.to_owned())).unwrap_or_default();
     audit.refused(AuditContext::of(parts).record(tenant, subject));
 }
 
-/// A record that is written when it is dropped: as `failed`, unless it is said how the work ended.
+/// A guard that writes its record when it is dropped. The result is `failed` unless it was set
+/// before.
 pub struct AuditGuard(Option<(Audit, Cache, Box<Record>)>);
 
 impl AuditGuard {
-    /// Says what is accessed.
+    /// Sets the accessed key.
     pub fn with_key<T: Cacheable>(mut self, key: impl FnOnce() -> Key<T>) -> Self {
         self.set_key(key);
         self
     }
 
-    /// Says what was accessed, where that is known later.
+    /// Sets the accessed key when it becomes known only later.
     pub fn set_key<T: Cacheable>(&mut self, key: impl FnOnce() -> Key<T>) {
         if let Some((_, cache, record)) = &mut self.0 {
             record.key = cache.hashed_name(&key()).unwrap_or_default();
         }
     }
 
-    /// Notes that there is no such thing, where that is how the work ended.
+    /// Notes that the resource does not exist, if the work ended with that error.
     pub fn note_absent<T>(&mut self, ended: Result<T, DomainError>) -> Result<T, DomainError> {
         if let (Some((.., record)), Err(DomainError::NotFound { .. })) = (&mut self.0, &ended) {
             record.outcome = "absent";
@@ -94,7 +98,7 @@ impl AuditGuard {
         ended
     }
 
-    /// The work brought an answer, from there; `None`: from no tier.
+    /// Sets the outcome of the work. `None` means that the answer came from no tier.
     pub fn set_outcome(&mut self, outcome: Option<Outcome>) {
         if let Some((.., record)) = &mut self.0 {
             record.outcome = outcome.map_or("done", Outcome::as_str);

@@ -1,5 +1,6 @@
-//! From the bytes of a body to a typed request, strictly: an object, no unknown or repeated fields, nothing that the database
-//! can't keep, and every fault named by a JSON pointer, in this service's own words.
+//! Parses the bytes of a body into a typed request. Parsing is strict: the body must be an object
+//! without unknown or repeated fields, and without values that the database can't store. A JSON
+//! pointer names every fault, and the texts are this service's own.
 
 mod raw;
 mod shape;
@@ -10,7 +11,8 @@ use serde_json::value::RawValue;
 use super::problem::{Kind, Problem};
 pub use shape::{Shape, Shapes};
 
-/// Parses a body. Broken syntax is a 400. A body of the wrong shape is a 422 that names all its faults, at most a hundred.
+/// Parses a body. Broken syntax is a 400. A body of the wrong shape is a 422 that lists its faults,
+/// at most a hundred.
 pub fn parse<T: DeserializeOwned>(bytes: &[u8], shape: &Shape) -> Result<T, Problem> {
     if bytes.iter().all(u8::is_ascii_whitespace) {
         return Err(Problem::new(&Kind::MALFORMED_BODY, "The body is empty."));
@@ -116,7 +118,7 @@ mod tests {
             let body = String::from_utf8_lossy(bytes);
             assert_eq!(answered, status, "{body}");
             assert_eq!(problem.pointer("/errors/0/pointer").and_then(Value::as_str), pointer, "{body}: {problem}");
-            // Words of the library that reads JSON.
+            // These words are part of the JSON library's messages.
             for word in
                 ["expected", "invalid", "unknown", "missing field", "EOF", "variant", "trailing", "i32", "i64", "`/"]
             {

@@ -1,9 +1,10 @@
-//! From a read of the cache to a response: the bytes as the tier keeps them, and the headers that say how fresh they are and
-//! where they came from.
+//! Builds a response from a read of the cache: the bytes as the tier stores them, and the headers
+//! about their freshness and origin.
 //!
-//! Promises: an answer from L1 is neither decoded nor encoded; the tag is computed from the same entry as the body; a 304 has
-//! the headers of the 200. `Age` counts from the last moment at which the answer was known to be current (RFC 9111, section 5.1):
-//! a hit was proven current by the last poll of the ledger, so its lifetime begins there, however long ago Postgres was read.
+//! An answer from L1 is neither decoded nor encoded. The entity tag is computed from the same entry
+//! as the body, and a 304 has the headers of the 200. `Age` counts from the last time at which the
+//! answer was known to be current (RFC 9111, section 5.1). The last poll of the ledger proved that
+//! a hit is current. Its `Age` therefore starts at that poll and not at the read of Postgres.
 
 use std::{
     sync::{Arc, LazyLock},
@@ -29,19 +30,21 @@ use crate::{
     cdn::{SurrogateKeys, Tagged},
 };
 
-/// What caches between here and the user may do with a kind of answer: the headers of all such answers. First the names of those
-/// that every answer has a value of its own for, in the order of [`Answer::respond`].
+/// The headers that tell caches and browsers how to handle one kind of answer. The list begins with
+/// the headers whose value differs in every answer, in the order of [`Representation::respond`].
 #[derive(Debug)]
 pub struct CacheControl(LazyLock<HeaderMap>);
 
-/// Catalogue data: public, and for a short time, because an answer can't be taken back from a browser. Five seconds keep a page's
-/// repeated requests away. A price that is shown late does no harm, as orders take theirs from the database. The two windows are
-/// those of RFC 5861.
+/// Catalogue data. It is public, but only for a short time, because an answer can't be taken back
+/// from a browser. Five seconds absorb the repeated requests of a page. An outdated price does no
+/// harm, because orders take their prices from the database. The two windows are defined in RFC
+/// 5861.
 static CATALOGUE: CacheControl = CacheControl(LazyLock::new(|| {
     prepared([(header::CACHE_CONTROL, "public, max-age=5, stale-while-revalidate=10, stale-if-error=60")])
 }));
 
-/// One customer's data: only the user's own browser may keep it, and must ask before every reuse (304 when nothing changed).
+/// One customer's data. Only the user's own browser may store it, and it must revalidate before
+/// every reuse (304 when nothing changed).
 pub static PERSONAL: CacheControl = CacheControl(LazyLock::new(|| {
     prepared([(header::CACHE_CONTROL, "private, no-cache"), (header::VARY, "authorization")])
 }));
@@ -50,11 +53,12 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const NOTHING: HeaderValue = HeaderValue::from_static("");
 const CACHE_STATUS: HeaderName = HeaderName::from_static("cache-status");
 
-/// The headers that have a value of their own in every answer, or are left out.
+/// The headers whose value differs in every answer. A header without a value is left out.
 const OWN: [HeaderName; 6] =
     [header::CONTENT_TYPE, header::CONTENT_LENGTH, header::ETAG, header::AGE, CACHE_STATUS, CONSISTENCY_TOKEN];
 
-/// All headers of a kind of answer, also the one that `observe` gives its value, so that nothing has to be added.
+/// Prepares all headers of a kind of answer, including the one that `observe` fills in, so that no
+/// header has to be added later.
 fn prepared<const N: usize>(constant: [(HeaderName, &'static str); N]) -> HeaderMap {
     let to_come = |name| (name, NOTHING);
     let constant = constant.map(|(name, value)| (name, HeaderValue::from_static(value)));
@@ -62,29 +66,32 @@ fn prepared<const N: usize>(constant: [(HeaderName, &'static str); N]) -> Header
     all.chain([to_come(REQUEST_ID), observe::NO_SNIFFING]).collect()
 }
 
-/// A representation that is ready to be sent, and what is known of its freshness.
+/// A representation that is ready to be sent, with its freshness.
 #[derive(Clone, Debug)]
 pub struct Representation {
     pub body: Bytes,
     pub tag: EntityTag,
-    /// Time since it was last known to be current; `None` when the database was read for this request, which `Age` would deny.
+    /// The time since the answer was last known to be current. It is `None` when the database was
+    /// read for this request, because an `Age` header would deny that.
     pub age: Option<Duration>,
-    /// Time since the database was read.
+    /// The time since the database was read.
     pub since_read: Duration,
-    /// What is left of its lifetime in L1; below zero when it has outlived it.
+    /// The remaining lifetime in L1. It is negative when the lifetime has ended.
     pub ttl_ms: i64,
     pub outcome: Outcome,
-    /// Whether L1 may hold it.
+    /// Whether L1 may store it.
     pub stored: bool,
     pub token: Option<ConsistencyToken>,
-    /// Its key pattern, the names that it depends on, and the age at which it may not be answered any more.
+    /// The type's name, the tags on which the answer depends, and the age from which it may not be
+    /// served.
     pub pattern: &'static str,
     pub tag_versions: Arc<[TagVersion]>,
     pub max_age: Duration,
 }
 
 impl Representation {
-    /// The answer of a read; `version` names the version of a single thing and gives `None` for a list.
+    /// Builds the representation of a read. `version` returns the version of a single resource, and
+    /// `None` for a list.
     pub fn of<T: Cacheable>(read: &Cached<T>, version: impl FnOnce(&T) -> Option<i64>) -> Result<Self, Problem> {
         let entry = &read.entry;
         let Some(value) = &entry.value else {
@@ -105,8 +112,8 @@ impl Representation {
         })
     }
 
-    /// The response to a GET or HEAD of the catalogue, marked for the shared cache in front of the service if there is one. A flagged answer is
-    /// nobody's to keep.
+    /// The response to a GET or HEAD of the catalogue. It has surrogate keys if a shared cache is
+    /// in front of the service. A stale answer has none, because no cache may store it.
     pub fn into_public_response(
         self,
         conditions: &Conditions,
@@ -127,7 +134,8 @@ impl Representation {
         Ok(response)
     }
 
-    /// The response to a GET or HEAD: 200, 304, or 412. `l2`: whether there is a second tier to speak of.
+    /// The response to a GET or HEAD: 200, 304, or 412. `l2` tells whether the service has a second
+    /// tier.
     pub fn respond(self, conditions: &Conditions, cache_control: &CacheControl, l2: bool) -> Result<Response, Problem> {
         let (status, length) = match conditions.evaluate(&self.tag) {
             PreconditionResult::Proceed => (StatusCode::OK, Some(self.body.len())),
@@ -136,7 +144,8 @@ impl Representation {
                 return Err(Problem::new(&Kind::VERSION_CONFLICT, "If-Match names no current representation."));
             }
         };
-        // A copy in which the values are put into their places costs half of what building it costs.
+        // Copying the prepared headers and filling in the values costs half as much as building
+        // them.
         let mut headers = HeaderMap::clone(&cache_control.0);
         let own = [
             length.map(|_| JSON),
@@ -165,8 +174,8 @@ impl Representation {
     }
 }
 
-/// The response to a write that returns the new state: a representation of the resource at `path`, so its tag can be used for
-/// the next `If-Match`.
+/// The response to a write that returns the new state. It is a representation of the resource at
+/// `path`, so the client can use its entity tag for the next `If-Match`.
 pub fn written(status: StatusCode, path: &str, version: i64, body: Bytes) -> Result<Response, Problem> {
     let path = HeaderValue::try_from(path).map_err(|_| Problem::internal("a path is not a header value"))?;
     let tag = EntityTag::new(Some(version), cache::digest(&body)).header();
@@ -182,20 +191,22 @@ pub fn written(status: StatusCode, path: &str, version: i64, body: Bytes) -> Res
     Ok(response)
 }
 
-/// The JSON of a value that was just written.
+/// Encodes a value that was just written as JSON.
 pub fn encode(value: &impl Serialize) -> Result<Bytes, Problem> {
     serde_json::to_vec(value).map(Bytes::from).map_err(|_| Problem::internal("a value has no JSON form"))
 }
 
-/// `Cache-Status` (RFC 9211): the tiers' names and what each did, the one nearest to the database first. Keys are never named.
-/// The RFC speaks of HTTP caches; the mapping of the outcomes is this service's own, and so is the parameter `aside-read-age`: seconds
-/// since the database was read.
+/// Builds `Cache-Status` (RFC 9211): the names and results of the tiers, with the tier nearest to
+/// the database first. Keys are never included. The RFC describes HTTP caches, so the mapping of
+/// the outcomes is this service's own. So is the parameter `aside-read-age`, the seconds since the
+/// database was read.
 fn cache_status(answer: &Representation, l2: bool) -> Option<HeaderValue> {
     let ttl = answer.ttl_ms.div_euclid(1000);
     let read_age = answer.since_read.as_secs() as i64;
     let stored = if answer.stored { "; stored" } else { "" };
     let mut text = Text::default();
-    // What L2 did (left out when there is none), and what L1 did, before and behind `stored`.
+    // The result of L2, which is left out when there is none, and the result of L1, before and
+    // after `stored`.
     let (second, first, detail) = match answer.outcome {
         Outcome::L1Hit => {
             text.put("aside-l1; hit; ttl=").number(ttl).put("; aside-read-age=").number(read_age);
@@ -205,26 +216,28 @@ fn cache_status(answer: &Representation, l2: bool) -> Option<HeaderValue> {
             text.put("aside-l2; hit; ttl=").number(ttl).put("; aside-read-age=").number(read_age);
             return Some(text.put(", aside-l1; fwd=miss").put(stored).value());
         }
-        // The lifetime it should have had, as a negative number: this is how the RFC flags a stale answer. Which tier held it is not said.
+        // The negative number shows how long ago the lifetime ended, as the RFC flags stale
+        // answers. The header does not say which tier held it.
         Outcome::Stale => {
             text.put("aside; hit; ttl=").number(ttl.min(-1)).put("; detail=database-away; aside-read-age=");
             return Some(text.number(read_age).value());
         }
         Outcome::Collapsed => return Some(HeaderValue::from_static("aside-l1; fwd=miss; collapsed")),
         Outcome::Bypass => return Some(HeaderValue::from_static("aside-l1; fwd=request")),
-        // An entry was found and refused. Which tier held it is not said.
+        // An entry was found and rejected. The header does not say which tier held it.
         Outcome::LoadedExpired | Outcome::LoadedInvalidated => {
             let detail = if answer.outcome == Outcome::LoadedInvalidated { "invalidated" } else { "expired" };
             let name = if l2 { "aside; fwd=stale" } else { "aside-l1; fwd=stale" };
             return Some(text.put(name).put(stored).put("; detail=").put(detail).value());
         }
-        // Whether L2 is filled is not known yet: no `stored` there.
+        // At this time it is not known whether L2 will be filled, so there is no `stored`.
         Outcome::LoadedCold => ("fwd=miss", "fwd=miss", ""),
         Outcome::LoadedNotCurrent => ("fwd=bypass; detail=not-current", "fwd=bypass", "; detail=not-current"),
         Outcome::LoadedUnreadable => ("fwd=miss; detail=unreadable", "fwd=miss", ""),
         Outcome::L2Error => ("fwd=bypass; detail=error", "fwd=miss", ""),
         Outcome::L2Skipped => ("fwd=bypass; detail=breaker-open", "fwd=miss", ""),
-        // An error that this service makes by itself tells nothing about a cache (RFC 9211, section 2).
+        // An error that this service generates itself says nothing about a cache (RFC 9211, section
+        // 2).
         Outcome::NotCached | Outcome::Failed => return None,
     };
     if l2 {
@@ -329,7 +342,7 @@ mod tests {
                 for name in ["etag", "age", "cache-control", "cache-status", "consistency-token"] {
                     assert_eq!(full.headers().get(name), not_modified.headers().get(name), "{name}");
                 }
-                // Its presence would say that the answer was not generated for this request.
+                // Its presence would claim that the answer was not generated for this request.
                 assert_eq!(
                     full.headers().get("age").map(|age| age.as_bytes()),
                     (!outcome.is_load()).then_some(&b"1"[..])

@@ -1,12 +1,18 @@
 //! Conditional requests (RFC 9110, section 13): entity tags, `If-Match` and `If-None-Match`.
 //!
-//! A tag is `"{version}-{digest}"`, for lists `"{digest}"`. The digest is taken from the bytes of the body, so the tag is strong:
-//! it changes with every byte, also when a deployment changes the form of the JSON. `If-Match` compares the version part only:
-//! view counts change the bytes but not the version, and every representation of a version is a representation of the current
-//! state, so a client that holds any of them loses no update. Dates are not looked at: without `Last-Modified` the RFC has
-//! `If-Modified-Since` and `If-Unmodified-Since` ignored.
+//! An entity tag is `"{version}-{digest}"`, or `"{digest}"` for lists. The digest covers the bytes
+//! of the body, so the tag is strong. It changes with every byte, also when a deployment changes
+//! the format of the JSON.
 //!
-//! Preconditions come after the checks of path, body and existence and before the work, so 404 and 422 win over 412.
+//! `If-Match` compares only the version. View counts change the bytes but not the version. Every
+//! representation of a version shows the current state, so a client that holds any of them loses no
+//! update.
+//!
+//! Dates are ignored. Without `Last-Modified`, the RFC says that `If-Modified-Since` and
+//! `If-Unmodified-Since` are ignored.
+//!
+//! Preconditions are checked after path, body and existence and before the work, so 404 and 422
+//! take precedence over 412.
 
 use axum::{
     extract::FromRequestParts,
@@ -29,7 +35,7 @@ impl EntityTag {
         Self { version, digest }
     }
 
-    /// The tag between two marks.
+    /// Formats the tag between two quote marks.
     fn between(&self, mark: &str) -> Text {
         let mut text = Text::default();
         text.put(mark);
@@ -45,13 +51,13 @@ impl EntityTag {
         self.between("")
     }
 
-    /// The tag as `ETag` carries it.
+    /// The tag as the value of `ETag`.
     pub fn header(&self) -> HeaderValue {
         self.between("\"").value()
     }
 }
 
-/// What a read does after its preconditions were looked at.
+/// How a read continues after its preconditions were checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum PreconditionResult {
     Proceed,
@@ -68,7 +74,7 @@ pub struct Conditions {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Condition {
-    /// `*`: any current representation.
+    /// `*`, which matches any current representation.
     Any,
     Tags(Vec<Tag>),
 }
@@ -80,7 +86,7 @@ struct Tag {
 }
 
 impl Tag {
-    /// The version that the tag was given for; none in tags that this service didn't make.
+    /// The version in the tag; `None` for a tag that this service did not generate.
     fn version(&self) -> Option<i64> {
         let (version, digest) = self.opaque.split_once('-')?;
         (digest.len() == 16).then(|| version.parse().ok()).flatten()
@@ -88,7 +94,8 @@ impl Tag {
 }
 
 impl Conditions {
-    /// Judges a GET or HEAD of the representation that `tag` names, in the order of 13.2.2: `If-Match` first.
+    /// Evaluates the preconditions of a GET or HEAD of the representation with this `tag`. The
+    /// order is that of section 13.2.2: `If-Match` first.
     pub fn evaluate(&self, tag: &EntityTag) -> PreconditionResult {
         if let Some(Condition::Tags(tags)) = &self.if_match {
             let opaque = tag.opaque();
@@ -116,7 +123,8 @@ impl Conditions {
         }
     }
 
-    /// What a write may meet. `If-Match: *` asks for existence only, which every write here needs anyway.
+    /// The versions that a write accepts. `If-Match: *` only requires existence, and every write
+    /// here requires it anyway.
     pub fn expected(&self) -> ExpectedVersion {
         let one_of = match &self.if_match {
             Some(Condition::Tags(tags)) => Some(tags.iter().filter(|tag| !tag.weak).filter_map(Tag::version).collect()),
@@ -144,11 +152,11 @@ impl<S: Send + Sync> FromRequestParts<S> for Conditions {
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
         let safe = parts.method.is_safe();
         let if_match = condition(&parts.headers, header::IF_MATCH)
-            // Ignoring it would do the very write that the client wanted to prevent.
+            // Ignoring it would perform the write that the client wanted to prevent.
             .map_err(|()| Problem::header("If-Match", RULE))?;
         let if_none_match = match condition(&parts.headers, header::IF_NONE_MATCH) {
             Ok(condition) => condition,
-            // A read without it is only longer.
+            // Without the precondition, a read only transfers more bytes.
             Err(()) if safe => None,
             Err(()) => return Err(Problem::header("If-None-Match", RULE)),
         };
@@ -174,7 +182,8 @@ fn condition(headers: &HeaderMap, name: HeaderName) -> Result<Option<Condition>,
     Ok(Some(Condition::Tags(tags)))
 }
 
-/// A list of `[W/]"opaque"` separated by commas; empty members are allowed (RFC 9110, 5.6.1).
+/// Parses a list of `[W/]"opaque"` separated by commas. Empty members are allowed (RFC 9110,
+/// 5.6.1).
 fn parse_tags(text: &str, tags: &mut Vec<Tag>) -> Result<(), ()> {
     let mut rest = text;
     loop {

@@ -1,6 +1,7 @@
-//! What a client may ask for beyond the service's own promises: `Consistency-Token` (never answered older than an answer it has
-//! seen, on whatever instance) and `Prefer: fleet-consistent` on a write (acknowledged only when no instance serves anything
-//! older any more). The protocol behind both is the cache's.
+//! Consistency that a client may request beyond the service's guarantees. With `Consistency-Token`,
+//! the answer is never older than an answer that the client has seen on any instance. With
+//! `Prefer: fleet-consistent`, a write is acknowledged only when no instance serves older data any
+//! more. The cache implements the protocol of both.
 
 use axum::{
     extract::Request,
@@ -16,7 +17,7 @@ const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 const FLEET_CONSISTENT: &str = "fleet-consistent";
 
-/// The token that a request brings.
+/// Parses the token of a request.
 pub fn token(headers: &HeaderMap) -> Result<Option<ConsistencyToken>, Problem> {
     let mut values = headers.get_all(CONSISTENCY_TOKEN).iter();
     let Some(value) = values.next() else { return Ok(None) };
@@ -24,7 +25,7 @@ pub fn token(headers: &HeaderMap) -> Result<Option<ConsistencyToken>, Problem> {
     token.map(Some).ok_or_else(malformed_token)
 }
 
-/// The problem of a token that no answer of this service can have given.
+/// The problem for a token that no answer of this service can have contained.
 pub fn malformed_token() -> Problem {
     Problem::header("Consistency-Token", "must be one token, as an earlier answer gave it")
 }
@@ -34,17 +35,18 @@ pub fn header_of(token: &ConsistencyToken) -> HeaderValue {
     Text::default().put(token.epoch()).put("-").number(token.moment().0).value()
 }
 
-/// What a request asks of the answer besides its contents.
+/// The consistency that a request requires of its answer.
 pub enum ConsistencyRequest {
-    /// A read: that it doesn't get a token that stands for less than the one it brings. A token that lies ahead is not repeated,
-    /// because no instance has given it.
+    /// A read, with the token that the request sent. The answer's token must not be older. A token
+    /// ahead of this instance is not repeated, because no instance has issued it.
     Read(Option<ConsistencyToken>),
-    /// A write: that the answer brings a token, and with `fleet` that no instance serves anything older any more.
+    /// A write, whose answer carries a token. With `fleet`, the answer waits until no instance
+    /// serves older data.
     Write { fleet: bool },
 }
 
 impl ConsistencyRequest {
-    /// What this request asks.
+    /// Reads the requirements of a request.
     pub fn from_request(request: &Request) -> Self {
         match request.method().is_safe() {
             true => Self::Read(token(request.headers()).ok().flatten()),
@@ -52,7 +54,7 @@ impl ConsistencyRequest {
         }
     }
 
-    /// The answer with what was asked.
+    /// Applies the requirements to the answer.
     pub async fn apply(self, cache: &Cache, mut response: Response) -> Response {
         let token = match self {
             Self::Read(None) => return response,
@@ -76,7 +78,8 @@ impl ConsistencyRequest {
     }
 }
 
-/// Preferences are a list of tokens with optional values and parameters (RFC 7240); those that aren't known are ignored.
+/// Returns whether the request prefers `fleet-consistent`. Preferences are a list of tokens with
+/// optional values and parameters (RFC 7240), and unknown ones are ignored.
 fn prefers_fleet(headers: &HeaderMap) -> bool {
     let lists = headers.get_all(PREFER).iter().filter_map(|value| value.to_str().ok());
     let mut names = lists.flat_map(|list| list.split(',')).filter_map(|one| one.split([';', '=']).next());

@@ -1,5 +1,5 @@
-//! Answers that are the same until the next deployment: the pages, the API's document, the types of problem. Each has a validator
-//! and is compressed when it is made, not when it is sent.
+//! Answers that stay the same until the next deployment: the pages, the API document, and the types
+//! of problem. Each has a validator and is compressed when it is built, not when it is sent.
 
 use std::io::Write;
 
@@ -17,10 +17,11 @@ use super::{
 };
 use crate::cache;
 
-/// Smaller bodies gain nothing by being compressed.
+/// The minimum size of a compressed body. Smaller bodies gain nothing.
 const COMPRESSED_FROM: usize = 1024;
 
-/// Bytes in each of their codings. The tag of each is a digest of its own bytes, so they differ (RFC 9110, section 8.8.3).
+/// The bytes in each of their codings. Each coding has its own entity tag, a digest of its own
+/// bytes (RFC 9110, section 8.8.3).
 #[derive(Clone, Debug)]
 pub struct Constant {
     content_type: HeaderValue,
@@ -29,7 +30,7 @@ pub struct Constant {
 }
 
 impl Constant {
-    /// Compresses the bytes, which blocks for milliseconds where they are many.
+    /// Compresses the bytes. This blocks for milliseconds if there are many bytes.
     pub fn new(content_type: HeaderValue, bytes: Bytes) -> Self {
         let gzip = (bytes.len() >= COMPRESSED_FROM).then(|| gzip(&bytes)).flatten();
         Self { content_type, plain: tagged(bytes), gzip: gzip.map(tagged) }
@@ -73,7 +74,7 @@ fn tagged(bytes: Bytes) -> (Bytes, EntityTag) {
     (bytes, tag)
 }
 
-/// `None` where that is no smaller.
+/// Compresses the bytes; `None` if the result is not smaller.
 fn gzip(bytes: &[u8]) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(bytes).ok()?;

@@ -1,9 +1,10 @@
-//! What the `Cache-Control` of a request asks of this service's tiers (RFC 9111, section 5.2.1): `no-cache`, `no-store` and
-//! `only-if-cached`. The RFC leaves it to a cache whether it follows them; other directives are not looked at.
+//! The directives in `Cache-Control` of a request that this service follows (RFC 9111, section
+//! 5.2.1): `no-cache`, `no-store` and `only-if-cached`. The RFC does not require a cache to follow
+//! them. All other directives are ignored.
 //!
-//! `no-cache` and `no-store` cost a query of the database each, so they are granted a limited number of times a second; beyond
-//! it they are treated as ordinary reads. What a `Consistency-Token` costs is taken from the same budget: no header that a client
-//! makes up costs more.
+//! `no-cache` and `no-store` cost one database query each, so only a limited number of them is
+//! granted per second. Above the limit, such a request is an ordinary read. Loads for a
+//! `Consistency-Token` use the same budget, so no header that a client makes up costs more.
 
 use std::{
     sync::{Mutex, PoisonError},
@@ -24,14 +25,14 @@ use crate::cache::{CacheMode, CatchUp, ConsistencyToken};
 /// How a read may be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ReadMode {
-    /// From the tiers or by a load, within the limits of `CacheMode`.
+    /// From the tiers or by a load, as `CacheMode` allows.
     Load(CacheMode),
-    /// From the tiers only: 504 otherwise.
+    /// From the tiers only. The answer is 504 if they have none.
     OnlyIfCached,
 }
 
 impl ReadMode {
-    /// The answer of a lookup in the tiers, or the problem that there is none.
+    /// Returns the answer of a lookup in the tiers, or a problem if there is none.
     pub fn cached<T>(read: Option<T>) -> Result<T, Problem> {
         read.ok_or_else(|| Problem::new(&Kind::NOT_CACHED, "No tier holds an answer that may be served."))
     }
@@ -55,7 +56,7 @@ impl FromRequestParts<WebState> for ReadMode {
 }
 
 impl ReadMode {
-    /// The mode in which nothing older than the token is answered.
+    /// Returns the mode in which no answer is older than the token.
     async fn honouring(self, token: &ConsistencyToken, state: &WebState) -> Result<Self, Problem> {
         let cache = &state.services.cache;
         match (cache.catch_up(token).await, self) {
@@ -67,7 +68,8 @@ impl ReadMode {
             {
                 Ok(Self::Load(CacheMode::Reload))
             }
-            // What it stands for either outlived the other epoch, so that every answer of this one shows it, or is lost.
+            // The commit behind the token either survived into this epoch, where every answer shows
+            // it, or it is lost.
             (CatchUp::OtherEpoch, mode) => Ok(mode),
             (CatchUp::Late, Self::Load(CacheMode::Default)) if !cache.catch_up_later(token).await => Err(Problem::new(
                 &Kind::OVERLOADED,
@@ -79,8 +81,9 @@ impl ReadMode {
     }
 }
 
-/// Reads the header tolerantly: unknown and malformed directives are skipped. `only-if-cached` wins, because a client that
-/// names it wants no load under any circumstances; then `no-store`, which leaves no trace.
+/// Parses the header tolerantly: unknown and malformed directives are skipped. `only-if-cached`
+/// takes precedence, because a client that sends it wants no load at all. `no-store` comes second,
+/// because it stores nothing.
 fn wish(headers: &HeaderMap) -> ReadMode {
     let mut mode = CacheMode::Default;
     for value in headers.get_all(header::CACHE_CONTROL) {
@@ -98,7 +101,7 @@ fn wish(headers: &HeaderMap) -> ReadMode {
     ReadMode::Load(mode)
 }
 
-/// How many reads a second may go past the tiers because the client wishes so.
+/// The budget of reads per second that may bypass the tiers at the client's request.
 #[derive(Debug)]
 pub struct ReloadBudget {
     per_second: u32,
@@ -112,7 +115,7 @@ struct Window {
 }
 
 impl ReloadBudget {
-    /// A budget of `per_second` for this instance.
+    /// Creates a budget of `per_second` reads for this instance.
     pub fn new(per_second: u32) -> Self {
         Self { per_second, window: Mutex::new(Window { began: Instant::now(), used: 0 }) }
     }

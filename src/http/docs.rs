@@ -1,5 +1,6 @@
-//! The pages for people: the API explorer at `/docs`, the document it reads at `/openapi.json`, and a page for every type of
-//! problem under `/problems`. All assets are in the binary; nothing is fetched from elsewhere, and the pages' policy forbids it.
+//! The pages for people: the API explorer at `/docs`, its document at `/openapi.json`, and a page
+//! for every type of problem under `/problems`. All assets are in the binary. The pages load
+//! nothing from other hosts, and their content policy forbids it.
 
 use std::{
     collections::HashMap,
@@ -28,16 +29,17 @@ use super::{
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'",
 );
-/// An hour: the assets change with a deployment only.
+/// An hour, because the assets change only with a deployment.
 const ASSET: HeaderValue = HeaderValue::from_static("public, max-age=3600");
-/// Asked for again every time: the explorer must describe the service that answers it.
+/// The browser revalidates it every time, because the explorer must describe the service that
+/// answers.
 const DOCUMENT: HeaderValue = HeaderValue::from_static("no-cache");
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 const HTML: HeaderValue = HeaderValue::from_static("text/html; charset=utf-8");
 
-/// The answers that were asked for so far, by their paths; types of problem by media type too. All instances of a process have the
-/// same ones.
+/// The answers that were requested so far, by path. Types of problem are also keyed by media type.
+/// All instances in a process share them.
 static ASSETS: LazyLock<Mutex<HashMap<String, Arc<Constant>>>> = LazyLock::new(Mutex::default);
 
 #[derive(Clone)]
@@ -46,13 +48,13 @@ struct Pages {
     document: Bytes,
 }
 
-/// The explorer and its document, which are not part of the document themselves.
+/// The explorer and its document. Neither is part of the document.
 pub fn routes(api: &OpenApi) -> Router<WebState> {
     let explorer = utoipa_swagger_ui::Config::from("/openapi.json")
         .try_it_out_enabled(true)
         .display_request_duration(true)
         .display_operation_id(true)
-        // The default would send the address of the document to a server on the internet.
+        // The default would send the document's address to a server on the internet.
         .validator_url("none");
     let pages = Pages { explorer: Arc::new(explorer), document: openapi::json(api).into() };
     Router::new()
@@ -106,7 +108,7 @@ async fn asset(file: String, pages: Pages, conditions: &Conditions, headers: &He
     Ok(response)
 }
 
-/// The answer that is remembered under `name`, or a new one, made off the threads that serve.
+/// Returns the cached answer for `name`, or builds one outside the threads that serve requests.
 async fn made_once(
     name: String,
     make: impl FnOnce() -> Result<Constant, Problem> + Send + 'static,
@@ -117,7 +119,7 @@ async fn made_once(
     }
     let made = tokio::task::spawn_blocking(make).await;
     let made = Arc::new(made.map_err(|_| Problem::internal("a page could not be made"))??);
-    // Only what exists is remembered, so there is an end to it.
+    // Only existing pages are cached, which bounds the memory.
     known().insert(name, Arc::clone(&made));
     Ok(made)
 }
@@ -133,7 +135,7 @@ pub struct ProblemType {
     title: &'static str,
     #[schema(example = 412)]
     status: u16,
-    /// When it happens and what the client can do.
+    /// When it happens and how the client can react.
     about: &'static str,
 }
 
@@ -180,11 +182,12 @@ pub async fn get_problem(
 }
 
 fn json(value: &impl Serialize) -> Constant {
-    // Texts and numbers always have a JSON form.
+    // Texts and numbers can always be encoded as JSON.
     Constant::new(JSON, serde_json::to_vec(value).unwrap_or_default().into())
 }
 
-/// The texts are constants of this program, free of characters that HTML would need escaped.
+/// Renders the page of a type of problem. The texts are constants of this program without
+/// characters that HTML would have to escape.
 fn page(kind: &Kind) -> String {
     let Kind { name, title, status, about, .. } = kind;
     format!(

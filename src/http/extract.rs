@@ -1,7 +1,8 @@
-//! What handlers take out of a request besides the query: the id in the path, the body. The caller is in `identity.rs`.
+//! The extractors of handlers for the id in the path and for the body. `identity.rs` extracts the
+//! caller.
 //!
-//! Promises: whatever the client sends ends in a value or in a problem that names the field; no request reaches the domain with
-//! a NUL character (Postgres refuses them) or with fields that nobody reads.
+//! Every input becomes a value or a problem that names the field. No request reaches the domain
+//! with a NUL character, which Postgres rejects, or with unknown fields.
 
 use axum::{
     body::{Bytes, HttpBody},
@@ -17,15 +18,15 @@ use super::{
 };
 use crate::domain::MAX_ID;
 
-/// The id of a product or an order in the path, in its one canonical form: `007` and `+7` are refused, so that every resource
-/// has one URL for the caches between here and the client.
+/// The id of a product or an order in the path, in its one canonical form. `007` and `+7` are
+/// refused, so caches between the service and the client see one URL per resource.
 #[derive(Clone, Copy, Debug)]
 pub struct Id(pub i64);
 
 impl Id {
     const RULE: &'static str = "must be a whole number from 1 to 9007199254740991, without sign or leading zeros";
 
-    /// Reads an id as the path and the list of `ids` write it.
+    /// Parses an id as it appears in the path and in the list of `ids`.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let canonical = matches!(text.as_bytes(), [b'1'..=b'9', rest @ ..] if rest.iter().all(u8::is_ascii_digit));
         let id = canonical.then(|| text.parse().ok()).flatten();
@@ -37,7 +38,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Id {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-        // The last segment as it was sent: what would have to be decoded is no digit in its one spelling.
+        // The last segment as it was sent. A percent-encoded digit is not in canonical form.
         let path = parts.uri.path();
         let text = &path[path.bytes().rposition(|byte| byte == b'/').map_or(0, |slash| slash + 1)..];
         Self::parse(text).map_err(|rule| Problem::parameter("id", rule))
@@ -61,10 +62,10 @@ impl<T: DeserializeOwned + ToSchema> FromRequest<WebState> for Json<T> {
     }
 }
 
-/// The media types of a PATCH.
+/// The media types that a PATCH accepts.
 pub const PATCH_MEDIA_TYPES: &str = "application/merge-patch+json, application/json";
 
-/// A JSON body of a PATCH: a merge patch (RFC 7396), accepted as plain JSON too.
+/// A JSON body of a PATCH: a merge patch (RFC 7396), also accepted as plain JSON.
 #[derive(Debug)]
 pub struct MergePatch<T>(pub T);
 
@@ -89,12 +90,12 @@ fn has_media_type(headers: &HeaderMap, accepted: &[&str]) -> bool {
     let Some(Ok(value)) = headers.get(header::CONTENT_TYPE).map(|value| value.to_str()) else {
         return false;
     };
-    // Parameters such as `charset` change nothing: JSON is UTF-8 by its own definition.
+    // Parameters such as `charset` change nothing, because JSON is UTF-8 by definition.
     let essence = value.split(';').next().unwrap_or_default().trim();
     accepted.iter().any(|accepted| essence.eq_ignore_ascii_case(accepted))
 }
 
-/// The body as the document describes it under the name of its type.
+/// Parses the body as the document describes it under the name of its type.
 async fn parse<T: DeserializeOwned + ToSchema>(request: Request, state: &WebState) -> Result<T, Problem> {
     let shape =
         state.shapes.get(&T::name()).ok_or_else(|| Problem::internal("the document lacks the type of a body"))?;
@@ -109,11 +110,13 @@ async fn read(mut request: Request, state: &WebState) -> Result<Bytes, Problem> 
     }
     let too_large =
         || Problem::new(&Kind::PAYLOAD_TOO_LARGE, format!("The body may have at most {} bytes.", state.body_limit));
-    // Before anything is read: reading would ask a client that waits for `100 Continue` for all of it (RFC 9110, section 10.1.1).
+    // This check comes before anything is read. Reading would make a client that waits for
+    // `100 Continue` send the whole body (RFC 9110, section 10.1.1).
     if request.body().size_hint().lower() > state.body_limit as u64 {
         return Err(too_large());
     }
-    // Half of the time for the answer: a client that sends slowly hears that it was slow, not that the service was.
+    // The body gets half of the time for the answer. A slow client is thus told that it was slow,
+    // and not that the service was.
     DefaultBodyLimit::max(state.body_limit).apply(&mut request);
     let arrival = tokio::time::timeout(state.body_timeout, Bytes::from_request(request, &()));
     let arrived = arrival.await.map_err(|_| {

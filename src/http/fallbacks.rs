@@ -1,4 +1,4 @@
-//! The answers to requests that no handler takes.
+//! The answers to requests that no handler accepts.
 
 use axum::{
     http::{HeaderValue, Method, StatusCode, Uri, header},
@@ -11,10 +11,11 @@ use super::{
     problem::{Kind, Problem},
 };
 
-/// The methods that some route has.
+/// The methods that at least one route has.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PATCH, DELETE, OPTIONS");
 
-/// The answer where no route has the path. `OPTIONS *` asks what the service as a whole has (RFC 9110, section 9.3.7).
+/// The answer if no route has the path. `OPTIONS *` asks for the methods of the whole service (RFC
+/// 9110, section 9.3.7).
 pub async fn no_such_route(method: Method, uri: Uri) -> Response {
     match (&method, uri.path()) {
         (&Method::OPTIONS, "*") => (StatusCode::NO_CONTENT, [(header::ALLOW, METHODS)]).into_response(),
@@ -23,8 +24,9 @@ pub async fn no_such_route(method: Method, uri: Uri) -> Response {
     }
 }
 
-/// The answer where the route lacks the method: `OPTIONS` asks what it has, anything else is a 405, or a 501 where the service knows
-/// no such method. The framework adds `Allow`, which [`with_options`] completes.
+/// The answer if the route does not have the method. `OPTIONS` asks for the methods of the route.
+/// Any other known method gets a 405, and an unknown method gets a 501. The framework adds `Allow`,
+/// which [`with_options`] completes.
 pub async fn method_not_allowed(method: Method, uri: Uri) -> Response {
     if !is_known(&method) {
         return not_implemented();
@@ -33,14 +35,14 @@ pub async fn method_not_allowed(method: Method, uri: Uri) -> Response {
         return Problem::new(&Kind::METHOD_NOT_ALLOWED, "`Allow` lists the methods of this route.").into_response();
     }
     let mut response = StatusCode::NO_CONTENT.into_response();
-    // RFC 5789 wants it on every resource that can be patched.
+    // RFC 5789 requires it on every resource that accepts PATCH.
     if matches!(uri.path().split('/').collect::<Vec<_>>()[..], ["", "products" | "orders", id] if id != "top") {
         response.headers_mut().insert(ACCEPT_PATCH, HeaderValue::from_static(PATCH_MEDIA_TYPES));
     }
     response
 }
 
-/// Every route has `OPTIONS`, which the framework doesn't know.
+/// Adds `OPTIONS` to `Allow`. Every route has it, but the framework does not know that.
 pub fn with_options(response: &mut Response) {
     if let Some(allow) = response.headers_mut().get_mut(header::ALLOW) {
         let methods = allow.to_str().unwrap_or_default().replace(", ", ",").replace(',', ", ");

@@ -1,7 +1,9 @@
-//! Finds the client of a request that came through proxies. They name it in `X-Forwarded-For` or `Forwarded` (RFC 7239).
+//! Finds the client of a request that came through proxies, which name it in `X-Forwarded-For` or
+//! `Forwarded` (RFC 7239).
 //!
-//! Only the part that trusted proxies have added is read: from the end of the list to the first address that isn't a trusted
-//! proxy's. The client may have made up everything before it.
+//! Only the part that trusted proxies added is read. The search goes from the end of the list to
+//! the first address that is not a trusted proxy. The client may have invented everything before
+//! it.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -10,22 +12,23 @@ use ipnet::IpNet;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
-/// The proxies that are trusted to name the client. Without any the client is the peer of the connection.
+/// The proxies that are trusted to name the client. Without any, the client is the peer of the
+/// connection.
 #[derive(Clone, Debug, Default)]
 pub struct TrustedProxies {
     networks: Vec<IpNet>,
-    /// Whether they name the client in `Forwarded` rather than in `X-Forwarded-For`. Only one is read: a proxy passes the other on as
-    /// the client sent it.
+    /// Whether the proxies name the client in `Forwarded` rather than in `X-Forwarded-For`. Only
+    /// one is read, because a proxy forwards the other header as the client sent it.
     standard: bool,
 }
 
 impl TrustedProxies {
-    /// Trusts the proxies in these networks. They use `Forwarded` if `standard`.
+    /// Trusts the proxies in these networks. `standard` means that they use `Forwarded`.
     pub fn new(networks: Vec<IpNet>, standard: bool) -> Self {
         Self { networks, standard }
     }
 
-    /// The address of the client whose request came from `peer`.
+    /// Returns the address of the client whose request came from `peer`.
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let peer = peer.to_canonical();
         if !self.trusts(peer) {
@@ -38,7 +41,7 @@ impl TrustedProxies {
         };
         let mut client = peer;
         for hop in hops.into_iter().rev() {
-            // A hop that hides its address ends the search.
+            // A hop with a hidden address ends the search.
             let Some(hop) = hop else { break };
             client = hop;
             if !self.trusts(client) {
@@ -53,20 +56,20 @@ impl TrustedProxies {
     }
 }
 
-/// The members of a list header in their order, each read by `parse`.
+/// The members of a list header in their order. `parse` reads each of them.
 fn hops(headers: &HeaderMap, name: &HeaderName, parse: fn(&str) -> Option<IpAddr>) -> Vec<Option<IpAddr>> {
     let lines = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?"));
     lines.flat_map(|line| line.split(',')).map(|member| parse(member.trim())).collect()
 }
 
-/// The address that a member of `Forwarded` names in `for`.
+/// The address in the `for` parameter of a member of `Forwarded`.
 fn forwarded_for(member: &str) -> Option<IpAddr> {
     let pairs = member.split(';').filter_map(|pair| pair.trim().split_once('='));
     let (_, node) = pairs.into_iter().find(|(name, _)| name.trim().eq_ignore_ascii_case("for"))?;
     address(node.trim().trim_matches('"'))
 }
 
-/// An address, perhaps with a port, perhaps in brackets.
+/// Parses an address, optionally with a port and brackets.
 fn address(text: &str) -> Option<IpAddr> {
     let plain = || text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text).parse().ok();
     let with_port = || text.parse().ok().map(|address: SocketAddr| address.ip());

@@ -1,7 +1,9 @@
-//! What an orchestrator asks: `/livez` (is the process alive?) and `/readyz` (should it get requests?).
+//! The probes of an orchestrator: `/livez` (is the process alive?) and `/readyz` (should it get
+//! requests?).
 //!
-//! Neither fails because Redis is ill: the service answers without it, and taking every instance out of service at once would
-//! turn a slow minute into an outage. Redis shows as `degraded` in the body instead.
+//! Neither fails when Redis is down, because the service answers without it. If all instances left
+//! service at once, a slow minute would become an outage. The body reports Redis as `degraded`
+//! instead.
 
 use std::time::Duration;
 
@@ -17,7 +19,7 @@ use utoipa::ToSchema;
 use super::WebState;
 use crate::{cache::MemoryState, readiness::Phase};
 
-/// Time for the look at Postgres, of which most would be waiting for a connection.
+/// The time limit for the check of Postgres. Most of it would be spent waiting for a connection.
 const DEADLINE: Duration = Duration::from_secs(1);
 
 /// That the process is alive.
@@ -27,16 +29,16 @@ pub struct Alive {
     status: &'static str,
 }
 
-/// Whether the instance should get requests, and what it stands on.
+/// Whether the instance should get requests, and the state of its dependencies.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct ReadyReport {
-    /// `ready`, `degraded` (ready, but L2 is ill), `starting`, `draining` or `unavailable` (Postgres is away).
+    /// `ready`, `degraded` (L2 down), `starting`, `draining` or `unavailable` (Postgres down).
     #[schema(example = "ready")]
     status: &'static str,
     /// `up` or `down`.
     #[schema(example = "up")]
     postgres: &'static str,
-    /// L2, be it Redis or Memcached: `up`, `down`, or `off` when the instance has none.
+    /// L2, which is Redis or Memcached: `up`, `down`, or `off` if the instance has none.
     #[schema(example = "up")]
     redis: &'static str,
     /// How full the fullest node of L2 is: `normal`, `warning` (from 70 %), `critical` (from 85 %) or `unknown`.
@@ -67,17 +69,18 @@ impl ReadyReport {
     }
 }
 
-/// Says that the process is alive.
+/// Reports that the process is alive.
 ///
-/// Looks at nothing: a restart would not mend a database.
+/// Checks nothing else, because a restart would not repair a database.
 #[utoipa::path(get, path = "/livez", tag = "health", security(()), responses((status = 200, description = "Alive.", body = Alive)))]
 pub async fn livez() -> Response {
     ([(header::CACHE_CONTROL, "no-store")], Json(Alive { status: "alive" })).into_response()
 }
 
-/// Says whether the instance should get requests.
+/// Reports whether the instance should get requests.
 ///
-/// Needs Postgres only. The answer has this form in both cases, because orchestrators show the body as it is.
+/// Checks only Postgres. The answer has this form in both cases, because orchestrators show the
+/// body.
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses(
     (status = 200, description = "Ready; `degraded` while L2 is ill.", body = ReadyReport),
     (status = 503, description = "Starting, draining, or Postgres is away.", body = ReadyReport),

@@ -1,7 +1,8 @@
-//! `Idempotency-Key`: the header by which a client may repeat `POST /orders` without ordering twice.
+//! `Idempotency-Key`: the header by which a client may repeat `POST /orders` without ordering
+//! twice.
 //!
-//! The key is a structured string (`"8e03…"`); bare keys, which many clients send, are taken as well and mean the same. What
-//! the key protects is recorded by the domain, in the transaction of the order itself.
+//! The key is a structured string (`"8e03…"`). Bare keys, which many clients send, are accepted
+//! with the same meaning. The domain records the answer in the transaction of the order.
 
 use axum::{
     extract::FromRequestParts,
@@ -12,20 +13,20 @@ use serde::Serialize;
 use super::problem::Problem;
 use crate::{cache, domain::orders::Idempotency};
 
-/// The header of the request.
+/// The name of the request header.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
-/// Marks an answer that repeats an earlier one.
+/// The header that marks a repeated answer.
 pub const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
 
 const RULE: &str = "must be given once, with 1 to 255 visible ASCII characters, in quotes or bare";
 
-/// The key of a request, if it has one.
+/// The idempotency key of a request, if it has one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IdempotencyKey(Option<String>);
 
 impl IdempotencyKey {
-    /// The key, tied to the request that carries it: the route and the body as it was understood, so that the order of fields
-    /// and white space make no difference.
+    /// Binds the key to its request: the route and the parsed body. The order of fields and white
+    /// space therefore make no difference.
     pub fn bind(self, route: &str, body: &impl Serialize) -> Result<Option<Idempotency>, Problem> {
         let Some(key) = self.0 else {
             return Ok(None);
@@ -63,7 +64,8 @@ fn parse(value: &HeaderValue) -> Option<String> {
     ((1..=255).contains(&key.len()) && visible).then_some(key)
 }
 
-/// The inside of a structured string (RFC 9651, section 3.3.3): only quotes and backslashes are escaped.
+/// Decodes the content of a structured string (RFC 9651, section 3.3.3). Only quotes and
+/// backslashes are escaped.
 fn unescape(inside: &str) -> Option<String> {
     let mut key = String::with_capacity(inside.len());
     let mut characters = inside.chars();

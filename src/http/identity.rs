@@ -1,7 +1,9 @@
-//! Who sent a request: a bearer token (JWT, RFC 7519) names tenant and subject and what they may do. Handlers say what they need in the
-//! type of their [`Caller`], so a route without a check doesn't come about by forgetting one.
+//! Authentication and authorisation. A bearer token (JWT, RFC 7519) names the tenant, the subject
+//! and its scopes. A handler states its required scope in the type of its [`Caller`], so a check
+//! can't be forgotten.
 //!
-//! Keys are either one secret (HS256) or a set of public keys (RS256, ES256), never both: a public key can't be taken for a secret.
+//! The keys are either one secret (HS256) or a set of public keys (RS256, ES256), never both. A
+//! public key thus can't be used as a secret.
 
 use std::{
     borrow::Cow,
@@ -27,25 +29,25 @@ use super::{
 };
 use crate::cache::Tenant;
 
-/// Longest token that is looked at.
+/// The maximum length of a token.
 const MAX_TOKEN: usize = 8 * 1024;
-/// How far clocks of whoever signs may differ, in seconds.
+/// The tolerated difference to the clock of the token's issuer, in seconds.
 const LEEWAY: u64 = 30;
 const MAX_SUBJECT: usize = 256;
-/// Characters of a modulus of 2048 bits in base64: shorter ones are not believed.
+/// The length of a modulus of 2048 bits in base64. Keys with shorter ones are rejected.
 const MODULUS: usize = 342;
-/// Tenant and subject of all requests where nobody is asked who they are.
+/// The tenant and subject of all requests when authentication is off.
 const ANONYMOUS: (&str, &str) = ("demo", "anonymous");
 
-/// Whom a token must be meant for, and who must have signed it.
+/// The required audience and issuer of a token.
 #[derive(Clone, Debug)]
 pub struct Expected {
     pub audience: String,
-    /// `None`: anybody with a key.
+    /// `None` accepts any issuer that has a key.
     pub issuer: Option<String>,
 }
 
-/// Why keys can't be used.
+/// The reason why keys can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum KeySetError {
     #[error("not a JSON Web Key Set (RFC 7517)")]
@@ -54,14 +56,14 @@ pub enum KeySetError {
     NoKey,
 }
 
-/// Knows whose tokens to believe. Cheap to clone.
+/// Verifies tokens. It is cheap to clone.
 #[derive(Clone)]
 pub struct Verifier {
     expected: Expected,
     keys: Arc<RwLock<Arc<[KnownKey]>>>,
 }
 
-/// A key, and what tokens signed with it must say.
+/// A key and the validation rules for tokens that are signed with it.
 struct KnownKey {
     /// `None` for the secret.
     id: Option<String>,
@@ -70,7 +72,7 @@ struct KnownKey {
     rules: Validation,
 }
 
-/// A JSON Web Key Set. Its members are not read yet.
+/// A JSON Web Key Set whose members are not parsed yet.
 #[derive(Deserialize)]
 struct KeySet {
     keys: Vec<serde_json::Value>,
@@ -84,7 +86,7 @@ struct Claims {
     scope: String,
 }
 
-/// Who sent a request, and what they may do.
+/// The verified sender of a request and its scopes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Identity {
     tenant: Tenant,
@@ -93,7 +95,7 @@ struct Identity {
 }
 
 impl Verifier {
-    /// Believes who knows the secret (HS256).
+    /// Accepts tokens signed with the secret (HS256).
     pub fn with_secret(secret: &str, expected: Expected) -> Self {
         signatures::install();
         let key = DecodingKey::from_secret(secret.as_bytes());
@@ -102,38 +104,38 @@ impl Verifier {
         Self { expected, keys: Arc::new(RwLock::new(Arc::new([secret]))) }
     }
 
-    /// Believes whose public keys are in a JSON Web Key Set (RS256 and ES256).
+    /// Accepts tokens signed with a key of a JSON Web Key Set (RS256 and ES256).
     ///
     /// # Errors
-    /// When it is none, or has no key of use.
+    /// If the text is not a key set or contains no usable key.
     pub fn with_key_set(text: &str, expected: Expected) -> Result<Self, KeySetError> {
         signatures::install();
         Ok(Self { keys: Arc::new(RwLock::new(public_keys(text, &expected)?)), expected })
     }
 
-    /// Believes other keys from now on, and those of before no more.
+    /// Replaces the keys. Tokens signed with the previous keys are rejected from now on.
     ///
     /// # Errors
-    /// As [`Self::with_key_set`]; then nothing changes.
+    /// The same as for [`Self::with_key_set`]. The keys then stay the same.
     pub fn change_key_set(&self, text: &str) -> Result<(), KeySetError> {
         let keys = public_keys(text, &self.expected)?;
         *self.keys.write().unwrap_or_else(PoisonError::into_inner) = keys;
         Ok(())
     }
 
-    /// Whether anybody can tell whom a token speaks for.
+    /// Returns whether a token is valid.
     pub fn accepts(&self, token: &str) -> bool {
         self.verify(token).is_some()
     }
 
-    /// Whom a token speaks for; `None`: nobody can tell.
+    /// Returns the identity in a token; `None` if the token is not valid.
     fn verify(&self, token: &str) -> Option<Identity> {
         if token.len() > MAX_TOKEN {
             return None;
         }
         let head = decode_header(token).ok().filter(is_plain)?;
         let keys = Arc::clone(&self.keys.read().unwrap_or_else(PoisonError::into_inner));
-        // The algorithm is the key's, whatever the token says of itself.
+        // The key determines the algorithm, and the token's own claim is not trusted.
         let fits = |key: &&KnownKey| key.algorithm == head.alg && (key.id.is_none() || key.id == head.kid);
         let believed = |known: &KnownKey| decode::<Claims>(token, &known.key, &known.rules).ok();
         let Claims { tenant, sub, scope } = keys.iter().filter(fits).find_map(believed)?.claims;
@@ -143,14 +145,14 @@ impl Verifier {
 }
 
 impl std::fmt::Debug for Verifier {
-    /// No keys.
+    /// The output does not contain the keys.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_tuple("Verifier").field(&self.expected).finish()
     }
 }
 
-/// Whether a token is a JWT without extensions: what somebody finds critical must be understood or refused (RFC 7515, 4.1.11), and with
-/// `b64` other bytes would be signed (RFC 7797).
+/// Returns whether a token is a JWT without extensions. A critical extension must be understood or
+/// refused (RFC 7515, 4.1.11), and with `b64` other bytes would be signed (RFC 7797).
 fn is_plain(head: &Header) -> bool {
     let extended = head.crit.is_some() || !matches!(head.extras.get::<serde_json::Value>("b64"), Ok(None));
     let typ = head.typ.as_deref().map(str::to_ascii_lowercase);
@@ -158,7 +160,8 @@ fn is_plain(head: &Header) -> bool {
     !extended && matches!(named, None | Some("jwt" | "at+jwt"))
 }
 
-/// Characters that somebody who reads a log or the audit doesn't see, or that change how the rest is seen.
+/// Returns whether a character is invisible in a log or the audit, or changes how other characters
+/// are displayed.
 fn is_unseen(c: char) -> bool {
     let marks = matches!(c, '\u{AD}' | '\u{61C}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}'
         | '\u{2060}'..='\u{2069}' | '\u{FEFF}' | '\u{E0000}'..='\u{E007F}');
@@ -180,7 +183,7 @@ fn rules(algorithm: Algorithm, expected: &Expected) -> Validation {
 
 fn public_keys(text: &str, expected: &Expected) -> Result<Arc<[KnownKey]>, KeySetError> {
     let set: KeySet = serde_json::from_str(text).map_err(|_| KeySetError::Form)?;
-    // What isn't understood is ignored, as if it weren't there (RFC 7517, section 5).
+    // Members that can't be parsed are ignored (RFC 7517, section 5).
     let readable: Vec<Jwk> = set.keys.into_iter().filter_map(|key| serde_json::from_value(key).ok()).collect();
     let known = readable.iter().filter_map(|key| {
         if matches!(key.common.public_key_use, Some(PublicKeyUse::Encryption)) {
@@ -202,13 +205,13 @@ fn public_keys(text: &str, expected: &Expected) -> Result<Arc<[KnownKey]>, KeySe
     if known.is_empty() { Err(KeySetError::NoKey) } else { Ok(known) }
 }
 
-/// What a route needs its caller to be allowed.
+/// The scope that a route requires of its caller.
 pub trait Scope: Send {
-    /// The name in the claim `scope`.
+    /// The scope's name in the claim `scope`.
     const NAME: &'static str;
-    /// What a caller hears who isn't allowed it (RFC 6750).
+    /// The challenge for a caller without the scope (RFC 6750).
     const MISSING: &'static str;
-    /// Whether it is asked for where data are regulated, so that who is refused is recorded.
+    /// Whether the scope protects regulated data. A refused caller is then recorded.
     const REGULATED: bool;
 }
 
@@ -230,10 +233,11 @@ scope!(OrdersRead, "orders:read", "read orders", true);
 scope!(OrdersWrite, "orders:write", "place and change orders", true);
 scope!(ProductsWrite, "products:write", "change the catalogue", false);
 
-/// A token for the demonstration, signed with the secret: of `tenant`, for an hour, with these scopes.
+/// Signs a token for the demonstration with the secret. It is valid for `tenant` for an hour and
+/// has these scopes.
 ///
 /// # Errors
-/// When it can't be signed.
+/// If the token can't be signed.
 pub fn sign(
     secret: &str,
     expected: &Expected,
@@ -253,7 +257,8 @@ pub fn sign(
     encode(&Header::new(Algorithm::HS256), &claims, &EncodingKey::from_secret(secret.as_bytes()))
 }
 
-/// Who sent a request, and may do what `S` says. Without a verifier everybody is the demonstration's tenant and may do all.
+/// The sender of a request, which has the scope `S`. Without a verifier, every caller is the
+/// demonstration's tenant and has all scopes.
 #[derive(Debug)]
 pub struct Caller<S> {
     pub tenant: Tenant,
@@ -276,7 +281,8 @@ impl<S: Scope> FromRequestParts<WebState> for Caller<S> {
     }
 }
 
-/// Somebody who is known and comes too often is told to wait. One such refusal a second is recorded: all would fill the disk.
+/// Enforces the tenant's rate limit. Only one refusal a second is recorded, because recording all
+/// of them would fill the disk.
 fn enforce_rate_limit<S: Scope>(identity: &Identity, parts: &Parts, state: &WebState) -> Result<(), Problem> {
     let Some(rates) = &state.rates else { return Ok(()) };
     rates.check_limit(&identity.tenant).inspect_err(|_| {
@@ -286,7 +292,7 @@ fn enforce_rate_limit<S: Scope>(identity: &Identity, parts: &Parts, state: &WebS
     })
 }
 
-/// Whether somebody who is known may do what `S` says.
+/// Returns an error unless the identity has the scope `S`.
 fn require_scope<S: Scope>(identity: &Identity, parts: &Parts, state: &WebState) -> Result<(), Problem> {
     if identity.scopes.split(' ').any(|scope| scope == S::NAME) {
         return Ok(());
@@ -296,7 +302,8 @@ fn require_scope<S: Scope>(identity: &Identity, parts: &Parts, state: &WebState)
         .with_header(header::WWW_AUTHENTICATE, S::MISSING))
 }
 
-/// Somebody without a valid token. Who comes so too often is told to wait, and recorded no more: that would fill the disk.
+/// Handles a request without a valid token. An address that sends too many of them gets a 429 and
+/// is no longer recorded, because the records would fill the disk.
 fn reject_unauthenticated<S: Scope>(parts: &Parts, state: &WebState, problem: Problem) -> Result<Identity, Problem> {
     if let Some(origin) = parts.extensions.get::<Origin>() {
         state.failures.check_limit(origin.client)?;
@@ -311,7 +318,7 @@ fn refused<S: Scope>(parts: &Parts, state: &WebState, who: Option<&Identity>) {
     }
 }
 
-/// The tenant of all requests where nobody is asked who they are.
+/// The tenant of all requests when authentication is off.
 pub fn anonymous_tenant() -> Tenant {
     Tenant::parse(ANONYMOUS.0).expect("it keeps the rule for tenants")
 }
@@ -327,12 +334,13 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     if scheme.eq_ignore_ascii_case("bearer") {
         return Ok(token.trim());
     }
-    // A request without a token, or with another scheme, says nothing about a token: the challenge names no error (RFC 6750, section 3.1).
+    // A request without a token, or with another scheme, contains no token error, so the challenge
+    // names none (RFC 6750, section 3.1).
     Err(Problem::new(&Kind::UNAUTHENTICATED, "Send a token: Authorization: Bearer …")
         .with_header(header::WWW_AUTHENTICATE, r#"Bearer realm="aside""#))
 }
 
-/// Says nothing of what is wrong with it: that helps only those who forge tokens.
+/// The problem does not say why the token is invalid, because this would only help a forger.
 fn invalid_token() -> Problem {
     Problem::new(&Kind::UNAUTHENTICATED, "The token is not valid here, or not valid any more.")
         .with_header(header::WWW_AUTHENTICATE, r#"Bearer realm="aside", error="invalid_token""#)
@@ -351,7 +359,7 @@ mod tests {
             Verifier::with_key_set(&key, expected()).is_ok()
         };
         assert!(taken("", MODULUS) && taken(r#","use":"sig","alg":"RS256""#, MODULUS));
-        // Two characters less: one less would be no number at all.
+        // It is two characters shorter, because one less would not be valid base64.
         assert!(!taken("", MODULUS - 2), "below 2048 bits");
         assert!(!taken(r#","use":"enc""#, MODULUS));
         assert!(!taken(r#","alg":"RS512""#, MODULUS) && !taken(r#","alg":"RSA-OAEP""#, MODULUS));

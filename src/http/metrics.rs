@@ -1,5 +1,6 @@
-//! Counts and times the requests of the public listener, by method, route and class of status. All label values come from closed
-//! sets, so no client can make new series; nothing here takes a lock while a request is answered.
+//! Counts and times the requests of the public listener by method, route and class of status. All
+//! label values come from closed sets, so a client can't create new series. No lock is taken while
+//! a request is answered.
 
 use std::{
     sync::{Arc, OnceLock},
@@ -26,12 +27,12 @@ const METHODS: [(Method, &str); 7] = [
     (Method::PUT, "PUT"),
     (Method::OPTIONS, "OPTIONS"),
 ];
-/// The place and the name of all other methods: clients may send any word as one.
+/// The index and name of all other methods. A client may send any word as a method.
 const OTHER: (usize, &str) = (METHODS.len(), "other");
-/// Classes of status; `gone` when the client went away before the answer.
+/// The classes of status. `gone` means that the client disconnected before the answer.
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "gone"];
 
-/// A method's place among the series, and its name.
+/// The index of a method among the series, and its name.
 pub fn known(method: &Method) -> (usize, &'static str) {
     let place = METHODS.iter().position(|(known, _)| known == method);
     place.map_or(OTHER, |place| (place, METHODS[place].1))
@@ -41,9 +42,9 @@ pub fn known(method: &Method) -> (usize, &'static str) {
 #[derive(Debug)]
 pub struct HttpMetrics {
     routes: Arc<Routes>,
-    /// By route and method; made when first used.
+    /// Indexed by route and method. A series is created when it is first used.
     series: Vec<[OnceLock<Series>; METHODS.len() + 1]>,
-    /// Requests begun and ended.
+    /// Counters of started and ended requests.
     requests: StripedCounters<2>,
 }
 
@@ -67,18 +68,18 @@ struct Timed {
 }
 
 impl HttpMetrics {
-    /// No requests yet.
+    /// Creates metrics without any request.
     pub fn new(routes: Arc<Routes>) -> Self {
         let series = (0..routes.len()).map(|_| Default::default()).collect();
         Self { routes, series, requests: StripedCounters::default() }
     }
 
-    /// A request was received.
+    /// Counts a received request.
     pub fn begun(&self) {
         self.requests.add(0, 1);
     }
 
-    /// A request was answered, or its client went away.
+    /// Records a request that was answered or whose client disconnected.
     pub fn ended(&self, route: Route, method: &Method, status: Option<StatusCode>, took: Duration) {
         self.requests.add(1, 1);
         let series = self.series[route.place()][known(method).0].get_or_init(Series::default);
@@ -96,7 +97,7 @@ impl HttpMetrics {
     }
 }
 
-/// Shows the series to a registry.
+/// Exposes the series to a registry.
 #[derive(Debug)]
 pub struct HttpCollector(pub Arc<HttpMetrics>);
 
@@ -116,7 +117,7 @@ impl Collector for HttpCollector {
         for (labels, series) in self.0.each() {
             series.duration.encode(durations.encode_family(&labels)?)?;
         }
-        // The ends first: read the other way round, the difference could be below zero.
+        // The ended requests are read first. In the other order, the difference could be negative.
         let ended = self.0.requests.sum(1);
         let in_flight = ConstGauge::new(self.0.requests.sum(0).saturating_sub(ended) as i64);
         let help = "Requests under way";

@@ -1,9 +1,9 @@
-//! The public listener: every route on one screen; what happens around them is in `front.rs`.
+//! The public listener, with every route on one screen. `public_server.rs` wraps every request.
 //!
-//! Promises: every error but that of `/readyz` is a problem (RFC 9457), also those of the framework; every answer says how it
-//! may be cached; every request leaves one log line. (But for what
-//! hyper refuses before it is a request: malformed or oversized heads get its bare 400, 414 or 431.) Handlers translate between HTTP and the services and decide nothing else.
-//! This module binds no address: `app` does.
+//! Every error except that of `/readyz` is a problem (RFC 9457), including the framework's own
+//! errors. Every answer states how it may be cached, and every request writes one log line.
+//! Exceptions are malformed or oversized heads, to which hyper answers with a bare 400, 414 or 431.
+//! Handlers only translate between HTTP and the services. This module binds no address: `app` does.
 
 mod audit;
 mod body;
@@ -53,7 +53,7 @@ use crate::{
     readiness::Readiness,
 };
 
-/// What handlers share. Cheap to clone.
+/// The state that handlers share. It is cheap to clone.
 #[derive(Clone)]
 pub struct Services {
     pub products: CachedProductService,
@@ -62,32 +62,33 @@ pub struct Services {
     pub databases: Databases,
 }
 
-/// What the listener is told.
+/// The configuration of the listener.
 #[derive(Clone, Debug)]
 pub struct HttpConfig {
-    /// Origins whose pages may call the service; none: no CORS headers at all.
+    /// Origins whose pages may call the service. If the list is empty, no CORS headers are sent.
     pub cors_origins: Vec<String>,
     /// The proxies that are trusted to name the client of a request.
     pub proxies: TrustedProxies,
-    /// How many reads of resources are worked on at a time.
+    /// How many reads of resources may be in flight.
     pub max_requests: usize,
-    /// How long an answer may take before the client gets a 503; a body must arrive within half of it.
+    /// The time after which the client gets a 503. A body must arrive within half of it.
     pub request_timeout: Duration,
-    /// Longest body in bytes.
+    /// The maximum length of a body in bytes.
     pub body_limit: usize,
-    /// Whether the instance wants requests, for `/readyz`.
+    /// The readiness of the instance for `/readyz`.
     pub readiness: Readiness,
-    /// Whose tokens to believe; `None`: nobody is asked who they are.
+    /// Verifies tokens; `None` switches authentication off.
     pub verifier: Option<Verifier>,
-    /// How many requests a second each verified tenant may send; `None`: any number.
+    /// The requests per second that each verified tenant may send; `None` means no limit.
     pub tenant_rate: Option<NonZeroU32>,
-    /// Who records accesses to what is regulated; `None`: nobody does.
+    /// Records accesses to regulated data; `None` means that nothing is recorded.
     pub audit: Option<Audit>,
-    /// Marks catalogue answers for a shared cache in front of the service; `None`: there is none.
+    /// Adds surrogate keys to catalogue answers for a shared cache in front of the service; `None`
+    /// if there is none.
     pub cdn: Option<SurrogateKeys>,
 }
 
-/// How many reads a second each instance sends past its tiers because clients ask for it.
+/// How many reads per second each instance sends past its tiers at the clients' request.
 const FORCED_RELOADS_PER_SECOND: u32 = 50;
 
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
@@ -96,30 +97,30 @@ const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 struct Shared {
     services: Services,
     readiness: Readiness,
-    /// Whose tokens to believe.
+    /// Verifies tokens.
     verifier: Option<Verifier>,
-    /// How often peers may come with no valid token.
+    /// Limits the requests without a valid token by address.
     failures: rate::Failures,
-    /// How many requests tenants may send.
+    /// Limits the requests of each tenant.
     rates: Option<rate::Rates>,
-    /// Who records accesses to orders.
+    /// Records accesses to orders.
     audit: Option<Audit>,
-    /// Marks catalogue answers for a shared cache.
+    /// Adds surrogate keys to catalogue answers for a shared cache.
     cdn: Option<SurrogateKeys>,
-    /// The tenant of all requests where there is no verifier.
+    /// The tenant of all requests if there is no verifier.
     tenant: Tenant,
     reloads: directives::ReloadBudget,
-    /// Whether there is an L2 for `Cache-Status` to speak of.
+    /// Whether `Cache-Status` reports an L2.
     l2: bool,
     body_timeout: Duration,
     body_limit: usize,
-    /// The shapes of bodies, from the API's document.
+    /// The shapes of bodies from the API document.
     shapes: body::Shapes,
 }
 
 type WebState = Arc<Shared>;
 
-/// All that the listener answers.
+/// Builds the public listener with all its routes.
 pub fn public_server(services: Services, config: &HttpConfig) -> PublicServer {
     let cache = services.cache.clone();
     let (router, api) = resources().merge(probes()).split_for_parts();
@@ -136,7 +137,7 @@ pub fn public_server(services: Services, config: &HttpConfig) -> PublicServer {
         reloads: directives::ReloadBudget::new(FORCED_RELOADS_PER_SECOND),
         body_timeout: config.request_timeout / 2,
         body_limit: config.body_limit,
-        // A document that was built from these types always has a JSON form.
+        // A document that was built from these types can always be encoded as JSON.
         shapes: body::Shapes::of(&serde_json::to_value(&api).unwrap_or_default()),
     });
     let router = router
@@ -148,12 +149,12 @@ pub fn public_server(services: Services, config: &HttpConfig) -> PublicServer {
     PublicServer::new(router, routes, cache, config)
 }
 
-/// The API document alone: needs neither a database nor a configuration.
+/// Generates only the API document, which needs neither a database nor a configuration.
 pub fn document() -> String {
     openapi::json(&resources().merge(probes()).into_openapi())
 }
 
-/// The resources, of which no more requests are worked on at a time than there is room for.
+/// The routes of resources, whose reads in flight are limited.
 fn resources() -> OpenApiRouter<WebState> {
     OpenApiRouter::with_openapi(openapi::front_page())
         .routes(routes!(products::list_products, products::create_product))
@@ -163,7 +164,7 @@ fn resources() -> OpenApiRouter<WebState> {
         .routes(routes!(orders::get_order, orders::update_order))
 }
 
-/// What answers however much there is to do.
+/// The routes that answer under any load.
 fn probes() -> OpenApiRouter<WebState> {
     OpenApiRouter::new()
         .routes(routes!(health::livez))

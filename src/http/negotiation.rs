@@ -1,11 +1,13 @@
-//! Proactive negotiation (RFC 9110, section 12.5): chooses the representation that the client prefers, by its weights.
+//! Proactive negotiation (RFC 9110, section 12.5). It chooses the representation that the client
+//! prefers by its weights.
 
 use axum::http::{HeaderMap, HeaderName, header};
 
-/// A weight in thousandths; 0: not acceptable.
+/// A weight in thousandths. 0 means not acceptable.
 type Weight = u16;
 
-/// The media type that the client prefers. The first one if several have the same weight or none is acceptable.
+/// Returns the media type that the client prefers. If several have the same weight, or none is
+/// acceptable, it returns the first one.
 pub fn media_type<'a>(headers: &HeaderMap, offered: &[&'a str]) -> &'a str {
     let ranges = members(headers, &header::ACCEPT);
     let weight = |offered: &str| match ranges.is_empty() {
@@ -16,21 +18,22 @@ pub fn media_type<'a>(headers: &HeaderMap, offered: &[&'a str]) -> &'a str {
     offered.iter().find(|offered| weight(offered) == best).copied().unwrap_or_default()
 }
 
-/// Whether the client accepts gzip and does not prefer plain bytes.
+/// Returns whether the client accepts gzip and does not prefer plain bytes.
 pub fn accepts_gzip(headers: &HeaderMap) -> bool {
     let codings = members(headers, &header::ACCEPT_ENCODING);
     let gzip = weight_of(&codings, &["gzip", "x-gzip", "*"]);
-    // Plain bytes are acceptable when they aren't named, but then the client did not ask for them.
+    // Plain bytes are acceptable when they are not listed, but then the client did not ask for
+    // them.
     gzip > 0 && gzip >= weight_of(&codings, &["identity"])
 }
 
-/// The weight of the most specific of these names that is listed.
+/// The weight of the most specific listed name among these.
 fn weight_of(members: &[(String, Weight)], names: &[&str]) -> Weight {
     let listed = |name: &&str| members.iter().find(|(member, _)| member.eq_ignore_ascii_case(name));
     names.iter().find_map(listed).map_or(0, |(_, weight)| *weight)
 }
 
-/// The members of a list header with their weights; parameters of media types make no difference here.
+/// The members of a list header with their weights. Parameters of media types are ignored.
 fn members(headers: &HeaderMap, name: &HeaderName) -> Vec<(String, Weight)> {
     let lines = headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     let members = lines.flat_map(|line| line.split(',')).filter_map(|member| {
@@ -42,7 +45,7 @@ fn members(headers: &HeaderMap, name: &HeaderName) -> Vec<(String, Weight)> {
     members.collect()
 }
 
-/// `0`, `0.5`, `1.000`; `None` for anything else.
+/// Parses `0`, `0.5` or `1.000`; `None` for any other text.
 fn thousandths(text: &str) -> Option<Weight> {
     let (whole, part) = text.split_once('.').unwrap_or((text, ""));
     let digits = part.len() <= 3 && part.bytes().all(|byte| byte.is_ascii_digit());

@@ -1,4 +1,5 @@
-//! What an operator sees of a request: its id, its log line, its metrics; and what a problem says of the request it answers.
+//! Observes a request for the operator: its id, its log line and its metrics. It also adds the
+//! request's path and id to a problem.
 
 use std::{
     net::IpAddr,
@@ -21,33 +22,37 @@ use super::{
 };
 use crate::{cache::Outcome, telemetry};
 
-/// The header that names a request, coming and going.
+/// The header with the id of a request, in both directions.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Names the trace that a request belongs to (W3C Trace Context).
+/// The header that names the trace of a request (W3C Trace Context).
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
-/// A browser takes an answer for what it says it is.
+/// The header that makes a browser accept the declared media type.
 pub const NO_SNIFFING: (HeaderName, HeaderValue) =
     (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 
-/// Leaves the outcome of the cache's read for the log line of the request, if that is written.
+/// Attaches the outcome of the cache's read for the log line of the request, if that line is
+/// written.
 pub fn note(response: &mut Response, outcome: Outcome) {
     if tracing::enabled!(tracing::Level::INFO) {
         response.extensions_mut().insert(outcome);
     }
 }
 
-/// The client that a request came from, and what leads from elsewhere to its log line; for handlers that ask who calls.
+/// The client that sent a request, and the id under which the request is logged. Handlers that
+/// authenticate the caller use it.
 #[derive(Clone, Debug)]
 pub struct Origin {
     pub client: IpAddr,
     pub request_id: HeaderValue,
 }
 
-/// A request under way. When it ends, also because the client went away, it is counted and leaves one log line.
+/// A request in flight. When it ends, also because the client disconnected, it is counted and
+/// writes one log line.
 ///
-/// The line names the route's pattern and never the path, the query or a header's value: those name customers.
+/// The log line contains the route's pattern, and never the path, the query or a header's value,
+/// because those can identify customers.
 pub struct Observation<'a> {
     began: Instant,
     metrics: &'a HttpMetrics,
@@ -56,13 +61,13 @@ pub struct Observation<'a> {
     method: Method,
     uri: Uri,
     id: HeaderValue,
-    /// Its span, if anybody traces.
+    /// The span of the request if tracing is on.
     pub span: Span,
     answer: Option<(StatusCode, Option<Outcome>, Option<Problem>)>,
 }
 
 impl<'a> Observation<'a> {
-    /// Gives the request its id.
+    /// Starts the observation and gives the request its id.
     pub fn begin(metrics: &'a HttpMetrics, pattern: &'a str, route: Route, request: &Request) -> Self {
         metrics.begun();
         let began = Instant::now();
@@ -80,24 +85,25 @@ impl<'a> Observation<'a> {
         }
     }
 
-    /// Whether it asks which methods there are.
+    /// Returns whether the request asks for the allowed methods.
     pub fn asks_for_methods(&self) -> bool {
         self.method == Method::OPTIONS
     }
 
-    /// Where it came from, when that was this client.
+    /// The origin of the request, given its client's address.
     pub fn origin(&self, client: IpAddr) -> Origin {
         Origin { client, request_id: self.id.clone() }
     }
 
-    /// The answer with the id, and with what every answer must have; a problem with path and id of the request.
+    /// Adds the id and the headers that every answer must have. A problem also gets the path and id
+    /// of the request.
     pub fn complete(mut self, mut response: Response) -> Response {
         let problem = response.extensions_mut().remove::<Problem>();
         if let Some(problem) = &problem {
             let id = self.id.to_str().ok().map(str::to_owned);
             let (parts, body) = problem.render(Some(self.uri.path().to_owned()), id).into_parts();
             response.headers_mut().extend(parts.headers);
-            // That of this body, also where it is left out (RFC 9110, section 9.3.2).
+            // The length of this body, also where the body is left out (RFC 9110, section 9.3.2).
             let length = body.size_hint().exact().map(HeaderValue::from);
             response.headers_mut().remove(header::CONTENT_LENGTH);
             response.headers_mut().extend(length.map(|length| (header::CONTENT_LENGTH, length)));
@@ -106,12 +112,13 @@ impl<'a> Observation<'a> {
         let status = response.status();
         let headers = response.headers_mut();
         if status == StatusCode::NOT_MODIFIED {
-            // Zero, which would be that of another answer (RFC 9110, 8.6).
+            // The value would be zero, which is not the length of the 200 (RFC 9110, 8.6).
             headers.remove(header::CONTENT_LENGTH);
         }
         let (name, value) = NO_SNIFFING;
         headers.entry(name).or_insert(value);
-        // Heuristics would let caches keep what says nothing (RFC 9110, 15.1): redirects, preflights, the framework's own answers.
+        // Without the header, caches may store redirects, preflights and the framework's own
+        // answers by heuristics (RFC 9110, 15.1).
         headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
         headers.insert(REQUEST_ID, self.id.clone());
         self.answer = Some((status, response.extensions().get().copied(), problem));
@@ -168,7 +175,7 @@ impl Drop for Observation<'_> {
     }
 }
 
-/// The client's own id when it is short and harmless in a log, else a new one, ordered by time.
+/// The client's id if it is short and safe in a log. Otherwise it is a new id, ordered by time.
 fn request_id(headers: &HeaderMap, now: Instant) -> HeaderValue {
     let harmless = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     match headers.get(REQUEST_ID) {
@@ -178,10 +185,11 @@ fn request_id(headers: &HeaderMap, now: Instant) -> HeaderValue {
 }
 
 fn new_request_id(now: Instant) -> HeaderValue {
-    /// A moment by both clocks: one of them is read for every request anyway.
+    /// The start time by both clocks. The monotonic clock is read for every request anyway.
     static START: LazyLock<(Instant, Duration)> =
         LazyLock::new(|| (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()));
-    // Not a secret, so the fast generator serves: the system's would cost a call into the kernel for every request.
+    // The id is not a secret, so the fast generator is sufficient. The system's generator would
+    // cost a system call for every request.
     let mut random = [0; 10];
     fastrand::fill(&mut random);
     let (start, since_epoch) = *START;

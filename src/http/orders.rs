@@ -132,8 +132,9 @@ pub struct OrderPatch {
 
 /// Changes the status of an order.
 ///
-/// Orders go from `pending` to `confirmed` to `shipped` to `delivered`; pending and confirmed ones may be `cancelled`.
-/// The example is the last order of the sample data, which is pending until somebody confirms it.
+/// Orders go from `pending` to `confirmed` to `shipped` to `delivered`; pending and confirmed ones
+/// may be `cancelled`. The example is the last order of the sample data, which is pending until a
+/// client confirms it.
 #[utoipa::path(patch, path = "/orders/{id}", tag = "orders", security((), ("bearer" = ["orders:write"])), params(
     ("id" = i64, Path, description = "The order.", minimum = 1, maximum = 9_007_199_254_740_991i64, example = 33_919_347_292i64), WriteHeaders),
     request_body(content((OrderPatch = "application/merge-patch+json"), (OrderPatch = "application/json"))),

@@ -1,6 +1,7 @@
-//! What happens to every request before and after its handler, from the outside in: id, log line and metrics (`observe`), CORS,
-//! room, tokens (`consistency`), time limit, panics, routes. One function around the router instead of a stack of layers: each
-//! layer would cost every request a box or two, more than an L1 hit does.
+//! The steps around every handler, from the outside in: id, log line and metrics (`observe`), CORS,
+//! permits, tokens (`consistency`), time limit, panics, and routes. This is one function around the
+//! router instead of a stack of layers. Each layer would cost every request one or two boxes, which
+//! is more than an L1 hit costs.
 
 use std::{
     convert::Infallible,
@@ -42,7 +43,7 @@ use super::{
 };
 use crate::cache::Cache;
 
-/// The public listener's answers.
+/// The public listener's request handling.
 pub struct PublicServer {
     router: Router,
     cache: Cache,
@@ -51,15 +52,16 @@ pub struct PublicServer {
     cors: Option<CorsLayer>,
     time_limit: Duration,
     max_requests: usize,
-    /// Whether handlers want to know where requests came from: they verify callers, or record accesses.
+    /// Whether handlers need the origin of requests, because they verify callers or record
+    /// accesses.
     origins: bool,
     proxies: TrustedProxies,
-    /// Reads of resources that are worked on.
+    /// Reads of resources in flight.
     in_flight: AtomicUsize,
 }
 
 impl PublicServer {
-    /// What answers with the handlers of `router`, which has these routes.
+    /// Creates the server with the handlers of `router`, which has these routes.
     pub fn new(router: Router, routes: Routes, cache: Cache, config: &HttpConfig) -> Self {
         let routes = Arc::new(routes);
         Self {
@@ -76,7 +78,7 @@ impl PublicServer {
         }
     }
 
-    /// Shows what is counted here in `registry`.
+    /// Registers the request metrics in `registry`.
     pub fn register_metrics(&self, registry: &mut Registry) {
         registry.register_collector(Box::new(HttpCollector(Arc::clone(&self.metrics))));
     }
@@ -108,7 +110,8 @@ impl PublicServer {
         observation.complete(response)
     }
 
-    /// The answer, or at once that there is no memory for the request, or in time that it takes too long.
+    /// Runs the request within the limits. It refuses the request at once if there is no permit,
+    /// and answers with a problem when the time limit is reached.
     async fn with_limits(&self, route: Route, request: Request) -> Response {
         if let Some(query) = request.uri().query() {
             let unknown = self.routes.unknown_parameters(route, request.method(), query);
@@ -117,8 +120,8 @@ impl PublicServer {
                 return Problem::parameters(broken).into_response();
             }
         }
-        // Waiting for Postgres is the cache's matter, and bounded by time; this bounds the memory that it takes. Writes hold no room while
-        // their bodies come.
+        // The cache limits the wait for Postgres by time. This permit limits the memory that
+        // waiting reads use. Writes take no permit while their bodies arrive.
         let Some(_until_answered) = Permit::try_acquire(self, route.resource && request.method().is_safe()) else {
             return Problem::new(
                 &Kind::OVERLOADED,
@@ -130,7 +133,8 @@ impl PublicServer {
         let asked = ConsistencyRequest::from_request(&request);
         let mut work =
             pin!(AssertUnwindSafe(self.router.clone().oneshot(request).map(|Ok(answer)| answer)).catch_unwind());
-        // What is answered at once needs no timer. Who gives up waiting stops no write: one that has begun goes on to its end.
+        // An immediate answer needs no timer. The time limit stops no write: a write that has begun
+        // runs to its end.
         let ended = match poll!(work.as_mut()) {
             Poll::Ready(ended) => Ok(ended),
             Poll::Pending => tokio::time::timeout(self.time_limit, work).await,
@@ -145,7 +149,7 @@ impl PublicServer {
     }
 }
 
-/// A place among the requests that are worked on, given back when dropped.
+/// A permit for a request in flight, released when it is dropped.
 struct Permit<'a>(Option<&'a AtomicUsize>);
 
 impl<'a> Permit<'a> {
@@ -166,7 +170,8 @@ impl Drop for Permit<'_> {
     }
 }
 
-/// Whether this is a CORS preflight. `OPTIONS` without the method of a later request asks for the methods of the route.
+/// Returns whether this is a CORS preflight. `OPTIONS` without the method of a later request asks
+/// for the methods of the route.
 fn is_preflight(request: &Request) -> bool {
     request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
@@ -186,7 +191,7 @@ fn cors(origins: &[String]) -> Option<CorsLayer> {
         CONSISTENCY_TOKEN,
         HeaderName::from_static("prefer"),
         REQUEST_ID,
-        // W3C Trace Context and Baggage: a traced page sends them with each request.
+        // A traced page sends these headers of W3C Trace Context and Baggage with each request.
         HeaderName::from_static("traceparent"),
         HeaderName::from_static("tracestate"),
         HeaderName::from_static("baggage"),

@@ -1,5 +1,5 @@
-//! The query of a request, as strictly as its body: unknown and repeated parameters are refused, because a misspelt filter that
-//! is ignored answers another question than the one asked.
+//! Parses the query of a request as strictly as its body. Unknown and repeated parameters are
+//! refused. If a misspelt filter were ignored, the answer would belong to another question.
 
 use std::collections::HashSet;
 
@@ -11,7 +11,8 @@ use serde_path_to_error::Segment;
 use super::{extract::Id, problem::Problem, target};
 use crate::domain::{DomainError, ListKind, PageRequest, orders::OrderStatus};
 
-/// The parameters of a query. The types of the fields below parse themselves and know their rules.
+/// The parameters of a query. The types of the fields below parse themselves and contain their
+/// rules.
 #[derive(Debug)]
 pub struct Query<T>(pub T);
 
@@ -23,7 +24,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     }
 }
 
-/// The names and values of a query, as forms write them.
+/// The names and values of a query in form encoding.
 fn pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
     let split = |pair: &str| {
         let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
@@ -37,7 +38,7 @@ fn pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
     query.split('&').filter(|pair| !pair.is_empty()).map(split).collect()
 }
 
-/// The names of a query.
+/// The names of the parameters in a query.
 pub fn names(query: &str) -> impl Iterator<Item = String> {
     let pairs = query.split('&').filter(|pair| !pair.is_empty());
     pairs.map(|pair| String::from_utf8_lossy(&plain(pair.split('=').next().unwrap_or_default())).into_owned())
@@ -63,23 +64,23 @@ fn parse<T: DeserializeOwned>(pairs: Vec<(String, String)>) -> Result<T, Problem
         });
         match missing {
             Some(name) => Problem::parameter(name, "must be given"),
-            // The library's own words for what the router has refused before.
+            // The library's own message for a parameter that the router has already refused.
             None if rule.starts_with("unknown field") => Problem::parameter(name.unwrap_or_default(), UNKNOWN),
             None => Problem::parameter(name.unwrap_or_default(), rule),
         }
     })
 }
 
-/// The rule of parameters that a route doesn't have.
+/// The rule for parameters that a route does not have.
 pub const UNKNOWN: &str = "is not a parameter of this route";
 
-/// The slice of a list that the parameters `limit` and `cursor` ask for.
+/// Parses the slice of a list from the parameters `limit` and `cursor`.
 pub fn page(kind: ListKind, limit: Option<WholeNumber>, cursor: Option<&str>) -> Result<PageRequest, Problem> {
     let limit = limit.map(|WholeNumber(limit)| limit);
     PageRequest::parse(kind, limit, cursor).map_err(|broken| DomainError::Invalid(broken).into())
 }
 
-/// A number given as a parameter. Its bounds are the domain's.
+/// A number as a parameter. The domain checks its limits.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct WholeNumber(pub i64);
@@ -92,7 +93,7 @@ impl TryFrom<String> for WholeNumber {
     }
 }
 
-/// A status given as a parameter.
+/// A status as a parameter.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct StatusText(pub OrderStatus);
@@ -105,7 +106,7 @@ impl TryFrom<String> for StatusText {
     }
 }
 
-/// An id given as a parameter.
+/// An id as a parameter.
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(try_from = "String")]
 pub struct IdText(pub i64);
@@ -118,7 +119,7 @@ impl TryFrom<String> for IdText {
     }
 }
 
-/// Up to 100 ids separated by commas. An id given twice counts once, at its first place.
+/// Up to 100 ids separated by commas. A repeated id counts once, at its first position.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(try_from = "String")]
 pub struct Ids(pub Vec<i64>);
@@ -128,7 +129,7 @@ impl TryFrom<String> for Ids {
 
     fn try_from(text: String) -> Result<Self, Self::Error> {
         const RULE: &str = "must be 1 to 100 whole numbers from 1, separated by commas";
-        // Counted before anything is parsed or deduplicated, so that a long list costs nothing.
+        // The ids are counted before they are parsed or deduplicated, so a long list costs nothing.
         if text.split(',').take(101).count() > 100 {
             return Err(RULE);
         }
@@ -185,7 +186,7 @@ mod tests {
             let answer = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
             let answer: Value = serde_json::from_slice(&answer).unwrap();
             assert_eq!(answer["errors"][0]["parameter"], parameter, "{uri} answered {answer}");
-            // Words of the libraries that read queries.
+            // These words are part of the query libraries' messages.
             for word in ["expected", "invalid type", "unknown field", "missing field", "variant"] {
                 assert!(!answer.to_string().contains(word), "{uri} answered {answer}");
             }

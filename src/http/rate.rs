@@ -1,6 +1,9 @@
-//! How many requests a tenant may send a second, whatever the others do: so many at once, and then as many a second (GCRA). Who sends
-//! more hears when to try again, by `Retry-After` and by the fields of the IETF's draft on rate limits. And how often an address may come
-//! with no valid token: only these requests are counted and refused, so that nobody is locked out by neighbours behind one address.
+//! Rate limits. Each tenant may send a burst of requests at once and then a fixed number a second
+//! (GCRA), independent of other tenants. Above the limit, the answer says when to retry, in
+//! `Retry-After` and in the fields of the IETF's draft on rate limits.
+//!
+//! A second limit applies to requests without a valid token by address. Only these requests are
+//! counted and refused, so a client is not locked out by other clients behind the same address.
 
 use std::{
     hash::Hash,
@@ -22,14 +25,15 @@ use crate::cache::Tenant;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
-/// Requests a second without a valid token from one address: far more than any client sends by mistake.
+/// Requests a second without a valid token from one address. This is far more than any client sends
+/// by mistake.
 const FAILURES: NonZeroU32 = NonZeroU32::new(100).expect("not zero");
-/// Pause between two times at which those are forgotten who have been quiet.
+/// The interval at which idle entries are removed.
 const SWEEP: Duration = Duration::from_secs(1);
-/// Tenants, or addresses, from which on any are forgotten.
+/// The number of tenants or addresses from which idle entries are removed.
 const REMEMBERED: usize = 10_000;
 
-/// So many requests a second for each of whoever comes, and a memory that forgets who has been quiet.
+/// A limit of requests per second for each key. Idle keys are removed.
 struct Limited<K: Clone + Eq + Hash> {
     per_second: NonZeroU32,
     limiter: RateLimiter<K, DashMapStateStore<K>, DefaultClock>,
@@ -45,7 +49,7 @@ impl<K: Clone + Eq + Hash> Limited<K> {
         }
     }
 
-    /// Counts a request, or says when there is room for it.
+    /// Counts a request, or returns when the next one is allowed.
     fn check_limit(&self, who: &K) -> Result<(), NotUntil<<DefaultClock as Clock>::Instant>> {
         if let Ok(mut swept) = self.swept.try_lock()
             && swept.elapsed() >= SWEEP
@@ -66,25 +70,26 @@ pub struct Rates {
 }
 
 impl Rates {
-    /// So many requests a second for each tenant.
+    /// Creates a limit of `per_second` requests for each tenant.
     pub fn new(per_second: NonZeroU32) -> Self {
         Self { requests: Limited::new(per_second), told: Limited::new(NonZeroU32::MIN) }
     }
 
-    /// Counts a request of a tenant, or says when there is room for it.
+    /// Counts a request of a tenant, or returns a problem with the time of the next allowed one.
     pub fn check_limit(&self, tenant: &Tenant) -> Result<(), Problem> {
         let detail = "The tenant sends more requests than it may.";
         let full = |full| too_many(detail, ("tenant", self.requests.per_second), &full);
         self.requests.check_limit(tenant).map_err(full)
     }
 
-    /// Whether a tenant's refusal is the first of about a second: all of them would fill the audit's disk.
+    /// Returns whether a tenant's refusal is the first within about a second. Recording all of them
+    /// would fill the audit's disk.
     pub fn should_record(&self, tenant: &Tenant) -> bool {
         self.told.check_limit(tenant).is_ok()
     }
 }
 
-/// The requests of all addresses that had no valid token.
+/// The limit of requests without a valid token by address.
 pub struct Failures(Limited<IpAddr>);
 
 impl Default for Failures {
@@ -94,19 +99,21 @@ impl Default for Failures {
 }
 
 impl Failures {
-    /// Counts a request without a valid token, or says when there is room for it.
+    /// Counts a request without a valid token, or returns a problem with the time of the next
+    /// allowed one.
     pub fn check_limit(&self, peer: IpAddr) -> Result<(), Problem> {
         let detail = "The address sends more requests without a valid token than it may.";
         self.0.check_limit(&self.counted(peer)).map_err(|full| too_many(detail, ("address", FAILURES), &full))
     }
 
-    /// The address that a request is counted under. Beyond as many as are remembered all share one.
+    /// The address under which a request is counted. When the map is full, all addresses share one
+    /// entry.
     fn counted(&self, peer: IpAddr) -> IpAddr {
         if self.0.limiter.len() >= REMEMBERED {
             return Ipv6Addr::UNSPECIFIED.into();
         }
         match peer.to_canonical() {
-            // Whoever has one address of version 6 has all of these.
+            // The owner of one IPv6 address usually has the whole /64 network.
             IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & !u128::from(u64::MAX)).into(),
             address @ IpAddr::V4(_) => address,
         }

@@ -1,5 +1,6 @@
-//! Which route a path belongs to, known before the router is asked and after its answer: the names of metrics and log lines. The
-//! router says it only to its own handlers. Built from the API's document, which is built with the router.
+//! Maps paths to routes before the router runs and after its answer, for the names in metrics and
+//! log lines. The router reports the route only to its own handlers. The map is built from the API
+//! document, which is built with the router.
 
 use axum::http::Method;
 use matchit::Router;
@@ -12,16 +13,16 @@ use super::query;
 
 /// The routes that are not in the document.
 const PAGES: [&str; 5] = ["/", "/docs", "/docs/", "/docs/{*file}", "/openapi.json"];
-/// The name of everything else.
+/// The name of all other paths.
 const UNMATCHED: &str = "unmatched";
 
 /// All routes.
 #[derive(Debug)]
 pub struct Routes {
     known: Router<Route>,
-    /// By the places of the routes; the last one is `UNMATCHED`.
+    /// Indexed by route. The last one is `UNMATCHED`.
     names: Vec<String>,
-    /// The parameters that queries of a route may have, by place and method, as far as the document describes it.
+    /// The query parameters of a route, by index and method, as far as the document describes them.
     parameters: Vec<Vec<(Method, Vec<String>)>>,
 }
 
@@ -29,19 +30,19 @@ pub struct Routes {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Route {
     place: usize,
-    /// Whether it serves resources, of which only so many are read at a time.
+    /// Whether it serves resources, whose reads in flight are limited.
     pub resource: bool,
 }
 
 impl Route {
-    /// Its place among all.
+    /// Its index among all routes.
     pub fn place(self) -> usize {
         self.place
     }
 }
 
 impl Routes {
-    /// The routes of `resources`, those of `others`, and the pages.
+    /// Builds the routes of `resources`, those of `others`, and the pages.
     pub fn new(resources: &OpenApi, others: &OpenApi) -> Self {
         let paths = |api: &OpenApi| api.paths.paths.keys().cloned().collect::<Vec<_>>();
         let described = |name: &String| methods(resources, name).or_else(|| methods(others, name)).unwrap_or_default();
@@ -59,14 +60,14 @@ impl Routes {
         Self { known, names, parameters }
     }
 
-    /// The route of a path.
+    /// Finds the route of a path.
     pub fn find(&self, path: &str) -> Route {
         let unmatched = Route { place: self.names.len() - 1, resource: false };
         self.known.at(path).map_or(unmatched, |found| *found.value)
     }
 
-    /// The parameters of a query that the route doesn't have. Of what the document doesn't describe, pages and methods that are refused
-    /// anyway, nothing is known.
+    /// Returns the query parameters that the route does not have. It returns none for pages and
+    /// refused methods, which the document does not describe.
     pub fn unknown_parameters(&self, route: Route, method: &Method, query: &str) -> Vec<String> {
         let method = if method == Method::HEAD { &Method::GET } else { method };
         let known = self.parameters[route.place].iter().find(|(known, _)| known == method);
@@ -75,23 +76,23 @@ impl Routes {
         known.map(unknown).unwrap_or_default()
     }
 
-    /// The pattern of a route: `/products/{id}`.
+    /// The pattern of a route, for example `/products/{id}`.
     pub fn name(&self, route: Route) -> &str {
         &self.names[route.place]
     }
 
-    /// The patterns of all routes, by their places.
+    /// The patterns of all routes in the order of their indexes.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.names.iter().map(String::as_str)
     }
 
-    /// How many there are.
+    /// The number of routes.
     pub fn len(&self) -> usize {
         self.names.len()
     }
 }
 
-/// The methods of a path, each with the parameters of its queries.
+/// The methods of a path, each with its query parameters.
 fn methods(api: &OpenApi, path: &str) -> Option<Vec<(Method, Vec<String>)>> {
     let item = api.paths.paths.get(path)?;
     let operations = [

@@ -1,8 +1,9 @@
-//! The signatures of tokens (JWS, RFC 7515), made and verified by `ring`. The library for tokens reads them and checks their claims; it asks
-//! the provider in this file for everything that needs cryptography. The provider knows HS256, RS256 and ES256 and refuses all other
-//! algorithms. RSA keys below 2048 bits or above 8192 verify nothing.
+//! The signatures of tokens (JWS, RFC 7515), created and verified by `ring`. The token library
+//! parses the tokens and checks their claims. It calls the provider in this file for all
+//! cryptography. The provider supports HS256, RS256 and ES256 and refuses all other algorithms. RSA
+//! keys below 2048 bits or above 8192 bits verify nothing.
 //!
-//! `identity.rs` installs the provider before it makes a verifier or signs a token.
+//! `identity.rs` installs the provider before it creates a verifier or signs a token.
 
 use jsonwebtoken::{
     Algorithm, AlgorithmFamily, DecodingKey, DecodingKeyKind, EncodingKey,
@@ -18,7 +19,7 @@ use ring::{
 static PROVIDER: CryptoProvider = CryptoProvider {
     signer_factory: signer,
     verifier_factory: verifier,
-    // Nothing here turns keys into JSON Web Keys. The library's own placeholders panic.
+    // This service converts no keys into JSON Web Keys. The library's own placeholders panic.
     key_utils: KeyUtils {
         rsa_pub_components_from_private_key: |_| Err(unsupported()),
         rsa_pub_components_from_public_key: |_| Err(unsupported()),
@@ -28,13 +29,13 @@ static PROVIDER: CryptoProvider = CryptoProvider {
     },
 };
 
-/// Makes this provider the one of the process. Later calls change nothing.
+/// Installs this provider for the process. Later calls change nothing.
 pub(super) fn install() {
-    // It fails only when a provider is installed already, which is this one.
+    // The call fails only if a provider is already installed, which is this one.
     let _ = PROVIDER.install_default();
 }
 
-/// A key that verifies, with all that its algorithm needs.
+/// A verifying key with all data that its algorithm needs.
 enum VerifyingKey {
     Secret(hmac::Key),
     Rsa(RsaPublicKeyComponents<Vec<u8>>),
@@ -62,7 +63,8 @@ impl JwtVerifier for VerifyingKey {
     }
 }
 
-/// The algorithm and the key must belong together: a public key is never taken for a secret.
+/// Builds the verifier. The algorithm and the key must belong together, so a public key is never
+/// used as a secret.
 fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerifier>, Error> {
     let key = match (algorithm, key.family(), key.kind()) {
         (Algorithm::HS256, AlgorithmFamily::Hmac, DecodingKeyKind::SecretOrDer(secret)) => {
@@ -79,12 +81,13 @@ fn verifier(algorithm: &Algorithm, key: &DecodingKey) -> Result<Box<dyn JwtVerif
     Ok(Box::new(key))
 }
 
-/// Some issuers write a modulus with an octet of zeros in front of it (RFC 7518, 6.3.1.1), which `ring` does not take.
+/// Removes leading zero octets. Some issuers write one in front of a modulus (RFC 7518, 6.3.1.1),
+/// and `ring` rejects it.
 fn without_leading_zeros(number: &[u8]) -> Vec<u8> {
     number.iter().copied().skip_while(|byte| *byte == 0).collect()
 }
 
-/// A secret that signs.
+/// A signing secret.
 struct SigningSecret(hmac::Key);
 
 impl Signer<Vec<u8>> for SigningSecret {
@@ -133,7 +136,8 @@ mod tests {
         BASE64.decode(SECRET).expect("base64")
     }
 
-    /// The examples of RFC 7515, appendices A.1 to A.3: key, algorithm, head of the token, signature.
+    /// The examples of RFC 7515, appendices A.1 to A.3: key, algorithm, header of the token,
+    /// signature.
     fn examples() -> [(DecodingKey, Algorithm, &'static str, &'static str); 3] {
         [
             (

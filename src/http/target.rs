@@ -1,5 +1,5 @@
-//! The target of a request (RFC 9110, section 7.1), before a route is looked for: its host must be valid, and equivalent paths
-//! are made the same one.
+//! Checks the target of a request (RFC 9110, section 7.1) before routing. Its host must be valid,
+//! and equivalent paths are normalised.
 
 use std::{borrow::Cow, net::Ipv6Addr};
 
@@ -8,11 +8,12 @@ use axum::{
     http::{Uri, Version, header, uri::PathAndQuery},
 };
 
-/// The rule that a refused `Host` breaks.
+/// The rule for the `Host` header, shown when it is refused.
 pub const HOST_RULE: &str = "must be given once, as a host name or address, perhaps with a port";
 
-/// Whether the host of a request is valid (RFC 9112, section 3.2). HTTP/1.1 must name one; HTTP/1.0 need not, and HTTP/2 does so in
-/// `:authority`, which a `Host` beside it must not contradict (RFC 9113, section 8.3.1).
+/// Returns whether the host of a request is valid (RFC 9112, section 3.2). HTTP/1.1 requires one,
+/// and HTTP/1.0 does not. HTTP/2 uses `:authority`, and a `Host` header must not contradict it (RFC
+/// 9113, section 8.3.1).
 pub fn has_valid_host<B>(request: &axum::http::Request<B>) -> bool {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let (host, more) = (hosts.next(), hosts.next());
@@ -47,13 +48,14 @@ fn is_host(value: &[u8]) -> bool {
     is_name && matches!(port, [] | [b':', ..]) && port.iter().skip(1).all(u8::is_ascii_digit)
 }
 
-/// Letters, digits, hyphen, dot, underscore, tilde: what stands for itself, written plainly or percent-encoded.
+/// Returns whether a byte is unreserved: letters, digits, hyphen, dot, underscore and tilde. Its
+/// plain and percent-encoded spellings mean the same.
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// Writes percent-encoded unreserved characters of the path as themselves: both spellings are the same URI (RFC 9110, section 4.2.3;
-/// RFC 3986, section 6.2.2.2).
+/// Decodes percent-encoded unreserved characters of the path. Both spellings are the same URI (RFC
+/// 9110, section 4.2.3; RFC 3986, section 6.2.2.2).
 pub fn normalize_path(request: &mut Request) {
     let uri = request.uri();
     if !uri.path().contains('%') {
@@ -66,7 +68,7 @@ pub fn normalize_path(request: &mut Request) {
         path.extend(query.as_bytes());
     }
     let mut parts = uri.clone().into_parts();
-    // The new path is shorter than the old one, and as legal.
+    // The new path is shorter than the old one and also valid.
     if let Ok(path) = PathAndQuery::from_maybe_shared(path) {
         parts.path_and_query = Some(path);
         if let Ok(uri) = Uri::from_parts(parts) {
@@ -75,7 +77,7 @@ pub fn normalize_path(request: &mut Request) {
     }
 }
 
-/// The bytes with those that are percent-encoded in their place, as far as they `may_be` plain.
+/// Decodes percent-encoded bytes if `may_be` accepts the plain byte.
 pub fn decoded(text: &[u8], may_be: impl Fn(u8) -> bool) -> Cow<'_, [u8]> {
     let encoded = |at: usize| match text.get(at..at + 3) {
         Some([b'%', high, low]) => {

@@ -1,11 +1,11 @@
-//! Values of headers that are put together for every answer, without the machinery of `format!`.
+//! Builds header values for every answer without the cost of `format!`.
 
 use axum::http::HeaderValue;
 
-/// The longest value that is put together here is far shorter.
+/// The capacity in bytes. The longest value that is built here is far shorter.
 const ROOM: usize = 128;
 
-/// A header's value while it is put together; what goes beyond the room is cut off.
+/// A header value under construction. Text beyond the capacity is cut off.
 pub struct Text {
     bytes: [u8; ROOM],
     length: usize,
@@ -47,7 +47,7 @@ impl Text {
         std::str::from_utf8(&self.bytes[..self.length]).unwrap_or_default()
     }
 
-    /// The value; empty if something was put in that no header may hold.
+    /// The header value. It is empty if the text contains a byte that no header may contain.
     pub fn value(&self) -> HeaderValue {
         HeaderValue::from_bytes(&self.bytes[..self.length]).unwrap_or_else(|_| HeaderValue::from_static(""))
     }

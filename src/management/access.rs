@@ -1,5 +1,6 @@
-//! Who may use the management listener. With a token: who presents it. Without one the listener is on loopback (`config` sees to
-//! that) and whoever is on the machine may; what is kept out then are web pages that a browser on the machine has open.
+//! Decides which requests may use the management listener. With a token, every request that
+//! presents it may. Without one, the listener is on loopback (`config` enforces this), and every
+//! user of the machine may. Web pages in a browser on the machine are refused.
 
 use axum::{
     extract::{Request, State},
@@ -10,11 +11,11 @@ use axum::{
 
 use super::{Management, page::FILES, problem::problem};
 
-/// Lets a request pass or refuses it.
+/// Accepts a request or refuses it.
 pub async fn guard(State(state): State<Management>, request: Request, next: Next) -> Response {
     let headers = request.headers();
     match &state.token {
-        // The page asks for the token itself, and shows it to the other routes.
+        // The page asks the user for the token and sends it to the other routes.
         Some(_) if FILES.contains(&request.uri().path()) => next.run(request).await,
         Some(token) if !presents(headers, token) => problem(
             StatusCode::UNAUTHORIZED,
@@ -36,14 +37,16 @@ fn presents(headers: &HeaderMap, token: &str) -> bool {
     })
 }
 
-/// Compares in a time that depends on the lengths only, so that a token can't be guessed byte by byte.
+/// Compares two texts in a time that depends only on their lengths, so a token can't be guessed
+/// byte by byte.
 fn same(a: &[u8], b: &[u8]) -> bool {
     let different = a.iter().zip(b).fold(0, |different, (a, b)| std::hint::black_box(different | (a ^ b)));
     a.len() == b.len() && different == 0
 }
 
-/// A page of another site shows itself in `Sec-Fetch-Site`, or, when its host name was made to point here (DNS rebinding), in
-/// `Host`.
+/// Returns whether the request comes from this machine and not from a page of another site. Such a
+/// page is revealed by `Sec-Fetch-Site`. If its host name was made to resolve to this machine (DNS
+/// rebinding), `Host` reveals it.
 fn from_this_machine(headers: &HeaderMap) -> bool {
     let text = |name| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
     let own_site =

@@ -1,4 +1,5 @@
-//! Administration of the cache: what it holds, by which rules, and the two things that an operator does by hand.
+//! Administration of the cache: its policies, warming, and the two manual actions of an operator,
+//! invalidation and erasure.
 
 use axum::{
     Json,
@@ -20,7 +21,8 @@ use crate::{
     warming,
 };
 
-/// More names than this in one request are refused: they are locked together until the transaction ends.
+/// The maximum number of tags in one request, because they are locked together until the
+/// transaction ends.
 const MAX_NAMES: usize = 1000;
 const MAX_NAME_BYTES: usize = 512;
 
@@ -32,19 +34,19 @@ pub async fn list_policies(State(state): State<Management>) -> Response {
     Json(state.cache.policies()).into_response()
 }
 
-/// Loads what is warmed at start once more.
+/// Repeats the warming of the start.
 pub async fn warm_cache(State(state): State<Management>) -> Response {
     Json(warming::warm(&state.products, state.warm_top, CacheMode::Default).await).into_response()
 }
 
-/// Whose data to erase.
+/// The tenant whose data to erase.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Erasure {
     tenant: String,
 }
 
-/// Makes all that was ever cached of a tenant unreadable, wherever copies of it are.
+/// Makes all cached data of a tenant unreadable, including all copies.
 pub async fn erase_tenant(State(state): State<Management>, body: Result<Json<Erasure>, JsonRejection>) -> Response {
     let Ok(Json(Erasure { tenant })) = body else {
         return problem(StatusCode::UNPROCESSABLE_ENTITY, r#"The body must be JSON such as {"tenant": "demo"}."#);
@@ -73,19 +75,19 @@ pub async fn erase_tenant(State(state): State<Management>, body: Result<Json<Era
     }
 }
 
-/// What to invalidate: names, a whole pattern, or all of a tenant.
+/// The target of an invalidation: tags, a whole type, or all of a tenant.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "lowercase")]
 pub enum Invalidation {
-    /// Entities (`product:42`) and tags (`order-list:demo:749`).
+    /// Resources (`product:42`) and list tags (`order-list:demo:749`).
     Names(Vec<String>),
-    /// A key pattern (`product`): everything cached under it, and every list that shows something of it.
+    /// A type (`product`): all its entries, and every list that contains one of its values.
     Pattern(String),
-    /// A tenant: everything cached of it.
+    /// A tenant: all its entries.
     Tenant(String),
 }
 
-/// Raises versions in the ledger: from the commit on, no instance serves what was cached under them.
+/// Raises versions in the ledger. After the commit, no instance serves entries that depend on them.
 pub async fn invalidate_names(
     State(state): State<Management>,
     body: Result<Json<Invalidation>, JsonRejection>,
@@ -120,7 +122,7 @@ pub async fn invalidate_names(
     }
     match invalidated {
         Ok(()) => {
-            // Names may hold the ids of persons, so only their number is logged.
+            // Tags may contain the ids of persons, so only their number is logged.
             tracing::info!(count = texts.len(), "names invalidated by hand");
             Json(json!({ "invalidated": texts })).into_response()
         }
@@ -149,7 +151,8 @@ fn check(invalidation: Invalidation, patterns: &[&str]) -> Result<Vec<Tag>, Stri
     }
 }
 
-/// Tags that nothing could be cached under are refused: a typing error would otherwise be answered like a success.
+/// Refuses tags that no cache entry can have. Otherwise a typing error would be answered like a
+/// success.
 pub fn check_names(names: &[String], patterns: &[&str]) -> Result<(), String> {
     if names.is_empty() || names.len() > MAX_NAMES {
         return Err(format!("names must hold 1 to {MAX_NAMES} names."));
@@ -160,7 +163,7 @@ pub fn check_names(names: &[String], patterns: &[&str]) -> Result<(), String> {
     Ok(())
 }
 
-/// The rule that a name breaks, if it breaks one.
+/// Returns an error with the rule that a tag breaks.
 pub fn check_name(name: &str, patterns: &[&str]) -> Result<(), String> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'%' | b':');
     let form = (1..=MAX_NAME_BYTES).contains(&name.len()) && name.bytes().all(allowed);

@@ -1,5 +1,6 @@
-//! What regulated teams must show before they may cache: for each data type where its values may be kept, for how long, how they are
-//! protected there, and whether this instance as it is configured does what the policy says.
+//! The compliance report that regulated teams need before they may cache. For each data type it
+//! lists where its values may be stored, for how long, and how they are protected there. It also
+//! checks whether this instance, as it is configured, satisfies the policy.
 
 use axum::{
     Json,
@@ -12,12 +13,13 @@ use serde::{Deserialize, Serialize};
 use super::{Management, problem::problem};
 use crate::cache::{OutOfRegion, Policy, Residency};
 
-/// What of the configuration the report is about.
+/// The parts of the configuration that the report covers.
 #[derive(Clone, Debug)]
 pub struct Protection {
-    /// What L2 is, and whether the line to it is by TLS or doesn't leave the machine; `None`: there is no L2.
+    /// The kind of L2, and whether its connection uses TLS or stays on this machine; `None` if
+    /// there is no L2.
     pub l2: Option<(&'static str, bool)>,
-    /// The same of Postgres.
+    /// Whether the connection to Postgres uses TLS or stays on this machine.
     pub postgres_line_safe: bool,
     /// Whether callers are verified.
     pub callers_verified: bool,
@@ -42,10 +44,10 @@ pub enum Format {
 #[derive(Debug, Serialize)]
 struct Report {
     satisfied: bool,
-    /// Ids of the keys that seal what stands in L2, the one in use first.
+    /// The ids of the keys that seal entries in L2, with the primary key first.
     keys: Vec<String>,
     postgres_line_safe: bool,
-    /// `Redis`, `Memcached`, or `null`: there is none.
+    /// `Redis`, `Memcached`, or `null` if there is none.
     l2: Option<&'static str>,
     l2_line_safe: Option<bool>,
     callers_verified: bool,
@@ -56,11 +58,11 @@ struct Report {
 struct TypeReport {
     #[serde(flatten)]
     policy: Policy,
-    /// Where values are kept by this instance.
+    /// Where this instance stores values.
     kept: String,
     sealed_in_l2: bool,
     audited: bool,
-    /// What the policy asks for and this instance doesn't do.
+    /// Requirements of the policy that this instance does not satisfy.
     missing: Vec<&'static str>,
 }
 
@@ -129,7 +131,7 @@ fn markdown(report: &Report) -> String {
     use std::fmt::Write;
     let yes = |holds: bool| if holds { "yes" } else { "no" };
     let mut text = String::from("# Compliance of the cache\n\n");
-    // Writing to a String does not fail.
+    // Writing to a String can't fail.
     let _ = writeln!(text, "Satisfied: **{}**.\n", yes(report.satisfied));
     let (l2, line) = (report.l2.unwrap_or("L2"), report.l2_line_safe.map_or("there is none", yes));
     let _ = writeln!(

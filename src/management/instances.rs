@@ -1,5 +1,6 @@
-//! All instances, for the live page: each says of itself how it is, in a table of the database they share, and reads what the others
-//! say. For people to look at: nothing is decided by it, and without it everything goes on.
+//! All instances, for the live page. Each instance writes its state into a table of the shared
+//! database and reads the states of the others. The states are only displayed. No decision depends
+//! on them, and the service works without them.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -17,48 +18,48 @@ use crate::{
     readiness::{Phase, Readiness},
 };
 
-/// Pause between two exchanges.
+/// The interval between two exchanges.
 const PAUSE: Duration = Duration::from_secs(2);
-/// Longest time of an exchange: shorter than what counts as a slow statement.
+/// The time limit of an exchange. It is shorter than the threshold of slow statements.
 const LIMIT: Duration = Duration::from_millis(800);
-/// An instance that was not heard of for so many seconds is forgotten.
+/// The number of seconds without an update after which an instance is removed.
 const FORGOTTEN: f64 = 60.0;
 
-/// How an instance is, by its own words.
+/// The state that an instance reports about itself.
 #[derive(Debug, Serialize)]
 struct InstanceState {
     name: String,
     region: String,
     version: &'static str,
     phase: Phase,
-    /// Whether its tiers may be used.
+    /// Whether it may use its tiers.
     is_current: bool,
-    /// Milliseconds since it polled the ledger.
+    /// Milliseconds since its last poll of the ledger.
     poll_age_ms: Option<u64>,
-    /// Its breaker; `None` without an L2.
+    /// The state of its circuit breaker; `None` without an L2.
     l2_breaker: Option<BreakerState>,
-    /// How full the fullest node of its L2 is; `None`: not known.
+    /// The memory state of the fullest node of its L2; `None` if it is unknown.
     l2_memory: Option<MemoryState>,
     stale_served: u64,
-    /// Reads since its start, and how many of them a tier answered.
+    /// The reads since its start, and how many of them a tier answered.
     reads: u64,
     hits: u64,
 }
 
-/// An instance, and when it was heard of.
+/// An instance, and the time of its last update.
 #[derive(Clone, Debug, Serialize)]
 pub struct KnownInstance {
     id: String,
-    /// By its own words, which may be those of another version.
+    /// Its own report, possibly from another version of the program.
     #[serde(flatten)]
     state: Value,
-    /// Milliseconds since it said so.
+    /// Milliseconds since its last update.
     heard_ms: u64,
-    /// Whether it is the one that was asked.
+    /// Whether it is the instance that answers.
     this: bool,
 }
 
-/// What the last exchange brought. Cheap to clone.
+/// The result of the last exchange. It is cheap to clone.
 #[derive(Clone)]
 pub struct Instances {
     cache: Cache,
@@ -71,13 +72,13 @@ pub struct Instances {
 }
 
 impl Instances {
-    /// This instance, alone until the first exchange.
+    /// Only this instance is known until the first exchange.
     pub fn new(cache: Cache, db: ConnectionPool, readiness: Readiness, name: String, region: String) -> Self {
         let others = Arc::new(Mutex::new((Vec::new(), Instant::now())));
         Self { cache, db, readiness, id: Uuid::now_v7().to_string(), name, region, others }
     }
 
-    /// Exchanges states again and again.
+    /// Exchanges states at regular intervals.
     pub async fn follow(self) {
         loop {
             match timeout(LIMIT, self.exchange()).await {
@@ -89,7 +90,7 @@ impl Instances {
         }
     }
 
-    /// Leaves the table, so that nobody waits to hear of this instance again.
+    /// Removes this instance from the table, so that the other instances do not display it.
     pub async fn leave(&self) {
         let left = sqlx::query("delete from instances where id = $1").bind(&self.id).execute(&self.db);
         if let Err(error) = left.await {
@@ -97,7 +98,7 @@ impl Instances {
         }
     }
 
-    /// All instances, this one first, the others in the order of their starts.
+    /// All instances: this one first, the others in the order of their starts.
     pub fn all(&self) -> Vec<KnownInstance> {
         let (others, since) = self.lock().clone();
         let since = since.elapsed().as_millis() as u64;

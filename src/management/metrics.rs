@@ -1,5 +1,6 @@
-//! `GET /metrics`, in the OpenMetrics text format for those who ask for it (Prometheus does) and else in the older one of Prometheus,
-//! and the gauges of the process: connection pool and tasks.
+//! `GET /metrics`. The format is OpenMetrics for clients that ask for it, as Prometheus does, and
+//! otherwise the older format of Prometheus. This file also has the gauges of the process:
+//! connection pool and tasks.
 
 use std::collections::HashSet;
 
@@ -34,7 +35,8 @@ pub async fn show_metrics(State(state): State<Management>, headers: HeaderMap) -
     }
 }
 
-/// Whether an `Accept` names the newer format and doesn't refuse it (RFC 9110, 12.5.1). Who can read both gets the newer one.
+/// Returns whether `Accept` lists OpenMetrics without refusing it (RFC 9110, 12.5.1). A client that
+/// accepts both formats gets OpenMetrics.
 fn wants_open_metrics(accept: &str) -> bool {
     let mut ranges = accept.split(',').map(|range| range.split(';').map(str::trim));
     ranges.any(|mut range| {
@@ -43,7 +45,8 @@ fn wants_open_metrics(accept: &str) -> bool {
     })
 }
 
-/// The same in the older format, which names a counter with its suffix also where it is described, and knows no units and no end.
+/// Converts the metrics to the older format. It includes a counter's suffix in the description too,
+/// and it has neither units nor an end mark.
 fn classic(open_metrics: &str) -> String {
     let counters: HashSet<&str> =
         open_metrics.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter")).collect();
@@ -62,7 +65,8 @@ fn classic(open_metrics: &str) -> String {
     text
 }
 
-/// Registers the gauges of the pool and of the runtime, and the dropped lines of the log, read when somebody asks.
+/// Registers the gauges of the pool, the runtime and the dropped log lines. They are read at each
+/// scrape.
 pub fn register_process(registry: &mut Registry, pool: PgPool) {
     registry.register_collector(Box::new(ProcessGauges(pool)));
 }

@@ -1,5 +1,6 @@
-//! The second listener: metrics and administration of the cache. Never public: by default on loopback, elsewhere only with a
-//! bearer token. Every route and every guard is on this screen.
+//! The second listener: metrics and administration of the cache. It is never public. By default it
+//! is on loopback, and elsewhere it requires a bearer token. Every route and every guard is in this
+//! file.
 
 mod access;
 mod cache;
@@ -25,25 +26,26 @@ use tower_http::timeout::TimeoutLayer;
 use self::{compliance::Protection, instances::Instances};
 use crate::{audit::Audit, cache::Cache, domain::products::service::CachedProductService};
 
-/// Until a request has come whole and its answer has begun. The live page's stream then goes on.
+/// The time limit for a complete request and the start of its answer. The stream of the live page
+/// may continue longer.
 const TIME_LIMIT: Duration = Duration::from_secs(15);
 
-/// What the routes of this listener need.
+/// The state that the routes of this listener share.
 #[derive(Clone)]
 pub struct Management {
     pub cache: Cache,
     pub products: CachedProductService,
     /// How many products `POST /cache/warm` warms.
     pub warm_top: u32,
-    /// The bearer token that is asked for, if any.
+    /// The required bearer token, if any.
     pub token: Option<Arc<str>>,
-    /// One per service, not per process, so that several can run in one test.
+    /// One registry per service and not per process, so that several services can run in one test.
     pub registry: Arc<Registry>,
-    /// What is known of all instances.
+    /// The known instances.
     pub instances: Instances,
-    /// How this instance is protected.
+    /// The protection of this instance.
     pub protection: Protection,
-    /// Who records what operators do; `None`: nobody does.
+    /// Records the actions of operators; `None` if there is no audit.
     pub audit: Option<Audit>,
 }
 

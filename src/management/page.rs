@@ -1,5 +1,6 @@
-//! The live page: what the cache does, as it does it. Its files are in the binary and name no other host; what they show comes from
-//! `/cache/live`, a stream of server-sent events, and from the other routes of this listener.
+//! The live page, which shows what the cache does in real time. Its files are in the binary and
+//! refer to no other host. The data comes from `/cache/live`, a stream of server-sent events, and
+//! from the other routes of this listener.
 
 use std::{collections::BTreeMap, convert::Infallible, time::Duration};
 
@@ -27,14 +28,14 @@ use super::{
 };
 use crate::cache::{Cache, CacheStats, LatencyHistogram, Policy, Tag};
 
-/// Pause between two snapshots.
+/// The interval between two snapshots.
 const PAUSE: Duration = Duration::from_secs(1);
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src data:; form-action 'none'; \
      base-uri 'none'; frame-ancestors 'none'",
 );
 
-/// The files of the page, which say nothing and so need no token.
+/// The files of the page. They contain no data, so they need no token.
 pub const FILES: [&str; 3] = ["/", "/page.js", "/page.css"];
 
 pub async fn show_page() -> Response {
@@ -59,26 +60,27 @@ fn file(kind: &'static str, text: &'static str) -> Response {
     (headers, text).into_response()
 }
 
-/// What the page knows of one moment.
+/// The data of the page at one time.
 #[derive(Serialize)]
 struct Snapshot {
     stats: CacheStats,
     /// This instance and the others.
     instances: Vec<KnownInstance>,
-    /// Reads by key pattern, counted by how long they took.
+    /// Reads by type, counted by their duration.
     latency: BTreeMap<&'static str, Vec<u64>>,
-    /// Upper bounds of those counts, in microseconds; the last count is above them all.
+    /// The upper bounds of those counts in microseconds. The last count has no upper bound.
     bounds_us: Vec<u64>,
 }
 
-/// A number that rose in the ledger; or how many were missed because they came too fast.
+/// A tag whose version rose in the ledger, or the number of changes that were missed because they
+/// came too fast.
 #[derive(Serialize)]
 struct Change {
     name: Option<String>,
     missed: u64,
 }
 
-/// A snapshot a second, and every change when this instance learns of it.
+/// Streams a snapshot each second, and every change when this instance learns of it.
 pub async fn stream(State(state): State<Management>) -> Response {
     let live =
         Live { changes: state.cache.changes(), cache: state.cache, instances: state.instances, tick: interval(PAUSE) };
@@ -99,7 +101,7 @@ fn events(live: Live) -> impl Stream<Item = Result<Event, Infallible>> {
             change = live.changes.recv() => match change {
                 Ok(name) => event("change", &Change { name: Some(shown(&name, live.cache.policies())), missed: 0 }),
                 Err(RecvError::Lagged(missed)) => event("change", &Change { name: None, missed }),
-                // The cache has ended.
+                // The cache has shut down.
                 Err(RecvError::Closed) => return None,
             },
         };
@@ -123,7 +125,8 @@ fn snapshot(cache: &Cache, instances: &Instances) -> Snapshot {
     }
 }
 
-/// A name as the page shows it: who somebody is, is nobody's business here, so whole only what is known to be public.
+/// A tag as the page shows it. It is complete only if it is known to be public, because tags of
+/// personal data identify persons.
 fn shown(name: &Tag, policies: &[Policy]) -> String {
     let pattern = name.pattern();
     let policy = policies.iter().find(|policy| policy.name == pattern);
@@ -139,7 +142,8 @@ pub struct Params {
     name: String,
 }
 
-/// What L1 holds under a key, but for the value, and the version below which nothing under it is served.
+/// Returns the metadata of the L1 entry under a key, without its value, and the version floor of
+/// the key.
 pub async fn inspect(State(state): State<Management>, wanted: Result<Query<Params>, QueryRejection>) -> Response {
     let Ok(Query(Params { name })) = wanted else {
         return problem(StatusCode::BAD_REQUEST, "Give one name and nothing else: /cache/entry?name=product:42.");

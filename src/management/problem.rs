@@ -1,5 +1,6 @@
-//! Problems (RFC 9457) of the management listener. Their type is `about:blank`: nobody programs against them, so the status and
-//! a sentence say it all. Problems of the public listener have types of their own, in `http::problem`.
+//! Problems (RFC 9457) of the management listener. Their type is `about:blank`, because no program
+//! depends on them: the status and a sentence are sufficient. Problems of the public listener have
+//! their own types in `http::problem`.
 
 use axum::{
     Json,
@@ -8,7 +9,7 @@ use axum::{
 };
 use serde_json::json;
 
-/// An error as the management listener answers it.
+/// Builds an error response of the management listener.
 pub fn problem(status: StatusCode, detail: &str) -> Response {
     let title = status.canonical_reason().unwrap_or("Error");
     let body = json!({ "type": "about:blank", "title": title, "status": status.as_u16(), "detail": detail });

@@ -1,13 +1,14 @@
-//! Takes what is new from the staging tables to the real ones, and raises the names that this changes.
+//! Copies new rows from the staging tables to the real ones and invalidates the tags that change.
 
 use sqlx::{PgConnection, PgPool};
 
 /// The tenant of every loaded order.
 const TENANT: &str = "demo";
 
-/// Adds what is not there yet; returns how many products, orders and lines.
+/// Adds the missing rows and returns how many products, orders and lines it added.
 pub(super) async fn merge(db: &mut PgConnection) -> Result<(u64, u64, u64), sqlx::Error> {
-    // First the staging tables lose what exists: then they are the list of what is new, also for the names.
+    // Rows that already exist are first deleted from the staging tables. The staging tables then
+    // contain only new rows, also for the tags.
     run(db, "delete from staged_products s using products p where p.id = s.id").await?;
     run(db, "delete from staged_lines s using orders o where o.id = s.order_id").await?;
     run(db, "delete from staged_orders s using orders o where o.id = s.id").await?;
@@ -21,8 +22,8 @@ pub(super) async fn merge(db: &mut PgConnection) -> Result<(u64, u64, u64), sqlx
          from staged_products order by id",
     )
     .await?;
-    // The orders of the last three days are still on their way, so that there is something to confirm, ship and cancel. The
-    // stock of all was taken before it was counted.
+    // Orders of the last three days are not delivered yet, so that there are orders to confirm,
+    // ship and cancel. The initial stock does not include the units of any loaded order.
     let sql = "insert into orders (id, tenant, customer_id, status, total_cents, currency, placed_at, updated_at)
          select o.id, $1, o.customer_id,
                 case (select max(placed_at) from staged_orders)::date - o.placed_at::date
@@ -41,8 +42,8 @@ pub(super) async fn merge(db: &mut PgConnection) -> Result<(u64, u64, u64), sqlx
     Ok((products, orders, lines))
 }
 
-/// Raises the names of all new rows and of the lists that they join, so that running instances forget that they were absent.
-/// Last in the transaction, as every write does it.
+/// Invalidates the tags of all new rows and of their lists, so that running instances drop cached
+/// absences. It is the last statement in the transaction, as in every write.
 pub(super) async fn raise_names(db: &mut PgConnection) -> Result<(), sqlx::Error> {
     let sql = "select cache_raise(array(
              select unnest(cache_tags_of_product(id, category, department)) from staged_products
@@ -52,7 +53,8 @@ pub(super) async fn raise_names(db: &mut PgConnection) -> Result<(), sqlx::Error
     Ok(())
 }
 
-/// Without fresh statistics the first queries after a large load are planned for empty tables.
+/// Updates the statistics. Otherwise the first queries after a large load would be planned for
+/// empty tables.
 pub(super) async fn analyze(db: &PgPool) -> Result<(), sqlx::Error> {
     for table in ["analyze products", "analyze orders", "analyze order_items", "analyze cache_ledger"] {
         sqlx::query(table).execute(db).await?;

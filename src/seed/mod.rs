@@ -1,9 +1,9 @@
-//! Loads real products and orders, so that the service has something to show and to be measured with: grocery purchases of
-//! 2,469 households (the "Complete Journey" data of 84.51°, CC0).
+//! Loads real products and orders, as data to show and to measure: grocery purchases of 2,469
+//! households (the "Complete Journey" data of 84.51°, CC0).
 //!
-//! Promised: all or nothing, in one transaction; safe to repeat and to run twice at once; rows that exist already are left
-//! as they are, whatever became of them since; running instances see the new rows like any other write. Not promised: that
-//! rows of an earlier load are brought up to date.
+//! A load runs in one transaction, so it adds all rows or none. It may be repeated and may run
+//! twice at once. Existing rows stay unchanged, even if they differ from the data set. Running
+//! instances see the new rows like any other write. Rows of an earlier load are not updated.
 
 mod merge;
 mod naming;
@@ -27,17 +27,17 @@ pub use source::Source;
 
 use progress::Step;
 
-/// What a load did.
+/// The result of a load.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// Rows that were not there before.
+    /// Rows that did not exist before.
     pub products: u64,
     pub orders: u64,
     pub lines: u64,
     pub duration: Duration,
 }
 
-/// Why nothing was loaded.
+/// The reason why nothing was loaded.
 #[derive(Debug, thiserror::Error)]
 pub enum SeedError {
     #[error("{path} can't be opened: {error}", path = path.display())]
@@ -53,10 +53,10 @@ pub enum SeedError {
 /// Loads `source` into a migrated database.
 pub async fn seed(db: &PgPool, source: Source, progress: Progress) -> Result<Report, SeedError> {
     let began = Instant::now();
-    // What is loaded is named at the end, by one statement instead of the triggers.
+    // One statement at the end invalidates the tags of all loaded rows, instead of the triggers.
     let mut transaction =
         db.begin_with("begin isolation level read committed; set local aside.invalidates = 'on'").await?;
-    // A second load waits here, then finds everything there.
+    // A second load waits here. Afterwards it finds that all rows exist.
     sqlx::query("select pg_advisory_xact_lock(hashtext('aside seed'))").execute(&mut *transaction).await?;
     source::copy::<rows::Products>(&mut transaction, &source, progress).await?;
     source::copy::<rows::Orders>(&mut transaction, &source, progress).await?;

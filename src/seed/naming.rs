@@ -1,9 +1,10 @@
-//! Composes names for products. The data has none: it has a type, a category and a size, in capitals and abbreviated.
+//! Composes names for products. The data has only a type, a category and a size, in capitals and
+//! abbreviated.
 //!
-//! `BANANAS`, `TROPICAL FRUIT`, `40 LB` become `Bananas, tropical fruit, 40 lb`. Only abbreviations that can mean one thing
-//! are written out; what remains stays as the shop wrote it.
+//! `BANANAS`, `TROPICAL FRUIT`, `40 LB` become `Bananas, tropical fruit, 40 lb`. Only unambiguous
+//! abbreviations are expanded. The rest keeps the shop's spelling.
 
-/// The name of a product.
+/// Composes the name of a product.
 pub(super) fn compose(kind: &str, category: &str, size: &str) -> String {
     let kind = readable(kind);
     let category = readable(category);
@@ -20,7 +21,7 @@ pub(super) fn compose(kind: &str, category: &str, size: &str) -> String {
     name
 }
 
-/// Lower case, single spaces, a space after a colon, abbreviations written out.
+/// Converts to lower case, with single spaces, a space after a colon, and expanded abbreviations.
 fn readable(text: &str) -> String {
     let text = text.replace(':', ": ");
     text.split_whitespace()
@@ -65,7 +66,7 @@ fn unit(word: &str) -> String {
     match word {
         "GA" => "gal".to_owned(),
         "DZ" | "DOZ" => "dozen".to_owned(),
-        // A small l looks like a one.
+        // A lower-case l looks like a one.
         "L" => "L".to_owned(),
         _ => word.to_lowercase(),
     }

@@ -1,4 +1,5 @@
-//! How far the load is: a bar on a terminal, a line per file elsewhere, nothing in tests. Written to standard error.
+//! Shows the progress of the load: a bar on a terminal, a line per file elsewhere, nothing in
+//! tests. It is written to standard error.
 
 use std::{
     io::{self, IsTerminal},
@@ -19,7 +20,7 @@ pub enum Progress {
 }
 
 impl Progress {
-    /// A bar where standard error is a terminal, else lines.
+    /// Selects a bar if standard error is a terminal, and lines otherwise.
     pub fn for_terminal() -> Self {
         if io::stderr().is_terminal() { Self::Bar } else { Self::Lines }
     }
@@ -45,7 +46,7 @@ impl Step {
         self.bar.set_position(position);
     }
 
-    /// Ends the step and says what it did.
+    /// Ends the step and prints its result.
     pub(super) fn finish(self, done: &str) {
         self.bar.finish_and_clear();
         if self.progress != Progress::Silent {
@@ -58,7 +59,7 @@ fn bar(name: &'static str, length: u64) -> ProgressBar {
     let bar = if length == 0 { ProgressBar::new_spinner() } else { ProgressBar::new(length) };
     let layout =
         if length == 0 { "{prefix:<9} {spinner} {elapsed}" } else { "{prefix:<9} {wide_bar} {percent:>3}% {eta}" };
-    // The layouts above are well formed; were one not, indicatif's own would do.
+    // The templates above are valid. If one were not, indicatif's default style would be used.
     if let Ok(style) = ProgressStyle::with_template(layout) {
         bar.set_style(style);
     }

@@ -1,15 +1,15 @@
-//! The rows of the data set's files, and what becomes of each on its way to the staging tables.
+//! The rows of the data set's files, and their conversion for the staging tables.
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use super::naming;
 
-/// A file of the data set: how its rows are called, read, and written for COPY into its staging table.
+/// A file of the data set: the format of its rows, and their form for COPY into its staging table.
 pub(super) trait File {
     /// The file's name, and the name of the step that reads it.
     const FILE: &'static str;
     const STEP: &'static str;
-    /// Makes the staging table; it goes with the transaction.
+    /// Creates the staging table, which the end of the transaction drops.
     const STAGING: &'static str;
     const COPY: &'static str;
     type Row: DeserializeOwned;
@@ -41,7 +41,7 @@ pub(super) struct StagedProduct {
     brand: String,
     category: String,
     kind: String,
-    /// Empty is null in COPY's CSV form.
+    /// An empty field is null in the CSV format of COPY.
     package_size: String,
     price_cents: i64,
     stock: i64,
@@ -73,7 +73,8 @@ impl File for Products {
     }
 }
 
-/// The data has no stock: 100 to 1000, more of what is bought more, and the same at every load.
+/// The data has no stock. The generated stock is 100 to 1000, higher for popular products, and the
+/// same at every load.
 fn stock(product_id: i64, view_count: i64) -> i64 {
     100 + product_id.rem_euclid(101) + view_count.clamp(0, 800)
 }

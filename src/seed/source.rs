@@ -1,6 +1,7 @@
-//! Where the rows come from, and how they reach Postgres: unpacked and rewritten on a thread of their own, sent in chunks.
+//! Reads the rows and sends them to Postgres. A separate thread decompresses and rewrites them, and
+//! they are sent in chunks.
 //!
-//! Memory is bounded whatever the size of the file: a few chunks are on the way at any time.
+//! Memory is bounded for files of any size, because only a few chunks are in flight at a time.
 
 use std::{
     fs,
@@ -23,21 +24,21 @@ use super::{
     rows::File,
 };
 
-/// Bytes of one COPY message.
+/// The size of one COPY message in bytes.
 const CHUNK: usize = 256 * 1024;
-/// Chunks that may wait for Postgres.
+/// How many chunks may wait for Postgres.
 const CHUNKS_AHEAD: usize = 4;
 
 /// The data set to load.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Source {
-    /// The sample that is part of the binary: 15,701 products, 4,734 orders.
+    /// The sample in the binary: 15,701 products, 4,734 orders.
     Sample,
     /// The three files in this folder.
     Full(PathBuf),
 }
 
-/// A file's bytes as they are, packed, and how many there are.
+/// A file's compressed bytes and their number.
 struct Packed {
     bytes: Box<dyn Read + Send>,
     length: u64,
@@ -64,7 +65,7 @@ impl Source {
     }
 }
 
-/// Copies all rows of one file to its staging table; returns how many.
+/// Copies all rows of one file to its staging table and returns how many it copied.
 pub(super) async fn copy<F: File>(
     db: &mut PgConnection,
     source: &Source,
@@ -83,7 +84,8 @@ pub(super) async fn copy<F: File>(
         copy.send(chunk).await?;
         step.advance_to(read.load(Ordering::Relaxed));
     }
-    // What ended the chunks: the end of the file, or a row that can't be read. The latter must not look like the former.
+    // The chunks end at the end of the file or at a row that can't be read. The second case must
+    // not look like the first.
     match reader.await.map_err(|_| SeedError::Reader)? {
         Ok(()) => {
             let rows = copy.finish().await?;
@@ -97,7 +99,7 @@ pub(super) async fn copy<F: File>(
     }
 }
 
-/// Reads the file's rows and sends them on as chunks of CSV for COPY.
+/// Reads the file's rows and sends them as chunks of CSV for COPY.
 fn rewrite<F: File>(packed: impl Read, chunks: &mpsc::Sender<Bytes>) -> Result<(), csv::Error> {
     let mut rows = csv::Reader::from_reader(MultiGzDecoder::new(packed));
     let mut out = writer();
@@ -122,7 +124,8 @@ fn finished(writer: csv::Writer<Vec<u8>>) -> Result<Bytes, csv::Error> {
     writer.into_inner().map(Bytes::from).map_err(|error| error.into_error().into())
 }
 
-/// Counts the packed bytes that were read: the one measure of progress whose end is known beforehand.
+/// Counts the compressed bytes that were read. It is the only measure of progress whose end is
+/// known in advance.
 struct Counted {
     inner: Box<dyn Read + Send>,
     read: Arc<AtomicU64>,

@@ -1,4 +1,4 @@
-//! The sample, loaded into a real database.
+//! Tests that load the sample into a real database.
 
 use sqlx::PgPool;
 

@@ -1,33 +1,36 @@
-//! What can go wrong in the domain.
+//! The errors of the domain.
 
 use std::{io, sync::Arc};
 
 use crate::cache::{LoadError, LoadFailure, WriteError, is_busy, is_conflict, is_unavailable};
 
-/// A refusal or a failure. Cheap to clone: every caller that waited for one load gets the same error.
+/// A refusal or a failure. It is cheap to clone, because all callers that waited for one load get
+/// the same error.
 #[derive(Clone, Debug, thiserror::Error)]
 pub enum DomainError {
-    /// There is no such thing, or not for this tenant.
+    /// It does not exist, or it does not belong to this tenant.
     #[error("no {kind} {id}")]
     NotFound {
-        /// What was asked for.
+        /// The kind of the requested resource.
         kind: &'static str,
-        /// The id asked for.
+        /// The requested id.
         id: i64,
     },
-    /// The database is well but there was no room in time.
+    /// The database is healthy, but the work got no capacity in time.
     #[error("the database is busy")]
     Busy,
-    /// The database did not answer: no connection could be had, or it ended, or the server can't do now what it was asked.
+    /// The database did not answer. No connection could be opened, the connection broke, or the
+    /// server can't serve the request at the moment.
     #[error("the database does not answer: {0}")]
     Unavailable(Arc<sqlx::Error>),
-    /// The database refused a statement: a defect of the service.
+    /// The database rejected a statement, which is a defect of the service.
     #[error("the database failed: {0}")]
     Database(Arc<sqlx::Error>),
     /// The tenant's data may not be read in this region.
     #[error("not readable in this region")]
     OutOfRegion,
-    /// The work ended without a result: a write panicked and was rolled back, or a load did.
+    /// The work ended without a result, because a write or a load panicked. The write is rolled
+    /// back.
     #[error("the work panicked")]
     Panicked,
 }

@@ -1,4 +1,5 @@
-//! What the service is about, and how it is cached. Nothing in here knows who calls.
+//! The business rules of the service, and how its data is cached. The domain does not depend on its
+//! callers.
 
 pub mod error;
 pub mod invoices;

@@ -1,8 +1,10 @@
-//! `POST /orders` happens once per idempotency key: the first request's answer is recorded in the transaction of its work, and
-//! later requests with the key get that answer.
+//! Idempotency of `POST /orders`: each idempotency key places one order. The first request records
+//! its answer in the transaction that places the order. Later requests with the key get that
+//! answer.
 //!
-//! Promised: for at least [`KEPT`] after the first request, whatever crashes meanwhile. Only success is recorded: a refused
-//! order changed nothing, so the same request may be sent again and is examined anew. Keys belong to a tenant and a route.
+//! A key is kept for at least [`KEPT`] after the first request, and crashes do not lose it. Only
+//! success is recorded. A refused order changed nothing, so the client may send the same request
+//! again and it is examined again. Keys belong to a tenant and a route.
 
 use std::time::Duration;
 
@@ -16,32 +18,35 @@ use crate::{
     domain::error::DomainError,
 };
 
-/// How long a key is remembered, at least.
+/// The minimum time for which a key is kept.
 pub const KEPT: Duration = Duration::from_secs(24 * 3600);
-/// The route whose keys these are.
+/// The route to which these keys belong.
 const ROUTE: &str = "POST /orders";
-/// How long a request waits for another one with the same key: well below the time that a request may take.
+/// The longest wait for another request with the same key. It is well below the time limit of a
+/// request.
 const BOUND_WAIT: &str = "set local lock_timeout to '2s'";
-/// The version of every order when it is placed: the default of the column.
+/// The version of every order when it is placed: the default value of the column.
 const FIRST_VERSION: i64 = 1;
-/// Keys removed in one statement: bounds how long its locks are held.
+/// How many keys one statement removes. This bounds how long the statement holds its locks.
 const BATCH: i64 = 1000;
 /// Pause between two removals.
 const INTERVAL: Duration = Duration::from_secs(600);
 
-/// What a client sends to have a request done once.
+/// The data by which a client's request is executed only once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Idempotency {
-    /// The key, without quotes: 1 to 255 printable ASCII characters.
+    /// The key without quotes: 1 to 255 printable ASCII characters.
     pub key: String,
-    /// A digest of the payload, 1 to 64 bytes: the key may not be used again with another payload.
+    /// A digest of the payload, 1 to 64 bytes. A request that repeats the key with another payload
+    /// is refused.
     pub fingerprint: Vec<u8>,
 }
 
-/// Takes the key for the caller's transaction: `None`, and the caller does the work; or the answer recorded before.
+/// Claims the key for the caller's transaction. It returns `None` if the caller must do the work,
+/// or the answer that an earlier request recorded.
 ///
-/// While another transaction holds the key, this waits for its end: after a commit the answer is there to be replayed, after
-/// a rollback the key is free.
+/// While another transaction holds the key, this call waits until that transaction ends. After a
+/// commit it returns the recorded answer, and after a rollback the key is free.
 pub async fn claim(db: &mut PgConnection, tenant: &Tenant, once: &Idempotency) -> Result<Option<Placed>, DomainError> {
     sqlx::query(BOUND_WAIT).execute(&mut *db).await?;
     let sql =
@@ -54,7 +59,7 @@ pub async fn claim(db: &mut PgConnection, tenant: &Tenant, once: &Idempotency) -
         .execute(&mut *db)
         .await
         .map_err(in_progress_if_busy)?;
-    // Elsewhere in the transaction, a wait for a lock says nothing about the key.
+    // For the rest of the transaction, a lock timeout has nothing to do with the key.
     sqlx::query("set local lock_timeout to default").execute(&mut *db).await?;
     if inserted.rows_affected() == 1 {
         return Ok(None);
@@ -63,8 +68,8 @@ pub async fn claim(db: &mut PgConnection, tenant: &Tenant, once: &Idempotency) -
         "select fingerprint, order_id, response from idempotency_keys where tenant = $1 and route = $2 and key = $3";
     let found: Option<(Vec<u8>, i64, Vec<u8>)> =
         sqlx::query_as(sql).bind(tenant.as_str()).bind(ROUTE).bind(&once.key).fetch_optional(db).await?;
-    // Removed between the two statements: so old that it may be removed, so new that it was still there. The client's next
-    // attempt finds the key free.
+    // A concurrent cleanup removed the key between the two statements. The client's next attempt
+    // finds the key free.
     let (fingerprint, order_id, response) = found.ok_or(DomainError::IdempotencyInProgress)?;
     if fingerprint != once.fingerprint {
         return Err(DomainError::IdempotencyMismatch);
@@ -73,7 +78,7 @@ pub async fn claim(db: &mut PgConnection, tenant: &Tenant, once: &Idempotency) -
     Ok(Some(Placed { id: order_id, version: FIRST_VERSION, body, replayed: true }))
 }
 
-/// Records the answer under the key that the same transaction has claimed.
+/// Records the answer under the key that the same transaction claimed.
 pub async fn record(
     db: &mut PgConnection,
     tenant: &Tenant,
@@ -92,7 +97,7 @@ pub async fn record(
     Ok(())
 }
 
-/// Removes keys older than [`KEPT`], in small batches; returns how many.
+/// Removes keys older than [`KEPT`] in small batches and returns how many it removed.
 pub async fn remove_expired(db: &ConnectionPool) -> Result<u64, sqlx::Error> {
     let sql = "delete from idempotency_keys where ctid = any (array(
                    select ctid from idempotency_keys
@@ -108,7 +113,7 @@ pub async fn remove_expired(db: &ConnectionPool) -> Result<u64, sqlx::Error> {
     }
 }
 
-/// Removes expired keys now and then until `shutdown`.
+/// Removes expired keys at regular intervals until `shutdown`.
 pub async fn run_removal(db: ConnectionPool, shutdown: CancellationToken) {
     loop {
         match remove_expired(&db).await {

@@ -1,8 +1,9 @@
-//! Orders: what a customer of a tenant bought.
+//! Orders: the purchases of a tenant's customers.
 //!
-//! `service.rs` is where to begin reading. The rules of input are in `rules.rs`, the life of an order in `status.rs`, the keys
-//! and names in `names.rs`, the SQL in `store.rs` (reading, changing) and `placing.rs` (placing), and the answers that must be
-//! given twice the same in `idempotency.rs`. Here: the types, and how each is cached.
+//! Begin reading in `service.rs`. The rules of input are in `rules.rs`, the status transitions in
+//! `status.rs`, and the keys and tags in `names.rs`. The SQL is in `store.rs` (reading and
+//! changing) and `placing.rs` (placing). `idempotency.rs` stores the answers that must be repeated
+//! exactly. This file holds the types and their caching policies.
 
 pub mod idempotency;
 pub mod names;
@@ -29,7 +30,7 @@ use crate::{
 pub use idempotency::Idempotency;
 pub use status::OrderStatus;
 
-/// An order with its lines.
+/// An order with its items.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct Order {
     #[schema(minimum = 1, maximum = 9_007_199_254_740_991i64, examples(31198970033_i64))]
@@ -39,10 +40,10 @@ pub struct Order {
     pub status: OrderStatus,
     /// By product id.
     pub items: Vec<OrderItem>,
-    /// The sum over the lines, in hundredths of `currency`.
+    /// The sum over the items, in hundredths of `currency`.
     #[schema(minimum = 0, examples(320))]
     pub total_cents: i64,
-    /// ISO 4217; the same for all lines.
+    /// ISO 4217; the same for all items.
     #[schema(pattern = "^[A-Z]{3}$", examples("USD"))]
     pub currency: String,
     pub placed_at: DateTime<Utc>,
@@ -52,7 +53,7 @@ pub struct Order {
     pub updated_at: DateTime<Utc>,
 }
 
-/// A line of an order, at the name and the price of the moment of ordering.
+/// An item of an order, with the name and price at the time of ordering.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 pub struct OrderItem {
     #[schema(minimum = 1, maximum = 9_007_199_254_740_991i64, examples(1082310))]
@@ -74,7 +75,7 @@ pub struct OrderPage {
     pub next_cursor: Option<String>,
 }
 
-/// Which orders a list holds: those of one customer, in any status or in one.
+/// The filter of a list of orders: one customer's orders, in any status or in a given one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OrderFilter {
     pub customer_id: i64,
@@ -91,7 +92,7 @@ pub struct NewOrder {
     pub items: Vec<NewOrderItem>,
 }
 
-/// A line of an order to be placed. A product may stand in an order once.
+/// An item of an order to be placed. A product may occur only once in an order.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewOrderItem {
@@ -101,20 +102,22 @@ pub struct NewOrderItem {
     pub quantity: i32,
 }
 
-/// What placing an order answers.
+/// The result of placing an order.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Placed {
     pub id: i64,
-    /// The version at the time of the answer, which is the first.
+    /// The version in the answer, which is the first version of the order.
     pub version: i64,
-    /// The order as JSON; at a replay, byte for byte what was answered before, whatever became of the order since.
+    /// The order as JSON. A replay returns the same bytes as the first answer, even if the order
+    /// has changed since.
     pub body: Bytes,
-    /// Whether the answer was recorded by an earlier request with the same idempotency key.
+    /// Whether an earlier request with the same idempotency key recorded this answer.
     pub replayed: bool,
 }
 
 impl Cacheable for Order {
-    /// Unknown orders are remembered for a moment only: clients ask for an order that they are about to be told of.
+    /// Absence is cached only briefly, because clients may ask for an order just before its
+    /// placement is announced to them.
     const POLICY: Policy = Policy {
         name: "order",
         l1_ttl: Duration::from_secs(30),
@@ -132,7 +135,7 @@ impl Cacheable for Order {
 }
 
 impl Cacheable for OrderPage {
-    /// As the orders in it.
+    /// The same lifetimes as for the orders in the page.
     const POLICY: Policy = Policy {
         name: "order-list",
         l1_ttl: Duration::from_secs(30),
@@ -150,13 +153,14 @@ impl Cacheable for OrderPage {
 }
 
 impl Placed {
-    /// The answer to the request that placed `order`.
+    /// Builds the answer to the request that placed `order`.
     fn first(order: &Order) -> Result<Self, DomainError> {
         let body = serde_json::to_vec(order).map_err(|error| sqlx::Error::Encode(error.into()))?;
         Ok(Self { id: order.id, version: order.version, body: body.into(), replayed: false })
     }
 
-    /// The order as it was placed; `None` when a build with another form of orders recorded it.
+    /// Decodes the order as it was placed. It returns `None` if another build recorded it in a
+    /// different format.
     fn order(&self) -> Option<Order> {
         serde_json::from_slice(&self.body).ok()
     }

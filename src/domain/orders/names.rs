@@ -1,6 +1,8 @@
-//! Under which keys orders are cached, and under which names their changes are counted. All of them name the tenant.
+//! The keys of cached orders, and the tags that their changes invalidate. All of them contain the
+//! tenant.
 //!
-//! A page of orders depends on its customer's tag alone: every change of one of the customer's orders raises it.
+//! A page of orders depends only on its customer's tag. Every change of one of the customer's
+//! orders raises that tag's version.
 
 use super::{Order, OrderFilter, OrderPage, OrderStatus};
 use crate::{
@@ -14,7 +16,8 @@ impl Order {
         Key::tenant(tenant, &[&id])
     }
 
-    /// The names that every change of this order raises: the order itself and its customer's lists.
+    /// The tags that every change of this order invalidates: the order's own tag and its customer's
+    /// list tag.
     pub fn names(&self, tenant: &Tenant) -> [Tag; 2] {
         [Self::key(tenant, self.id).tag().clone(), OrderPage::tag(tenant, self.customer_id)]
     }

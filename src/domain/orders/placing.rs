@@ -1,7 +1,9 @@
-//! The SQL of placing an order: locks the products, examines the lines against them, takes the stock, writes the order.
+//! The SQL that places an order. It locks the products, checks the items against them, takes the
+//! stock, and writes the order.
 //!
-//! Products are locked in the order of their ids, so two orders for the same products wait for each other and never
-//! deadlock. The order gets the names and prices that the locked rows have: nobody can change them before the commit.
+//! Products are locked in the order of their ids, so two orders for the same products wait for each
+//! other and never deadlock. The order gets the names and prices of the locked rows, which can't
+//! change before the commit.
 
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, Row, postgres::PgRow};
@@ -9,7 +11,7 @@ use sqlx::{FromRow, PgConnection, Row, postgres::PgRow};
 use super::{NewOrder, Order, OrderItem, OrderStatus};
 use crate::{cache::Tenant, domain::error::DomainError};
 
-/// What an order needs to know of a product.
+/// The columns of a product that placing an order needs.
 #[derive(Clone, Debug)]
 struct StockRow {
     id: i64,
@@ -31,7 +33,7 @@ impl FromRow<'_, PgRow> for StockRow {
     }
 }
 
-/// A new order's lines, priced, by product id, with the currency and the total.
+/// The priced items of a new order by product id, with the currency and the total.
 #[derive(Debug, PartialEq)]
 struct Priced {
     items: Vec<OrderItem>,
@@ -39,7 +41,7 @@ struct Priced {
     total_cents: i64,
 }
 
-/// Places an order, in the caller's transaction.
+/// Places an order in the caller's transaction.
 pub async fn place(db: &mut PgConnection, tenant: &Tenant, new: &NewOrder) -> Result<Order, DomainError> {
     let rows = lock_stock(db, new).await?;
     let priced = price(new, &rows)?;
@@ -54,7 +56,8 @@ async fn lock_stock(db: &mut PgConnection, new: &NewOrder) -> Result<Vec<StockRo
     Ok(sqlx::query_as(sql).bind(ids).fetch_all(db).await?)
 }
 
-/// Examines the lines against the products, in the order of the request, and prices them. Pure.
+/// Checks the items against the products, in the order of the request, and prices them. This is a
+/// pure function.
 fn price(new: &NewOrder, rows: &[StockRow]) -> Result<Priced, DomainError> {
     let mut items = Vec::with_capacity(new.items.len());
     let mut currency: Option<&str> = None;
@@ -104,7 +107,7 @@ async fn insert(
 ) -> Result<Order, DomainError> {
     let status = OrderStatus::Pending;
     let Priced { items, currency, total_cents } = priced;
-    // An order that never changed says so: both times are the same one.
+    // Both times are equal, which shows that the order never changed.
     let sql = "insert into orders (tenant, customer_id, status, total_cents, currency, placed_at, updated_at)
                values ($1, $2, $3, $4, $5, statement_timestamp(), statement_timestamp()) returning id, placed_at, version";
     let (id, placed_at, version): (i64, DateTime<Utc>, i64) = sqlx::query_as(sql)

@@ -1,4 +1,5 @@
-//! The rules of an order's input that need no look at the data: pure functions. A violation names the JSON member.
+//! The rules of an order's input that need no data. They are pure functions, and a violation names
+//! the JSON member.
 
 use std::collections::HashSet;
 
@@ -8,15 +9,15 @@ use crate::domain::{
     violation::{Violation, between, id, into_result},
 };
 
-/// Lines of one order.
+/// Maximum number of items of one order.
 pub const MAX_ITEMS: usize = 100;
-/// Units of one line.
+/// Maximum quantity of one item.
 pub const MAX_QUANTITY: i32 = 1000;
-/// Characters of an idempotency key.
+/// Maximum length of an idempotency key in characters.
 pub const MAX_KEY: usize = 255;
 
 impl NewOrder {
-    /// Everything that is wrong with it.
+    /// Returns all violations in the input.
     pub fn violations(&self) -> Vec<Violation> {
         let mut found = Vec::new();
         id("/customer_id", self.customer_id, &mut found);
@@ -24,7 +25,7 @@ impl NewOrder {
             found.push(Violation::new("/items", format!("must have 1 to {MAX_ITEMS} items")));
         }
         let mut seen = HashSet::new();
-        // Items beyond the bound are not looked at: the list of violations is bounded too.
+        // Items beyond the limit are not checked, so the list of violations is bounded too.
         for (index, item) in self.items.iter().take(MAX_ITEMS).enumerate() {
             let product = format!("/items/{index}/product_id");
             id(&product, item.product_id, &mut found);
@@ -36,14 +37,14 @@ impl NewOrder {
         found
     }
 
-    /// Refuses it if anything is wrong.
+    /// Returns an error if the input has violations.
     pub fn check(&self) -> Result<(), DomainError> {
         into_result(self.violations())
     }
 }
 
 impl OrderFilter {
-    /// Refuses it if anything is wrong.
+    /// Returns an error if the input has violations.
     pub fn check(&self) -> Result<(), DomainError> {
         let mut found = Vec::new();
         id("customer_id", self.customer_id, &mut found);
@@ -52,7 +53,7 @@ impl OrderFilter {
 }
 
 impl Idempotency {
-    /// Refuses it if anything is wrong.
+    /// Returns an error if the input has violations.
     pub fn check(&self) -> Result<(), DomainError> {
         let mut found = Vec::new();
         let printable = self.key.bytes().all(|b| (b' '..=b'~').contains(&b));

@@ -1,5 +1,6 @@
-//! The same pattern as for products, for data that belongs to somebody. The tenant is part of every key, every
-//! name and every statement. Placing and cancelling change two kinds of things, orders and products, and name both.
+//! The cached service of orders. It follows the same pattern as products, for data that belongs to
+//! a tenant. The tenant is part of every key, tag and statement. Placing and cancelling an order
+//! change orders and products, so the write invalidates tags of both.
 
 use std::collections::HashMap;
 
@@ -15,12 +16,13 @@ use crate::{
     },
 };
 
-/// Orders, cached. Cheap to clone.
+/// The cached service of orders. It is cheap to clone.
 #[derive(Clone)]
 pub struct CachedOrderService {
     pub cache: Cache,
     pub reads: ReplicaRouter<OrderStore>,
-    /// Orders by tenant and id: loads of one tenant that wait for their turn travel together.
+    /// The loader of orders by tenant and id. Waiting loads of one tenant are batched into one
+    /// statement.
     pub by_id: RoutedLoader<(Tenant, i64), Order>,
 }
 
@@ -52,12 +54,13 @@ impl CachedOrderService {
         self.reads.get_or_load(&key, mode, load).await
     }
 
-    /// Only from the tiers, never loads; `None`: they hold nothing that may be served. A cached absence is `NotFound`.
+    /// Reads only from the cache tiers and never loads. It returns `None` if no tier holds an
+    /// answer that may be served. A cached absence is `NotFound`.
     pub async fn peek_order(&self, tenant: &Tenant, id: i64) -> Result<Option<Cached<Order>>, DomainError> {
         self.cache.get(&Order::key(tenant, id)).await.map(|read| require(id, read)).transpose()
     }
 
-    /// Only from the tiers, as [`Self::peek_order`].
+    /// Reads only from the cache tiers, like [`Self::peek_order`].
     pub async fn peek_orders(
         &self,
         tenant: &Tenant,
@@ -67,7 +70,8 @@ impl CachedOrderService {
         self.cache.get(&filter.key(tenant, page)).await
     }
 
-    /// Takes stock and prices from the products. With `once`, the order is placed once however often this is called.
+    /// Takes stock and prices from the products. With `once`, repeated calls place the order only
+    /// once.
     pub async fn place_order(
         &self,
         tenant: &Tenant,
@@ -82,7 +86,8 @@ impl CachedOrderService {
             if let Some(once) = &once
                 && let Some(answered) = idempotency::claim(write.conn(), &tenant, once).await?
             {
-                // Placed before, maybe through another instance, of which this one has not heard yet.
+                // The order was placed before, possibly by another instance. This instance may not
+                // have polled that change yet.
                 write.observe(answered.order().iter().flat_map(|order| placed_names(&tenant, order)));
                 return Ok(answered);
             }
@@ -97,7 +102,7 @@ impl CachedOrderService {
         run_to_completion(self.cache.time_limit(), self.cache.write_for(&owner, products, work)).await
     }
 
-    /// Takes one step in the life of an order. Cancelling gives its stock back.
+    /// Changes the status of an order by one step. Cancelling returns its stock.
     pub async fn change_status(
         &self,
         tenant: &Tenant,
@@ -123,7 +128,7 @@ impl CachedOrderService {
     }
 }
 
-/// Orders by id. Loads that travel together are of one tenant.
+/// Loads orders by id. All orders of one batch belong to one tenant.
 async fn load_many(
     store: OrderStore,
     ids: Vec<(Tenant, i64)>,
@@ -133,12 +138,12 @@ async fn load_many(
     Ok(found.into_iter().map(|(id, loaded)| ((tenant.clone(), id), loaded)).collect())
 }
 
-/// What changes when an order is placed.
+/// The tags that placing an order invalidates.
 fn placed_names(tenant: &Tenant, order: &Order) -> impl Iterator<Item = Tag> {
     order.names(tenant).into_iter().chain(product_names(order))
 }
 
-/// The products whose stock an order took or gave back.
+/// The tags of the products whose stock an order took or returned.
 fn product_names(order: &Order) -> impl Iterator<Item = Tag> {
     order.items.iter().map(|item| Product::tag_of(item.product_id))
 }

@@ -1,11 +1,12 @@
-//! The life of an order: which status follows which. Pure; the database's check knows the same five words.
+//! The statuses of an order and the transitions between them. The code is pure. The check
+//! constraint in the database lists the same five words.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::error::DomainError;
 
-/// Where an order stands: pending → confirmed → shipped → delivered; pending and confirmed orders may be cancelled.
+/// Status: pending → confirmed → shipped → delivered. The first two may become cancelled.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(examples("pending"))]
@@ -18,10 +19,10 @@ pub enum OrderStatus {
 }
 
 impl OrderStatus {
-    /// All of them, in the order of an order's life.
+    /// All statuses in the order of an order's life.
     pub const ALL: [Self; 5] = [Self::Pending, Self::Confirmed, Self::Shipped, Self::Delivered, Self::Cancelled];
 
-    /// The word in JSON, in queries and in the database.
+    /// The word that JSON, queries and the database use.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Pending => "pending",
@@ -37,8 +38,8 @@ impl OrderStatus {
         Self::ALL.into_iter().find(|status| status.as_str() == word)
     }
 
-    /// Whether an order may go from this status to `to`. Staying is no step: a client that repeats a step learns that it
-    /// was taken already.
+    /// Returns whether an order may change from its status to `to`. Staying in a status is not a
+    /// transition, so a client that repeats a step is told that the step was already taken.
     pub const fn may_become(self, to: Self) -> bool {
         matches!(
             (self, to),
@@ -48,7 +49,7 @@ impl OrderStatus {
         )
     }
 
-    /// Refuses a step that may not be taken.
+    /// Returns an error if the transition is not allowed.
     pub fn check_step(self, to: Self) -> Result<(), DomainError> {
         if self.may_become(to) {
             Ok(())
@@ -58,7 +59,7 @@ impl OrderStatus {
     }
 }
 
-/// A status that the database's check would not have let in.
+/// An unknown status in the database, which its check constraint should have rejected.
 #[derive(Debug, thiserror::Error)]
 #[error("no status of an order: {0}")]
 pub struct UnknownStatus(String);

@@ -1,7 +1,9 @@
-//! The SQL of reading and changing orders; placing them is in `placing.rs`. Nothing in here knows how answers are cached.
+//! The SQL that reads and changes orders; `placing.rs` places them. This file does not depend on
+//! the cache.
 //!
-//! Every read is one statement, thus one snapshot: the data, the versions of the names that it depends on, and the moment
-//! (`read_at.rs`) belong together. Every statement names the tenant: another tenant's order is as absent as one that doesn't exist.
+//! Every read is one statement and thus one snapshot. The data, the versions of the tags on which
+//! it depends, and the read time (`read_at.rs`) belong together. Every statement names the tenant,
+//! so another tenant's order looks like one that does not exist.
 
 use std::{collections::HashMap, sync::LazyLock};
 
@@ -18,15 +20,17 @@ use crate::{
     },
 };
 
-/// Columns are named: with `*`, adding one would break the prepared statements of instances that are running.
+/// The columns are listed, because with `*` a new column would break the prepared statements of
+/// running instances.
 const COLUMNS: &str = "o.id, o.customer_id, o.status, o.total_cents, o.currency, o.placed_at, o.version, o.updated_at";
 
-/// The lines of an order as JSON, by product id: one statement brings an order, or a page of them, whole.
+/// The items of an order as JSON, by product id. One statement thus loads a complete order, or a
+/// page of complete orders.
 const ITEMS: &str = "(select coalesce(json_agg(json_build_object('product_id', i.product_id, 'name', i.name,
      'quantity', i.quantity, 'unit_price_cents', i.unit_price_cents) order by i.product_id), '[]')
      from order_items i where i.order_id = o.id) as items";
 
-/// One order that is there, with the moment and the version of its tag `$1`.
+/// Loads one existing order, with the read time and the version of its tag `$1`.
 static LOAD_ONE: LazyLock<String> = LazyLock::new(|| {
     format!(
         "select {READ_AT} as read_at, (select version from cache_ledger where tag = $1) as tag_version, {COLUMNS}, {ITEMS}
@@ -34,7 +38,7 @@ static LOAD_ONE: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// Orders of a tenant by id: a row for each id of `$2`. A tenant's name needs no escaping.
+/// Loads a tenant's orders by id, one row for each id of `$2`. A tenant's name needs no escaping.
 static LOAD_MANY: LazyLock<String> = LazyLock::new(|| {
     format!(
         "select head.*, asked.id as asked, {COLUMNS}, {ITEMS},
@@ -44,7 +48,8 @@ static LOAD_MANY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// A page of a customer's orders, of any status and of one: each is planned for the index that serves it.
+/// Loads a page of a customer's orders, for any status and for one status. Each statement is
+/// planned for its own index.
 static LOAD_PAGE: LazyLock<[String; 2]> = LazyLock::new(|| {
     let head = head();
     ["$6::text is null", "status = $6"].map(|condition| {
@@ -58,21 +63,21 @@ static LOAD_PAGE: LazyLock<[String; 2]> = LazyLock::new(|| {
     })
 });
 
-/// One row that always comes: the moment, and the version of the tag `$1`.
+/// One row that is always returned: the read time and the version of the tag `$1`.
 fn head() -> String {
     format!(
         "(select {READ_AT} as read_at, coalesce((select version from cache_ledger where tag = $1), 0) as tag_version) as head"
     )
 }
 
-/// Orders in Postgres. Cheap to clone.
+/// Orders in Postgres. The store is cheap to clone.
 #[derive(Clone)]
 pub struct OrderStore {
     pub db: ConnectionPool,
 }
 
 impl OrderStore {
-    /// One order of the tenant.
+    /// Loads one order of the tenant.
     pub async fn load_one(self, tenant: Tenant, id: i64) -> Result<Loaded<Order>, DomainError> {
         let name = Order::key(&tenant, id).tag().clone();
         let row = sqlx::query(LOAD_ONE.as_str())
@@ -82,7 +87,8 @@ impl OrderStore {
             .fetch_optional(&self.db)
             .await?;
         let Some(row) = row else {
-            // An absence has a version and a moment too. The statement above would pay for that with every order.
+            // An absence needs a tag version and a read time too. If the statement above returned
+            // them for absent orders, every load would pay for it.
             return self.load_many(tenant, vec![id]).await?.remove(&id).ok_or_else(|| sqlx::Error::RowNotFound.into());
         };
         let tag_versions =
@@ -90,7 +96,8 @@ impl OrderStore {
         Ok(Loaded { value: order(&row)?, tag_versions, loaded_at: row.try_get("read_at")? })
     }
 
-    /// Orders of the tenant by id; every id asked for is answered, unknown ones as absent.
+    /// Loads orders of the tenant by id. The result contains every requested id, and unknown ids
+    /// are absent.
     pub async fn load_many(self, tenant: Tenant, ids: Vec<i64>) -> Result<HashMap<i64, Loaded<Order>>, DomainError> {
         let rows = sqlx::query(LOAD_MANY.as_str()).bind(tenant.as_str()).bind(&ids).fetch_all(&self.db).await?;
         rows.iter()
@@ -103,7 +110,7 @@ impl OrderStore {
             .collect()
     }
 
-    /// A page of a customer's orders by id, descending.
+    /// Loads a page of a customer's orders by descending id.
     pub async fn load_page(
         self,
         tenant: Tenant,
@@ -135,7 +142,7 @@ impl OrderStore {
     }
 }
 
-/// Reads an order and keeps others from changing it until the transaction ends.
+/// Reads an order and locks it until the transaction ends.
 pub async fn lock(db: &mut PgConnection, tenant: &Tenant, id: i64) -> Result<Order, DomainError> {
     let sql =
         format!("select {COLUMNS}, {ITEMS} from orders o where o.tenant = $1 and o.id = $2 for no key update of o");
@@ -144,7 +151,7 @@ pub async fn lock(db: &mut PgConnection, tenant: &Tenant, id: i64) -> Result<Ord
     found.ok_or(DomainError::NotFound { kind: "order", id })
 }
 
-/// Gives a locked order its next status.
+/// Sets the next status of a locked order.
 pub async fn set_status(
     db: &mut PgConnection,
     tenant: &Tenant,
@@ -158,8 +165,9 @@ pub async fn set_status(
     Ok(sqlx::query_as(AssertSqlSafe(sql)).bind(tenant.as_str()).bind(id).bind(to.as_str()).fetch_one(db).await?)
 }
 
-/// Gives the stock of a cancelled order back, also that of products that are no longer for sale. Rows are locked in the
-/// order of their ids, as everywhere. A stock at its upper bound stays there.
+/// Returns the stock of a cancelled order, including products that are no longer for sale. Rows are
+/// locked in the order of their ids, as everywhere. Stock that would exceed the maximum is set to
+/// the maximum.
 pub async fn restock(db: &mut PgConnection, order: &Order) -> Result<(), DomainError> {
     let sql = "with locked as (select id from products where id = any($1) order by id for no key update)
                update products p set stock = least(p.stock + line.quantity, $3), version = p.version + 1,
@@ -189,7 +197,7 @@ impl FromRow<'_, PgRow> for Order {
     }
 }
 
-/// The order of a row, or `None` where the outer join found none.
+/// The order of a row, or `None` if the outer join found no order.
 fn order(row: &PgRow) -> Result<Option<Order>, sqlx::Error> {
     let there = row.try_get::<Option<i64>, _>("id")?.is_some();
     there.then(|| Order::from_row(row)).transpose()

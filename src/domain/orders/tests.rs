@@ -117,7 +117,7 @@ async fn orders_for_the_last_units_never_sell_more_than_there_are(db: PgPool) {
     let orders = service(&db).await;
     let buyers = (0..8).map(|buyer| {
         let orders = orders.clone();
-        // Half of them name the products in the other order: locks are taken by id all the same.
+        // Half of the orders name the products in reverse order. The locks are still taken by id.
         let items = if buyer % 2 == 0 { [(BANANAS, 1), (MANGO, 1)] } else { [(MANGO, 1), (BANANAS, 1)] };
         tokio::spawn(async move { orders.place_order(&demo(), order(&items), None).await })
     });

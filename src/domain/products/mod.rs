@@ -1,7 +1,8 @@
-//! Products: what can be ordered.
+//! Products: the articles that customers can order.
 //!
-//! `service.rs` is where to begin reading. The rules of input are in `rules.rs`, the names that changes are counted under in
-//! `names.rs`, the SQL in `store.rs`, the counting of views in `views.rs`. Here: the types, and how each is cached.
+//! Begin reading in `service.rs`. The rules of input are in `rules.rs`, the keys and tags in
+//! `names.rs`, the SQL in `store.rs`, and the view counter in `views.rs`. This file holds the types
+//! and their caching policies.
 
 pub mod names;
 pub mod rules;
@@ -71,7 +72,7 @@ pub struct TopProducts {
     pub items: Vec<Product>,
 }
 
-/// Which products a list holds; both conditions must hold.
+/// The filter of a list of products. A product must match both conditions.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProductFilter {
     pub category: Option<String>,
@@ -132,13 +133,14 @@ pub struct ProductChange {
     #[serde(deserialize_with = "present_field", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, pattern = "^[A-Z]{3}$")]
     pub currency: Option<String>,
-    /// The new stock itself, not a difference: send `If-Match`, or orders placed meanwhile are forgotten.
+    /// The new stock, not a difference. Send `If-Match`, or orders placed meanwhile get lost.
     #[serde(deserialize_with = "present_field", skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, minimum = 0, maximum = 1_000_000_000)]
     pub stock: Option<i32>,
 }
 
-/// Reads a member that is there. Unlike serde's own reading of an `Option`, it doesn't take `null` for absent.
+/// Reads a member that is present. Unlike serde's own handling of an `Option`, it does not treat
+/// `null` as absent.
 fn present_field<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
@@ -146,7 +148,8 @@ fn present_field<'de, D: serde::Deserializer<'de>, T: Deserialize<'de>>(
 }
 
 impl Cacheable for Product {
-    /// Changed rarely and by this service alone: an hour, because every change is invalidated.
+    /// Products change rarely and only through this service. An hour is safe, because every change
+    /// invalidates them.
     const POLICY: Policy = Policy {
         name: "product",
         l1_ttl: Duration::from_secs(60),
@@ -164,7 +167,8 @@ impl Cacheable for Product {
 }
 
 impl Cacheable for ProductPage {
-    /// Shorter than a product: there are many pages, and most are asked for only once.
+    /// The lifetime is shorter than a product's: there are many pages, and most of them are
+    /// requested only once.
     const POLICY: Policy = Policy {
         name: "product-list",
         l1_ttl: Duration::from_secs(30),
@@ -182,7 +186,7 @@ impl Cacheable for ProductPage {
 }
 
 impl Cacheable for TopProducts {
-    /// The order of popularity is not invalidated: five minutes are how late it may be.
+    /// A change of popularity invalidates nothing, so the list may be up to five minutes late.
     const POLICY: Policy = Policy {
         name: "product-top",
         l1_ttl: Duration::from_secs(30),

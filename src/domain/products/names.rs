@@ -1,8 +1,8 @@
-//! Under which keys products are cached, and under which names their changes are counted.
+//! The keys of cached products, and the tags that their changes invalidate.
 //!
-//! A list depends on one tag, which says who belongs to it, and on every product it shows. So a new price invalidates the
-//! pages that show the product and no other, and only joining or leaving a list costs all of its pages. Tags that many products
-//! share are hot tags.
+//! A list depends on one tag for its members and on the tag of every product that it shows. A new
+//! price therefore invalidates only the pages that show the product. Only a product that joins or
+//! leaves a list invalidates all pages of that list. Tags that many products share are sharded.
 
 use super::{Product, ProductFilter, ProductPage, TopProducts};
 use crate::{
@@ -16,20 +16,21 @@ impl Product {
         Key::shared(&[&id])
     }
 
-    /// The name under which changes of the product with this id are counted.
+    /// The tag of the product with this id, which every change of it invalidates.
     pub fn tag_of(id: i64) -> Tag {
         Self::key(id).tag().clone()
     }
 
-    /// What to raise when the product comes to the filtered lists or leaves them.
+    /// The tags to invalidate when the product joins or leaves the filtered lists.
     pub fn list_tags(&self) -> [Tag; 2] {
         [category_tag(&self.category), department_tag(&self.department).shard(self.id)]
     }
 }
 
 impl ProductFilter {
-    /// The names that the pages of this filter depend on: those of one tag. One tag is enough, because a product that changes its
-    /// category or its department raises the tags of both.
+    /// The tags on which the pages of this filter depend: those of one condition. One condition is
+    /// enough, because a product that changes its category or department invalidates the tags of
+    /// both.
     pub fn tags(&self) -> Vec<Tag> {
         match (&self.category, &self.department) {
             (Some(category), _) => vec![category_tag(category)],
@@ -40,7 +41,7 @@ impl ProductFilter {
 
     /// The key of one page of this filter.
     pub fn key(&self, page: PageRequest) -> Key<ProductPage> {
-        // `any` can't be mistaken for a category called so: that one reads `is.any`.
+        // `any` can't be confused with a category of that name, which becomes `is.any`.
         let part =
             |value: &Option<String>| value.as_ref().map_or_else(|| "any".to_owned(), |value| format!("is.{value}"));
         let after = page.after.unwrap_or(0);
@@ -55,7 +56,7 @@ impl TopProducts {
     }
 }
 
-/// The tag of the unfiltered list: raised when a product comes or goes.
+/// The tag of the unfiltered list, which is invalidated when a product is added or removed.
 pub fn catalogue_tag() -> ShardedTag {
     ShardedTag::new(Tag::shared(ProductPage::POLICY.name, &[]))
 }
@@ -70,7 +71,8 @@ pub fn department_tag(department: &str) -> ShardedTag {
     ShardedTag::new(Tag::shared(ProductPage::POLICY.name, &[&"department", &department]))
 }
 
-/// What to raise so that the name `text`, as a person writes it, is invalidated: for a hot tag all of its rows.
+/// The tags to invalidate for the name `text` that a person typed. For a sharded tag these are all
+/// of its rows.
 pub fn expand(text: &str) -> Vec<Tag> {
     let pattern = ProductPage::POLICY.name;
     let is_hot = text == pattern || text.strip_prefix(pattern).is_some_and(|rest| rest.starts_with(":department:"));

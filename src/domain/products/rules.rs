@@ -1,4 +1,5 @@
-//! The rules of a product's input: pure functions, the same bounds as the database's checks. A violation names the JSON member.
+//! The rules of a product's input. They are pure functions with the same limits as the database's
+//! check constraints. A violation names the JSON member.
 
 use super::{NewProduct, Product, ProductChange, ProductFilter};
 use crate::domain::{
@@ -6,11 +7,11 @@ use crate::domain::{
     violation::{Violation, between, into_result, text},
 };
 
-/// Characters of a name.
+/// Maximum length of a name in characters.
 pub const MAX_NAME: usize = 200;
-/// Characters of department, brand, category and type.
+/// Maximum length of department, brand, category and type in characters.
 pub const MAX_LABEL: usize = 80;
-/// Characters of a package size.
+/// Maximum length of a package size in characters.
 pub const MAX_PACKAGE_SIZE: usize = 40;
 /// The highest price of one unit.
 pub const MAX_PRICE_CENTS: i64 = 1_000_000_000;
@@ -18,7 +19,8 @@ pub const MAX_PRICE_CENTS: i64 = 1_000_000_000;
 pub const MAX_STOCK: i32 = 1_000_000_000;
 
 impl NewProduct {
-    /// Everything that is wrong with it. A new product is a change that gives everything.
+    /// Returns all violations in the input. A new product is checked like a change that sets every
+    /// member.
     pub fn violations(&self) -> Vec<Violation> {
         let Self { name, department, brand, category, kind, package_size, price_cents, currency, stock } = self.clone();
         let all = ProductChange {
@@ -35,14 +37,14 @@ impl NewProduct {
         all.violations()
     }
 
-    /// Refuses it if anything is wrong.
+    /// Returns an error if the input has violations.
     pub fn check(&self) -> Result<(), DomainError> {
         into_result(self.violations())
     }
 }
 
 impl ProductChange {
-    /// Everything that is wrong with the members that are given.
+    /// Returns all violations in the members that the change sets.
     pub fn violations(&self) -> Vec<Violation> {
         let mut found = Vec::new();
         let texts = [
@@ -74,14 +76,14 @@ impl ProductChange {
         found
     }
 
-    /// Refuses it if anything is wrong.
+    /// Returns an error if the input has violations.
     pub fn check(&self) -> Result<(), DomainError> {
         into_result(self.violations())
     }
 }
 
 impl ProductChange {
-    /// Whether it would change anything of `product`.
+    /// Returns whether the change would modify `product`.
     pub fn changes(&self, product: &Product) -> bool {
         fn differs<T: PartialEq>(new: &Option<T>, old: &T) -> bool {
             new.as_ref().is_some_and(|new| new != old)
@@ -99,8 +101,9 @@ impl ProductChange {
 }
 
 impl ProductFilter {
-    /// Refuses texts that are longer than those of any product. Every text that a product can be stored under can be asked for, also
-    /// one that another program stored. A category that no product has is no mistake: its list is empty.
+    /// Returns an error if a text is longer than any stored text can be. A client can ask for every
+    /// text that a product can have, including texts that another program stored. A category
+    /// without products is valid, and its list is empty.
     pub fn check(&self) -> Result<(), DomainError> {
         let mut found = Vec::new();
         for (field, value) in [("category", &self.category), ("department", &self.department)] {

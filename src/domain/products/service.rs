@@ -1,8 +1,10 @@
 //! START HERE: cache-aside with explicit invalidation.
 //!
-//! A read is one `get_or_load` around one store call; of products by id it is a loader's `get`, because they can be loaded many at a time. A write begins a transaction, changes the rows, names what changed, and
-//! commits; the commit raises the versions of those tags in the same transaction and then makes this instance forget what
-//! it holds under them. The cache is never updated with the new value: the next reader loads it.
+//! A read is one `get_or_load` around one store call. A read of products by id is a loader's `get`,
+//! because many products can be loaded at a time. A write begins a transaction, changes the rows,
+//! names the tags that changed, and commits. The commit raises the versions of those tags in the
+//! same transaction. Afterwards this instance drops its own entries that depend on them. The cache
+//! is never updated with the new value: the next reader loads it.
 
 use super::{
     NewProduct, Product, ProductChange, ProductFilter, ProductPage, TopProducts,
@@ -18,15 +20,15 @@ use crate::{
     },
 };
 
-/// Products of one load while warming.
+/// How many products one load reads during warming.
 const WARM_BATCH: usize = 100;
 
-/// Products, cached. Cheap to clone.
+/// The cached service of products. It is cheap to clone.
 #[derive(Clone)]
 pub struct CachedProductService {
     pub cache: Cache,
     pub reads: ReplicaRouter<ProductStore>,
-    /// Products by id: loads that wait for their turn travel together.
+    /// The loader of products by id. Waiting loads are batched into one statement.
     pub by_id: RoutedLoader<i64, Product>,
     pub views: ViewCounter,
 }
@@ -42,7 +44,7 @@ impl CachedProductService {
         require(id, self.by_id.get(id, mode).await?)
     }
 
-    /// Answers in the order of `ids`; an unknown one has no value.
+    /// Returns the products in the order of `ids`. An unknown id has no value.
     pub async fn get_products(
         &self,
         ids: Vec<i64>,
@@ -65,17 +67,18 @@ impl CachedProductService {
         self.reads.get_or_load(&TopProducts::key(limit), mode, move |store| store.load_top(limit)).await
     }
 
-    /// Only from the tiers, never loads; `None`: they hold nothing that may be served. A cached absence is `NotFound`.
+    /// Reads only from the cache tiers and never loads. It returns `None` if no tier holds an
+    /// answer that may be served. A cached absence is `NotFound`.
     pub async fn peek_product(&self, id: i64) -> Result<Option<Cached<Product>>, DomainError> {
         self.cache.get(&Product::key(id)).await.map(|read| require(id, read)).transpose()
     }
 
-    /// Only from the tiers, as [`Self::peek_product`].
+    /// Reads only from the cache tiers, like [`Self::peek_product`].
     pub async fn peek_products(&self, filter: ProductFilter, page: PageRequest) -> Option<Cached<ProductPage>> {
         self.cache.get(&filter.key(page)).await
     }
 
-    /// Only from the tiers, as [`Self::peek_product`].
+    /// Reads only from the cache tiers, like [`Self::peek_product`].
     pub async fn peek_top(&self, limit: u16) -> Option<Cached<TopProducts>> {
         self.cache.get(&TopProducts::key(limit)).await
     }
@@ -90,7 +93,7 @@ impl CachedProductService {
         run_to_completion(self.cache.time_limit(), self.cache.write([], work)).await
     }
 
-    /// A change to what already is writes nothing and answers with the version that stands.
+    /// A change that modifies nothing writes nothing and returns the current version.
     pub async fn update_product(
         &self,
         id: i64,
@@ -128,13 +131,13 @@ impl CachedProductService {
         run_to_completion(self.cache.time_limit(), self.cache.write([Product::tag_of(id)], work)).await
     }
 
-    /// Counts a view, in memory: see [`ViewCounter`].
+    /// Counts a view in memory; see [`ViewCounter`].
     pub fn count_view(&self, id: i64) {
         self.views.count(id);
     }
 
-    /// Loads the `count` most viewed products into the tiers, in batches; returns how many. `CacheMode::Reload` also those that a
-    /// tier holds.
+    /// Loads the `count` most viewed products into the tiers in batches and returns how many it
+    /// loaded. `CacheMode::Reload` also reloads products that a tier already holds.
     pub async fn warm_top(&self, count: u32, mode: CacheMode) -> Result<usize, DomainError> {
         let mut warmed = 0;
         for ids in self.reads.primary().top_ids(count).await?.chunks(WARM_BATCH) {
@@ -144,7 +147,8 @@ impl CachedProductService {
     }
 }
 
-/// What changes when a product comes, goes or moves: itself (its absence may be cached) and every list that it belongs to.
+/// The tags that change when a product is added, removed or moved. These are its own tag, because
+/// its absence may be cached, and the tag of every list that contains it.
 fn membership(product: &Product) -> [Tag; 4] {
     let [category, department] = product.list_tags();
     [Product::tag_of(product.id), catalogue_tag().shard(product.id), category, department]

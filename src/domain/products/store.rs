@@ -1,8 +1,9 @@
-//! The SQL of products. Nothing in here knows how answers are cached.
+//! The SQL of products. This file does not depend on the cache.
 //!
-//! Every read is one statement, thus one snapshot: the data, the versions of all names that the answer depends on, and the moment
-//! (`read_at.rs`) belong together. A `head` row always comes, so an empty answer brings its versions and its moment too.
-//! Writes take the connection of the caller's transaction, and lock products in the order of their ids.
+//! Every read is one statement and thus one snapshot. The data, the versions of all tags on which
+//! the answer depends, and the read time (`read_at.rs`) belong together. A `head` row is always
+//! returned, so an empty answer has its versions and its read time too. Writes use the connection
+//! of the caller's transaction and lock products in the order of their ids.
 
 use std::{cmp::Reverse, collections::HashMap, sync::LazyLock};
 
@@ -18,16 +19,17 @@ use crate::{
     },
 };
 
-/// Columns are named: with `*`, adding one would break the prepared statements of instances that are running.
+/// The columns are listed, because with `*` a new column would break the prepared statements of
+/// running instances.
 const COLUMNS: &str = "p.id, p.name, p.department, p.brand, p.category, p.type, p.package_size, p.price_cents, p.currency, \
      p.stock, p.view_count, p.version, p.updated_at";
 
-/// The version of a row's tag. Not a join: where the planner can't foresee how few rows a limit leaves, it would join by reading
-/// the whole ledger.
+/// The version of a row's tag. It is a subquery, because the planner can't foresee how few rows a
+/// limit leaves. For a join it would read the whole ledger.
 const ROW_VERSION: &str =
     "coalesce((select version from cache_ledger where tag = 'product:' || p.id), 0) as tag_version";
 
-/// One product that is there, with the moment and the version of its tag `$1`.
+/// Loads one existing product, with the read time and the version of its tag `$1`.
 static LOAD_ONE: LazyLock<String> = LazyLock::new(|| {
     format!(
         "select {READ_AT} as read_at, (select version from cache_ledger where tag = $1) as tag_version, {COLUMNS}
@@ -35,7 +37,7 @@ static LOAD_ONE: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// Products by id: a row for each id of `$1`.
+/// Loads products by id, one row for each id of `$1`.
 static LOAD_MANY: LazyLock<String> = LazyLock::new(|| {
     format!(
         "select head.*, asked.id as asked, {COLUMNS},
@@ -45,11 +47,12 @@ static LOAD_MANY: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// A page: the condition and the order choose the index that serves it. The head, a row that always comes, brings the versions of
-/// the tags `$1`, in their order.
+/// Loads a page. The condition and the order select the index. The head row, which is always
+/// returned, contains the versions of the tags `$1` in their order.
 static LOAD_PAGE: LazyLock<[String; 4]> = LazyLock::new(|| {
-    // Comparing and ordering by (category, id) leaves the planner no choice but the index that has both: with `=` it may prefer to
-    // walk the primary key, and read the whole table when few products match.
+    // Comparing and ordering by (category, id) leaves the planner only the index that has both.
+    // With `=` it may prefer the primary key, and then it reads the whole table when few products
+    // match.
     [
         ("id > $2 and $4::text is null and $5::text is null", "id"),
         ("(category, id) > ($4, $2) and category <= $4 and $5::text is null", "category, id"),
@@ -69,7 +72,7 @@ static LOAD_PAGE: LazyLock<[String; 4]> = LazyLock::new(|| {
     })
 });
 
-/// The most viewed products.
+/// Loads the most viewed products.
 static LOAD_TOP: LazyLock<String> = LazyLock::new(|| {
     format!(
         "select head.*, {COLUMNS}, {ROW_VERSION}
@@ -80,19 +83,20 @@ static LOAD_TOP: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// Products in Postgres. Cheap to clone.
+/// Products in Postgres. The store is cheap to clone.
 #[derive(Clone)]
 pub struct ProductStore {
     pub db: ConnectionPool,
 }
 
 impl ProductStore {
-    /// One product.
+    /// Loads one product.
     pub async fn load_one(self, id: i64) -> Result<Loaded<Product>, DomainError> {
         let name = Product::tag_of(id);
         let row = sqlx::query(LOAD_ONE.as_str()).bind(name.as_str()).bind(id).fetch_optional(&self.db).await?;
         let Some(row) = row else {
-            // An absence has a version and a moment too. The statement above would pay for that with every product.
+            // An absence needs a tag version and a read time too. If the statement above returned
+            // them for absent products, every load would pay for it.
             return self.load_many(vec![id]).await?.remove(&id).ok_or_else(|| sqlx::Error::RowNotFound.into());
         };
         let tag_versions =
@@ -100,7 +104,7 @@ impl ProductStore {
         Ok(Loaded { value: product(&row)?, tag_versions, loaded_at: row.try_get("read_at")? })
     }
 
-    /// Products by id; every id asked for is answered, unknown ones as absent.
+    /// Loads products by id. The result contains every requested id, and unknown ids are absent.
     pub async fn load_many(self, ids: Vec<i64>) -> Result<HashMap<i64, Loaded<Product>>, DomainError> {
         let rows = sqlx::query(LOAD_MANY.as_str()).bind(&ids).fetch_all(&self.db).await?;
         rows.iter()
@@ -112,7 +116,7 @@ impl ProductStore {
             .collect()
     }
 
-    /// A page by id, ascending.
+    /// Loads a page by ascending id.
     pub async fn load_page(self, filter: ProductFilter, page: PageRequest) -> Result<Loaded<ProductPage>, DomainError> {
         let statement = usize::from(filter.category.is_some()) + 2 * usize::from(filter.department.is_some());
         let tags = filter.tags();
@@ -127,7 +131,7 @@ impl ProductStore {
         let head = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         let versions: Vec<i64> = head.try_get("tag_versions")?;
         let mut shown = shown(&rows)?;
-        // A join promises no order, and the database would sort at a higher price.
+        // A join guarantees no order, and sorting in the database would cost more.
         shown.sort_unstable_by_key(|row| row.id);
         let next_cursor = page.cut(ListKind::Products, &mut shown, |row| row.id);
         let (items, mut tag_versions) = apart(shown);
@@ -139,7 +143,7 @@ impl ProductStore {
         })
     }
 
-    /// The most viewed products, most viewed first.
+    /// Loads the most viewed products, most viewed first.
     pub async fn load_top(self, limit: u16) -> Result<Loaded<TopProducts>, DomainError> {
         let rows = sqlx::query(LOAD_TOP.as_str()).bind(i64::from(limit)).fetch_all(&self.db).await?;
         let head = rows.first().ok_or(sqlx::Error::RowNotFound)?;
@@ -148,7 +152,7 @@ impl ProductStore {
         Ok(Loaded { value: Some(TopProducts { items }), tag_versions, loaded_at: head.try_get("read_at")? })
     }
 
-    /// The ids of the most viewed products, most viewed first: what is worth warming.
+    /// The ids of the most viewed products, most viewed first, which warming loads.
     pub async fn top_ids(&self, count: u32) -> Result<Vec<i64>, DomainError> {
         let sql = "select id from products where discontinued_at is null order by view_count desc, id limit $1";
         Ok(sqlx::query_scalar(sql).bind(i64::from(count)).fetch_all(&self.db).await?)
@@ -176,7 +180,7 @@ pub async fn insert(db: &mut PgConnection, new: &NewProduct) -> Result<Product, 
     Ok(inserted)
 }
 
-/// Reads a product and keeps others from changing it until the transaction ends.
+/// Reads a product and locks it until the transaction ends.
 pub async fn lock(db: &mut PgConnection, id: i64) -> Result<Product, DomainError> {
     let sql =
         format!("select {COLUMNS} from products p where p.id = $1 and p.discontinued_at is null for no key update");
@@ -212,7 +216,7 @@ pub async fn update(db: &mut PgConnection, id: i64, change: &ProductChange) -> R
     Ok(updated)
 }
 
-/// Takes a locked product off sale. Its row stays for the orders that point at it.
+/// Takes a locked product off sale. Its row remains, because orders refer to it.
 pub async fn discontinue(db: &mut PgConnection, id: i64) -> Result<(), DomainError> {
     let sql =
         "update products set discontinued_at = clock_timestamp(), updated_at = clock_timestamp(), version = version + 1
@@ -241,7 +245,7 @@ impl FromRow<'_, PgRow> for Product {
     }
 }
 
-/// The product of a row, or `None` where the outer join found none.
+/// The product of a row, or `None` if the outer join found no product.
 fn product(row: &PgRow) -> Result<Option<Product>, sqlx::Error> {
     let there = row.try_get::<Option<i64>, _>("id")?.is_some();
     there.then(|| Product::from_row(row)).transpose()
@@ -251,7 +255,7 @@ fn product(row: &PgRow) -> Result<Option<Product>, sqlx::Error> {
 struct PageRow {
     id: i64,
     tag_version: TagVersion,
-    /// `None`: it can't be read, and the list goes without it.
+    /// `None` if the row can't be decoded; the list then omits it.
     product: Option<Product>,
 }
 
@@ -268,7 +272,8 @@ fn shown(rows: &[PgRow]) -> Result<Vec<PageRow>, sqlx::Error> {
     Ok(shown)
 }
 
-/// Products and tag versions. Also what can't be read has a tag version, so that a list shows it as soon as it can.
+/// Splits the rows into products and tag versions. A row that can't be decoded still has a tag
+/// version, so the list shows the product as soon as it can be decoded.
 fn apart(shown: Vec<PageRow>) -> (Vec<Product>, Vec<TagVersion>) {
     let (products, tag_versions): (Vec<_>, Vec<_>) =
         shown.into_iter().map(|row| (row.product, row.tag_version)).unzip();
@@ -283,7 +288,7 @@ fn row_tag_version(id: i64, row: &PgRow) -> Result<TagVersion, sqlx::Error> {
 mod tests {
     use super::*;
 
-    /// Words of a statement, so that lines and indentation don't count.
+    /// The words of a statement, so that line breaks and indentation do not matter.
     fn words(statement: &str) -> String {
         let statement: String = statement.lines().filter(|line| !line.starts_with('\\')).collect::<Vec<_>>().join(" ");
         statement.replace(['(', ')', ','], " ").trim_end_matches(';').split_whitespace().collect::<Vec<_>>().join(" ")

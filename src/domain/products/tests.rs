@@ -1,4 +1,5 @@
-//! Products against a real database, with L1 and without L2: what the SQL answers, what a write changes, what a reader sees.
+//! Tests of products against a real database, with L1 and without L2. They cover the SQL results,
+//! the effects of writes, and the answers of reads.
 
 use std::time::Duration;
 
@@ -66,7 +67,7 @@ async fn a_product_comes_with_its_number_and_an_absent_one_with_zero(db: PgPool)
     }
 }
 
-/// What a server answers to which the session did not mean to go: a replica's statement on the primary.
+/// The session expects a replica, but the server is the primary: the load is rejected.
 #[sqlx::test]
 async fn a_server_that_is_not_what_the_session_expects_answers_no_load(db: PgPool) {
     let options = (*db.connect_options()).clone().options([("aside.replica", "on")]);

@@ -1,8 +1,10 @@
-//! Counts views without a write per read: in memory, and every few seconds one statement for all of them.
+//! Counts views without a write for each read. Counts are kept in memory, and one statement writes
+//! all of them every few seconds.
 //!
-//! Promised: counting never waits for the database, memory is bounded, and a failed flush loses nothing. Not promised: that
-//! every view counts. A crash loses the views since the last flush, and views of products beyond the bound are dropped:
-//! popularity decides what is warmed and what is shown first, nothing else. Neither `version` nor the ledger changes.
+//! Counting never waits for the database, memory is bounded, and a failed flush loses nothing. Not
+//! every view is counted. A crash loses the views since the last flush, and views of products
+//! beyond the limit are dropped. Popularity only decides which products are warmed and which are
+//! shown first. Neither `version` nor the ledger changes.
 
 use std::{
     collections::HashMap,
@@ -17,12 +19,12 @@ use crate::cache::{ConnectionPool, Striped};
 
 /// How many products each thread counts between two flushes.
 const MAX_PRODUCTS: usize = 2_000;
-/// Products of one statement: bounds how many row locks a flush holds.
+/// How many products one statement updates. This bounds how many row locks a flush holds.
 const BATCH: usize = 500;
 /// Pause between two flushes.
 const INTERVAL: Duration = Duration::from_secs(5);
 
-/// Rows are locked in the order of their ids, as orders lock them: the two never deadlock.
+/// Rows are locked in the order of their ids, as orders lock them, so the two never deadlock.
 const RAISE: &str = "with seen as (select * from unnest($1::bigint[], $2::bigint[]) as seen (id, views)),
      locked as (select id from products where id = any($1) order by id for no key update)
      update products p set view_count = p.view_count + seen.views
@@ -36,7 +38,7 @@ pub struct ViewCounter {
 }
 
 impl ViewCounter {
-    /// A counter that flushes into `db`.
+    /// Creates a counter that flushes into `db`.
     pub fn new(db: ConnectionPool) -> Self {
         Self { counts: Arc::default(), db }
     }
@@ -46,7 +48,8 @@ impl ViewCounter {
         self.add(id, 1);
     }
 
-    /// Writes what was counted since the last flush; returns for how many products. What can't be written is counted again.
+    /// Writes the counts since the last flush and returns for how many products. Counts that can't
+    /// be written are added back.
     pub async fn flush(&self) -> Result<usize, sqlx::Error> {
         let mut all = HashMap::new();
         for counts in self.counts.all() {
@@ -66,14 +69,14 @@ impl ViewCounter {
         Ok(counted.len())
     }
 
-    /// Flushes every few seconds until `shutdown`, then once more.
+    /// Flushes every few seconds until `shutdown`, and once more at the end.
     pub async fn run(self, shutdown: CancellationToken) {
         let mut told = false;
         loop {
             let stopped = tokio::time::timeout(INTERVAL, shutdown.cancelled()).await.is_ok();
             match self.flush().await {
                 Ok(_) => told = false,
-                // Once, and not every few seconds for as long as it lasts.
+                // The error is logged once, not every few seconds while it lasts.
                 Err(error) if !told => {
                     told = true;
                     tracing::warn!(%error, "views could not be flushed; they stay counted for the next time");
@@ -99,7 +102,8 @@ impl ViewCounter {
     }
 }
 
-/// A panic elsewhere can't leave the counts in a wrong state, so a poisoned lock is as good as any.
+/// Locks the counts. A panic elsewhere can't leave them in a wrong state, so a poisoned lock is
+/// still usable.
 fn lock(counts: &Mutex<HashMap<i64, i64>>) -> MutexGuard<'_, HashMap<i64, i64>> {
     counts.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,5 @@
-//! JSON as it was sent: members in their order, repeated ones too, and numbers by what they are instead of how they are written.
+//! JSON in its original form. Members keep their order, repeated members remain, and numbers are
+//! compared by value instead of by spelling.
 
 use std::fmt;
 
@@ -8,16 +9,17 @@ use serde::{
 };
 use serde_json::value::RawValue;
 
-/// A number. JSON Schema calls `299.0` and `2.99e2` integers, and so do the clients that are made from the API's document.
+/// A number. JSON Schema calls `299.0` and `2.99e2` integers, and clients generated from the API
+/// document do the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Number {
     Whole(i64),
-    /// Whole, and beyond 64 bits.
+    /// An integer that does not fit into 64 bits.
     Huge,
     Fraction,
 }
 
-/// The number that a value is; `None` for what is no number.
+/// Parses a value as a number; `None` if it is not a number.
 pub fn number(value: &RawValue) -> Option<Number> {
     let text = value.get();
     let (sign, unsigned) = text.strip_prefix('-').map_or(("", text), |unsigned| ("-", unsigned));
@@ -27,7 +29,7 @@ pub fn number(value: &RawValue) -> Option<Number> {
     let (mantissa, exponent) = unsigned.split_once(['e', 'E']).unwrap_or((unsigned, "0"));
     let (whole, part) = mantissa.split_once('.').unwrap_or((mantissa, ""));
     let digits = format!("{whole}{part}");
-    // The number is `significant`, with so many zeros behind it, or digits cut off.
+    // The number is `significant`, followed by `zeros` zeros, or less `cut` digits.
     let significant = digits.trim_end_matches('0');
     let zeros = digits.len().saturating_sub(significant.len() + part.len());
     let cut = part.len().saturating_sub(digits.len() - significant.len());

@@ -1,5 +1,5 @@
-//! The shape of a body: its members, the required ones among them, and the type of each. It is taken from the API's document, so
-//! the two can't differ. All further rules are the domain's.
+//! The shape of a body: its members, which of them are required, and the type of each. It is
+//! derived from the API document, so the two can't differ. All further rules are in the domain.
 
 use std::collections::HashMap;
 
@@ -7,34 +7,35 @@ use serde_json::{Map, Value, json, value::RawValue};
 
 use super::raw::{Members, Number, number};
 
-/// JSON pointer and rule of each fault.
+/// The JSON pointer and the rule of each fault.
 pub type Faults = Vec<(String, String)>;
 
-/// The shapes of all schemas of the document, by their names.
+/// The shapes of all schemas in the document by name.
 #[derive(Debug, Default)]
 pub struct Shapes(HashMap<String, Shape>);
 
 /// The shape of a value.
 #[derive(Clone, Debug)]
 pub enum Shape {
-    /// Members by name and whether they must be given; any other is refused.
+    /// Members by name, with a flag for required ones. Any other member is refused.
     Object(Vec<(String, bool, Shape)>),
     List(Box<Shape>),
-    /// One of these words; any text where there are none.
+    /// One of these words, or any text if the list is empty.
     Text(Vec<String>),
-    /// A whole number that fits into what it is read into. Its bounds are the domain's, and only named here.
+    /// An integer that fits into the Rust type. Its limits are checked by the domain and only
+    /// mentioned here.
     Whole {
         fits: (i64, i64),
         bounds: (i64, i64),
     },
     /// Also `null`.
     Nullable(Box<Shape>),
-    /// A type that no body has so far; a member of it is refused.
+    /// A type that no body uses so far. A member of this type is refused.
     Other,
 }
 
 impl Shapes {
-    /// The shapes of a document.
+    /// Builds the shapes of a document.
     pub fn of(document: &Value) -> Self {
         let schemas = document["components"]["schemas"].as_object();
         let named = schemas.into_iter().flatten().map(|(name, schema)| (name.clone(), shape(schema, document)));
@@ -76,7 +77,7 @@ fn shape(schema: &Value, document: &Value) -> Shape {
     }
 }
 
-/// Those that must be given first, in their order.
+/// The members in their order, required ones first.
 fn members(schema: &Value, document: &Value) -> Vec<(String, bool, Shape)> {
     let required = texts(&schema["required"]);
     let mut members: Vec<_> = schema["properties"]
@@ -95,7 +96,7 @@ fn texts(list: &Value) -> Vec<String> {
 }
 
 impl Shape {
-    /// The value with whole numbers written as such, or its faults, at most a hundred.
+    /// Returns the value with integers in canonical spelling, or its faults, at most a hundred.
     pub fn check(&self, given: &RawValue) -> Result<Value, Faults> {
         let mut faults = Vec::new();
         let value = self.read(given, "", &mut faults);
@@ -134,7 +135,7 @@ impl Shape {
 
 fn read_text(words: &[String], given: &RawValue) -> Result<Value, String> {
     match serde_json::from_str::<String>(given.get()) {
-        // Postgres has no NUL in text.
+        // Postgres does not store NUL in text.
         Ok(text) if text.contains('\0') => Err("must not contain the character U+0000".to_owned()),
         Ok(text) if words.is_empty() || words.contains(&text) => Ok(json!(text)),
         _ if !words.is_empty() => Err(format!("must be one of {}", words.join(", "))),
@@ -170,7 +171,7 @@ fn read_members(
 }
 
 fn fault(rule: &str, pointer: &str, faults: &mut Faults) {
-    // A longer list helps no reader. The size of bodies bounds the work.
+    // A longer list does not help a reader. The body limit bounds the work.
     if faults.len() < 100 {
         faults.push((pointer.to_owned(), rule.to_owned()));
     }

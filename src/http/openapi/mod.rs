@@ -1,6 +1,6 @@
 //! The parts of the API document that routes share: its front page, the headers, and the answers.
 //!
-//! What belongs to one route stands beside its handler.
+//! The parts of a single route are next to its handler.
 
 mod problems;
 
@@ -66,8 +66,9 @@ pub fn front_page() -> utoipa::openapi::OpenApi {
     page
 }
 
-/// An absent member of a merge patch is one that stays as it is. serde calls its default `null`, which such a member may not be; and
-/// generators of clients take a member with a default for one that is always there.
+/// Removes `null` as a default of merge patch members. An absent member leaves the field unchanged.
+/// serde reports its default as `null`, which such a member may not be. Client generators also
+/// treat a member with a default as always present.
 fn without_null_as_default(schema: &mut RefOr<Schema>) {
     let RefOr::T(Schema::Object(object)) = schema else { return };
     for property in object.properties.values_mut() {
@@ -81,7 +82,7 @@ fn without_null_as_default(schema: &mut RefOr<Schema>) {
 pub fn json(api: &utoipa::openapi::OpenApi) -> String {
     let mut api = api.clone();
     api.components.iter_mut().flat_map(|components| components.schemas.values_mut()).for_each(without_null_as_default);
-    // A document that was built from these types always has a JSON form.
+    // A document that was built from these types can always be encoded as JSON.
     let mut text = api.to_pretty_json().unwrap_or_default();
     text.push('\n');
     text
@@ -95,11 +96,12 @@ pub struct ReadHeaders {
     /// Entity tags that the client holds: 304 when one of them is current.
     #[param(rename = "If-None-Match")]
     if_none_match: Option<String>,
-    /// `no-cache` loads and refreshes the tiers, `no-store` loads and leaves them alone (both a limited number of times a
-    /// second), `only-if-cached` answers from the tiers or with 504.
+    /// `no-cache` loads and refreshes the tiers. `no-store` loads and does not change the tiers.
+    /// Both are granted a limited number of times a second. `only-if-cached` answers from the tiers
+    /// or with 504.
     #[param(rename = "Cache-Control")]
     cache_control: Option<String>,
-    /// `Consistency-Token` of an earlier answer, from whatever instance: this one will not be older.
+    /// `Consistency-Token` of an earlier answer of any instance. This answer will not be older.
     #[param(rename = "Consistency-Token")]
     consistency_token: Option<String>,
 }
@@ -115,17 +117,17 @@ pub struct WriteHeaders {
     /// Entity tags of states that must not be changed.
     #[param(rename = "If-None-Match")]
     if_none_match: Option<String>,
-    /// `fleet-consistent`: the answer comes when no instance serves anything older any more, half a second later.
+    /// `fleet-consistent`: the answer waits half a second, until no instance serves older data.
     #[param(rename = "Prefer")]
     prefer: Option<String>,
 }
 
-/// Headers of what makes something new.
+/// Headers of a request that creates a resource.
 #[derive(IntoParams)]
 #[into_params(parameter_in = Header)]
 #[allow(dead_code)]
 pub struct CreateHeaders {
-    /// `fleet-consistent`: the answer comes when no instance serves anything older any more, half a second later.
+    /// `fleet-consistent`: the answer waits half a second, until no instance serves older data.
     #[param(rename = "Prefer")]
     prefer: Option<String>,
 }
@@ -184,7 +186,7 @@ impl<T: ToSchema, const STATUS: u16> IntoResponses for Written<T, STATUS> {
     }
 }
 
-/// The answer to an order: as to any POST, and whether it was given before.
+/// The answer to an order: the same as to any POST, with a flag for replays.
 pub struct Placed;
 
 impl IntoResponses for Placed {

@@ -1,6 +1,7 @@
-//! Which problems each kind of route can answer.
+//! The problems that each kind of route can answer.
 //!
-//! They come from the table in `problem`, so the document can't name one that the service doesn't have.
+//! They come from the table in `problem`, so the document can't list a problem that the service
+//! does not have.
 
 use std::collections::BTreeMap;
 
@@ -106,7 +107,7 @@ pub fn shared() -> impl Iterator<Item = (String, RefOr<Response>)> {
     responses.map(|kinds| (name(&kinds), described(&kinds).into()))
 }
 
-/// The problems of a route, by status; each refers to a response that the front page holds once.
+/// The problems of a route by status. Each refers to a response that the front page defines once.
 fn problems(own: &[&'static Kind]) -> BTreeMap<String, RefOr<Response>> {
     let by_status = by_status(own).into_iter();
     by_status.map(|(status, kinds)| (status.to_string(), Ref::from_response_name(name(&kinds)).into())).collect()
@@ -120,7 +121,7 @@ fn by_status(own: &[&'static Kind]) -> BTreeMap<u16, Vec<&'static Kind>> {
     by_status
 }
 
-/// The name of a response that can be each of `kinds`.
+/// The name of a response that can be any of `kinds`.
 fn name(kinds: &[&Kind]) -> String {
     let names: Vec<_> = kinds.iter().map(|kind| kind.name).collect();
     names.join(".")
@@ -168,7 +169,7 @@ impl IntoResponses for ReadList {
     }
 }
 
-/// Problems of reading one thing of a tenant's.
+/// Problems of reading one resource of a tenant.
 pub struct ReadOwn;
 impl IntoResponses for ReadOwn {
     fn responses() -> BTreeMap<String, RefOr<Response>> {
@@ -176,7 +177,7 @@ impl IntoResponses for ReadOwn {
     }
 }
 
-/// Problems of reading a list of a tenant's.
+/// Problems of reading a list of a tenant's resources.
 pub struct ReadOwnList;
 impl IntoResponses for ReadOwnList {
     fn responses() -> BTreeMap<String, RefOr<Response>> {

@@ -1,6 +1,7 @@
-//! From errors of the domain to problems: the one place where the two meet.
+//! Maps errors of the domain to problems. This is the only place that knows both.
 //!
-//! Of a database error only its class reaches the log, never its message, because messages can quote values.
+//! Only the class of a database error is logged, never its message, because messages can quote
+//! values.
 
 use crate::domain::{DomainError, Violation};
 
@@ -48,7 +49,8 @@ impl From<DomainError> for Problem {
     }
 }
 
-/// Names that begin with a slash point into the body, which was understood (422); others are parameters of the query (400).
+/// Builds the problem of broken rules. Names that begin with a slash point into a body that was
+/// understood (422). Others are query parameters (400).
 fn invalid(broken: Vec<Violation>) -> Problem {
     if broken.iter().all(|broken| broken.field.starts_with('/')) {
         return Problem::validation(broken.into_iter().map(|broken| (broken.field, broken.rule)));
@@ -56,7 +58,8 @@ fn invalid(broken: Vec<Violation>) -> Problem {
     Problem::parameters(broken.into_iter().map(|broken| (broken.field, broken.rule)))
 }
 
-/// What an operator may know of an error of the database. The reason why there is no connection is in the log once, by itself.
+/// The text about a database error that an operator may see. The reason why there is no connection
+/// is logged separately, once.
 fn cause(error: &sqlx::Error) -> String {
     match error {
         sqlx::Error::Io(error) => format!("database connection: {}", error.kind()),

@@ -1,21 +1,21 @@
-//! The types of problem: one table of name, status, title and explanation. The pages under `/problems`, the answers and the API
-//! document all read it.
+//! The types of problem: one table of name, status, title and explanation. The pages under
+//! `/problems`, the answers and the API document all use it.
 //!
-//! The rule for the status: 400 when the request can't be understood (its line, its headers, the syntax of its body), 422 when
-//! the body is understood and breaks a rule.
+//! The status is 400 if the request can't be understood: its request line, its headers, or the
+//! syntax of its body. It is 422 if the body is understood and breaks a rule.
 
 use axum::http::StatusCode;
 
-/// A type of problem: what all its occurrences have in common.
+/// A type of problem: the properties that all its occurrences share.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Kind {
     /// Last segment of the type's URI.
     pub name: &'static str,
     pub title: &'static str,
     pub status: StatusCode,
-    /// Seconds after which trying again makes sense.
+    /// The number of seconds after which a retry makes sense.
     pub retry_after: Option<u32>,
-    /// For the type's page: when it happens and what the client can do.
+    /// The text of the type's page: when the problem happens and how the client can react.
     pub about: &'static str,
 }
 
@@ -168,7 +168,8 @@ impl Kind {
         "Try again after `Retry-After`. A write may or may not have been done: read first, or repeat it with its Idempotency-Key.",
     )
     .retry_after(5);
-    // 503 and not 504: the service is the origin, not a gateway, and 504 already means "not cached" here.
+    // The status is 503 and not 504. The service is the origin, not a gateway, and 504 already
+    // means "not cached" here.
     pub const TIMEOUT: Self = Self::new(
         "timeout",
         StatusCode::SERVICE_UNAVAILABLE,
@@ -183,7 +184,7 @@ impl Kind {
         "The request said `only-if-cached`, and no tier holds an answer that may be served.",
     );
 
-    /// All types, as their pages list them.
+    /// All types in the order of their pages.
     pub const ALL: [&'static Self; 24] = [
         &Self::INVALID_PARAMETER,
         &Self::MALFORMED_BODY,

@@ -1,8 +1,9 @@
-//! Problems: every error that leaves this listener, in the form of RFC 9457, made here and nowhere else.
+//! Problems: every error that this listener sends, in the format of RFC 9457. They are built only
+//! here.
 //!
-//! Promises: a problem never carries SQL, a stack or a secret (what the operator needs goes to the log line of the request);
-//! the URI of its type is served under `/problems/{name}`; it says by itself that it must not be stored, because a cache may
-//! otherwise keep a 404 or a 405 for as long as it likes.
+//! A problem never contains SQL, a stack trace or a secret. The details for the operator go to the
+//! log line of the request. The URI of its type is served under `/problems/{name}`. Each problem
+//! forbids storing, because a cache may otherwise store a 404 or a 405 for as long as it likes.
 
 mod domain;
 mod kinds;
@@ -22,7 +23,7 @@ pub use kinds::Kind;
 /// The media type of every problem.
 pub const MEDIA_TYPE: &str = "application/problem+json";
 
-/// One occurrence of a problem, on its way to the client. Boxed, because it is the error of nearly every function here.
+/// One occurrence of a problem. It is boxed, because it is the error of nearly every function here.
 #[derive(Clone, Debug)]
 pub struct Problem(Box<Occurrence>);
 
@@ -64,7 +65,7 @@ pub struct ProblemDetails {
     errors: Vec<FieldError>,
 }
 
-/// One fault of a request: what, and where. Exactly one of the places is given.
+/// One fault of a request and its place. Exactly one of the places is given.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct FieldError {
     /// The rule that is broken.
@@ -85,13 +86,13 @@ pub struct FieldError {
 }
 
 impl Problem {
-    /// An occurrence of `kind`; `detail` is a sentence that helps the client.
+    /// Creates an occurrence of `kind`. `detail` is a sentence that helps the client.
     pub fn new(kind: &'static Kind, detail: impl Into<Cow<'static, str>>) -> Self {
         let detail = detail.into();
         Self(Box::new(Occurrence { kind, detail, errors: Vec::new(), headers: Vec::new(), cause: None }))
     }
 
-    /// The body breaks rules: JSON pointer and rule of each.
+    /// The body breaks rules. Each item has a JSON pointer and a rule.
     pub fn validation(broken: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut problem = Self::new(&Kind::VALIDATION, "");
         problem.0.errors.extend(broken.into_iter().map(|(pointer, detail)| FieldError {
@@ -108,7 +109,7 @@ impl Problem {
         Self::parameters([(name.into(), rule.into())])
     }
 
-    /// Several parameters are not valid: name and rule of each.
+    /// Several parameters are not valid. Each item has a name and a rule.
     pub fn parameters(broken: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut problem = Self::new(&Kind::INVALID_PARAMETER, "");
         problem.0.errors.extend(broken.into_iter().map(|(name, detail)| FieldError {
@@ -127,7 +128,7 @@ impl Problem {
         problem.tell_the_first()
     }
 
-    /// The detail is the first of the errors, as a sentence.
+    /// Sets the detail to the first of the errors, as a sentence.
     fn tell_the_first(mut self) -> Self {
         if let Some(FieldError { detail, pointer, parameter, header }) = self.0.errors.first() {
             let place = match (pointer.as_deref(), parameter.as_deref()) {
@@ -142,12 +143,12 @@ impl Problem {
         self
     }
 
-    /// A defect of the service; `cause` goes to the log only.
+    /// A defect of the service. `cause` is only logged.
     pub fn internal(cause: impl Into<String>) -> Self {
         Self::new(&Kind::INTERNAL, "The service failed; the log has the reason.").with_cause(cause)
     }
 
-    /// Adds what the operator should see in the log. Never a value that the client sent.
+    /// Adds a cause for the log. It must never contain a value that the client sent.
     pub fn with_cause(mut self, cause: impl Into<String>) -> Self {
         self.0.cause = Some(cause.into());
         self
@@ -159,7 +160,7 @@ impl Problem {
         self
     }
 
-    /// Adds a header that is always the same.
+    /// Adds a header with a constant value.
     pub fn with_header(mut self, name: HeaderName, value: &'static str) -> Self {
         self.0.headers.push((name, HeaderValue::from_static(value)));
         self
@@ -170,17 +171,17 @@ impl Problem {
         self
     }
 
-    /// What the operator should know, for the log line of the request.
+    /// The cause for the log line of the request.
     pub fn cause(&self) -> Option<&str> {
         self.0.cause.as_deref()
     }
 
-    /// The name of the type, for the log line of the request.
+    /// The name of the type for the log line of the request.
     pub fn name(&self) -> &'static str {
         self.0.kind.name
     }
 
-    /// The response, with the path and the id of the request where they are known.
+    /// The response, with the path and the id of the request if they are known.
     pub fn render(&self, instance: Option<String>, request_id: Option<String>) -> Response {
         let Occurrence { kind, detail, errors, headers, .. } = &*self.0;
         let body = ProblemDetails {
@@ -205,8 +206,8 @@ impl Problem {
 }
 
 impl IntoResponse for Problem {
-    /// Leaves the problem in the response's extensions too: the outermost layer knows path and id of the request and renders it
-    /// again with both (`Observation::complete`).
+    /// Also stores the problem in the response's extensions. The outermost layer knows the path and
+    /// id of the request and renders it again with both (`Observation::complete`).
     fn into_response(self) -> Response {
         let mut response = self.render(None, None);
         response.extensions_mut().insert(self);

@@ -1,4 +1,4 @@
-//! `GET /products?ids=…`: many products in one answer, put together from the bytes that the tiers keep.
+//! `GET /products?ids=…`: many products in one answer, composed of the bytes that the tiers store.
 
 use std::time::Duration;
 
@@ -76,7 +76,8 @@ struct Batch {
 
 impl Batch {
     fn add(&mut self, id: i64, read: &Cached<Product>) {
-        // The answer is as old as its oldest part, as fresh as its least fresh one, and came from as far as its farthest.
+        // The answer takes the highest age and the lowest freshness of its parts, and the outcome
+        // of the part from the farthest tier.
         self.age = self.age.max(read.age);
         self.since_read = self.since_read.max(read.since_read);
         self.ttl_ms = Some(self.ttl_ms.map_or(read.ttl_ms, |least| least.min(read.ttl_ms)));
@@ -84,7 +85,7 @@ impl Batch {
             self.outcome = Some(read.outcome);
         }
         self.unkept |= !read.stored;
-        // A moment covers all names, so the latest one stands for the whole.
+        // A read time covers all tags, so the latest token is valid for the whole answer.
         self.token = self.token.take().max(read.token.clone());
         self.tag_versions.extend_from_slice(&read.entry.tag_versions);
         if read.entry.value.is_none() {

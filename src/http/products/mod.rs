@@ -49,7 +49,7 @@ pub async fn get_product(
         ReadMode::OnlyIfCached => ReadMode::cached(products.peek_product(id).await?)?,
     };
     let answer = Representation::of(&read, |product| Some(product.version))?;
-    // HEAD asks about the product without looking at it.
+    // HEAD does not count as a view.
     if method == Method::GET {
         products.count_view(id);
     }
@@ -67,8 +67,9 @@ pub struct ListProducts {
     /// Only products of this department, as products spell it (`GROCERY`).
     #[param(max_length = 200)]
     department: Option<String>,
-    /// Up to 100 ids separated by commas (`1082185,995242`): the answer is a batch with these products in this order, each
-    /// once, and the ids that name none. Can't be combined with other parameters.
+    /// Up to 100 ids separated by commas (`1082185,995242`). The answer contains these products in
+    /// this order, each once, and the ids that name no product. Can't be combined with other
+    /// parameters.
     #[param(value_type = Option<String>)]
     ids: Option<Ids>,
     /// How many products at most; 20 when not given.

@@ -1,7 +1,7 @@
-//! Invoices: what a customer of a tenant owes.
+//! Invoices: the debts of a tenant's customers.
 //!
-//! `service.rs` is where to begin reading. The keys and names are in `names.rs`, the SQL in `store.rs`. Here: the types, and how each is
-//! cached.
+//! Begin reading in `service.rs`. The keys and tags are in `names.rs`, the SQL is in `store.rs`.
+//! This file holds the types and their caching policies.
 
 pub mod names;
 pub mod service;
@@ -31,7 +31,8 @@ pub struct InvoiceList {
 }
 
 impl Cacheable for Invoice {
-    /// Unknown invoices are remembered for a moment only: clients ask for one that they are about to be told of.
+    /// Absence is cached only briefly, because clients may ask for an invoice just before its issue
+    /// is announced to them.
     const POLICY: Policy = Policy {
         name: "invoice",
         l1_ttl: Duration::from_secs(30),
@@ -49,6 +50,6 @@ impl Cacheable for Invoice {
 }
 
 impl Cacheable for InvoiceList {
-    /// As the invoices in it.
+    /// The same lifetimes as for the invoices in the list.
     const POLICY: Policy = Policy { name: "invoice-list", ..Invoice::POLICY };
 }

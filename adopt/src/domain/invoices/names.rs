@@ -1,6 +1,8 @@
-//! Under which keys invoices are cached, and under which names their changes are counted. All of them name the tenant.
+//! The keys of cached invoices, and the tags that their changes invalidate. All of them contain the
+//! tenant.
 //!
-//! A customer's list depends on its own name alone: every change of one of the customer's invoices raises it.
+//! A customer's list depends only on its own tag. Every change of one of the customer's invoices
+//! raises that tag's version.
 
 use super::{Invoice, InvoiceList};
 use crate::cache::{Key, Tag, Tenant};
@@ -11,7 +13,8 @@ impl Invoice {
         Key::tenant(tenant, &[&id])
     }
 
-    /// The names that every change of this invoice raises: the invoice itself and its customer's list.
+    /// The tags that every change of this invoice invalidates: the invoice's own tag and its
+    /// customer's list tag.
     pub fn names(&self, tenant: &Tenant) -> [Tag; 2] {
         [Self::key(tenant, self.id).tag().clone(), InvoiceList::key(tenant, self.customer_id).tag().clone()]
     }

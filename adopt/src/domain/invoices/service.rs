@@ -1,8 +1,11 @@
-//! START HERE: cache-aside with explicit invalidation, for data that belongs to somebody.
+//! START HERE: cache-aside with explicit invalidation, for data that belongs to a tenant.
 //!
-//! A read is one `get_or_load` around one store call. A write is one `write` around its statements: it says what it looks at, changes the row and
-//! names what changed. Its end commits and raises the versions of those tags in the same transaction; or, if the write changed nothing or was
-//! refused, this instance serves nothing older than what the write saw. The tenant is part of every key, every name and every statement.
+//! A read is one `get_or_load` around one store call. A write is one `write` around its statements.
+//! It states the tags that it observes, changes the row, and names the tags that changed.
+//!
+//! The end of the write commits and raises the versions of those tags in the same transaction. If
+//! the write changed nothing or was refused, this instance serves nothing older than the write saw.
+//! The tenant is part of every key, tag and statement.
 
 use super::{
     Invoice, InvoiceList,
@@ -13,7 +16,7 @@ use crate::{
     domain::{error::DomainError, run_to_completion},
 };
 
-/// Invoices, cached. Cheap to clone.
+/// The cached service of invoices. It is cheap to clone.
 #[derive(Clone)]
 pub struct CachedInvoiceService {
     pub cache: Cache,
@@ -58,7 +61,7 @@ impl CachedInvoiceService {
         run_to_completion(self.cache.time_limit(), self.cache.write_for(&owner, [], work)).await
     }
 
-    /// Paying what is paid changes nothing, and answers with the version that stands.
+    /// Paying a paid invoice changes nothing and returns the current version.
     pub async fn pay_invoice(&self, tenant: &Tenant, id: i64) -> Result<Invoice, DomainError> {
         let (name, owner, tenant) = (Invoice::key(tenant, id).tag().clone(), tenant.clone(), tenant.clone());
         let work = async move |write: &mut Write| {

@@ -1,7 +1,8 @@
-//! The SQL of invoices. Nothing in here knows how answers are cached.
+//! The SQL of invoices. This file does not depend on the cache.
 //!
-//! Every read is one statement, thus one snapshot: the data, the number of the name it depends on, and the time belong together. Every
-//! statement names the tenant: another tenant's invoice is as absent as one that doesn't exist.
+//! Every read is one statement and thus one snapshot. The data, the version of the tag on which it
+//! depends, and the read time belong together. Every statement names the tenant, so another
+//! tenant's invoice looks like one that does not exist.
 
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row, postgres::PgRow};
 
@@ -11,24 +12,26 @@ use crate::{
     domain::error::DomainError,
 };
 
-/// Columns are named: with `*`, adding one would break the prepared statements of instances that are running.
+/// The columns are listed, because with `*` a new column would break the prepared statements of
+/// running instances.
 const COLUMNS: &str = "i.id, i.customer_id, i.amount_cents, i.paid, i.version";
 
-/// One row that always comes: a moment that is not after the statement's snapshot, and the number of the name `$1`.
+/// One row that is always returned: a time that is not after the statement's snapshot, and the
+/// version of the tag `$1`.
 const HEAD: &str = "(select now() as loaded_at,
      coalesce((select version from cache_ledger where tag = $1), 0) as tag_version) as head";
 
-/// The most invoices that a list shows.
+/// The maximum number of invoices in a list.
 const LONGEST_LIST: i64 = 100;
 
-/// Invoices in Postgres. Cheap to clone.
+/// Invoices in Postgres. The store is cheap to clone.
 #[derive(Clone)]
 pub struct InvoiceStore {
     pub db: ConnectionPool,
 }
 
 impl InvoiceStore {
-    /// One invoice of the tenant.
+    /// Loads one invoice of the tenant.
     pub async fn load(&self, tenant: &Tenant, id: i64) -> Result<Loaded<Invoice>, DomainError> {
         let sql = format!("select head.*, {COLUMNS} from {HEAD} left join invoices i on i.tenant = $2 and i.id = $3");
         let name = Invoice::key(tenant, id).tag().clone();
@@ -41,7 +44,7 @@ impl InvoiceStore {
         loaded(name, &row, invoice(&row)?)
     }
 
-    /// A customer's newest invoices.
+    /// Loads a customer's newest invoices.
     pub async fn load_list(&self, tenant: &Tenant, customer_id: i64) -> Result<Loaded<InvoiceList>, DomainError> {
         let sql = format!(
             "select head.*, {COLUMNS} from {HEAD} left join lateral (
@@ -82,7 +85,7 @@ pub async fn insert(
     Ok(inserted)
 }
 
-/// Reads an invoice and keeps others from changing it until the transaction ends.
+/// Reads an invoice and locks it until the transaction ends.
 pub async fn lock(db: &mut PgConnection, tenant: &Tenant, id: i64) -> Result<Invoice, DomainError> {
     let sql = format!("select {COLUMNS} from invoices i where i.tenant = $1 and i.id = $2 for no key update");
     let found: Option<Invoice> =
@@ -98,7 +101,7 @@ pub async fn set_paid(db: &mut PgConnection, tenant: &Tenant, id: i64) -> Result
     Ok(sqlx::query_as(AssertSqlSafe(sql)).bind(tenant.as_str()).bind(id).fetch_one(db).await?)
 }
 
-/// The invoice of a row, or `None` where the outer join found none.
+/// The invoice of a row, or `None` if the outer join found no invoice.
 fn invoice(row: &PgRow) -> Result<Option<Invoice>, sqlx::Error> {
     let there = row.try_get::<Option<i64>, _>("id")?.is_some();
     there.then(|| Invoice::from_row(row)).transpose()
