@@ -1,4 +1,4 @@
-//! The smallest cache-aside: a type with its policy, a read, a write. What each field of a policy means is in `policies.rs`.
+//! The smallest cache-aside: a type with its policy, a read, a write. Each field of a policy is explained in `policies.rs`.
 //! `scripts/services.sh cargo run --example cache_aside`
 
 #[path = "support/mod.rs"]

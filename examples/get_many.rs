@@ -1,4 +1,4 @@
-//! Many at once: L1 answers what it holds, L2 is asked for the rest in one call, and the loader is called once with all that no tier has.
+//! Many at once: L1 answers what it holds, L2 is asked for the rest in one call, and one call of the loader brings everything that no tier holds.
 //! `scripts/services.sh cargo run --example get_many`
 
 #[path = "support/cities.rs"]
@@ -20,7 +20,7 @@ fn main() -> ExitCode {
     support::main("get_many", run)
 }
 
-/// Returns what the loader was asked for, call by call.
+/// Returns the ids of each call of the loader.
 pub async fn run(db: PgPool) -> Result<Vec<Vec<i64>>, Failure> {
     let cache = support::cache(&db).await?;
     cities::prepare(&db, &cache).await?;

@@ -1,4 +1,4 @@
-//! A walk through the policy: what its fields do to one value, with a clock that is put forward and an L2 that can be looked into.
+//! A walk through the policy: the effect of its fields on one value, with a clock that the example moves forward and an L2 whose entries it lists.
 //! `scripts/services.sh cargo run --example policies`
 
 #[path = "support/mod.rs"]
@@ -19,7 +19,7 @@ fn main() -> ExitCode {
     support::main("policies", run)
 }
 
-/// What everybody may read.
+/// A public value.
 #[derive(Debug, Serialize, Deserialize)]
 struct Rate(f64);
 
@@ -37,7 +37,7 @@ impl Cacheable for Rate {
         max_age: Duration::from_secs(60),
         // For how much longer it may be served, flagged, while Postgres is away.
         stale_if_error: Duration::from_secs(600),
-        // Lifetimes are shortened by up to so much, so that what was made together doesn't end together.
+        // Each lifetime is shortened by up to this percentage, so that entries made together do not expire together.
         jitter_percent: 10,
         // The bytes of the answer, or MessagePack, which is smaller and must be encoded again.
         format: Format::Json,
@@ -51,7 +51,7 @@ impl Cacheable for Rate {
     };
 }
 
-/// What is a tenant's: without keys to seal it with, it stays out of L2.
+/// A value of one tenant. Without encryption keys it stays out of L2.
 #[derive(Debug, Serialize, Deserialize)]
 struct Address(String);
 
@@ -60,7 +60,7 @@ impl Cacheable for Address {
         Policy { name: "address", sensitivity: Sensitivity::Personal, stale_if_error: Duration::ZERO, ..Rate::POLICY };
 }
 
-/// What is made so quickly that a trip to Redis would cost more.
+/// A value that is cheaper to compute than a round trip to Redis.
 #[derive(Debug, Serialize, Deserialize)]
 struct Sum(i64);
 
@@ -81,11 +81,11 @@ async fn read<T: Cacheable>(cache: &Cache, db: &PgPool, key: Key<T>, value: T) -
     Ok(outcome)
 }
 
-/// What the walk saw.
+/// The observations of the walk.
 #[derive(Debug, PartialEq)]
 pub struct Seen {
     pub outcomes: Vec<Outcome>,
-    /// The keys of what stands in L2.
+    /// The keys that L2 holds.
     pub in_l2: Vec<String>,
 }
 

@@ -41,7 +41,7 @@ async fn list(cache: &Cache, db: &PgPool, country: &'static str) -> Result<Cache
     cache.get_or_load(&Key::shared(&[&country, &"by-name"]), CacheMode::Default, load).await
 }
 
-/// Returns what each reading of a list brought, and from where.
+/// Returns the result of each read of a list, and its outcome.
 pub async fn run(db: PgPool) -> Result<Vec<(Vec<String>, Outcome)>, Failure> {
     let cache = support::cache(&db).await?;
     cities::prepare(&db, &cache).await?;

@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     support::main("warming", run)
 }
 
-/// Returns what warming brought, and where the first read after it came from.
+/// Returns the result of warming, and the outcome of the first read after it.
 pub async fn run(db: PgPool) -> Result<(WarmingResult, Outcome), Failure> {
     let cache = support::cache(&db).await?;
     cities::prepare(&db, &cache).await?;

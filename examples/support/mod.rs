@@ -1,11 +1,11 @@
-//! What every example stands on: a database with the cache's tables, a cache that may use its tiers, and a loader's error.
+//! Shared by all examples: a database with the cache's tables, a cache that may use its tiers, and a loader's error.
 
 use std::{env, error::Error, future::Future, process::ExitCode, sync::Arc, time::Duration};
 
 use aside::cache::{Cache, CacheConfig, L2, LoadError, LoadFailure, RedisL2};
 use sqlx::PgPool;
 
-/// What an example ends with when something it needs isn't there.
+/// The error of an example whose requirements are missing.
 pub type Failure = Box<dyn Error + Send + Sync>;
 
 /// A loader's error. Cloned to everyone who waited for the load.

@@ -83,7 +83,7 @@ impl Kept {
         }
         state.kept.push((lent, Instant::now()));
         if !std::mem::replace(&mut state.is_watched, true) {
-            tokio::spawn(self.clone().give_back());
+            tokio::spawn(self.clone().return_idle());
         }
     }
 
@@ -95,7 +95,7 @@ impl Kept {
     }
 
     /// Returns unused connections to the pool for as long as some are kept.
-    async fn give_back(self) {
+    async fn return_idle(self) {
         loop {
             tokio::time::sleep(IDLE_LIMIT).await;
             let mut state = self.lock();
