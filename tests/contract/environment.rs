@@ -132,7 +132,8 @@ fn rust_reads_variables_where_an_empty_one_is_none() {
         for (at, _) in text.match_indices(&["env::", "var"].concat()) {
             let rest = &text[at..];
             let statement = &rest[..rest.find(';').unwrap_or(rest.len())];
-            // The programs of the comparison share no code with this crate. Their callers set every variable.
+            // The programs of the comparison share no code with this crate. Their callers set every
+            // variable.
             let may = ["tests/support/environment.rs", "src/config/environment.rs"].contains(&path.as_str())
                 || path.starts_with("benches/peers/");
             assert!(
