@@ -10,7 +10,7 @@ use crate::{
     server::{Program, begin_load},
 };
 
-/// Less than the catalogue needs.
+/// L1 has room for only a part of the catalogue.
 const L1_BYTES: &str = "1000000";
 /// The length of each phase: before the fault, during it, and after Redis is back.
 const PHASE_MS: u64 = 1_200;

@@ -1,5 +1,5 @@
-//! The costs of the parts of an answer, each measured alone: its time and its allocations. `make
-//! bench` runs it after the comparison. It needs DATABASE_URL, because a cache serves nothing
+//! The costs of the parts of an answer, each measured alone: its time and its allocations.
+//! `make bench` runs it after the comparison. It needs DATABASE_URL, because a cache serves nothing
 //! before it has polled the ledger.
 
 use std::sync::{Arc, LazyLock};

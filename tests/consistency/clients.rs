@@ -1,6 +1,6 @@
 //! The clients. Each sends one request after the other and chooses products by their real
-//! popularity. It reads again what it has just written or read, because a wrong cache would show
-//! there.
+//! popularity. It often returns to rows that it has just written or read, because a wrong cache
+//! would show there.
 
 use std::{
     collections::{HashMap, VecDeque},

@@ -3,11 +3,12 @@
 //! Entries are not authenticated here. A forged entry with the right key and high enough versions
 //! is therefore accepted. That case is out of scope, and the README's limits say so.
 //!
-//! No other manipulation may lead to a wrong answer:
-//! * old entries under their own keys, also those of an earlier epoch of the database;
-//! * entries under the keys of other rows, and garbage;
-//! * forged entry versions, floors and leases;
-//! * keys of another type, and hints that no instance sent.
+//! No other manipulation may lead to a wrong answer. The corruptor tries these:
+//!
+//! * old entries under their own keys, also those of an earlier epoch of the database
+//! * entries under the keys of other rows, and garbage
+//! * forged entry versions, floors and leases
+//! * keys of another type, and hints that no instance sent
 
 use std::{collections::HashMap, time::Duration};
 

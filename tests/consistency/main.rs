@@ -2,10 +2,10 @@
 //! Clients follow the real popularity of products, and a seeded script injects faults. Afterwards
 //! every answer is compared with the committed states. `docs/consistency-checker.md` explains it.
 //!
-//!  ```sh
-//!  cargo test --test consistency -- --seconds 75                            # the short form
-//!  cargo test --release --test consistency -- --operations 300000          # the long form
-//!  ```
+//! ```sh
+//! cargo test --test consistency -- --seconds 75                            # the short form
+//! cargo test --release --test consistency -- --operations 300000          # the long form
+//! ```
 //!
 //! Exit status 0 means that no rule was broken and that the run saw enough events. Everything runs
 //! on loopback and ends with the run.

@@ -1,6 +1,6 @@
-//! The tests that modules depend in one direction only: `main → cli → app → http, management →
-//! domain, cdn → cache`, with the leaves below all of them. They also test that the cache can be
-//! copied as it is.
+//! The tests that modules depend in one direction only:
+//! `main → cli → app → http, management → domain, cdn → cache`, with the leaves below all of them.
+//! They also test that the cache can be copied as it is.
 
 use super::sources::{Source, files};
 

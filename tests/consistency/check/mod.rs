@@ -9,7 +9,7 @@
 //! | A4 | after a write was acknowledged for the fleet, no instance answers anything older |
 //! | A5 | an answer to a request with a token is not older than the answer that gave the token |
 //! | A6 | an absence is answered only where the other rules permit that state |
-//! | A7 | a page holds all rows that belonged to it and no others, read at one moment; A2 to A5 hold for each row, shown or not |
+//! | A7 | a page holds exactly the rows that belonged to it at one moment; A2 to A5 hold for each row, shown or not |
 //! | A10 | an answer that is flagged as stale must satisfy only A1, A2, A5 and A7, and is never an absence |
 //! | 5xx | the only permitted status is 503 |
 //!

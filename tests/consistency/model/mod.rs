@@ -7,8 +7,8 @@
 //! includes and what it leaves out.
 //!
 //! `protocol.rs` defines the possible steps, and `reading.rs` and `following.rs` define the
-//! protocol. `rules.rs` has the rules that a run may leave out. `runs.rs` has the runs. `make
-//! model` starts the long ones.
+//! protocol. `rules.rs` has the rules that a run may leave out. `runs.rs` has the runs.
+//! `make model` starts the long ones.
 // D is zero ticks here. The comparisons are written for any value.
 #![allow(clippy::absurd_extreme_comparisons)]
 

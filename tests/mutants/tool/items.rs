@@ -1,13 +1,15 @@
 //! Finds an item of a file by its name.
 //!
 //! * `file`: the whole file, in every language.
-//! * Rust: a keyword (`fn`, `const`, `static`, `struct`, `enum`, `trait` or `mod`) and a name. An
-//!   item of an `impl`, a trait or an inline module is named after it: `fn Freshness::judge` or `fn
-//!   tests::begins`. If the type is ambiguous, the name includes the trait: `fn <Form as
-//!   Display>::fmt`. Names of blocks: `impl Freshness`, `impl Display for Form`. Only the last name
-//!   of a path counts, and generics are left out.
-//! * SQL: the first words of a statement, without `create [or replace] [unlogged]`: `function
-//!   cache_raise`.
+//! * Rust: a keyword (`fn`, `const`, `static`, `struct`, `enum`, `trait` or `mod`) and a name.
+//! * Rust, items of an `impl`, a trait or an inline module: the name includes that of the owner, as
+//!   in `fn Freshness::judge` or `fn tests::begins`. If the type is ambiguous, the name includes the
+//!   trait, as in `fn <Form as Display>::fmt`.
+//! * Rust, blocks: `impl Freshness` or `impl Display for Form`.
+//! * SQL: the first words of a statement without `create [or replace] [unlogged]`, as in
+//!   `function cache_raise`.
+//!
+//! Only the last name of a path counts, and generics are left out.
 
 use std::ops::Range;
 
