@@ -5,10 +5,10 @@
 //!
 //! No other manipulation may lead to a wrong answer. The corruptor tries these:
 //!
-//! * old entries under their own keys, also those of an earlier epoch of the database
-//! * entries under the keys of other rows, and garbage
-//! * forged entry versions, floors and leases
-//! * keys of another type, and hints that no instance sent
+//! * Old entries under their own keys, also those of an earlier epoch of the database.
+//! * Entries under the keys of other rows, and garbage.
+//! * Forged entry versions, floors and leases.
+//! * Keys of another type, and hints that no instance sent.
 
 use std::{collections::HashMap, time::Duration};
 

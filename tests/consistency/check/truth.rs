@@ -186,8 +186,8 @@ impl Timeline {
     }
 
     /// The states that a read beginning at `moment` on `instance` must have seen, by rule. `shown`
-    /// says whether the answer shows the row. For a row that a page does not show, A2 covers only
-    /// those of the instance's own writes that made the row join or leave a list.
+    /// says whether the answer shows the row. If a page does not show it, A2 covers fewer of the
+    /// instance's own writes: those that made the row join or leave a list.
     pub fn duties(
         &self,
         instance: Option<u8>,
