@@ -115,8 +115,8 @@ async fn times(environment: &Environment, count: usize, request: impl Fn() -> re
     times
 }
 
-/// For each write in the near region, the beginning of the last request that the far region answered
-/// without that write. Measured from the acknowledgement of the write.
+/// For each write in the near region, the beginning of the last request that the far region
+/// answered without that write. Measured from the acknowledgement of the write.
 async fn windows(environment: &Environment, near: &Instance, far: &Instance) -> Vec<f64> {
     let mut windows = Vec::new();
     for price in 1..=WRITES as i64 {

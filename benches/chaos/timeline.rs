@@ -142,8 +142,8 @@ fn section(asked: &[Asked], gauges: &[Gauge]) -> Section {
     section.check("every request is answered, and none with an error", count(asked, End::Failed) == 0);
     section.check("with Redis frozen or killed nothing is refused", of(1, End::Refused) + of(2, End::Refused) == 0);
     section.check("with Redis frozen or killed nothing is stale", of(1, End::Stale) + of(2, End::Stale) == 0);
-    // The limit is low for two reasons. L1 and Redis hold only a part of the requested products. And
-    // a third of the time is before the outage is noticed or after its end.
+    // The limit is low for two reasons. L1 and Redis hold only a part of the requested products.
+    // And a third of the time is before the outage is noticed or after its end.
     let mostly = |at: usize| of(at, End::Stale) * 5 >= groups.get(&at).map_or(0, Vec::len);
     section.check("with Postgres frozen a fifth or more of the answers are stale", mostly(3));
     section.check("with Postgres killed a fifth or more of the answers are stale", mostly(4));

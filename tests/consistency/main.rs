@@ -60,8 +60,8 @@ const BASELINE_MS: u64 = 4_000;
 /// measured.
 const RECOVERY_MS: u64 = 5_000;
 const CALM_MS: u64 = 4_000;
-/// The maximum time of a run, as a multiple of the requested time. A run takes longer than requested
-/// only until it has seen enough.
+/// The maximum time of a run, as a multiple of the requested time. A run takes longer than
+/// requested only until it has seen enough.
 const PATIENCE: u64 = 5;
 /// Direct writes a second.
 const SQL_RATE: f64 = 25.0;

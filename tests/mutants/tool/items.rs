@@ -3,8 +3,8 @@
 //! * `file`: the whole file, in every language.
 //! * Rust: a keyword (`fn`, `const`, `static`, `struct`, `enum`, `trait` or `mod`) and a name.
 //! * Rust, items of an `impl`, a trait or an inline module: the name includes that of the owner, as
-//!   in `fn Freshness::judge` or `fn tests::begins`. If the type is ambiguous, the name includes the
-//!   trait, as in `fn <Form as Display>::fmt`.
+//!   in `fn Freshness::judge` or `fn tests::begins`. If the type is ambiguous, the name includes
+//!   the trait, as in `fn <Form as Display>::fmt`.
 //! * Rust, blocks: `impl Freshness` or `impl Display for Form`.
 //! * SQL: the first words of a statement without `create [or replace] [unlogged]`, as in
 //!   `function cache_raise`.
