@@ -1,5 +1,6 @@
-//! What reaches Postgres when Redis goes away under load, with few permits for loads and with more than anybody needs. The cache is
-//! used as a library here: the service derives its permits from its pool.
+//! The load on Postgres during a Redis outage, with few permits for loads and with more permits
+//! than needed. This bench uses the cache as a library, because the service derives its permits
+//! from its pool.
 
 use std::{
     sync::{
@@ -25,12 +26,13 @@ use crate::{
 };
 
 const SECONDS: u64 = 12;
-/// When Redis is away.
+/// When Redis is down.
 const AWAY: (f64, f64) = (4.0, 8.0);
-/// Reads a second, each of any of so many things.
+/// Reads a second, and the number of different values that they read.
 const RATE: f64 = 1_200.0;
 const THINGS: i64 = 4_000;
-/// Time of a load in Postgres, in seconds: with `ROOM` loads at a time there are 320 a second.
+/// The time of a load in Postgres, in seconds. With `ROOM` concurrent loads, 320 loads a second are
+/// possible.
 const LOAD: f64 = 0.025;
 const ROOM: usize = 8;
 const CONNECTIONS: u32 = 60;
@@ -80,14 +82,15 @@ impl LoadError for Failed {
     }
 }
 
-/// What was seen of one variant.
+/// The measurements of one variant.
 #[derive(Default)]
 struct Seen {
-    /// Loads that were under way at the same time, at most.
+    /// The highest number of concurrent loads.
     most_loads: usize,
     /// Moments, loads a second, connections in use.
     gauges: Vec<(f64, f64, f64)>,
-    /// When each read was due, in seconds, how long it took in milliseconds, and whether it was answered.
+    /// For each read: when it was due, in seconds, how long it took, in milliseconds, and whether
+    /// it was answered.
     reads: Vec<(f64, f64, bool)>,
 }
 
@@ -219,7 +222,7 @@ async fn run<T: Cacheable>(environment: &mut Environment, make: fn(i64) -> T, lo
     Seen { most_loads: most_loads.load(Ordering::Relaxed), gauges, reads }
 }
 
-/// Leaves everything in Redis.
+/// Stores all values in Redis.
 async fn fill<T: Cacheable>(cache: &Cache, db: &PgPool, make: fn(i64) -> T) {
     for id in 0..THINGS {
         let entry = load(db, id, 0.0, make).await.unwrap_or_else(|Failed| panic!("a load failed"));

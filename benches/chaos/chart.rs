@@ -1,4 +1,4 @@
-//! Charts over time, one below the other, with the faults as bands behind all of them.
+//! Charts over time, one below the other, with the faults as bands in the background.
 
 use std::fmt::Write;
 
@@ -18,9 +18,9 @@ pub struct Series {
 }
 
 pub enum Form {
-    /// Layers, one on top of the other; all have the same moments.
+    /// Layers, one on top of the other. All have the same moments.
     Stacked,
-    /// Lines from zero.
+    /// Lines on a scale from zero.
     Lines,
     /// Lines on a scale of powers of ten.
     Powers,
@@ -35,7 +35,7 @@ pub struct Chart {
 /// A fault: from, to, name.
 pub type Band = (f64, f64, &'static str);
 
-/// The picture. Its ground is white, so that it can be read on any page.
+/// The picture. Its background is white, so that it is readable on any page.
 pub fn svg(charts: &[Chart], bands: &[Band], seconds: f64) -> String {
     let x = |second: f64| LEFT + second / seconds * (RIGHT - LEFT);
     let total = TOP + charts.len() as f64 * (HEIGHT + GAP);
@@ -118,7 +118,7 @@ fn draw(body: &mut String, chart: &Chart, top: f64, x: &impl Fn(f64) -> f64, sec
     }
 }
 
-/// A layer on top of those `below`, which it becomes a part of.
+/// Draws a layer on top of `below`, and adds the layer to `below`.
 fn layer(body: &mut String, series: &Series, below: &mut [f64], x: &impl Fn(f64) -> f64, y: &impl Fn(f64) -> f64) {
     let mut outline: Vec<String> = series
         .points
@@ -134,7 +134,7 @@ fn layer(body: &mut String, series: &Series, below: &mut [f64], x: &impl Fn(f64)
     let _ = writeln!(body, "<polygon points=\"{}\" fill=\"{}\"/>", outline.join(" "), series.colour);
 }
 
-/// The upper end of the scale: a round number above everything.
+/// The upper end of the scale: a round number above all values.
 fn highest(chart: &Chart) -> f64 {
     let values = |series: &Series| series.points.iter().map(|(_, value)| *value).collect::<Vec<_>>();
     let all: Vec<Vec<f64>> = chart.series.iter().map(values).collect();

@@ -1,4 +1,5 @@
-//! A cold catalogue, without Redis and with it, against the service without a cache: `benches/peers/compare/src/miss.rs` says how.
+//! A cold catalogue, without Redis and with it, compared with the service without a cache.
+//! `benches/peers/compare/src/miss.rs` describes the method.
 
 use crate::{
     goals::{Goal, ratios},
@@ -6,9 +7,10 @@ use crate::{
     peers::Peers,
 };
 
-/// Answers a second of so many clients, at least, as a multiple of the plain program's.
+/// For each number of clients, the lowest permitted rate of answers, as a multiple of the plain
+/// program's.
 const RATES: [(usize, f64); 2] = [(16, 1.0), (64, 1.5)];
-/// Median time of a miss with 8 clients, at most, as a multiple of a plain select's.
+/// The highest permitted median time of a miss with 8 clients, as a multiple of a plain select's.
 const TIMES: [(&str, &str, f64); 2] = [(ALONE, "without Redis", 1.2), (WITH_REDIS, "with Redis", 1.4)];
 
 pub fn measure(peers: &Peers, rounds: usize) -> Vec<Goal> {

@@ -1,4 +1,5 @@
-//! Postgres far away, for the service and for the plain program through the same proxy: a cold catalogue under 64 clients.
+//! A distant Postgres, for the service and for the plain program through the same proxy. 64 clients
+//! read a cold catalogue.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -18,7 +19,7 @@ use crate::{
     server::{Program, Sample},
 };
 
-/// The way to Postgres and back takes twice this.
+/// The delay in one direction. A round trip takes twice this.
 const ONE_WAY: Duration = Duration::from_millis(10);
 const CLIENTS: usize = 64;
 const SECONDS: f64 = 2.5;
@@ -49,8 +50,8 @@ pub async fn measure(peers: &Peers, postgres: SocketAddr, rounds: usize) -> Vec<
     ]
 }
 
-/// A proxy that delivers each piece so late, and as many at a time as are sent: unlike one that holds pieces back one by one, it
-/// changes the time of the way and not its width.
+/// A proxy that delays every piece by a fixed time. It delays any number of pieces at the same
+/// time. So it changes only the latency and not the throughput.
 async fn far_away(target: SocketAddr) -> (SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port for the proxy");
     let address = listener.local_addr().expect("the proxy's address");

@@ -1,4 +1,5 @@
-//! Where a run takes place: a Postgres and a Redis of its own, the seeded data, and the service as real processes.
+//! The environment of a run: its own Postgres and Redis, the seeded data, and the service as real
+//! processes.
 
 use std::{
     error::Error,
@@ -27,16 +28,16 @@ const START: Duration = Duration::from_secs(60);
 pub struct Environment {
     pub postgres: Postgres,
     pub redis: Redis,
-    /// The line of all instances to Postgres.
+    /// The proxy between all instances and Postgres.
     pub to_postgres: Proxy,
     pub workload: Workload,
-    /// Straight to Postgres, past the proxy.
+    /// A pool that bypasses the proxy.
     pub db: PgPool,
     pub http: reqwest::Client,
     pub folder: PathBuf,
 }
 
-/// A running instance, and where it listens.
+/// A running instance, and its ports.
 pub struct Instance {
     pub port: u16,
     pub management: u16,
@@ -44,7 +45,7 @@ pub struct Instance {
     http: reqwest::Client,
 }
 
-/// Whether an instance has an L2.
+/// The L2 of an instance.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Shared {
     Redis,
@@ -67,12 +68,13 @@ impl Environment {
         Ok(Self { postgres, redis, to_postgres, workload, db, http, folder })
     }
 
-    /// Starts an instance and waits until it is ready. `settings` come on top of those that every run needs.
+    /// Starts an instance and waits until it is ready. `settings` are added to those that every run
+    /// needs.
     pub async fn instance(&self, name: &str, shared: Shared, settings: &[(&'static str, &str)]) -> Instance {
         self.instance_on((free_port(), free_port()), name, shared, settings).await
     }
 
-    /// The same on these ports.
+    /// Starts an instance on these ports.
     pub async fn instance_on(
         &self,
         (port, management): (u16, u16),
@@ -100,7 +102,7 @@ impl Environment {
         instance
     }
 
-    /// Ends everything and removes what it left.
+    /// Ends all servers and removes their files.
     pub async fn end(self) {
         self.db.close().await;
         drop((self.postgres, self.redis));
@@ -131,19 +133,20 @@ impl Instance {
         line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<f64>().ok()).unwrap_or(f64::NAN) * 1024.0
     }
 
-    /// Open file descriptors: sockets are among them.
+    /// The number of open file descriptors, including sockets.
     pub fn files(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.process.pid())).map_or(0, Iterator::count)
     }
 
-    /// Ends it in order; whether it ended with exit status 0 is in its log.
+    /// Shuts the instance down gracefully. Its log shows whether its exit status was 0.
     pub async fn stop(self) {
         self.process.signal("TERM");
         self.process.ended().await;
     }
 }
 
-/// The service's program: what `ASIDE_PROGRAM` names, to measure another build, or the one that was built with this run.
+/// The service's program. `ASIDE_PROGRAM` selects another build, and the default is the build of
+/// this run.
 pub fn program() -> PathBuf {
     let named = std::env::var_os("ASIDE_PROGRAM").filter(|file| !file.is_empty());
     named.map_or_else(|| Path::new(env!("CARGO_BIN_EXE_aside")).to_owned(), PathBuf::from)

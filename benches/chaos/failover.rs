@@ -1,4 +1,5 @@
-//! A primary of Redis dies, and another one freezes, under load: what clients get meanwhile, and when Redis is used again.
+//! Failovers of Redis under load: one primary is killed and another one freezes. Measures the
+//! answers meanwhile, and the time until Redis is used again.
 
 use std::{
     sync::{Arc, Mutex},
@@ -19,10 +20,11 @@ use crate::{
 /// Requests a second.
 const RATE: f64 = 500.0;
 const SECONDS: u64 = 44;
-/// When a primary falls and when it comes back, in seconds.
+/// When a primary fails and when it comes back, in seconds.
 const KILLED: (f64, f64) = (8.0, 18.0);
 const FROZEN: (f64, f64) = (26.0, 36.0);
-/// Redis is used again when so large a part of the answers as before comes from it over this time.
+/// Redis counts as used again when its part of the answers in one window reaches this multiple of
+/// the earlier part.
 const AGAIN: f64 = 0.8;
 const WINDOW: f64 = 1.0;
 
@@ -34,7 +36,7 @@ pub async fn measure(environment: &Environment, kind: Kind) -> Section {
         Kind::Cluster => ("cluster", "failover-cluster"),
     };
     let urls = nodes.urls().join(",");
-    // So small that Redis matters.
+    // L1 is so small that Redis matters.
     let settings = [
         ("CACHE_L1_BYTES", "200000"),
         ("CACHE_WARM_TOP", "500"),
@@ -122,7 +124,7 @@ fn section(kind: Kind, asked: &[Asked], gauges: &[Gauge]) -> Section {
     for (what, (fell, back)) in [("killed", KILLED), ("frozen", FROZEN)] {
         let moments = (0..).map(|step| fell + f64::from(step) * 0.1).take_while(|moment| *moment < back);
         let lowest = moments.clone().map(|moment| share(moment, moment + WINDOW)).fold(f64::INFINITY, f64::min);
-        // Of the last moment at which it was not used.
+        // The last moment at which Redis was not used.
         let again = moments.clone().filter(|moment| share(*moment, moment + WINDOW) < AGAIN * before).last();
         let took = again.map_or(0.0, |moment| moment + 0.1 - fell);
         section.check(

@@ -1,4 +1,4 @@
-//! Figures against what they must reach, as rows of one table.
+//! Figures and the goals that they must reach, as rows of one table.
 
 use crate::{
     numbers::{Spread, short},
@@ -11,12 +11,12 @@ pub struct Goal {
     measured: String,
     goal: String,
     is_reached: bool,
-    /// Whether the figure is a matter of time, which a busy machine changes.
+    /// Whether the figure is a time, which a busy machine changes.
     is_timing: bool,
 }
 
 impl Goal {
-    /// Nothing of this kind may happen, in all rounds together.
+    /// A case that must never occur, in all rounds together.
     pub fn none(case: impl Into<String>, count: f64, of: f64) -> Self {
         Self {
             case: case.into(),
@@ -27,13 +27,13 @@ impl Goal {
         }
     }
 
-    /// The median of these figures, one of each round, must be at least this.
+    /// The median of these figures must be at least this. There is one figure for each round.
     pub fn at_least(case: impl Into<String>, figures: &[f64], goal: f64) -> Self {
         let spread = Spread::of(figures);
         Self::timing(case, &spread, format!("≥ {}", short(goal)), spread.median >= goal)
     }
 
-    /// The median must be at most this.
+    /// The median of these figures must be at most this.
     pub fn at_most(case: impl Into<String>, figures: &[f64], goal: f64) -> Self {
         let spread = Spread::of(figures);
         Self::timing(case, &spread, format!("≤ {}", short(goal)), spread.median <= goal)
@@ -58,7 +58,7 @@ pub fn ratios(figures: &[f64], base: &[f64]) -> Vec<f64> {
     figures.iter().zip(base).map(|(figure, base)| figure / base).collect()
 }
 
-/// The table. In a short run only what must hold on any machine counts.
+/// The table. In a short run, only the goals that hold on any machine count.
 pub fn section(method: String, goals: &[Goal], is_short: bool) -> Section {
     let mut section = Section {
         title: "Against a service without a cache",

@@ -1,26 +1,26 @@
-//! Load: requests by the clock, whether or not earlier ones were answered.
+//! Load at a fixed rate. Requests are sent by the clock, whether or not earlier ones were answered.
 
 use std::time::{Duration, Instant};
 
 use reqwest::{Method, RequestBuilder, Response, StatusCode};
 use tokio::{task::JoinSet, time};
 
-/// What became of a request.
+/// The end of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum End {
-    /// Answered by the instance's own tier.
+    /// Answered from the instance's own L1.
     L1,
-    /// Answered by Redis.
+    /// Answered from Redis.
     L2,
-    /// Answered by the database.
+    /// Answered from the database.
     Loaded,
-    /// Answered with what may be old, and said so.
+    /// Answered with a value that is flagged as stale.
     Stale,
-    /// A write, carried out.
+    /// A write that was carried out.
     Written,
     /// Refused: 503 with Retry-After.
     Refused,
-    /// No answer, or one that nobody should get.
+    /// No answer, or an answer that is never permitted.
     Failed,
 }
 
@@ -58,7 +58,8 @@ impl End {
 /// A request with its end. Times are since the beginning of the run.
 #[derive(Clone, Copy, Debug)]
 pub struct Asked {
-    /// When it was due, not when it was sent: a client that is late because of the answers before makes nothing look better.
+    /// When the request was due, not when it was sent. So a client that slow answers delay does not
+    /// improve the result.
     pub at: Duration,
     pub took: Duration,
     pub end: End,
@@ -105,7 +106,7 @@ pub async fn by_the_clock(
     asked
 }
 
-/// How many of `asked` ended so.
+/// How many of `asked` had this end.
 pub fn count(asked: &[Asked], end: End) -> usize {
     asked.iter().filter(|one| one.end == end).count()
 }

@@ -1,7 +1,9 @@
-//! Nothing falls over: the service under load while its servers are frozen, killed and overrun. `make chaos` plays a minute of
-//! faults; `make resilience` measures everything and writes `docs/resilience.md`; `make soak` looks for leaks.
+//! The resilience bench: the service under load while its servers are frozen, killed and
+//! overloaded. `make chaos` plays a minute of faults. `make resilience` measures everything and
+//! writes `docs/resilience.md`. `make soak` searches for leaks.
 //!
-//! Exit status 0: everything holds that must hold. All runs on loopback, with servers of their own, and ends with the run.
+//! Exit status 0 means that all required checks passed. Everything runs on loopback, with its own
+//! servers, and ends with the run.
 
 mod bulkhead;
 #[allow(dead_code)]
@@ -65,13 +67,13 @@ struct Arguments {
     /// Length of a soak, in seconds
     #[arg(long, default_value_t = 1_200)]
     seconds: u64,
-    /// Of refusals: one short round, in which only what doesn't depend on the machine counts
+    /// For refusals: one short round, in which only checks that hold on any machine count
     #[arg(long)]
     short: bool,
-    /// Of refusals: this part alone
+    /// For refusals: only this part
     #[arg(long, value_parser = refusals::PARTS)]
     only: Option<String>,
-    /// What cargo says to every bench
+    /// The flag that cargo passes to every bench
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -80,17 +82,17 @@ struct Arguments {
 enum Run {
     /// A minute of faults
     Chaos,
-    /// A primary of Redis falls, behind Sentinels and in a Cluster
+    /// A primary of Redis fails, behind Sentinels and in a Cluster
     Failover,
     /// Three instances behind a balancer are restarted one after the other
     Rolling,
-    /// Two regions with a long line between them
+    /// Two regions with a long round trip between them
     Regions,
     /// Refused requests and the speed of the others, against a service without a cache
     Refusals,
     /// All figures
     All,
-    /// Random faults for long, and afterwards a look for leaks
+    /// Random faults for a long time, and afterwards a search for leaks
     Soak,
 }
 
@@ -98,7 +100,7 @@ enum Run {
 async fn main() -> Result<ExitCode, Box<dyn Error>> {
     let Arguments { run, seconds, short, only, .. } = Arguments::parse();
     let begun = Instant::now();
-    // Asked before this run keeps to one of them.
+    // Must be read before this run pins itself to one core.
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
     let stage = |title: &str| eprintln!("{:>4} s  {title}", begun.elapsed().as_secs());
     stage("servers and data");

@@ -1,4 +1,5 @@
-//! Redis is killed or frozen under many clients of an instance whose L1 holds a part of the catalogue. Counts the refused requests.
+//! Redis is killed or frozen under many clients of an instance whose L1 holds a part of the
+//! catalogue. Counts the refused requests.
 
 use crate::{
     catalogue::paths,
@@ -9,9 +10,9 @@ use crate::{
     server::{Program, begin_load},
 };
 
-/// A part of the catalogue.
+/// L1 has room for only a part of the catalogue.
 const L1_BYTES: &str = "1000000";
-/// Requests until Redis breaks, while it is broken, and after it is back.
+/// The length of each phase: before the fault, during it, and after Redis is back.
 const PHASE_MS: u64 = 1_200;
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -1,4 +1,5 @@
-//! Ten times as many requests as Postgres can serve: how many are served all the same, how late, and what it costs in memory.
+//! Ten times as many requests as Postgres can serve. Measures how many are still answered, how
+//! late, and how much memory it takes.
 
 use crate::{
     catalogue::paths,
@@ -11,11 +12,12 @@ use crate::{
 
 const TIME_LIMIT_MS: u64 = 2_000;
 const CLIENTS: [usize; 3] = [16, 32, 64];
-/// How long each number of clients is measured for the peak.
+/// How long the peak is measured for each number of clients.
 const PEAK_MS: u64 = 1_500;
-/// A multiple of the time limit, so that what waits is a small part of what is answered.
+/// A multiple of the time limit, so that the waiting requests are few compared with the answered
+/// ones.
 const OVERLOAD_MS: u64 = 4 * TIME_LIMIT_MS;
-/// Memory that may come on top, in megabytes.
+/// The highest permitted growth of memory, in megabytes.
 const MEMORY_MB: f64 = 32.0;
 
 pub fn measure(peers: &Peers, slow_url: &str, rounds: usize) -> Vec<Goal> {

@@ -1,4 +1,4 @@
-//! Pauses of the run's script.
+//! The pauses of a run's script.
 
 use std::time::Duration;
 
@@ -10,7 +10,8 @@ pub fn millis(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// Does what blocks its thread, such as waiting for a process, without holding up the run's other tasks.
+/// Runs a function that blocks its thread, such as waiting for a process. The run's other tasks
+/// continue.
 pub fn blocking<R>(work: impl FnOnce() -> R) -> R {
     tokio::task::block_in_place(work)
 }

@@ -1,4 +1,5 @@
-//! The programs of `benches/peers` beside the service: where they are, what they serve, and who gets which core.
+//! The programs of `benches/peers` beside the service: their files, their data, and the core of
+//! each.
 
 use std::{
     path::{Path, PathBuf},
@@ -19,10 +20,11 @@ pub struct Peers {
 }
 
 impl Peers {
-    /// From now on the servers that are compared have a core for themselves, and this run with Postgres and Redis has the other.
+    /// Gives the compared servers a core for themselves from now on. This run, Postgres and Redis
+    /// share the other core.
     pub async fn prepare(environment: &mut Environment) -> Self {
         pin::leave_the_servers_core();
-        // What is started now stays on the core of this process.
+        // A process that starts now stays on the core of this process.
         environment.postgres.restart(false).await;
         environment.redis.restart(false).await;
         Self {
@@ -34,12 +36,12 @@ impl Peers {
     }
 }
 
-/// Arguments of the client: so many clients for so long.
+/// Arguments of the load client for a number of clients and a time.
 pub fn client(clients: usize, lasting_ms: u64) -> Vec<String> {
     ["--clients", &clients.to_string(), "--seconds", &seconds(lasting_ms)].map(str::to_owned).to_vec()
 }
 
-/// Arguments of the client: so many requests a second by the clock.
+/// Arguments of the load client for a rate of requests and a time.
 pub fn clock(rate: f64, lasting_ms: u64) -> Vec<String> {
     ["--rate", &rate.to_string(), "--seconds", &seconds(lasting_ms)].map(str::to_owned).to_vec()
 }
@@ -48,7 +50,7 @@ fn seconds(milliseconds: u64) -> String {
     (milliseconds as f64 / 1e3).to_string()
 }
 
-/// Brings schema and sample into a database.
+/// Creates the schema and imports the sample.
 pub fn seed(database_url: &str) {
     run(&program(), "seed", &[], &[("DATABASE_URL", database_url)]);
 }

@@ -1,4 +1,4 @@
-//! A run as it goes by: what instances say of themselves, and the picture of it all.
+//! Records a run: the metrics of the instances, and the picture of the whole run.
 
 use std::{
     sync::{Arc, Mutex},
@@ -12,16 +12,17 @@ use crate::{
     numbers::{grouped, quantile, short},
 };
 
-/// Width of the steps in the picture, in seconds.
+/// The width of the steps in the picture, in seconds.
 const STEP: f64 = 0.5;
 
-/// What the instances said of themselves at a moment, together.
+/// The metrics of all instances together at one moment.
 #[derive(Clone, Copy)]
 pub struct Gauge {
     pub at: f64,
     pub loads: f64,
     pub connections: f64,
-    /// Answers that were held against the database, and those of them that were older than promised.
+    /// Answers that were compared with the database, and those of them that were staler than
+    /// promised.
     pub checked: (f64, f64),
 }
 
@@ -30,7 +31,7 @@ pub async fn until(begun: Instant, second: f64) {
     tokio::time::sleep_until((begun + Duration::from_secs_f64(second)).into()).await;
 }
 
-/// Asks the instances again and again.
+/// Reads the metrics of the instances repeatedly.
 pub async fn watch(fleet: Arc<[Instance; 2]>, begun: Instant, gauges: Arc<Mutex<Vec<Gauge>>>) {
     for step in 0.. {
         until(begun, f64::from(step) * STEP).await;
@@ -53,7 +54,7 @@ pub fn columns() -> Vec<String> {
     ["", "requests"].into_iter().chain(ends).chain(["median", "99 %", "longest"]).map(str::to_owned).collect()
 }
 
-/// Its row for these requests.
+/// The row of such a table for these requests.
 pub fn row(name: &str, asked: &[Asked]) -> Vec<String> {
     let mut row = vec![name.to_owned(), grouped(asked.len() as i64)];
     row.extend(End::ALL.map(|end| grouped(count(asked, end) as i64)));
@@ -62,7 +63,7 @@ pub fn row(name: &str, asked: &[Asked]) -> Vec<String> {
     row
 }
 
-/// What became of the requests over time, with the faults behind it.
+/// Draws the ends of the requests over time, with the faults in the background.
 pub fn picture(asked: &[Asked], gauges: &[Gauge], faults: &[Band], seconds: u64) -> String {
     let steps = (seconds as f64 / STEP) as usize;
     let mut by_step: Vec<Vec<Asked>> = vec![Vec::new(); steps];

@@ -1,5 +1,6 @@
-//! Counts refused requests and measures the speed of the others: a cold catalogue, a Redis outage, more requests than Postgres can
-//! serve, many clients of one tenant, and a distant Postgres. Some of them are compared with a service without a cache.
+//! Counts refused requests and measures the speed of the others. The parts are a cold catalogue, a
+//! Redis outage, more requests than Postgres can serve, many clients of one tenant, and a distant
+//! Postgres. Some of them are compared with a service without a cache.
 
 use crate::{
     cold, distance,

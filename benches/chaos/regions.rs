@@ -1,5 +1,6 @@
-//! Two regions in small: each with a Redis of its own, one Postgres primary, a replica of it in the other region, and between the
-//! regions a line as long as asked for. How long the far region goes on with what is old, and what reads and writes take there.
+//! Two regions on one machine. Each has its own Redis. One has the Postgres primary and the other a
+//! replica, and a proxy delays the traffic between them. Measures how long the far region serves
+//! old values, and the times of its reads and writes.
 
 use std::{
     sync::atomic::{AtomicU64, Ordering},
@@ -21,9 +22,9 @@ use crate::{
     },
 };
 
-/// What the line between the regions adds to a round trip, in milliseconds.
+/// The time that the connection between the regions adds to a round trip, in milliseconds.
 const ROUND_TRIPS: [u64; 3] = [0, 50, 150];
-/// D, as the service has it by default, in milliseconds.
+/// D, the service's default, in milliseconds.
 const MAX_STALENESS: f64 = 500.0;
 const WRITES: usize = 40;
 const READS: usize = 60;
@@ -90,7 +91,7 @@ pub async fn measure(environment: &mut Environment) -> Section {
     section
 }
 
-/// A product that no tier has.
+/// A request for a product that no tier holds.
 fn cold(environment: &Environment, at: &Instance) -> reqwest::RequestBuilder {
     environment.http.get(at.url(&format!("/products/{}", environment.workload.next())))
 }
@@ -101,7 +102,7 @@ fn change(environment: &Environment, at: &Instance, headers: &[(&str, &str)]) ->
     headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
 }
 
-/// What requests take, one after the other, in milliseconds.
+/// The times of requests that are sent one after the other, in milliseconds.
 async fn times(environment: &Environment, count: usize, request: impl Fn() -> reqwest::RequestBuilder) -> Vec<f64> {
     let mut times = Vec::new();
     for _ in 0..count {
@@ -114,7 +115,8 @@ async fn times(environment: &Environment, count: usize, request: impl Fn() -> re
     times
 }
 
-/// How long after the acknowledgement of a write near the last request began that was answered far without it.
+/// For each write in the near region, the beginning of the last request that the far region
+/// answered without that write. Measured from the acknowledgement of the write.
 async fn windows(environment: &Environment, near: &Instance, far: &Instance) -> Vec<f64> {
     let mut windows = Vec::new();
     for price in 1..=WRITES as i64 {

@@ -1,16 +1,16 @@
-//! What a run brings: tables, pictures, and what must hold.
+//! The result of a run: tables, pictures, and checks.
 
 use std::{fs, io, path::Path};
 
 /// One question with its answer.
 pub struct Section {
     pub title: &'static str,
-    /// What was done.
+    /// A description of the measurement.
     pub method: String,
     pub columns: Vec<String>,
     pub rows: Vec<Vec<String>>,
     pub picture: Option<Picture>,
-    /// What must hold, and whether it did.
+    /// The checks, and whether each passed.
     pub checks: Vec<(String, bool)>,
 }
 
@@ -41,7 +41,8 @@ impl Section {
     }
 }
 
-/// Writes the document, the pictures into a folder beside it, and prints the document. Whether everything holds.
+/// Writes the document, writes the pictures into a folder beside it, and prints the document.
+/// Returns whether all checks passed.
 pub fn write(file: &Path, pictures: &str, head: &str, sections: &[Section]) -> io::Result<bool> {
     let (folder, with_pictures) =
         (file.with_file_name(pictures), sections.iter().any(|section| section.picture.is_some()));

@@ -1,4 +1,5 @@
-//! Three instances behind a balancer are restarted one after the other, twice, under load: what clients get meanwhile.
+//! Three instances behind a balancer are restarted one after the other, twice, under load. Measures
+//! the answers meanwhile.
 
 use std::{
     env, fs,
@@ -23,11 +24,12 @@ use crate::{
 const RATE: f64 = 400.0;
 const SECONDS: u64 = 40;
 const ROUNDS: usize = 2;
-/// As `make fleet` has it: long enough for the balancer to look several times.
+/// The settings of `make fleet`. The drain is long enough for several health checks of the
+/// balancer.
 const SETTINGS: [(&str, &str); 2] = [("SHUTDOWN_DRAIN_MS", "1000"), ("CACHE_WARM_TOP", "200")];
 const STEP: f64 = 0.5;
 
-/// A restart, in seconds of the run: told to end, ended, ready again.
+/// A restart, in seconds of the run: the signal, the end, and the moment when it was ready again.
 struct Restart {
     instance: usize,
     told: f64,
@@ -59,7 +61,7 @@ pub async fn measure(environment: &Environment) -> Section {
             fleet.insert(at, start(ports).await);
             restarts.push(Restart { instance: at + 1, told, ended, ready: now() });
             eprintln!("  instance {} was replaced in {:.1} s", at + 1, now() - told);
-            // Until the balancer has seen that it is back.
+            // The balancer needs this time to notice that the instance is back.
             tokio::time::sleep(Duration::from_secs(1)).await;
         }
     }
@@ -71,7 +73,7 @@ pub async fn measure(environment: &Environment) -> Section {
     section(&asked, &restarts)
 }
 
-/// The balancer of `make fleet`, once it passes requests on.
+/// The balancer of `make fleet`. Returns when it forwards requests.
 async fn balancer(environment: &Environment, fleet: &[Instance]) -> (Process, String) {
     let program = env::var_os("CADDY_BIN").filter(|path| !path.is_empty()).map(PathBuf::from);
     let program = program.expect("CADDY_BIN: run `make rolling`, which brings one");

@@ -1,6 +1,7 @@
-//! A database whose every row takes a fixed time to read, so that Postgres and no processor of this machine is the bottleneck: the
-//! tables of products and orders lie behind views that sleep for each row they show to a read. Sleeping takes no processor time, so
-//! what such a Postgres can do is known: its connections divided by this time.
+//! A database whose every row takes a fixed time to read, so that Postgres and no processor of this
+//! machine is the bottleneck. The tables of products and orders are behind views that sleep for
+//! each row they return to a read. Sleeping takes no processor time. The capacity of such a
+//! Postgres is therefore known: its connections divided by this time.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::{environment::Environment, peers::seed};
 pub const ROW: Duration = Duration::from_millis(20);
 const NAME: &str = "slow";
 
-/// Makes the database, with the seeded data. Its URL.
+/// Creates the database with the seeded data. Returns its URL.
 pub async fn make(environment: &Environment) -> String {
     sqlx::query(AssertSqlSafe(format!("create database {NAME}"))).execute(&environment.db).await.expect("a database");
     let url = format!("postgres://aside@127.0.0.1:{}/{NAME}", environment.postgres.port);
@@ -20,7 +21,7 @@ pub async fn make(environment: &Environment) -> String {
     let db = PgPoolOptions::new().max_connections(1).connect(&url).await.expect("a connection");
     execute(&db, &format!("alter database {NAME} set enable_seqscan = off")).await;
     let seconds = ROW.as_secs_f64();
-    // Statements that write look up their rows without a pause.
+    // Statements that write read their rows without a pause.
     execute(
         &db,
         &format!(
@@ -35,7 +36,7 @@ pub async fn make(environment: &Environment) -> String {
         execute(&db, &format!("alter table {table} rename to {table}_stored")).await;
         execute(&db, &format!("create view {table} as select * from {table}_stored where pause()")).await;
     }
-    // A second tenant, for the rows about tenants.
+    // A second tenant, for the measurements of tenants.
     execute(&db, "update orders_stored set tenant = 'acme' where id % 2 = 0").await;
     db.close().await;
     url

@@ -1,5 +1,5 @@
-//! Random faults for long under steady load, and afterwards a search for what was not given back: memory, tasks, connections and
-//! file descriptors.
+//! Random faults for a long time under steady load, and afterwards a search for leaks of memory,
+//! tasks, connections and file descriptors.
 
 use std::{
     sync::Arc,
@@ -17,15 +17,15 @@ use crate::{
 };
 
 const RATE: f64 = 200.0;
-/// Length of a fault, and of the pause after it.
+/// The length of a fault, and of the pause after it.
 const FAULT: Duration = Duration::from_secs(2);
 const PAUSE: Duration = Duration::from_secs(3);
-/// How long everything may go on holding what it used.
+/// How long the service may hold resources after the load has ended.
 const CALM: Duration = Duration::from_secs(12);
-/// Memory that may come on top, once everything has been used.
+/// The highest permitted growth of memory, once every part of the service has been used.
 const SLACK: f64 = 24e6;
 
-/// What an instance holds.
+/// The resources that an instance holds.
 struct Holdings {
     memory: f64,
     files: usize,
@@ -36,7 +36,7 @@ struct Holdings {
 impl Holdings {
     async fn of(instance: &Instance, db: &PgPool) -> Self {
         let sql = "select count(*) from pg_stat_activity where application_name = 'aside'";
-        // Its own connection may have died in one of the faults.
+        // The run's own connection may have broken in one of the faults.
         let count = || async { sqlx::query_scalar::<_, i64>(sql).fetch_one(db).await.ok() };
         let connections = eventually("Postgres counts its connections", count).await as f64;
         let metrics = eventually("the instance's metrics", || instance.metrics()).await;
@@ -62,7 +62,8 @@ impl Holdings {
 
 pub async fn measure(environment: &mut Environment, seconds: u64) -> Section {
     let instance = Arc::new(environment.instance("soak", Shared::Redis, &[("CACHE_L1_BYTES", "4000000")]).await);
-    // What is used once is kept: pools, buffers, L1. So the first check is after some faults.
+    // Some resources are kept after their first use: pools, buffers and L1. So the first check
+    // comes after some faults.
     let rounds = (seconds / (FAULT + PAUSE).as_secs()).max(4);
     let early = (rounds / 4).max(2);
     let first = spell(environment, &instance, early).await;
@@ -91,7 +92,7 @@ pub async fn measure(environment: &mut Environment, seconds: u64) -> Section {
     section.check("every request is answered, and none with an error", count(&asked, End::Failed) == 0);
     section.check("memory has not grown by more than 24 MB", after.memory - before.memory <= SLACK);
     section.check("tasks are given back", after.tasks <= before.tasks + 8.0);
-    // The pool's ten, and the one that polls the ledger.
+    // The ten connections of the pool, and the connection that polls the ledger.
     section.check("Postgres sees no more connections than the instance may have", after.connections <= 11.0);
     section.check("file descriptors are given back", after.files <= before.files + 16);
     if let Some(instance) = Arc::into_inner(instance) {
@@ -100,10 +101,10 @@ pub async fn measure(environment: &mut Environment, seconds: u64) -> Section {
     section
 }
 
-/// So many faults under load, and then calm.
+/// Plays this number of faults under load, and then waits without load.
 async fn spell(environment: &mut Environment, instance: &Instance, faults: u64) -> Vec<Asked> {
     let (workload, base) = (environment.workload.clone(), instance.url(""));
-    // Connections of its own, which end with it.
+    // These connections end with the client.
     let http = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(30)).build().expect("a client");
     let lasting = (FAULT + PAUSE) * faults as u32;
     let load =

@@ -1,4 +1,5 @@
-//! Five hundred requests at once for a product that no tier has, with a slow database: how many loads, and how long for all.
+//! Five hundred requests at once for a product that no tier holds, with a slow database. Counts the
+//! loads and measures the time of all requests.
 
 use std::time::{Duration, Instant};
 
@@ -13,15 +14,15 @@ use crate::{
 };
 
 const REQUESTS: usize = 500;
-/// Postgres seems this far away, in each direction.
+/// The delay of Postgres in each direction.
 const DISTANCE: Duration = Duration::from_millis(100);
 const ROUNDS: usize = 5;
 
-/// One variant's rounds.
+/// The rounds of one variant.
 #[derive(Default)]
 struct Rounds {
     loads: Vec<f64>,
-    /// Longest time, as a multiple of one load's.
+    /// The longest time, as a multiple of one load's time.
     ratios: Vec<f64>,
     single: Vec<f64>,
     longest: Vec<f64>,
@@ -76,7 +77,7 @@ async fn variant(environment: &Environment, instances: usize, shared: Shared) ->
         fleet.push(environment.instance(&name, shared, &settings).await);
     }
     for instance in &fleet {
-        // One that was just started may not have polled the ledger yet.
+        // An instance that was just started may not have polled the ledger yet.
         eventually("the instance uses its tiers", || async {
             (instance.metrics().await?.sum("cache_is_current", &[]) == 1.0).then_some(())
         })
@@ -85,7 +86,7 @@ async fn variant(environment: &Environment, instances: usize, shared: Shared) ->
     environment.to_postgres.set(Fault::Delay(DISTANCE));
     let mut rounds = Rounds::default();
     for _ in 0..ROUNDS {
-        // Connections and statements as a busy service has them.
+        // Opens connections and prepares statements, as in a busy service.
         for _ in 0..3 {
             all_at_once(environment, &fleet, instances * 8, || environment.workload.next()).await;
         }

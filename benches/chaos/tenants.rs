@@ -1,4 +1,5 @@
-//! A tenant with many clients beside one with two, where Postgres is the bottleneck. Measures the delay of the second one's answers.
+//! A tenant with many clients beside one with two, where Postgres is the bottleneck. Measures the
+//! delay of the second one's answers.
 
 use sqlx::PgPool;
 
@@ -11,7 +12,7 @@ use crate::{
 
 const SECRET: &str = "0123456789abcdef-of-this-run-alone";
 const LASTING_MS: u64 = 3_000;
-/// How long the many clients are there before the other tenant's requests begin.
+/// The time between the start of the many clients and that of the other tenant's requests.
 const HEAD_START_MS: u64 = 500;
 
 /// A tenant of the run: its token and the paths of its orders.

@@ -1,5 +1,5 @@
-//! A minute under load while Redis and Postgres are frozen, killed and brought back: what clients get, how fast, and what reaches
-//! the database meanwhile.
+//! A minute under load while Redis and Postgres are frozen, killed and restored. Measures the
+//! answers, their times, and the load on the database.
 
 use std::{
     collections::BTreeMap,
@@ -17,10 +17,10 @@ use crate::{
 /// Requests a second.
 const RATE: f64 = 800.0;
 const SECONDS: u64 = 60;
-/// How long after its return everything may take until it is well again.
+/// How long the service may need to recover after a server is back.
 const RECOVERY: f64 = 4.0;
 
-/// What is broken, from and to which second.
+/// The faults, each with its first and last second.
 const FAULTS: [(f64, f64, Fault); 4] = [
     (6.0, 12.0, Fault::RedisFrozen),
     (17.0, 23.0, Fault::RedisKilled),
@@ -70,7 +70,7 @@ impl Fault {
 }
 
 pub async fn measure(environment: &mut Environment) -> Section {
-    // So small that Redis matters.
+    // L1 is so small that Redis matters.
     let settings = [("CACHE_L1_BYTES", "1000000"), ("CACHE_WARM_TOP", "200")];
     let fleet = [
         environment.instance("timeline", Shared::Redis, &settings).await,
@@ -104,7 +104,8 @@ pub async fn measure(environment: &mut Environment) -> Section {
     section(&asked, &gauges)
 }
 
-/// The fault that a request met: it was under way while the fault was, or until all was well again.
+/// The fault that affected a request. The request ran during the fault or, for Postgres, before the
+/// recovery ended.
 fn met(one: &Asked) -> Option<Fault> {
     let (from, to) = (one.at.as_secs_f64(), (one.at + one.took).as_secs_f64());
     let meets = |&&(begins, ends, fault): &&(f64, f64, Fault)| {
@@ -141,7 +142,8 @@ fn section(asked: &[Asked], gauges: &[Gauge]) -> Section {
     section.check("every request is answered, and none with an error", count(asked, End::Failed) == 0);
     section.check("with Redis frozen or killed nothing is refused", of(1, End::Refused) + of(2, End::Refused) == 0);
     section.check("with Redis frozen or killed nothing is stale", of(1, End::Stale) + of(2, End::Stale) == 0);
-    // About what L1 and Redis hold of what is asked for; a third of the time is before the outage is noticed and after it.
+    // The limit is low for two reasons. L1 and Redis hold only a part of the requested products.
+    // And a third of the time is before the outage is noticed or after its end.
     let mostly = |at: usize| of(at, End::Stale) * 5 >= groups.get(&at).map_or(0, Vec::len);
     section.check("with Postgres frozen a fifth or more of the answers are stale", mostly(3));
     section.check("with Postgres killed a fifth or more of the answers are stale", mostly(4));

@@ -9,8 +9,9 @@ use crate::{
     server::{Program, begin_load},
 };
 
-/// The longest wait of a client until its 503, in milliseconds. While connections are refused it is a quarter of the time limit. While
-/// nothing answers it is the time limit. Each has a tenth of a quarter on top for a busy machine.
+/// The longest wait of a client until its 503, in milliseconds. While connections are refused it is
+/// a quarter of the time limit. While nothing answers it is the time limit. Each has a tenth of a
+/// quarter added for a busy machine.
 const LIMITS: [(Fault, &str, f64); 2] = [(Fault::Killed, "killed", 2_750.0), (Fault::Frozen, "frozen", 10_250.0)];
 const CLIENTS: usize = 16;
 const LASTING_MS: u64 = 3_000;
@@ -37,7 +38,7 @@ async fn run(environment: &mut Environment, peers: &Peers, fault: Fault) -> f64 
     let program = Program::aside("Aside", &peers.aside, &peers.database_url, "");
     let server = blocking(|| program.with("CACHE_L1_BYTES", "0").start());
     let asked = paths("products", &peers.catalogue.shuffled());
-    // Connections as a busy service has them.
+    // Opens connections, as in a busy service.
     blocking(|| begin_load(server.address(), &client(CLIENTS, 300), &asked).end());
     match fault {
         Fault::Killed => environment.postgres.stop(true).await,

@@ -1,4 +1,5 @@
-//! What clients ask for: the real products by their real popularity, their lists, and orders.
+//! The requests of the clients: the real products by their real popularity, their lists, and
+//! orders.
 
 use std::sync::{
     Arc,
@@ -9,7 +10,7 @@ use reqwest::RequestBuilder;
 use serde_json::json;
 use sqlx::PgPool;
 
-/// Cheap to clone.
+/// A workload is cheap to clone.
 #[derive(Clone)]
 pub struct Workload(Arc<Stock>);
 
@@ -18,14 +19,14 @@ struct Stock {
     products: Vec<(i64, f64)>,
     categories: Vec<String>,
     orders: Vec<i64>,
-    /// All products in random order, and how many of them were given out.
+    /// All products in random order, and how many of them were already returned.
     shuffled: Vec<i64>,
     given: AtomicUsize,
 }
 
 impl Workload {
     pub async fn of(db: &PgPool) -> Result<Self, sqlx::Error> {
-        // So much that a run can't sell out.
+        // A run cannot sell out this much stock.
         sqlx::query("update products set stock = 900000000").execute(db).await?;
         let rows: Vec<(i64, i64)> =
             sqlx::query_as("select id, view_count from products order by view_count desc, id").fetch_all(db).await?;
@@ -42,7 +43,7 @@ impl Workload {
         Ok(Self(Arc::new(Stock { products, categories, orders, shuffled, given: AtomicUsize::new(0) })))
     }
 
-    /// A product by its popularity.
+    /// A product, chosen by its popularity.
     pub fn popular(&self) -> i64 {
         let products = &self.0.products;
         let point = fastrand::f64() * products.last().map_or(0.0, |(_, sum)| *sum);
@@ -50,18 +51,18 @@ impl Workload {
         products[at.min(products.len() - 1)].0
     }
 
-    /// Any product, all as likely.
+    /// Any product, all with the same probability.
     pub fn any(&self) -> i64 {
         self.0.products[fastrand::usize(..self.0.products.len())].0
     }
 
-    /// A product that was not given out yet; after all were, from the first one on.
+    /// A product that was not returned yet. After all were returned, the order starts again.
     pub fn next(&self) -> i64 {
         let at = self.0.given.fetch_add(1, Ordering::Relaxed);
         self.0.shuffled[at % self.0.shuffled.len()]
     }
 
-    /// A request as the shop's clients send them, mostly reads.
+    /// A request of a typical client, mostly a read.
     pub fn request(&self, http: &reqwest::Client, base: &str) -> RequestBuilder {
         let of = |from: &[String]| from[fastrand::usize(..from.len())].clone();
         match fastrand::u8(..100) {

@@ -1,4 +1,5 @@
-//! The servers of a run, and a database for each figure: what one figure leaves behind must not slow down the next.
+//! The servers of a run, and a separate database for each figure. So data left by one figure cannot
+//! slow down the next.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,7 +19,7 @@ struct Service {
     settings: Settings,
 }
 
-/// Where a run takes place, and how long its parts last.
+/// The environment of a run, and the length of its parts.
 pub struct Environment {
     server: PgConnectOptions,
     redis_url: String,
@@ -30,9 +31,9 @@ pub struct Environment {
 pub struct Database {
     /// Settings of an instance that serves it.
     pub config: Config,
-    /// Connections as an instance has them.
+    /// The pool of an instance.
     pub pool: ConnectionPool,
-    /// Connections whose statements may take as long as they take.
+    /// A pool whose statements have no time limit.
     pub patient: PgPool,
     server: PgConnectOptions,
     name: String,
@@ -44,7 +45,7 @@ impl Environment {
         Self { server, redis_url: redis_url.to_owned(), short }
     }
 
-    /// One number for the long run, another for the short one.
+    /// One value for the long run, another for the short one.
     pub fn pick<T>(&self, long: T, short: T) -> T {
         if self.short { short } else { long }
     }
@@ -53,7 +54,7 @@ impl Environment {
         Duration::from_millis(self.pick(long, short))
     }
 
-    /// Makes a database.
+    /// Creates a database.
     pub async fn database(&self, name: &str) -> Database {
         let name = format!("costs_{name}");
         let drop = format!("drop database if exists {name} with (force)");
@@ -79,7 +80,7 @@ impl Environment {
         client.get_multiplexed_async_connection().await.expect("a connection to Redis")
     }
 
-    /// What the figures were measured on, a line each.
+    /// A description of the machine and the servers, one line each.
     pub async fn description(&self) -> Vec<String> {
         let mut postgres = PgConnection::connect_with(&self.server).await.expect("a connection to Postgres");
         let settings: (String, String, String, String) = sqlx::query_as(
@@ -113,7 +114,8 @@ impl Environment {
 }
 
 impl Database {
-    /// Writes out and counts what a preparation left, so that Postgres doesn't do it during the measurement.
+    /// Runs vacuum and checkpoint after a preparation, so that Postgres does not do so during the
+    /// measurement.
     pub async fn quiesce(&self) {
         for statement in ["vacuum (analyze)", "checkpoint"] {
             sqlx::query(statement).execute(&self.patient).await.expect(statement);
@@ -127,7 +129,7 @@ impl Database {
     }
 }
 
-/// Returns when a cache may use its tiers.
+/// Returns when the cache may use its tiers.
 pub async fn until_current(cache: &Cache) {
     while !cache.is_current() {
         tokio::time::sleep(Duration::from_millis(5)).await;

@@ -1,15 +1,15 @@
-//! One figure: its table, its bars, and the order in which variants are measured.
+//! One figure: its table, its bars, and the order in which its variants are measured.
 
 use crate::numbers::Spread;
 
-/// What was measured of one question.
+/// The measurement for one question.
 pub struct Figure {
     pub title: &'static str,
-    /// What was done, and how often.
+    /// The method, and the number of repetitions.
     pub method: String,
     pub columns: &'static [&'static str],
     pub rows: Vec<Vec<String>>,
-    /// What the bars show, and the bars.
+    /// The quantity that the bars show, and the bars.
     pub scale: &'static str,
     pub bars: Vec<(String, Spread)>,
 }
@@ -25,8 +25,8 @@ impl Figure {
     }
 }
 
-/// Measures every variant once a round, each round beginning with another one, so that what changes on the machine meanwhile
-/// changes for all of them. The results by variant, then by round.
+/// Measures every variant once a round. Each round begins with another variant, so that changes of
+/// the machine affect all of them. Returns the results by variant, then by round.
 pub async fn interleaved<V, R>(rounds: usize, variants: &[V], measure: impl AsyncFn(&V) -> R) -> Vec<Vec<R>> {
     let mut results: Vec<Vec<R>> = variants.iter().map(|_| Vec::new()).collect();
     for round in 0..rounds {

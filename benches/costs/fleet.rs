@@ -1,4 +1,4 @@
-//! What `Prefer: fleet-consistent` adds to a write.
+//! The time that `Prefer: fleet-consistent` adds to a write.
 
 use std::{
     net::SocketAddr,
@@ -18,7 +18,7 @@ use crate::{
 /// Writes of one variant in one round.
 const WRITES: usize = 3;
 
-/// A served instance.
+/// A running instance with its listener.
 struct Instance {
     max_staleness: Duration,
     address: SocketAddr,
@@ -88,7 +88,7 @@ impl Instance {
         Self { max_staleness, address, stop, serving }
     }
 
-    /// Time of one write in milliseconds.
+    /// The time of one write in milliseconds.
     async fn write(&self, client: &reqwest::Client, id: i64, prefers_fleet: bool) -> f64 {
         let body = format!("{{\"price_cents\": {}}}", fastrand::u32(1..1_000_000));
         let mut request = client.patch(format!("http://{}/products/{id}", self.address)).body(body);

@@ -1,4 +1,5 @@
-//! What floors cost: the memory of each, and what a hit in L1, which asks for a floor, takes among many.
+//! The cost of floors: the memory of each, and the time of an L1 hit, which looks up a floor among
+//! many.
 
 use std::{fs, time::Instant};
 
@@ -15,22 +16,22 @@ use crate::{
     numbers::{Spread, grouped, short},
 };
 
-/// Products in L1. Where there are floors, each of them has one.
+/// Products in L1. In variants with floors, each of them has one.
 const PRODUCTS: i64 = 10_000;
-/// Names raised at once: what a poll brings beside the floors stays small beside them.
+/// Tags that are raised at once. So few changes need little memory compared with the floors.
 const STEP: i64 = 5_000;
 
-/// An instance with so many floors.
+/// An instance with this number of floors.
 struct Instance {
     floors: i64,
-    /// Memory of each, where the system tells.
+    /// The memory of each floor, if the system reports it.
     bytes: Option<f64>,
     database: Database,
     services: Services,
 }
 
 pub async fn measure(environment: &Environment) -> Figure {
-    // A million is the most that an instance holds.
+    // A million is the maximum of an instance.
     let counts = environment.pick([0, 100_000, 1_000_000], [0, 10_000, 50_000]);
     let mut instances = Vec::new();
     for floors in counts {
@@ -85,7 +86,7 @@ impl Instance {
         let services = app::start_services(&database.config, database.pool.clone()).expect("the services start");
         until_current(&services.cache).await;
         let mut instance = Self { floors, bytes: None, database, services };
-        // The first steps make what every later one uses again.
+        // The first steps allocate memory that later ones use again.
         let first = (5 * STEP).min(floors / 2);
         instance.raise(0, first).await;
         let before = resident();
@@ -95,7 +96,8 @@ impl Instance {
         instance
     }
 
-    /// Changes names behind the instance's back, as other instances do, and waits until it knows.
+    /// Raises tag versions directly in the ledger, as other instances do, and waits until this
+    /// instance knows them.
     async fn raise(&self, from: i64, to: i64) {
         let sql = "insert into cache_ledger (tag, version)
                    select 'product:' || n, nextval('cache_version') from generate_series($1 + 1, $2) as n";
@@ -128,7 +130,7 @@ impl Instance {
     }
 }
 
-/// Bytes of memory that the process occupies; `None` where there is no `/proc`.
+/// Resident memory of the process in bytes. `None` without `/proc`.
 fn resident() -> Option<f64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;

@@ -1,4 +1,4 @@
-//! What it costs to invalidate a list: the same however many of its keys are cached.
+//! The cost of invalidating a list. It does not depend on the number of cached keys.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ use crate::{
 
 /// Commits of one variant in one round.
 const COMMITS: usize = 30;
-/// Keys that are put at once.
+/// Keys that are stored at once.
 const STEP: u64 = 1_000;
 
 /// A page of a list.
@@ -41,7 +41,7 @@ impl Cacheable for Page {
     };
 }
 
-/// An instance that holds so many pages of one list, in one tier.
+/// An instance with this number of pages of one list, in one tier.
 struct List {
     tier: &'static str,
     keys: u64,
@@ -51,7 +51,7 @@ struct List {
 pub async fn measure(environment: &Environment) -> Figure {
     let database = environment.database("lists").await;
     let mut lists = Vec::new();
-    // Entries leave L1 after a minute at most, so it is filled last.
+    // Entries leave L1 after a minute at most, so L1 is filled last.
     for keys in environment.pick(vec![1_000, 10_000, 100_000], vec![1_000, 5_000]) {
         lists.push(List::in_redis(environment, &database, keys).await);
     }
@@ -116,7 +116,8 @@ impl List {
         list.cache.register_metrics(&mut registry);
         for from in (0..keys).step_by(STEP as usize) {
             list.cache.put_many((from..from + STEP).map(page).collect()).expect("pages are left in the tier");
-            // Redis is filled behind this call. Asking for the pages would take the leases that filling needs.
+            // Redis is filled after this call returns. Reading the pages would take the leases that
+            // the fills need.
             while tier == "Redis" && kept(&registry) < from + STEP {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
@@ -146,7 +147,8 @@ impl List {
         quantile(&mut took, 0.5)
     }
 
-    /// The entries were there all the time, and what is there is not served.
+    /// Checks that the entries were stored all the time, and that they are not served after the
+    /// invalidation.
     async fn check(&self) {
         if self.tier == "L1" {
             assert_eq!(self.cache.stats().l1.entries, self.keys, "L1 still holds the list");
@@ -157,7 +159,7 @@ impl List {
     }
 }
 
-/// Values that Redis has taken.
+/// The number of values that Redis has stored.
 fn kept(registry: &Registry) -> u64 {
     let mut text = String::new();
     encode(&mut text, registry).expect("metrics are text");

@@ -1,5 +1,6 @@
-//! What the protocol costs, as ratios, all measured in one run: `make costs`. Each file measures one figure. The long run writes
-//! `docs/costs.md` and `docs/costs.svg`; `--short` shows in half a minute that everything works and writes below `target`.
+//! The costs of the protocol, as ratios, all measured in one run of `make costs`. Each file
+//! measures one figure. The long run writes `docs/costs.md` and `docs/costs.svg`. `--short` shows
+//! in half a minute that everything works, and writes below `target`.
 
 mod environment;
 mod figure;
@@ -26,7 +27,7 @@ struct Arguments {
     /// Only shows that everything works
     #[arg(long)]
     short: bool,
-    /// What cargo says to every bench
+    /// The flag that cargo passes to every bench
     #[arg(long, hide = true)]
     bench: bool,
 }
@@ -43,7 +44,7 @@ async fn main() {
 
     let begun = Instant::now();
     let stage = |title: &str| eprintln!("{:>4} s  {title}", begun.elapsed().as_secs());
-    // First, because it polls at the memory of the whole process.
+    // This figure comes first, because it measures the memory of the whole process.
     stage("floors");
     let floors = floors::measure(&environment).await;
     stage("writes");

@@ -1,6 +1,6 @@
 //! Medians, spreads and ratios.
 
-/// The middle of some values and their ends.
+/// The median of some values, their minimum and their maximum.
 #[derive(Clone, Copy)]
 pub struct Spread {
     pub median: f64,
@@ -15,13 +15,14 @@ impl Spread {
         Self { median: quantile(&mut sorted, 0.5), low: sorted[0], high: sorted[sorted.len() - 1] }
     }
 
-    /// The ratios of values to those of the same rounds in `base`: what slows a whole round down cancels out.
+    /// The ratios of values to those of the same rounds in `base`. Effects that slow a whole round
+    /// cancel out.
     pub fn of_ratios(values: &[f64], base: &[f64]) -> Self {
         let ratios: Vec<f64> = values.iter().zip(base).map(|(value, base)| value / base).collect();
         Self::of(&ratios)
     }
 
-    /// Median and ends, as a cell of a table.
+    /// Median, minimum and maximum, as a cell of a table.
     pub fn cell(&self) -> String {
         let Self { median, low, high } = *self;
         format!("{} ({}–{})", short(median), short(low), short(high))
@@ -36,7 +37,7 @@ pub fn quantile(values: &mut [f64], part: f64) -> f64 {
     below + (above - below) * at.fract()
 }
 
-/// A number with the digits that mean something.
+/// A number with its significant digits.
 pub fn short(value: f64) -> String {
     match value.abs() {
         size if size >= 99.5 => grouped(value.round() as i64),
@@ -45,7 +46,7 @@ pub fn short(value: f64) -> String {
     }
 }
 
-/// A whole number with its thousands apart.
+/// A whole number with separated thousands.
 pub fn grouped(value: i64) -> String {
     let digits = value.to_string();
     let groups: Vec<&str> = digits.as_bytes().rchunks(3).rev().filter_map(|group| str::from_utf8(group).ok()).collect();

@@ -1,4 +1,4 @@
-//! All figures as one picture: bars from zero, with the ends of the spread as a thin line.
+//! All figures as one picture: bars from zero, with the spread as a thin line.
 
 use std::fmt::Write;
 
@@ -9,11 +9,11 @@ use crate::{
 
 const WIDTH: f64 = 860.0;
 const BAR: f64 = 20.0;
-/// Where bars begin and where the longest ends.
+/// The left end of the bars, and the right end of the longest one.
 const LEFT: f64 = 400.0;
 const RIGHT: f64 = 780.0;
 
-/// The picture. Its ground is white, so that it can be read on any page.
+/// The picture. Its background is white, so that it is readable on any page.
 pub fn svg(figures: &[Figure]) -> String {
     let mut body = String::new();
     let mut y = 10.0;

@@ -1,5 +1,6 @@
-//! What a poll of the ledger costs: by the names in it, by what is written meanwhile, and while a transaction stays open. The
-//! time is the instances' own metric, so it is that of the statement they really send, from asking to having its answer.
+//! The cost of a poll of the ledger. It depends on the number of tags, on concurrent writes, and on
+//! open transactions. The time comes from the instances' own metric. So it is the time of the real
+//! statement, from sending it to having its answer.
 
 use std::time::Duration;
 
@@ -15,27 +16,28 @@ use crate::{
     numbers::{Spread, grouped, short},
 };
 
-/// Instances that poll, each as often as the service does.
+/// Instances that poll, each at the service's interval.
 const INSTANCES: usize = 5;
 const WRITES_PER_SECOND: u32 = 500;
 const WRITERS: u32 = 10;
 /// Changes that are committed while a transaction stays open.
 const CHANGES: u32 = 100_000;
 
-/// A ledger of so many names.
+/// A ledger with this number of tags.
 struct Ledger {
     names: u64,
     database: Database,
 }
 
-/// What goes on beside the polls.
+/// The load beside the polls.
 #[derive(Clone, Copy, PartialEq)]
 enum Beside {
     Nothing,
     Writes,
 }
 
-/// The mean time of a poll in milliseconds, the polls, and the writes a second beside them.
+/// The mean time of a poll in milliseconds, the number of polls, and the concurrent writes a
+/// second.
 struct Window {
     mean: f64,
     polls: f64,
@@ -120,7 +122,7 @@ impl Ledger {
         Self { names, database }
     }
 
-    /// Looks for a while.
+    /// Measures polls for a while.
     async fn window(&self, beside: Beside, time: Duration) -> Window {
         let instances = Instances::start(&self.database).await;
         let window = match beside {
@@ -149,7 +151,8 @@ impl Ledger {
         window
     }
 
-    /// Looks while a transaction is open that took its number before `changes` others committed.
+    /// Measures polls while a transaction is open that took its version before `changes` others
+    /// committed.
     async fn held(&self, changes: u32, time: Duration) -> Window {
         let mut open = self.database.patient.begin().await.expect("a transaction");
         sqlx::query("select pg_current_xact_id()").execute(&mut *open).await.expect("it takes its number");
@@ -159,7 +162,8 @@ impl Ledger {
         window
     }
 
-    /// Changes names of the ledger, each in a transaction of its own. These are not measured, so they don't wait for the disk.
+    /// Raises tags of the ledger, each in its own transaction. These transactions are not measured,
+    /// so they do not wait for the disk.
     async fn change(&self, changes: u32) {
         let mut connection: PgConnection =
             self.database.patient.connect_options().connect().await.expect("a connection");
@@ -198,7 +202,7 @@ impl Instances {
     }
 
     async fn polls(&self, time: Duration) -> Window {
-        // What the start left to be done is over by then.
+        // The work that the start left is done by then.
         tokio::time::sleep(time / 5).await;
         let [sum, count, writes] = self.counters();
         tokio::time::sleep(time).await;
@@ -207,7 +211,7 @@ impl Instances {
         Window { mean: (sum_then - sum) * 1000.0 / polls, polls, writes: (writes_then - writes) / time.as_secs_f64() }
     }
 
-    /// Seconds of polls, polls, writes.
+    /// The seconds of polls, the number of polls, and the number of writes.
     fn counters(&self) -> [f64; 3] {
         let names =
             ["cache_poll_duration_seconds_sum", "cache_poll_duration_seconds_count", "cache_invalidations_total"];

@@ -1,4 +1,5 @@
-//! What a write costs: a plain transaction against the same one through the cache, with the names that writes raise.
+//! The cost of a write: a plain transaction compared with the same one through the cache, including
+//! the tags that a write raises.
 
 use std::{
     sync::Arc,
@@ -27,14 +28,14 @@ use crate::{
 const CLIENTS: usize = 8;
 const SHARDS: i64 = 16;
 
-/// How a price is changed.
+/// The way in which a price is changed.
 #[derive(Clone, Copy)]
 enum Way {
     /// Begin, lock, update, commit.
     Plain,
-    /// `CachedProductService::update_product`, as PATCH does it.
+    /// `CachedProductService::update_product`, as PATCH calls it.
     Service,
-    /// The statements of `Plain` through `Cache::begin`, with these names.
+    /// The statements of `Plain` through `Cache::begin`, with these tags.
     Named(fn(&Product) -> Vec<Tag>),
 }
 
@@ -127,7 +128,7 @@ async fn round(services: &Services, ids: &Arc<[i64]>, way: Way, time: Duration) 
     Round { rate, p50: quantile(&mut took, 0.5), p99: quantile(&mut took, 0.99) }
 }
 
-/// A write in a task of its own, as every write of the service.
+/// A write in its own task, like every write of the service.
 async fn write(services: &Services, way: Way, id: i64) -> Result<(), DomainError> {
     let change = ProductChange { price_cents: Some(fastrand::i64(1..1_000_000)), ..ProductChange::default() };
     let Services { databases, cache, products, .. } = services.clone();
@@ -135,7 +136,7 @@ async fn write(services: &Services, way: Way, id: i64) -> Result<(), DomainError
     match way {
         Way::Plain => {
             let work = async move {
-                // Without the triggers either: they are for writers outside of the service.
+                // The triggers are off too, because they are for writers outside of the service.
                 let mut transaction = databases
                     .primary
                     .begin_with("begin isolation level read committed; set local aside.invalidates = 'on'")

@@ -1,5 +1,6 @@
-//! What the parts of an answer cost, each by itself: time, and how often they ask the allocator for memory. `make bench` runs it
-//! after the comparison. Needs DATABASE_URL, because a cache serves nothing before it has polled the ledger.
+//! The costs of the parts of an answer, each measured alone: its time and its allocations.
+//! `make bench` runs it after the comparison. It needs DATABASE_URL, because a cache serves nothing
+//! before it has polled the ledger.
 
 use std::sync::{Arc, LazyLock};
 
@@ -97,13 +98,13 @@ fn loaded(id: i64) -> Loaded<Product> {
     Loaded { value: Some(product), tag_versions, loaded_at: DbTime(Utc::now().timestamp_micros()) }
 }
 
-/// Making the name of a product.
+/// Makes the key of a product.
 #[divan::bench]
 fn a_key() -> Key<Product> {
     Product::key(black_box(1_082_185))
 }
 
-/// Sealing and opening so many bytes.
+/// Seals and opens this number of bytes.
 #[divan::bench(args = SIZES)]
 fn sealing(bencher: Bencher, size: usize) {
     let (keys, plain) = (keys(), vec![7; size]);
@@ -123,7 +124,7 @@ fn keys() -> Keyring {
     Keyring::parse(&format!("bench:{}", "5a".repeat(32))).expect("keys")
 }
 
-/// Writing and reading an entry of L2.
+/// Encodes and decodes an entry of L2.
 #[divan::bench]
 fn encoding(bencher: Bencher) {
     let (key, entry) = an_entry();
@@ -142,7 +143,7 @@ fn an_entry() -> (Key<Product>, Entry<Product>) {
     (Product::key(1_082_185), entry(value, tag_versions.into(), (loaded_at, loaded_at)).expect("an entry"))
 }
 
-/// An L1 hit as the service calls it, among so many products.
+/// An L1 hit as the service calls it, among this number of products.
 #[divan::bench(args = [1_000, 10_000, 100_000, MOST])]
 fn an_l1_hit(bencher: Bencher, products: i64) {
     PLACE.holds(products);

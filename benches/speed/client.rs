@@ -1,5 +1,6 @@
-//! The load generator: keep-alive connections that send prepared requests one after the other, on a core of its own. It reads
-//! just as much of HTTP as it takes to find the end of an answer, so that it costs less than any server.
+//! The load generator: keep-alive connections that send prepared requests one after the other, on a
+//! separate core. It parses only the parts of HTTP that it needs to find the end of an answer. So
+//! it costs less than any server.
 
 use std::{
     net::SocketAddr,
@@ -15,14 +16,14 @@ use tokio::{
 
 use crate::pin::{CLIENTS, pin};
 
-/// Requests of one run.
+/// The load of one run.
 #[derive(Clone, Copy)]
 pub struct Load {
     pub connections: usize,
     pub lasting: Duration,
 }
 
-/// What was measured of one run.
+/// The measurements of one run.
 pub struct Sample {
     /// Answers a second.
     pub rate: f64,
@@ -33,7 +34,7 @@ pub struct Sample {
 }
 
 impl Sample {
-    /// The time below which this part of the answers came, in microseconds.
+    /// The time within which this part of the answers came, in microseconds.
     pub fn quantile(&self, part: f64) -> f64 {
         let at = (part * (self.micros.len() - 1) as f64).round() as usize;
         f64::from(self.micros[at])
@@ -45,7 +46,8 @@ pub fn get(path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: application/json\r\n\r\n").into_bytes()
 }
 
-/// Sends `requests` in turn over all connections until the time is over. With `once`, each of them at most once.
+/// Sends `requests` in turn over all connections until the time is over. With `once`, each of them
+/// is sent at most once.
 pub fn run(address: SocketAddr, requests: &[Vec<u8>], load: Load, once: bool) -> Sample {
     std::thread::scope(|threads| {
         let thread = threads.spawn(|| {
@@ -80,7 +82,7 @@ async fn send(address: SocketAddr, requests: Vec<Vec<u8>>, load: Load, once: boo
     Sample { rate, processor: f64::NAN, micros }
 }
 
-/// One answer in full: its head and its body, as they came.
+/// One complete answer: the bytes of its head and of its body.
 pub async fn whole(address: SocketAddr, request: &[u8]) -> (Vec<u8>, Vec<u8>) {
     let mut connection = Connection::open(address).await;
     let body_from = connection.ask(request).await;
@@ -100,7 +102,7 @@ impl Connection {
         Self { stream, buffer: vec![0; 64 * 1024], filled: 0 }
     }
 
-    /// Sends a request and reads the answer; where its body begins.
+    /// Sends a request and reads the answer. Returns the position at which its body begins.
     async fn ask(&mut self, request: &[u8]) -> usize {
         self.stream.write_all(request).await.expect("a request is sent");
         self.filled = 0;

@@ -1,5 +1,6 @@
-//! What the service is compared with, each a server of its own: a route that returns constant bytes, Redis passed through, the
-//! cache-aside of textbooks, and the same route without any cache.
+//! The servers that the service is compared with, each in its own process. They are a route that
+//! returns constant bytes, Redis passed through, textbook cache-aside, and the same route without
+//! any cache.
 
 use std::{sync::Arc, time::Duration};
 
@@ -32,7 +33,7 @@ const L2_SECONDS: u64 = 300;
 pub enum Contender {
     /// A route that returns constant bytes with the headers of the service's answer
     Bare,
-    /// What Redis holds, as it is
+    /// The value of Redis, unchanged
     Raw,
     /// The same, with a connection taken from a pool for every request
     Pooled,
@@ -42,7 +43,7 @@ pub enum Contender {
     NoCache,
 }
 
-/// What a contender serves with.
+/// The settings of a contender.
 pub struct Setting {
     pub port: u16,
     pub database_url: String,
@@ -99,7 +100,7 @@ async fn redis_at(url: &str) -> MultiplexedConnection {
 }
 
 async fn store(url: &str) -> ProductStore {
-    // The service's own: what is compared is not how a pool is set up.
+    // The pool of the service, because the comparison is not about the settings of a pool.
     ProductStore { db: database::serving_pool(&service(url)).await.expect("a pool") }
 }
 
@@ -129,7 +130,7 @@ async fn pooled(
     }
 }
 
-/// Tiers behind one interface of keys and JSON, as most that is written about caching has them.
+/// Tiers behind one interface of keys and JSON, as most texts about caching show them.
 #[derive(Clone)]
 struct Textbook {
     l1: moka::sync::Cache<String, String>,

@@ -1,4 +1,4 @@
-//! The seeded products and their popularity, and what Redis must hold.
+//! The seeded products and their popularity, and the values that Redis must hold.
 
 use std::{
     path::PathBuf,
@@ -21,7 +21,7 @@ struct Service {
     settings: Settings,
 }
 
-/// What an instance is told, for this database.
+/// The settings of an instance for this database.
 pub fn service(database_url: &str) -> Config {
     let service = Service::parse_from(["bench", "--database-url", database_url]);
     service.settings.check().expect("the settings are right").0
@@ -37,7 +37,7 @@ pub struct Data {
 }
 
 impl Data {
-    /// Brings schema and data.
+    /// Creates the schema and imports the data.
     pub async fn prepare(database_url: &str, full: Option<PathBuf>) -> Self {
         let config = service(database_url);
         database::migrate(&config).await.expect("the schema is made");
@@ -80,7 +80,7 @@ impl Data {
     }
 }
 
-/// Puts `body` into Redis for each product, as the contender that passes Redis through reads it.
+/// Stores `body` in Redis for each product, as the contender that passes Redis through reads it.
 pub async fn fill_raw(redis_url: &str, ids: &[i64], body: &str) {
     let mut pipeline = redis::pipe();
     for id in ids {

@@ -1,4 +1,5 @@
-//! What the forms of a value in L2 cost and save, by its size: pages of real products as JSON or MessagePack, plain, compressed, sealed.
+//! The costs and savings of the forms of a value in L2, by its size. The values are pages of real
+//! products as JSON or MessagePack, each plain, compressed and sealed.
 
 use std::{hint::black_box, time::Instant};
 
@@ -86,7 +87,7 @@ fn once<const PACKED: bool, const COMPRESSED: bool, const SEALED: bool>(products
         .map(|product| TagVersion { tag: Product::tag_of(product.id), version: product.version })
         .collect();
     let entry = entry(Some(Form(page)), tag_versions.into(), (DbTime(1), DbTime(2))).expect("an entry");
-    // As the cache does it: the form of the policy, then the seal.
+    // In the order of the cache: the form of the policy, then the seal.
     let keys = Keyring::parse(&format!("bench:{}", "5a".repeat(32))).expect("keys");
     let secret = [0; 32];
     let write = || {

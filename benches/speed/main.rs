@@ -1,6 +1,8 @@
-//! How fast: the service against a route that returns constant bytes, Redis passed through, the cache-aside of textbooks, and no
-//! cache, all in one run: `make bench`. Each server is a process on one core and has it for itself while it is measured (the
-//! others are stopped); the clients have the other core. The long run writes `docs/speed.md`.
+//! The speed bench (`make bench`). It compares the service with a route that returns constant
+//! bytes, Redis passed through, textbook cache-aside, and no cache. All are measured in one run.
+//! Each server is a process on one core. It has the core for itself while it is measured, because
+//! the other servers are stopped. The clients have the other core. The long run writes
+//! `docs/speed.md`.
 
 mod client;
 mod contenders;
@@ -45,17 +47,17 @@ struct Arguments {
     /// Only shows that everything works
     #[arg(long)]
     short: bool,
-    /// Folder of the full set of data; not given: the sample
+    /// Folder of the full set of data (default: the sample)
     #[arg(long, value_name = "DIR")]
     full: Option<PathBuf>,
-    /// What cargo says to every bench
+    /// The flag that cargo passes to every bench
     #[arg(long, hide = true)]
     bench: bool,
 }
 
 #[derive(Subcommand)]
 enum Command {
-    /// Serves what the service is compared with
+    /// Serves one of the programs that the service is compared with
     Contender(ContenderArguments),
 }
 
@@ -70,7 +72,7 @@ struct ContenderArguments {
 const HOT: usize = 1_000;
 const CONNECTIONS: usize = 16;
 
-/// That of the service: what is compared is not the allocator.
+/// The allocator of the service, because the comparison is not about allocators.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -116,7 +118,8 @@ struct Lane<'a> {
     server: &'a Server,
     requests: &'a [Vec<u8>],
     connections: usize,
-    /// Whether every request must be a miss: no product twice in a round, and Redis empty before.
+    /// Whether every request must be a miss. Then no product comes twice in a round, and Redis is
+    /// emptied before it.
     cold: bool,
     samples: Vec<Sample>,
 }
@@ -180,7 +183,7 @@ fn measure(data: &Data, database_url: &str, redis_url: &str, short: bool) -> Vec
             let at = (round + step) % lanes.len();
             let lane = &mut lanes[at];
             lane.server.go_on();
-            // Connections, floors and caches of the processor come back to life.
+            // Warms up connections, floors and the processor's caches.
             run(lane.server.address(), lane.requests, lane.load(lasting / 10), false);
             if lane.cold {
                 runtime.block_on(data::flush(&apart));

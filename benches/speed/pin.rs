@@ -1,15 +1,17 @@
-//! Cores: the clients have one and the servers that are compared the other, so that neither takes time from the other.
+//! Assigns cores: the clients have one and the compared servers have the other, so that neither
+//! takes time from the other.
 
 use std::{path::Path, process::Command};
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-/// The core of the servers that are compared.
+/// The core of the compared servers.
 pub const SERVER: usize = 0;
-/// The core of the clients, and of Postgres and Redis as far as the system puts them there.
+/// The core of the clients. Postgres and Redis run there as far as the system schedules them there.
 pub const CLIENTS: usize = 1;
 
-/// Keeps this thread, and what it starts, on a core. Without a second core everything shares the first.
+/// Pins this thread, and the processes that it starts, to a core. Without a second core, everything
+/// shares the first.
 pub fn pin(core: usize) {
     let mut cores = CpuSet::new();
     cores.set(core);
@@ -18,7 +20,8 @@ pub fn pin(core: usize) {
     }
 }
 
-/// Calls `start` on a thread that is kept on the servers' core: what it starts stays there.
+/// Calls `start` on a thread that is pinned to the servers' core. Processes that `start` starts
+/// stay on that core.
 pub fn on_server_core<R: Send>(start: impl FnOnce() -> R + Send) -> R {
     std::thread::scope(|threads| {
         let thread = threads.spawn(|| {
@@ -29,7 +32,7 @@ pub fn on_server_core<R: Send>(start: impl FnOnce() -> R + Send) -> R {
     })
 }
 
-/// What the machine is, for the table's head.
+/// A description of the machine, for the table's head.
 pub fn machine() -> String {
     let model = std::fs::read_to_string(Path::new("/proc/cpuinfo")).unwrap_or_default();
     let model = model.lines().find_map(|line| line.strip_prefix("model name")).and_then(|line| line.split_once(": "));

@@ -1,4 +1,5 @@
-//! L1 with a thousand to a million entries: how long a hit takes, and what an entry takes beyond its key and its value.
+//! L1 with a thousand to a million entries: the time of a hit, and the memory of an entry beyond
+//! its key and its value.
 
 use std::{fs, mem::size_of, time::Instant};
 
@@ -14,15 +15,15 @@ use crate::{numbers::Spread, trace};
 
 const SIZES: [usize; 4] = [1_000, 10_000, 100_000, 1_000_000];
 
-/// Of one size, the first one apart.
+/// The figures of one size.
 pub struct Scale {
     pub entries: usize,
     /// Nanoseconds of a hit of a random entry.
     pub nanos: Spread,
-    /// To the smallest size.
+    /// Ratios to the smallest size.
     pub ratios: Spread,
-    /// Bytes that an entry takes beyond its key and its value; only of the largest, for which what the allocator had free before
-    /// makes no difference.
+    /// Bytes of an entry beyond its key and its value. Only the largest size has this figure,
+    /// because memory that the allocator had free before makes no difference there.
     pub overhead: Option<f64>,
 }
 
@@ -53,7 +54,7 @@ pub async fn measure(db: &PgPool, rounds: usize, hits: usize) -> Vec<Scale> {
     result
 }
 
-/// Fills a cache, and says how much more than its keys and values the process has grown by, for an entry.
+/// Fills a cache. Returns the growth of the process for an entry, beyond its key and its value.
 async fn fill(cache: &Cache, products: &[Product], entries: usize) -> f64 {
     let (before, mut own) = (resident(), 0);
     for ids in (0..entries).collect::<Vec<_>>().chunks(10_000) {
@@ -70,7 +71,8 @@ async fn fill(cache: &Cache, products: &[Product], entries: usize) -> f64 {
     (resident() - before - own as f64) / entries as f64
 }
 
-/// Bytes of a key and a value: the key's text, the product with its texts, the body of its response.
+/// Bytes of a key and a value: the key's text, the product with its texts, the body of its
+/// response.
 fn size(product: &Product) -> usize {
     let texts =
         [&product.name, &product.department, &product.brand, &product.category, &product.kind, &product.currency];
@@ -79,7 +81,7 @@ fn size(product: &Product) -> usize {
     Product::key(product.id).as_str().len() + size_of::<Product>() + texts + body
 }
 
-/// Memory of this process, in bytes.
+/// Resident memory of this process, in bytes.
 fn resident() -> f64 {
     let pages = fs::read_to_string("/proc/self/statm").unwrap_or_default();
     let pages: Option<f64> = pages.split(' ').nth(1).and_then(|pages| pages.parse().ok());

@@ -27,13 +27,14 @@ impl Server {
     /// An instance of the service.
     pub fn service(name: &str, database_url: &str, redis_url: &str, settings: &[(&'static str, &str)]) -> Self {
         let port = free_port();
-        // An empty REDIS_URL, not a missing one: it would be taken from the environment of the run.
+        // Without this empty REDIS_URL, the instance would use the variable of the run's
+        // environment.
         let mut all = vec![
             ("DATABASE_URL", database_url.to_owned()),
             ("REDIS_URL", redis_url.to_owned()),
             ("BIND_ADDR", format!("127.0.0.1:{port}")),
             ("MANAGEMENT_ADDR", "127.0.0.1:0".to_owned()),
-            // What the others do doesn't seal either; what that costs is measured apart.
+            // The other servers do not seal either. The cost of sealing is measured separately.
             ("CACHE_KEYS", String::new()),
             ("CACHE_NAMESPACE", format!("bench-{name}")),
             ("CACHE_WARM_TOP", "1000".to_owned()),
@@ -73,11 +74,12 @@ impl Server {
         server
     }
 
-    /// Processor time that it has used, in microseconds; counted by the system in steps of 10 ms.
+    /// The processor time of the server so far, in microseconds. The system counts it in steps of
+    /// 10 ms.
     pub fn processor_time(&self) -> f64 {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.process.pid())).unwrap_or_default();
         let fields: Vec<&str> = stat.rsplit(") ").next().unwrap_or_default().split(' ').collect();
-        // User and system time: the 14th and the 15th field of all, of which two stand before the last parenthesis.
+        // User and system time are fields 14 and 15. Two fields come before the last parenthesis.
         let ticks = |at: usize| fields.get(at).and_then(|field| field.parse::<f64>().ok()).unwrap_or(f64::NAN);
         (ticks(11) + ticks(12)) * 10_000.0
     }
@@ -86,7 +88,7 @@ impl Server {
         ([127, 0, 0, 1], self.port).into()
     }
 
-    /// Takes the core from it.
+    /// Stops the process, so that it leaves its core to others.
     pub fn stop(&self) {
         self.process.signal("STOP");
     }

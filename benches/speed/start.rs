@@ -1,4 +1,4 @@
-//! How long an instance takes from its start until it is ready, without warming.
+//! The time of an instance from its start until it is ready, without warming.
 
 use std::{
     io::{Read, Write},
@@ -8,7 +8,7 @@ use std::{
 
 use crate::{numbers::Spread, servers::Server};
 
-/// Milliseconds of so many starts.
+/// Milliseconds of this number of starts.
 pub fn measure(database_url: &str, redis_url: &str, starts: usize) -> Spread {
     let one = |_| {
         let begun = Instant::now();

@@ -11,7 +11,7 @@ use crate::{
     trace::Trace,
 };
 
-/// All that a run found.
+/// All results of a run.
 pub struct Report {
     pub rows: Vec<Row>,
     pub trace: Trace,
@@ -22,7 +22,7 @@ pub struct Report {
     pub seeded: Duration,
 }
 
-/// One server under one load, against another one.
+/// One server under one load, compared with another one.
 pub struct Row {
     pub name: &'static str,
     pub rate: Spread,
@@ -30,7 +30,7 @@ pub struct Row {
     pub processor: Spread,
     pub p50: Spread,
     pub p99: Spread,
-    /// What the ratios are to.
+    /// The server to which the ratios are.
     pub base: &'static str,
     pub processors: Spread,
     pub rates: Spread,
@@ -71,7 +71,7 @@ impl Scale {
 }
 
 impl Measured {
-    /// `plain`: the same page as plain JSON.
+    /// `plain` is the same page as plain JSON.
     fn markdown(&self, plain: &Self) -> String {
         let (more, saved) = (self.open.median - plain.open.median, plain.bytes as f64 - self.bytes as f64);
         let pays = match () {

@@ -1,5 +1,6 @@
-//! How often L1 answers when it is far smaller than the catalogue: every line of every order, in their order, as a read of its
-//! product, against a cache that knows how often everything was asked for so far (least frequently used goes first).
+//! The hit rate of an L1 that is far smaller than the catalogue. The trace is every line of every
+//! order, in their order, each as a read of its product. L1 is compared with a cache that knows how
+//! often every product was read so far and evicts the least frequently used one.
 
 use std::collections::{BTreeSet, HashMap};
 
@@ -12,24 +13,24 @@ use sqlx::PgPool;
 /// L1's part of the catalogue's bytes, in percent.
 const PERCENT: u64 = 5;
 
-/// What the replay found.
+/// The result of the replay.
 pub struct Trace {
     pub products: usize,
     pub reads: usize,
     pub bytes: u64,
-    /// Parts of the reads that each answered.
+    /// The hit rates of the two caches.
     pub aside: f64,
     pub ideal: f64,
 }
 
-/// Replays what the database holds.
+/// Replays the orders of the database.
 pub async fn replay(db: &PgPool) -> Trace {
     let products: Vec<Product> = sqlx::query_as("select * from products").fetch_all(db).await.expect("the products");
     let sql = "select product_id from order_items join orders on orders.id = order_id order by placed_at, order_id, product_id";
     let reads: Vec<i64> = sqlx::query_scalar(sql).fetch_all(db).await.expect("the lines");
     let products: HashMap<i64, Product> = products.into_iter().map(|product| (product.id, product)).collect();
 
-    // One that has room for all says how much each takes.
+    // A cache that has room for all products measures the size of each.
     let roomy = cache(db, 1 << 40).await;
     let mut sizes = HashMap::new();
     let mut bytes = 0;
@@ -58,7 +59,7 @@ pub async fn replay(db: &PgPool) -> Trace {
     }
 }
 
-/// An instance's cache without Redis, which may use its tier.
+/// An instance's cache without Redis. It may use L1 when this returns.
 pub async fn cache(db: &PgPool, l1_bytes: u64) -> Cache {
     let cache = Cache::start(CacheConfig { l1_bytes, ..CacheConfig::default() }, db.clone());
     while !cache.is_current() {
@@ -76,7 +77,7 @@ async fn read(cache: &Cache, product: &Product) -> Outcome {
     cache.get_or_load(&key, CacheMode::Default, load).await.expect("a product").outcome
 }
 
-/// Hits of a cache of `room` bytes that keeps what was asked for most often so far.
+/// Hits of a cache of `room` bytes that keeps the most frequently read products so far.
 fn ideal(reads: &[i64], sizes: &HashMap<i64, u64>, room: u64) -> usize {
     let (mut counts, mut kept, mut used, mut hits) = (HashMap::new(), BTreeSet::new(), 0, 0);
     for id in reads {
@@ -89,7 +90,7 @@ fn ideal(reads: &[i64], sizes: &HashMap<i64, u64>, room: u64) -> usize {
             kept.insert(candidate);
             continue;
         }
-        // It comes in if all that would have to go were asked for less often.
+        // The product is stored if every product that it would replace was read less often.
         let mut victims = Vec::new();
         let mut free = room - used;
         for victim in &kept {

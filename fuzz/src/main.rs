@@ -1,5 +1,6 @@
-//! What takes bytes from elsewhere, fed with whatever comes: nothing may panic, and what is opened must be what was sealed.
-//! FUZZ_TARGET names the one of [`TARGETS`] that is fed; `scripts/fuzz.sh` takes them in turn.
+//! The fuzz targets: functions that read bytes from outside get arbitrary bytes. None may panic,
+//! and an opened entry must equal the sealed one. FUZZ_TARGET names the one of [`TARGETS`] that
+//! runs. `scripts/fuzz.sh` runs them in turn.
 #![no_main]
 
 use std::{env, sync::LazyLock};
@@ -17,7 +18,7 @@ use aside::{
 };
 use libfuzzer_sys::fuzz_target;
 
-/// Each has a folder of its name in `corpus/`.
+/// Each target has a folder of its name in `corpus/`.
 const TARGETS: [(&str, fn(&[u8])); 9] = [
     ("audit", audit_file),
     ("bearer", bearer),
@@ -50,19 +51,19 @@ fn audit_file(data: &[u8]) {
     drop(audit::verify(data, None));
 }
 
-/// A bearer token: nobody here has the secret.
+/// A bearer token. The target does not have the secret, so every token must be rejected.
 fn bearer(data: &[u8]) {
     assert!(!VERIFIER.accepts(&String::from_utf8_lossy(data)), "a forgery was believed");
 }
 
-/// The place where a page begins.
+/// The cursor of a page.
 fn cursor(data: &[u8]) {
     for list in [ListKind::Products, ListKind::Orders] {
         let _ = PageRequest::parse(list, Some(20), Some(&String::from_utf8_lossy(data)));
     }
 }
 
-/// An entry, as it is found in Redis once it is opened.
+/// An entry of Redis after it was opened.
 fn entry(data: &[u8]) {
     let _ = codec::decode(&Product::key(1), data);
     let _ = codec::decode(&Key::<ProductPage>::shared(&[&1]), data);
@@ -75,12 +76,12 @@ fn key_set(data: &[u8]) {
     drop(Verifier::with_key_set(&String::from_utf8_lossy(data), expected()));
 }
 
-/// Keys as somebody configured them.
+/// Encryption keys as an operator may configure them.
 fn keys(data: &[u8]) {
     drop(Keyring::parse(&String::from_utf8_lossy(data)));
 }
 
-/// Segments of keys: different ones never meet in one name.
+/// Segments of keys. Different segments never give the same tag.
 fn name(data: &[u8]) {
     let (a, b) = data.split_at(data.len() / 2);
     let [a, b] = [a, b].map(String::from_utf8_lossy);

@@ -1,4 +1,4 @@
-//! One request: sends it, times it, and turns the answer into a record.
+//! One request of a client. Sends it, times it, and turns the answer into a record.
 
 use std::{sync::Arc, time::Duration};
 
@@ -18,16 +18,16 @@ use crate::{
     pace::Clock,
 };
 
-/// Longest wait for an answer.
+/// The longest wait for an answer.
 const LIMIT: Duration = Duration::from_millis(1500);
 /// For how long an instance that did not answer gets fewer requests, in microseconds.
 const AVOIDED: u64 = 150_000;
-/// As many as the longest category may have, and more.
+/// At least as many products as the largest category can have.
 pub const CATEGORY_LIMIT: usize = 100;
-/// A page of orders.
+/// The page size of order lists.
 pub const ORDERS_LIMIT: usize = 20;
 
-/// What a request asks for, as far as its answer must be understood.
+/// The content that a request asks for, as far as the checker must understand the answer.
 #[derive(Clone, Debug)]
 pub enum Want {
     Product(i64),
@@ -36,13 +36,13 @@ pub enum Want {
     List(List),
     /// The new state of a product.
     ProductWritten,
-    /// Nothing: the product is gone, in the state after this version.
+    /// No content. The product is deleted, in the state after this version.
     ProductDeleted(i64, i64),
     OrderWritten,
     OrderPlaced,
 }
 
-/// A request about to be sent.
+/// A request that is not sent yet.
 pub struct Call {
     pub verb: &'static str,
     pub method: Method,
@@ -68,16 +68,16 @@ impl Call {
     }
 }
 
-/// What came of a request.
+/// The outcome of a request.
 pub struct Outcome {
-    /// The number of its record.
+    /// The index of its record.
     pub record: usize,
     pub told: Told,
     pub token: Option<String>,
     pub etag: Option<String>,
 }
 
-/// One client's way to the fleet.
+/// The access of one client to the fleet.
 #[derive(Clone)]
 pub struct Line {
     pub client: u16,
@@ -88,7 +88,7 @@ pub struct Line {
 }
 
 impl Line {
-    /// Sends a request to an instance. `unchanged` is what a 304 stands for.
+    /// Sends a request to an instance. `unchanged` is the representation that a 304 confirms.
     pub async fn send(&self, at: usize, call: Call, unchanged: Option<Sight>) -> Outcome {
         let instance = &self.fleet[at];
         let url = format!("http://127.0.0.1:{}{}", instance.port, call.path);
@@ -141,7 +141,7 @@ fn text<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
     headers.get(name)?.to_str().ok()
 }
 
-/// A batch answer.
+/// The body of a batch answer.
 #[derive(Deserialize)]
 struct Batch {
     items: Vec<Product>,
@@ -198,7 +198,7 @@ fn parse<T: DeserializeOwned>(body: &[u8]) -> Result<T, serde_json::Error> {
     serde_json::from_slice(body)
 }
 
-/// Where an answer came from, by `Cache-Status`.
+/// The source of an answer, from `Cache-Status`.
 fn source(headers: &HeaderMap) -> &'static str {
     let Some(status) = text(headers, "cache-status") else { return "" };
     let named = [

@@ -1,5 +1,6 @@
-//! The clients: each sends one request after the other, chosen by the real popularity of the products, and comes back to what it
-//! has just written or read, where a cache that is wrong would show it.
+//! The clients. Each sends one request after the other and chooses products by their real
+//! popularity. It often returns to rows that it has just written or read, because a wrong cache
+//! would show there.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -20,12 +21,12 @@ use crate::{
     pace::{millis, pause},
 };
 
-/// Orders that clients look at and change: the newest ones.
+/// How many of the newest orders the clients read and change.
 const RECENT: usize = 40;
-/// Products that clients have made and not deleted yet.
+/// The maximum of products that clients have made and not deleted yet.
 const EXTRAS: usize = 8;
 
-/// What the clients know together.
+/// State that all clients share.
 pub struct World {
     pub hot: Hot,
     total: f64,
@@ -44,7 +45,7 @@ impl World {
         Self { hot, total, orders, extras, versions, last_product, last_order }
     }
 
-    /// A product by its popularity.
+    /// A product, chosen by its popularity.
     fn product(&self, rng: &mut fastrand::Rng) -> i64 {
         let mut point = rng.f64() * self.total;
         let found = self.hot.products.iter().find(|(_, weight)| {
@@ -74,9 +75,9 @@ pub struct Client {
     pub rng: fastrand::Rng,
     /// The last token, and the record of the answer that gave it.
     token: Option<(String, usize)>,
-    /// The last representation of each product, to ask whether it still stands.
+    /// The last representation of each product, for conditional requests.
     known: HashMap<i64, (String, Sight)>,
-    /// An order to be placed once more under the same key.
+    /// An order that the client will place once more under the same key.
     again: Option<(String, serde_json::Value)>,
 }
 
@@ -86,7 +87,7 @@ impl Client {
         Self { line, world, rng, token: None, known: HashMap::new(), again: None }
     }
 
-    /// Goes on until it is aborted.
+    /// Runs until it is aborted.
     pub async fn run(mut self) {
         loop {
             let at = self.instance().await;
@@ -110,7 +111,8 @@ impl Client {
         }
     }
 
-    /// Sends a call, with the token of the last answer if it is to `carry` one, and learns from the answer.
+    /// Sends a call, and updates the client's state from the answer. If `carry` is set, the call
+    /// carries the token of the last answer.
     async fn go(&mut self, at: usize, mut call: Call, carry: bool) -> (Outcome, Want) {
         if carry
             && call.method == Method::GET
@@ -168,7 +170,7 @@ impl Client {
         }
     }
 
-    /// Reads what was just written: where it was written, and elsewhere with the token.
+    /// Reads a row right after its write: on the same instance, and on another one with the token.
     async fn look_back(&mut self, at: usize, ack: Ack, want: Want) {
         let (Ack::Version(key, _) | Ack::TransactionOf(key, _)) = ack else { return };
         if self.rng.f32() < 0.5 {
@@ -184,7 +186,7 @@ impl Client {
         }
     }
 
-    /// About a fifth of the calls are writes.
+    /// Chooses the next call. About a fifth of the calls are writes.
     fn choose(&mut self) -> Call {
         let id = self.world.product(&mut self.rng);
         match self.rng.u32(..1000) {
@@ -203,7 +205,7 @@ impl Client {
             790..805 => read_of(Key::Product(self.world.last_product.load(Ordering::Acquire) + self.rng.i64(1..=2))),
             805..830 => read_of(Key::Order(self.world.last_order.load(Ordering::Acquire) + self.rng.i64(1..=3))),
             830..920 => {
-                // Few prices, so that some changes change nothing.
+                // There are few prices, so some changes change nothing.
                 let price = 100 + self.rng.i64(0..3);
                 self.patch(id, "price", json!({ "price_cents": price }))
             }
@@ -237,7 +239,7 @@ impl Client {
     }
 
     fn patch(&mut self, id: i64, verb: &'static str, change: serde_json::Value) -> Call {
-        // Those belong to the writer who stays open for long: others would only wait for it.
+        // Only the slow writer changes these products. Other writers would just wait for its lock.
         if SLOW.contains(&id) {
             return read_of(Key::Product(id));
         }
@@ -245,7 +247,7 @@ impl Client {
         self.for_all(call)
     }
 
-    /// Some writes are acknowledged for the whole fleet, if the service can do that.
+    /// Asks for acknowledgement by the whole fleet for some writes, if the service supports it.
     fn for_all(&mut self, call: Call) -> Call {
         if self.rng.f32() < 0.1 { call.with("prefer", "fleet-consistent") } else { call }
     }
@@ -266,7 +268,7 @@ impl Client {
         Call::write("create", Method::POST, "/products".into(), Want::ProductWritten, Some(body))
     }
 
-    /// With `If-Match`, so that it is known which state the deletion made.
+    /// Deletes a product with `If-Match`, so that the checker knows which state the deletion made.
     fn delete(&mut self, id: i64) -> Call {
         let version = held(&self.world.versions).get(&id).copied();
         let Some(version) = version.filter(|_| !SLOW.contains(&id)) else { return read_of(Key::Product(id)) };
@@ -275,7 +277,7 @@ impl Client {
             .with("if-match", format!("\"{version}-0000000000000000\""))
     }
 
-    /// Every third order is placed twice under one key, mostly on two instances.
+    /// Places an order. Every third order is placed twice under one key, mostly on two instances.
     fn place(&mut self) -> Call {
         let (key, body, verb) = match self.again.take() {
             Some((key, body)) => (key, body, "order again"),

@@ -1,9 +1,14 @@
-//! Somebody who can write to Redis and tells lies there.
+//! The corruptor writes wrong data into Redis.
 //!
-//! Entries are not authenticated, so a forger who makes an entry with the right key and numbers that are high enough is believed:
-//! that is out of scope here, and said in the README's limits. What must not work without that: entries of old under their own
-//! keys (also those of an earlier epoch of the database), entries under others' keys, garbage, forged orders, floors and leases,
-//! keys of another type, and hints that nobody gave.
+//! Entries are not authenticated here. A forged entry with the right key and high enough versions
+//! is therefore accepted. That case is out of scope, and the README's limits say so.
+//!
+//! No other manipulation may lead to a wrong answer. The corruptor tries these:
+//!
+//! * Old entries under their own keys, also those of an earlier epoch of the database.
+//! * Entries under the keys of other rows, and garbage.
+//! * Forged entry versions, floors and leases.
+//! * Keys of another type, and hints that no instance sent.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -17,19 +22,20 @@ use crate::{
 
 /// Entries remembered for each key.
 const MEMORY: usize = 6;
-/// Lies about floors and leases end by themselves, so that it can be told whether the cache comes back.
+/// Forged floors and leases expire after this time, so that the run can check whether the cache
+/// recovers.
 const SHORT: Duration = Duration::from_secs(3);
 
 type Entry = HashMap<String, Vec<u8>>;
 
-/// What was once true, by the part of the key after namespace, format and epoch.
+/// Entries that were once correct, by the part of the key after namespace, format and epoch.
 #[derive(Default)]
 pub struct Corruptor {
     stash: HashMap<String, Vec<Entry>>,
 }
 
 impl Corruptor {
-    /// Remembers what is true now.
+    /// Remembers the entries that are in Redis now.
     pub async fn listen(&mut self, arena: &Arena) {
         let Ok(mut redis) = arena.redis.lock().await.connect().await else { return };
         let Ok(keys) = keys(&mut redis).await else { return };
@@ -71,7 +77,7 @@ impl Corruptor {
         format!("{lies} lies, {replays} entries of old")
     }
 
-    /// Tells one lie about `key`; says whether it was an authentic entry of old.
+    /// Manipulates `key` once. Returns whether it stored an authentic old entry.
     async fn one(&self, redis: &mut MultiplexedConnection, key: &str, rng: &mut fastrand::Rng) -> RedisResult<bool> {
         let garbage: Vec<u8> = (0..rng.usize(1..200)).map(|_| rng.u8(..)).collect();
         let set = |field: &'static str, value: Vec<u8>| {
@@ -86,7 +92,8 @@ impl Corruptor {
                     return Ok(false);
                 };
                 let Some(value) = entry.get("d") else { return Ok(false) };
-                // With an order above every wish now and then, so that only the instance can refuse it.
+                // Sometimes the entry version is above every requested one, so that only the
+                // instance can refuse the entry.
                 let version = if rng.bool() { future } else { entry.get("o").cloned().unwrap_or(future) };
                 redis::cmd("HDEL").arg(key).arg("f").exec_async(redis).await?;
                 redis::cmd("HSET").arg(key).arg("o").arg(version).arg("d").arg(value).exec_async(redis).await?;
@@ -116,12 +123,13 @@ impl Corruptor {
     }
 }
 
-/// The entries of the present epoch and of others.
+/// The keys of all entries, of the current epoch and of others.
 async fn keys(redis: &mut MultiplexedConnection) -> RedisResult<Vec<String>> {
     redis::cmd("KEYS").arg(format!("{NAMESPACE}:*:*")).query_async(redis).await
 }
 
-/// `product:42` of `consistency:1:0a1b2c:product:42`: an entry of an earlier epoch is told again in this one.
+/// Returns `product:42` for `consistency:1:0a1b2c:product:42`. The corruptor stores entries of an
+/// earlier epoch in the current one under this name.
 fn name(key: &str) -> &str {
     key.splitn(4, ':').nth(3).unwrap_or(key)
 }

@@ -1,4 +1,4 @@
-//! What can happen to Postgres.
+//! The faults of Postgres.
 
 use crate::{
     fixture::SLOW,
@@ -15,7 +15,7 @@ pub const SLOW_WRITER: &str = "a writer open for long";
 
 pub const KINDS: [&str; 5] = [CRASHED, RESTARTED, TERMINATED, TAILS_TERMINATED, SLOW_WRITER];
 
-/// Plays one fault to its end; returns what there is to say.
+/// Plays one fault to its end. Returns a note for the report.
 pub async fn play(arena: &Arena, kind: &str, rng: &mut fastrand::Rng) -> String {
     match kind {
         CRASHED | RESTARTED => {
@@ -23,7 +23,7 @@ pub async fn play(arena: &Arena, kind: &str, rng: &mut fastrand::Rng) -> String 
             String::new()
         }
         TERMINATED => terminate(arena, "true").await,
-        // A poller is known by its only query.
+        // A poller is recognised by its only query.
         TAILS_TERMINATED => terminate(arena, "query like 'with changes as%'").await,
         _ => slow_writer(arena, rng).await,
     }
@@ -40,7 +40,8 @@ async fn terminate(arena: &Arena, which: &'static str) -> String {
     }
 }
 
-/// Takes its number at once and commits late, when others have long taken and committed higher ones.
+/// A writer that takes its version at once and commits late. Meanwhile others have taken and
+/// committed higher ones.
 async fn slow_writer(arena: &Arena, rng: &mut fastrand::Rng) -> String {
     let id = SLOW[rng.usize(..SLOW.len())];
     let (from, to) = if arena.long { (2_000, 30_000) } else { (1_000, 6_000) };

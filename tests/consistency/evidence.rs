@@ -1,5 +1,6 @@
-//! The shortest history that convicts: the write, the answer, what else the instance said about the thing in between, the states
-//! that the thing went through, and the faults around.
+//! The evidence for one violation, as the shortest history that shows it. It contains the write,
+//! the answer, and other answers of the instance about the row in between. It also has the states
+//! of the row and the faults at that time.
 
 use std::fmt::Write;
 
@@ -12,9 +13,9 @@ use crate::{
     pace::seconds,
 };
 
-/// Other answers shown.
+/// The maximum of other answers shown.
 const OTHERS: usize = 6;
-/// How long before the write a fault may have ended to be shown, in microseconds.
+/// How long before the write a fault may have ended and still be shown, in microseconds.
 const AROUND: u64 = 1_000_000;
 
 pub fn of(violation: &Violation, history: &History, faults: &[FaultNote]) -> String {

@@ -1,4 +1,4 @@
-//! The ground truth: which things the run is about, and every state that Postgres has committed of them.
+//! The rows of a run, and every state of them that Postgres has committed.
 
 use std::collections::HashMap;
 
@@ -17,24 +17,25 @@ use crate::{
     pace::Clock,
 };
 
-/// Products that only direct writers in SQL delete and make again, with the same id.
+/// Products that only direct SQL writers delete and make again, with the same id.
 pub const WILD: [i64; 3] = [90_000_001, 90_000_002, 90_000_003];
-/// Products that only a writer who stays open for long changes.
+/// Products that only the slow writer changes.
 pub const SLOW: [i64; 2] = [90_000_011, 90_000_012];
 /// Customers who order.
 pub const CUSTOMERS: [i64; 6] = [900_001, 900_002, 900_003, 900_004, 900_005, 900_006];
 
-/// What the clients ask for.
+/// The rows that clients ask for.
 pub struct Hot {
     /// Products with their real popularity, most viewed first.
     pub products: Vec<(i64, f64)>,
-    /// Those that can be ordered.
+    /// Products that clients can order.
     pub ordered: Vec<i64>,
     pub categories: Vec<String>,
     pub department: String,
 }
 
-/// Sets the audit up and picks the things that the run is about: whole categories, so that their lists can be checked.
+/// Prepares the recording of states and chooses the rows of the run. Whole categories are chosen,
+/// so that their lists can be checked.
 pub async fn prepare(db: &PgPool) -> Result<Hot, sqlx::Error> {
     let categories: Vec<String> = sqlx::query_scalar(
         "select category from products group by category having count(*) between 4 and 10
@@ -53,7 +54,7 @@ pub async fn prepare(db: &PgPool) -> Result<Hot, sqlx::Error> {
         .execute(db)
         .await?;
     }
-    // So much that a run can't sell out.
+    // A run cannot sell out this much stock.
     sqlx::query("update products set stock = 900000000 where category = any($1)").bind(&categories).execute(db).await?;
     sqlx::raw_sql(include_str!("fixture.sql")).execute(db).await?;
     sqlx::query(
@@ -78,9 +79,10 @@ pub async fn prepare(db: &PgPool) -> Result<Hot, sqlx::Error> {
     Ok(Hot { products, ordered, categories, department: rows[0].try_get("department")? })
 }
 
-/// Everything that was committed.
+/// All committed states.
 pub async fn audit(db: &PgPool, clock: &Clock) -> Result<Audit, Box<dyn std::error::Error>> {
-    // One snapshot: what was under way when the clients went may still be committed.
+    // One snapshot for all queries: transactions that were in progress when the clients stopped may
+    // still commit.
     let mut db = db.begin_with("begin isolation level repeatable read").await?;
     let mut items: HashMap<i64, Vec<OrderItem>> = HashMap::new();
     let rows = sqlx::query(
@@ -124,7 +126,7 @@ pub async fn audit(db: &PgPool, clock: &Clock) -> Result<Audit, Box<dyn std::err
     Ok(audit)
 }
 
-/// Views are not part of what a client is promised.
+/// The digest leaves out the view count, because the service promises nothing about it.
 pub fn sight_of_product(mut product: Product) -> Sight {
     product.view_count = 0;
     Sight { version: product.version, digest: digest(&product) }

@@ -1,4 +1,5 @@
-//! Three instances of the service as processes, each with a proxy of its own to Postgres and one to Redis.
+//! Three instances of the service as processes, each with its own proxy to Postgres and its own
+//! proxy to Redis.
 
 use std::{
     path::{Path, PathBuf},
@@ -20,9 +21,10 @@ use crate::{
     },
 };
 
-/// How many instances there are.
+/// The number of instances.
 pub const INSTANCES: usize = 3;
-/// Sizes of L1: one that holds everything, one that evicts all the time, none at all (every answer of a tier is from L2).
+/// The sizes of L1. The first holds everything, and the second evicts all the time. With the third,
+/// every cached answer comes from L2.
 const L1_BYTES: [u64; INSTANCES] = [64 << 20, 48 << 10, 0];
 /// The first segment of all keys in Redis.
 pub const NAMESPACE: &str = "consistency";
@@ -35,7 +37,7 @@ pub struct Instance {
     l1_bytes: u64,
     process: Mutex<Option<Process>>,
     process_runs: AtomicU32,
-    /// Until when clients keep away, because somebody got no answer.
+    /// Until when clients avoid the instance, after a request without an answer.
     avoided_until: AtomicU64,
     database_url: String,
     redis: Vec<(&'static str, String)>,
@@ -43,12 +45,12 @@ pub struct Instance {
     program: PathBuf,
 }
 
-/// Prepares the instances; none runs yet.
+/// Prepares the instances. Starts none of them.
 pub async fn prepare(program: &Path, postgres: &Postgres, redis: &Store, logs: &Path) -> Vec<Instance> {
     let mut fleet = Vec::new();
     for (at, l1_bytes) in L1_BYTES.into_iter().enumerate() {
         let to_postgres = Proxy::before(format!("127.0.0.1:{}", postgres.port)).await;
-        // Of several servers nobody goes through it.
+        // With several Redis servers, no connection uses this proxy.
         let port = if let Store::One(redis) = redis { redis.port } else { free_port() };
         let to_redis = Proxy::before(format!("127.0.0.1:{port}")).await;
         fleet.push(Instance {
@@ -89,7 +91,7 @@ impl Instance {
         settings
     }
 
-    /// Starts a process, unless one runs; does not wait until it is ready.
+    /// Starts a process unless one runs. Does not wait until it is ready.
     pub async fn start(&self) {
         let mut process = self.process.lock().await;
         if process.as_mut().is_none_or(Process::has_ended) {
@@ -99,7 +101,7 @@ impl Instance {
         }
     }
 
-    /// Ends a process: at once, or orderly.
+    /// Ends the process, either by a kill or by a graceful shutdown.
     pub async fn stop(&self, orderly: bool) {
         let Some(process) = self.process.lock().await.take() else { return };
         process.signal(if orderly { "TERM" } else { "KILL" });
@@ -124,7 +126,7 @@ impl Instance {
         self.avoided_until.load(Ordering::Acquire) > now
     }
 
-    /// Mends its lines and sees to it that it runs.
+    /// Removes the faults of its connections and makes sure that it runs.
     pub async fn heal(&self) {
         self.to_postgres.set(Fault::None);
         self.to_redis.set(Fault::None);
@@ -132,8 +134,8 @@ impl Instance {
         self.start().await;
     }
 
-    /// Waits until it wants requests. One that gives up, because Postgres went away while it started, is started again, as any
-    /// supervisor would.
+    /// Waits until the instance is ready. Restarts it if it exits because Postgres failed during
+    /// its start. Any supervisor would do the same.
     pub async fn ready(&self, http: &reqwest::Client) {
         let url = format!("http://127.0.0.1:{}/readyz", self.port);
         let asked = || async {

@@ -1,15 +1,15 @@
-//! How old answers were when they were asked for: as a table and as a plot.
+//! The ages of stale answers when they were requested, as a table and as a plot.
 
 use std::fmt::Write;
 
 use crate::check::history::Micros;
 
-/// Upper ends of the classes in milliseconds; what is above the last one breaks a promise.
+/// The upper bounds of the classes in milliseconds. An age above the last one breaks a promise.
 const CLASSES: [u64; 10] = [1, 2, 5, 10, 20, 50, 100, 200, 350, 500];
 
 pub struct Histogram {
     current: usize,
-    /// By class, and those above all classes.
+    /// Counts by class. The last count is for ages above all classes.
     old: [usize; CLASSES.len() + 1],
     oldest: Micros,
 }
@@ -36,13 +36,13 @@ impl Histogram {
         std::iter::once(("current".to_owned(), self.current)).chain(old).collect()
     }
 
-    /// A line for each class, and the oldest.
+    /// A text line for each class, and the highest age.
     pub fn table(&self) -> String {
         let all = (self.current + self.old.iter().sum::<usize>()).max(1);
         let mut text = String::new();
         for (name, count) in self.rows() {
             let share = count as f64 * 100.0 / all as f64;
-            // Each mark is a power of two, or rare classes would not be seen.
+            // Each mark is a power of two. Otherwise rare classes would be invisible.
             let marks = "#".repeat(count.checked_ilog2().map_or(0, |log| log as usize + 1));
             let _ = writeln!(text, "  {name:>13}  {count:>8}  {share:>8.4} %  {marks}");
         }
@@ -50,7 +50,7 @@ impl Histogram {
         text
     }
 
-    /// The same as a picture, on a logarithmic scale.
+    /// The same figures as a picture, on a logarithmic scale.
     pub fn svg(&self, title: &str) -> String {
         let (width, bar, left) = (720.0, 22.0, 130.0);
         let rows = self.rows();

@@ -1,7 +1,8 @@
-//! A checker that has never convicted proves nothing: histories in which one rule is broken, and the same without the fault.
-//! Part of the test suite, not of the checker's program.
+//! Histories in which one rule is broken, and the same histories without the fault. They show that
+//! the checker catches each violation. This file belongs to the test suite, not to the checker's
+//! program.
 
-// The program reads every field of a finding; here only the rule that was broken matters.
+// The program reads every field of a finding. These tests read only the rule.
 #[allow(dead_code)]
 #[path = "check/mod.rs"]
 mod check;
@@ -19,7 +20,7 @@ fn list() -> List {
     List::Category("FRUIT".into())
 }
 
-/// Version `version` of a thing, made at `made`; its digest is told by key and version.
+/// Version `version` of a row, committed at `made`. Its digest depends on key and version.
 fn state(key: Key, version: i64, made: Micros) -> State {
     State { version, digest: Some(sight(key, version).digest), member: Some(list()), xid: version as u64 * 10, made }
 }
@@ -64,7 +65,7 @@ fn write(version: i64) -> Record {
     record(0, (100 * MS, 200 * MS), Told::Written(Ack::Version(P, version)))
 }
 
-/// Product 1 goes through two versions, product 2 has one.
+/// Product 1 has two versions, product 2 has one.
 fn audit() -> Audit {
     [(P, vec![state(P, 1, 0), state(P, 2, 150 * MS)]), (Q, vec![state(Q, 1, 0)])].into()
 }

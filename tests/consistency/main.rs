@@ -1,12 +1,14 @@
-//! The consistency checker: three real instances, a real Postgres and a real Redis, clients by the real popularity, faults by a
-//! seeded script, and afterwards every answer is held against what was committed. `docs/consistency-checker.md` explains it.
+//! The consistency checker. It runs three real instances with a real Postgres and a real Redis.
+//! Clients follow the real popularity of products, and a seeded script injects faults. Afterwards
+//! every answer is compared with the committed states. `docs/consistency-checker.md` explains it.
 //!
 //! ```sh
 //! cargo test --test consistency -- --seconds 75                            # the short form
 //! cargo test --release --test consistency -- --operations 300000          # the long form
 //! ```
 //!
-//! Exit status 0: no rule was broken, and the run saw what it must see. Everything runs on loopback and ends with the run.
+//! Exit status 0 means that no rule was broken and that the run saw enough events. Everything runs
+//! on loopback and ends with the run.
 
 mod calls;
 mod check;
@@ -50,45 +52,48 @@ use report::{Phases, Report};
 use store::{Mode, Store};
 use support::postgres_server::Postgres;
 
-/// D, as the service has it by default.
+/// D, the service's default.
 const MAX_STALENESS: Micros = 500_000;
-/// Before the first fault: what the hit rate is when all is well.
+/// The time before the first fault, in which the normal hit rate is measured.
 const BASELINE_MS: u64 = 4_000;
-/// After the last fault: how long the fleet may take until all is well again, and for how long it is then looked at.
+/// How long the fleet may take to recover after the last fault, and for how long it is then
+/// measured.
 const RECOVERY_MS: u64 = 5_000;
 const CALM_MS: u64 = 4_000;
-/// How many times as long as asked for a run may take until it has seen enough.
+/// The maximum time of a run, as a multiple of the requested time. A run takes longer than
+/// requested only until it has seen enough.
 const PATIENCE: u64 = 5;
 /// Direct writes a second.
 const SQL_RATE: f64 = 25.0;
 
-/// Looks for stale answers under faults.
+/// Checks for stale answers under faults.
 #[derive(Parser)]
 struct Args {
-    /// Seconds under faults at least; longer until enough has been seen.
+    /// Minimum of seconds under faults; the run continues until it has seen enough.
     #[arg(long, default_value_t = 75)]
     seconds: u64,
-    /// Requests at least; the run is longer when it takes longer. With this, faults last longer too.
+    /// Minimum of requests; the run lasts as long as they take. With this option, faults last
+    /// longer too.
     #[arg(long, default_value_t = 0)]
     operations: usize,
-    /// Faults at least.
+    /// Minimum of faults.
     #[arg(long, default_value_t = 0)]
     faults: usize,
-    /// Replays a run's choices (not its timing). Not given: another one each time.
+    /// The seed of a run's choices, to repeat them (not their timing). Default: random.
     #[arg(long)]
     seed: Option<u64>,
-    /// How many servers Redis is.
+    /// The topology of Redis.
     #[arg(long, value_enum, default_value = "standalone")]
     redis: Mode,
-    /// Only starts those servers, says where they are, and ends them on Ctrl-C.
+    /// Only starts those servers, prints their addresses, and ends them on Ctrl-C.
     #[arg(long)]
     serve: bool,
     #[arg(long, default_value_t = 10)]
     clients: u16,
-    /// The service's program; the one of this build when not given.
+    /// The service's program. Default: the one of this build.
     #[arg(long, default_value = env!("CARGO_BIN_EXE_aside"))]
     program: PathBuf,
-    /// Where the records go; below the build's folder when not given.
+    /// The folder for the records. Default: a folder below that of the build.
     #[arg(long)]
     out: Option<PathBuf>,
 }
@@ -113,7 +118,7 @@ async fn main() -> ExitCode {
     }
 }
 
-/// `make redis-sentinel`, `make redis-cluster`.
+/// Runs `make redis-sentinel` and `make redis-cluster`.
 async fn serve(mode: Mode) -> ExitCode {
     let folder = std::env::temp_dir().join(format!("aside-redis-{}", std::process::id()));
     let store = Store::start(mode, &folder).await;
@@ -173,7 +178,7 @@ async fn run(args: &Args, seed: u64, out: &Path) -> Result<bool, Box<dyn Error>>
     Ok(report.passed())
 }
 
-/// The traffic, without faults, under faults, and without again.
+/// Sends the traffic: first without faults, then under faults, then without faults again.
 async fn play(args: &Args, seed: u64, arena: &Arc<Arena>, world: World) -> Result<Phases, Box<dyn Error>> {
     let (world, clock, notes) = (Arc::new(world), arena.clock, &arena.notes);
     let mut traffic = JoinSet::new();
@@ -234,7 +239,7 @@ async fn play(args: &Args, seed: u64, arena: &Arc<Arena>, world: World) -> Resul
     Ok(Phases { baseline, faults_from, calm, ended })
 }
 
-/// Brings the schema and the real data.
+/// Creates the schema and imports the real data.
 fn seed_database(program: &Path, instance: &Instance) -> Result<(), Box<dyn Error>> {
     let seeded = Command::new(program).arg("seed").envs(instance.settings()).output()?;
     if !seeded.status.success() {
@@ -244,7 +249,7 @@ fn seed_database(program: &Path, instance: &Instance) -> Result<(), Box<dyn Erro
     Ok(())
 }
 
-/// A client of its own, so that clients share no connection.
+/// A separate HTTP client for each client, so that clients share no connection.
 fn client() -> reqwest::Result<reqwest::Client> {
     reqwest::Client::builder().no_proxy().connect_timeout(millis(300)).pool_max_idle_per_host(1).build()
 }

@@ -1,5 +1,6 @@
-//! The nemesis: four lanes of faults that overlap (Redis, the lines, the instances, Postgres), each a deck of cards shuffled by
-//! the seed and played through before it is shuffled again, so that every kind of fault comes.
+//! The nemesis injects faults in four lanes that overlap: Redis, connections, instances and
+//! Postgres. Each lane plays a deck of cards that the seed shuffles. It plays the whole deck before
+//! it shuffles again, so every kind of fault occurs.
 
 use std::{
     sync::{
@@ -23,7 +24,7 @@ use crate::{
     support::{postgres_server::Postgres, proxy::Fault},
 };
 
-/// Everything that can be broken.
+/// Everything that a fault can break.
 pub struct Arena {
     pub postgres: Mutex<Postgres>,
     pub redis: Mutex<Store>,
@@ -32,7 +33,7 @@ pub struct Arena {
     pub notes: Arc<Notes>,
     pub clock: Clock,
     pub stop: AtomicBool,
-    /// Long faults for long runs.
+    /// Whether faults last longer, for long runs.
     pub long: bool,
     pub http: reqwest::Client,
 }
@@ -77,12 +78,13 @@ pub fn kinds(mode: Mode) -> Vec<&'static str> {
     redis.into_iter().chain(lines).chain(mishaps).chain(database_faults::KINDS).collect()
 }
 
-/// Several servers are not spoken to by lines that could be broken one by one.
+/// The faults of connections. With several Redis servers no proxy is in between, so only the
+/// connections to Postgres can be broken.
 fn line_faults(mode: Mode) -> impl Iterator<Item = (&'static str, Line, Fault)> {
     LINE_FAULTS.into_iter().filter(move |(_, line, _)| mode == Mode::Standalone || *line == Line::Postgres)
 }
 
-/// Plays all lanes until the arena says stop; every fault that has begun is ended.
+/// Plays all lanes until the arena is stopped. Every fault that has begun is ended.
 pub async fn play(arena: Arc<Arena>, seed: u64) {
     let lane = |number: u64| fastrand::Rng::with_seed(seed.wrapping_mul(31).wrapping_add(number));
     tokio::join!(
@@ -98,7 +100,7 @@ impl Arena {
         !self.stop.load(Ordering::Acquire)
     }
 
-    /// A time between `from` and `to` milliseconds; long runs have longer ones.
+    /// A time between `from` and `to` milliseconds. Long runs double the upper bound.
     pub fn between(&self, rng: &mut fastrand::Rng, from: u64, to: u64) -> Duration {
         millis(rng.u64(from..=if self.long { to * 2 } else { to }))
     }

@@ -1,4 +1,4 @@
-//! What the run writes down as it goes: requests, faults, and the counters of all processes of all instances.
+//! The recording of a run: requests, faults, and the counters of all processes of all instances.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -19,7 +19,7 @@ use crate::{
 #[derive(Clone, Debug, Serialize)]
 pub struct FaultNote {
     pub kind: &'static str,
-    /// The instance whose line or process it was.
+    /// The instance whose connection or process was affected.
     pub instance: Option<usize>,
     pub began: Micros,
     pub ended: Micros,
@@ -35,7 +35,7 @@ impl std::fmt::Display for FaultNote {
 }
 
 pub struct Notes {
-    /// What the run is played on.
+    /// The topology of Redis in this run.
     pub mode: Mode,
     records: Mutex<Vec<Record>>,
     faults: Mutex<Vec<FaultNote>>,
@@ -47,7 +47,7 @@ impl Notes {
         Self { mode, records: Mutex::default(), faults: Mutex::default(), counters: Mutex::default() }
     }
 
-    /// Takes a record; returns its number.
+    /// Stores a record. Returns its index.
     pub fn record(&self, record: Record) -> usize {
         let mut records = held(&self.records);
         records.push(record);
@@ -58,7 +58,7 @@ impl Notes {
         held(&self.records).len()
     }
 
-    /// Whether enough of everything has been seen.
+    /// Whether the run has seen enough events of every kind.
     pub fn enough(&self) -> bool {
         let (faults, counters) = (self.faults(), self.counters());
         seen::all(self.mode, &held(&self.records), &faults, &counters).iter().all(seen::Seen::enough)
@@ -82,7 +82,8 @@ impl Notes {
         held(&self.counters).clone()
     }
 
-    /// Reads the counters of an instance again and again: what a killed one has counted would be lost else.
+    /// Reads the counters of an instance repeatedly. Otherwise the counts of a killed process would
+    /// be lost.
     pub async fn follow(&self, at: usize, instance: &Instance, http: &reqwest::Client) {
         let url = format!("http://127.0.0.1:{}/metrics", instance.management);
         let mut last: (u32, HashMap<String, u64>) = (0, HashMap::new());
@@ -112,7 +113,7 @@ fn held<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// When something began, to be written down when it ends.
+/// A fault that has begun. It is recorded when it ends.
 pub struct Begun {
     kind: &'static str,
     instance: Option<usize>,

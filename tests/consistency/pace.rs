@@ -1,11 +1,11 @@
-//! The run's own clock and its pauses. A pause here is part of the script (a fault lasts that long), never a wait for something
-//! that could be asked about.
+//! The run's own clock and its pauses. A pause is part of the script, such as the length of a
+//! fault. It never replaces a check that could be polled.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::check::history::Micros;
 
-/// Counts from the beginning of the run, monotonically.
+/// A monotonic clock that counts from the beginning of the run.
 #[derive(Clone, Copy)]
 pub struct Clock {
     begun: Instant,
@@ -22,7 +22,7 @@ impl Clock {
         self.begun.elapsed().as_micros() as Micros
     }
 
-    /// A time of day as a moment of the run; 0 for what was before it.
+    /// Converts a time of day to a moment of the run. Returns 0 for times before the run.
     pub fn moment(&self, time_of_day: i64) -> Micros {
         Micros::try_from(time_of_day - self.time_of_day).unwrap_or(0)
     }
@@ -45,7 +45,7 @@ pub fn millis(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
-/// `12.345` seconds into the run.
+/// Formats a moment in seconds of the run, such as `12.345`.
 pub fn seconds(moment: Micros) -> String {
     format!("{:8.3}", moment as f64 / 1e6)
 }

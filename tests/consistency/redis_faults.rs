@@ -1,4 +1,4 @@
-//! What can happen to Redis.
+//! The faults of Redis.
 
 use std::collections::HashMap;
 
@@ -23,7 +23,7 @@ pub const HINTS_LOST: &str = "hints lost";
 pub const SCRIPTS_LOST: &str = "scripts lost";
 pub const LIES: &str = "lies in Redis";
 
-/// How long the others take to find out that a primary is gone, and to choose another, at most.
+/// The maximum time in which the other servers notice that a primary is down and elect another.
 const FAILOVER_MS: u64 = 4_000;
 
 /// The faults of one server, or those of several.
@@ -34,7 +34,7 @@ pub fn kinds(mode: Mode) -> Vec<&'static str> {
     kinds
 }
 
-/// Plays one fault to its end; returns what there is to say.
+/// Plays one fault to its end. Returns a note for the report.
 pub async fn play(arena: &Arena, kind: &str, corruptor: &mut Corruptor, rng: &mut fastrand::Rng) -> String {
     match kind {
         KILLED => killed(arena).await,
@@ -55,7 +55,8 @@ pub async fn play(arena: &Arena, kind: &str, corruptor: &mut Corruptor, rng: &mu
     }
 }
 
-/// One server comes back at once and empty. A primary of several comes back when another has taken its place.
+/// A single server restarts at once and empty. A primary of several restarts after another has
+/// taken its place.
 async fn killed(arena: &Arena) -> String {
     match &mut *arena.redis.lock().await {
         Store::One(redis) => {
@@ -73,7 +74,8 @@ async fn killed(arena: &Arena) -> String {
     }
 }
 
-/// For a moment, or for so long that another primary is chosen and the old one comes back believing that it is one.
+/// Stops a server for a moment. Sometimes the stop is long enough for a failover, and the old
+/// primary comes back without knowing of it.
 async fn frozen(arena: &Arena, rng: &mut fastrand::Rng) -> String {
     let time = arena.between(rng, 200, 2500);
     match &*arena.redis.lock().await {
@@ -96,7 +98,7 @@ async fn frozen(arena: &Arena, rng: &mut fastrand::Rng) -> String {
     }
 }
 
-/// Keeps a dump, goes on for a while, dies, and comes back with what was true then.
+/// Redis saves a dump, continues for a while, is killed, and restarts with the old contents.
 async fn old_dump(arena: &Arena, rng: &mut fastrand::Rng) -> String {
     told(arena, &[&["SAVE"]]).await;
     pause(arena.between(rng, 2000, 6000)).await;
@@ -107,7 +109,8 @@ async fn old_dump(arena: &Arena, rng: &mut fastrand::Rng) -> String {
     restored.map_or_else(|error| error.to_string(), |keys| format!("{keys} keys of old"))
 }
 
-/// A primary acknowledges for a while what its replicas don't hear of, and dies; one of them takes its place.
+/// A primary acknowledges writes that its replicas do not receive, and is killed. One of the
+/// replicas takes its place.
 async fn promoted(arena: &Arena, rng: &mut fastrand::Rng) -> String {
     let Store::Many(nodes) = &mut *arena.redis.lock().await else { return "not done".into() };
     let key = any();
@@ -116,7 +119,7 @@ async fn promoted(arena: &Arena, rng: &mut fastrand::Rng) -> String {
     replicas.iter().for_each(|replica| nodes.signal(*replica, "STOP"));
     let parted = redis::cmd("CLIENT").arg("KILL").arg("TYPE").arg("replica").to_owned();
     let _ = nodes.ask::<i64>(primary, &parted).await;
-    // Shorter than it takes the others to give a silent replica up.
+    // Shorter than the time after which the other servers start a failover.
     pause(arena.between(rng, 300, 900)).await;
     let latest = nodes.values_of(primary).await;
     nodes.kill_9(primary).await;
@@ -125,7 +128,7 @@ async fn promoted(arena: &Arena, rng: &mut fastrand::Rng) -> String {
         Some(replica) => nodes.values_of(*replica).await,
         None => HashMap::new(),
     };
-    // What the primary told nobody that it has no more, or has newer.
+    // The entries that are outdated on the replica: the primary has deleted them or has newer ones.
     let keys = known.iter().filter(|(key, order)| latest.get(*key) != Some(*order)).count();
     pause(millis(FAILOVER_MS)).await;
     nodes.launch(primary).await;
@@ -133,7 +136,7 @@ async fn promoted(arena: &Arena, rng: &mut fastrand::Rng) -> String {
     format!("{keys} keys of old")
 }
 
-/// Slots with their keys go from one primary to the next.
+/// Moves slots with their keys from one primary to another.
 async fn moved(arena: &Arena, rng: &mut fastrand::Rng) -> String {
     let Store::Many(nodes) = &*arena.redis.lock().await else { return "not done".into() };
     if nodes.kind != Kind::Cluster {
@@ -156,7 +159,7 @@ fn any() -> String {
     fastrand::u64(..).to_string()
 }
 
-/// Tells all servers.
+/// Sends the commands to all servers.
 async fn told(arena: &Arena, commands: &[&[&str]]) -> String {
     let mut connections: Vec<MultiplexedConnection> = arena.redis.lock().await.connect_all().await;
     let mut note = String::new();

@@ -1,4 +1,4 @@
-//! The verdict over a run: the rules of `check`, what else must be so (A9, A11), and the figures.
+//! The report on a run: the rules of `check`, the other promises (A9, A11), and the figures.
 
 use std::{
     collections::BTreeMap,
@@ -21,12 +21,12 @@ use crate::{
     seen::{self, Seen},
 };
 
-/// Answers from a tier in the end, as a part of those before the first fault.
+/// The lowest permitted hit rate at the end, as a part of the rate before the first fault.
 const HITS_BACK: f64 = 0.8;
-/// Violations that are shown with their evidence.
+/// How many violations are shown with their evidence.
 const SHOWN: usize = 5;
 
-/// When the parts of a run began.
+/// When the phases of a run began.
 pub struct Phases {
     pub baseline: Micros,
     pub faults_from: Micros,
@@ -40,7 +40,7 @@ pub struct Report {
     phases: Phases,
     faults: Vec<FaultNote>,
     findings: Findings,
-    /// What should have been seen and was not, and other promises broken.
+    /// Events that the run should have seen and did not, and other broken promises.
     complaints: Vec<String>,
     seen: Vec<Seen>,
     hits: (f64, f64),
@@ -77,7 +77,7 @@ impl Report {
         self.findings.violations.is_empty() && self.complaints.is_empty()
     }
 
-    /// A9: five seconds after the last fault all is as it was.
+    /// Checks A9: five seconds after the last fault, the service works as before.
     fn recovered(&mut self) {
         let (before, after) = self.hits;
         if after < before * HITS_BACK {
@@ -93,13 +93,13 @@ impl Report {
         };
         let asked = self.history.records.iter().filter(|record| record.invoked >= calm).count();
         let ill = self.history.records.iter().filter(ill).count();
-        // A machine that does something else at the same time may let one wait for too long.
+        // A busy machine may delay single requests for too long.
         if ill * 100 > asked {
             self.complaints.push(format!("A9: {ill} of {asked} requests were not answered 5 s after healing"));
         }
     }
 
-    /// Leaves records, faults, the report and the plot in a folder.
+    /// Writes records, faults, the report and the plot into a folder.
     pub fn write(&self, out: &Path) -> io::Result<()> {
         let mut records = BufWriter::new(File::create(out.join("records.jsonl"))?);
         for record in &self.history.records {
@@ -123,7 +123,7 @@ impl Report {
 /// The part of reads that a tier answered.
 fn hit_rate(history: &History, from: Micros, to: Micros) -> f64 {
     let (mut reads, mut hits) = (0_u32, 0_u32);
-    // Those that went past the tiers because the client wished it say nothing about the tiers.
+    // Reads that bypassed the tiers on request say nothing about the tiers.
     let counts = |record: &&Record| (from..to).contains(&record.invoked) && !matches!(record.source, "" | "bypass");
     for record in history.records.iter().filter(counts) {
         reads += 1;
@@ -184,7 +184,7 @@ impl fmt::Display for Report {
     }
 }
 
-/// The first of each rule, then further ones.
+/// The first violation of each rule, then further ones.
 fn shown(violations: &[Violation]) -> Vec<&Violation> {
     let mut shown: Vec<&Violation> = Vec::new();
     for violation in violations {

@@ -1,4 +1,5 @@
-//! A11: a run in which nothing happened proves nothing, so it goes on until it has seen enough of everything.
+//! A11: a run proves something only if enough events of every kind occurred. So a run continues
+//! until it has seen enough.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +11,7 @@ use crate::{
     store::Mode,
 };
 
-/// Something that must have happened so often at least.
+/// A kind of event with its count and its required minimum.
 pub struct Seen {
     pub what: &'static str,
     pub count: u64,

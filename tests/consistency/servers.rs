@@ -1,4 +1,4 @@
-//! The throw-away Redis of a run, which never outlives it.
+//! The temporary Redis of a run. It always ends with the run.
 
 use std::{
     fs, io,
@@ -13,7 +13,7 @@ use crate::support::{
     redis_server,
 };
 
-/// A Redis of the run's own. It writes a dump when it is told to, and only then.
+/// A private Redis of the run. It writes a dump only on request.
 pub struct Redis {
     folder: PathBuf,
     process: Option<Process>,
@@ -34,7 +34,7 @@ impl Redis {
         panic!("Redis came up on no free port in {TRIES} tries: see {}", redis.folder.display());
     }
 
-    /// Comes back with the contents of the last dump, or empty.
+    /// Restarts with the contents of the last dump, or empty.
     pub async fn restart(&mut self, old_dump: bool) {
         self.kill().await;
         if !old_dump {
@@ -49,7 +49,7 @@ impl Redis {
         }
     }
 
-    /// Starts it with what its folder holds.
+    /// Starts the server with the contents of its folder.
     pub async fn launch(&mut self) {
         assert!(self.comes_up().await, "Redis does not start again: see {}", self.folder.display());
     }

@@ -1,4 +1,5 @@
-//! Writers outside of the service: they change rows by SQL, and the triggers of the ledger name what they change.
+//! Writers outside of the service. They change rows by SQL, and the triggers of the ledger raise
+//! the versions of the changed tags.
 
 use std::{sync::Arc, time::Duration};
 
@@ -21,7 +22,7 @@ pub struct SqlWriter {
 }
 
 impl SqlWriter {
-    /// Goes on until it is aborted; about `rate` writes a second.
+    /// Runs until it is aborted, with about `rate` writes a second.
     pub async fn run(mut self, rate: f64) {
         loop {
             pause(Duration::from_secs_f64(self.rng.f64() * 2.0 / rate)).await;
@@ -49,7 +50,7 @@ impl SqlWriter {
         finish(write).await
     }
 
-    /// Puts up to two discontinued products on sale again, under their old ids.
+    /// Makes up to two discontinued products available again, under their old ids.
     async fn revive(&mut self) -> Result<u64, sqlx::Error> {
         let ids: Vec<i64> = self.world.hot.products.iter().map(|(id, _)| *id).collect();
         let mut write = self.db.begin().await?;
@@ -65,7 +66,7 @@ impl SqlWriter {
         finish(write).await
     }
 
-    /// Deletes a row for good, or makes it again with the same id. Numbers of versions go on.
+    /// Deletes a row, or inserts it again with the same id. Its version continues to rise.
     async fn replace(&mut self) -> Result<u64, sqlx::Error> {
         let id = WILD[self.rng.usize(..WILD.len())];
         let category = self.world.hot.categories[self.rng.usize(..self.world.hot.categories.len())].clone();
@@ -87,7 +88,7 @@ impl SqlWriter {
     }
 }
 
-/// Commits; returns the transaction's number.
+/// Commits. Returns the transaction's number.
 pub async fn finish(mut write: Transaction<'_, Postgres>) -> Result<u64, sqlx::Error> {
     let row = sqlx::query("select pg_current_xact_id()::text as xid").fetch_one(&mut *write).await?;
     let xid: String = row.try_get("xid")?;
@@ -95,7 +96,7 @@ pub async fn finish(mut write: Transaction<'_, Postgres>) -> Result<u64, sqlx::E
     Ok(xid.parse().unwrap_or_default())
 }
 
-/// What a direct write leaves in the history. A failure leaves it open whether it was done.
+/// The record of a direct write. After a failure, the outcome of the write is unknown.
 pub fn record(verb: &'static str, invoked: Micros, completed: Micros, wrote: Result<u64, sqlx::Error>) -> Record {
     let told = wrote.map_or(Told::Lost, |xid| Told::Written(Ack::Transaction(xid)));
     Record {

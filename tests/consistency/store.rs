@@ -13,7 +13,7 @@ use crate::{
     },
 };
 
-/// How many servers Redis is.
+/// The topology of Redis.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Mode {
     Standalone,
@@ -36,14 +36,15 @@ impl Store {
         Self::Many(RedisNodes::start(kind, DEAD_SOON, &binary(), &folder.join("redis")).await)
     }
 
-    /// What instances are told of it. To one server they have lines of their own, which can be broken; several servers name each other,
-    /// so there they go straight to them.
+    /// The Redis settings of the instances. A single server is behind the instances' proxies, so
+    /// its connections can be broken. Several servers report each other's addresses, so instances
+    /// connect to them directly.
     pub fn settings(&self) -> Vec<(&'static str, String)> {
         match self {
             Self::One(_) => Vec::new(),
             Self::Many(nodes) => {
                 let mode = if nodes.kind == Kind::Sentinel { "sentinel" } else { "cluster" };
-                // Nothing is sealed, so that the liar finds what it can lie about.
+                // Entries are not sealed, so that the corruptor finds data that it can change.
                 vec![
                     ("REDIS_MODE", mode.to_owned()),
                     ("REDIS_URL", nodes.urls().join(",")),
@@ -53,7 +54,7 @@ impl Store {
         }
     }
 
-    /// Its servers, one on a line.
+    /// Its servers, one on a text line.
     pub fn told(&self) -> Vec<String> {
         match self {
             Self::One(redis) => vec![format!("redis    127.0.0.1:{}", redis.port)],
@@ -61,7 +62,7 @@ impl Store {
         }
     }
 
-    /// A connection to a server that takes writes, any one of several.
+    /// A connection to a server that accepts writes. With several servers it is any of these.
     pub async fn connect(&self) -> RedisResult<MultiplexedConnection> {
         let connecting = async {
             match self {

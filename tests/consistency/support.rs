@@ -1,4 +1,4 @@
-//! What the checker shares with the test suite.
+//! The code that the checker shares with the test suite.
 #![allow(dead_code)]
 
 #[path = "../support/environment.rs"]

@@ -1,4 +1,5 @@
-//! What `make adopt` makes is in step with this crate: it is built by `make check` only, so what a text can show is shown here.
+//! The tests that the files of `make adopt` agree with this crate. Only `make check` builds a copy,
+//! so these tests compare texts.
 
 use super::sources::{files, read};
 

@@ -1,14 +1,15 @@
-//! docker-compose.yml agrees with the settings, with the image, and with what Prometheus scrapes.
-//! That an engine runs it is checked by `make compose`.
+//! The tests that docker-compose.yml agrees with the settings, with the image, and with the targets
+//! of Prometheus. `make compose` tests that an engine runs it.
 
 use std::collections::BTreeSet;
 
 use super::sources::read;
 
-/// Services whose image sees to its rights by itself, or that write where only their image knows.
+/// Services without the restrictions of the others. Their images drop rights themselves, or write
+/// to folders that only the image knows.
 const NOT_LOCKED: [&str; 2] = ["grafana", "postgres"];
 
-/// The file without comments.
+/// The lines of the file without comments.
 fn lines() -> Vec<String> {
     let text = read("docker-compose.yml");
     text.lines().filter(|line| !line.trim_start().starts_with('#')).map(str::to_owned).collect()

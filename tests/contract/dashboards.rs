@@ -1,5 +1,5 @@
-//! Dashboards and alert rules ask for what the service really exports: a metric that was renamed would leave a panel empty and an
-//! alert silent, and nobody would notice.
+//! The tests that dashboards and alert rules use only metrics that the service exports. Otherwise a
+//! renamed metric would leave a panel empty or disable an alert without any notice.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +12,7 @@ use crate::support::{Cdn, RedisServer, TestApp, eventually, order, product};
 
 /// Metrics of Prometheus itself.
 const ITS_OWN: [&str; 1] = ["up"];
-/// Label values that only a fault brings.
+/// Label values that occur only after a fault.
 const RARE: [&str; 3] = ["refused", "stale", "5xx"];
 
 #[sqlx::test]
@@ -63,7 +63,7 @@ async fn every_metric_is_described_and_no_other(pool: PgPool) {
         .config(|config| (config.cache_warm_top, config.audit_log) = (1, Some("/dev/null".into())))
         .build()
         .await;
-    // What was never counted isn't shown.
+    // A counter that was never raised is not exported.
     let id = app.product(product()).await;
     app.get_product(id).await.expect(200);
     app.order_management("/cache/warm", json!({})).await.expect(200);
@@ -87,7 +87,7 @@ async fn every_metric_is_described_and_no_other(pool: PgPool) {
     }
 }
 
-/// All expressions of panels and rules, and where they stand.
+/// All expressions of panels and rules, each with its place.
 fn expressions() -> Vec<(String, String)> {
     let dashboard: Value = serde_json::from_str(&read("ops/grafana/dashboards/cache.json")).expect("JSON");
     let panels = dashboard["panels"].as_array().expect("panels").iter().flat_map(|panel| {
@@ -98,7 +98,7 @@ fn expressions() -> Vec<(String, String)> {
             .map(move |target| (title.clone(), target["expr"].as_str().expect("an expression").to_owned()))
     });
     let rules = read("ops/prometheus/alerts.yml");
-    // An expression goes on until the next field of its rule.
+    // An expression ends at the next field of its rule.
     let rules = rules.split("- alert: ").skip(1).map(|rule| {
         let (name, rest) = rule.split_once('\n').expect("a name");
         let expression = rest.split_once("expr:").expect("an expression").1;
@@ -108,7 +108,7 @@ fn expressions() -> Vec<(String, String)> {
     panels.chain(rules).collect()
 }
 
-/// The metrics that an expression names, with the values that labels must have (`=` and `=~`).
+/// The metrics that an expression names, with the required values of labels (`=` and `=~`).
 fn selectors(expression: &str) -> Vec<(String, Vec<(String, String)>)> {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let mut found = Vec::new();

@@ -1,4 +1,4 @@
-//! The dependencies of the crate, as its lock file lists them.
+//! The tests of the crate's dependencies, as its lock file lists them.
 
 use super::sources::read;
 

@@ -1,4 +1,5 @@
-//! A promise names the test that holds it, as `tests/…::name` or by its file. Each of them must exist.
+//! The tests that every test named by a promise exists. A promise names it as `tests/…::name` or by
+//! its file.
 
 use super::sources::{files, read};
 
@@ -25,7 +26,7 @@ fn every_test_that_a_document_or_comment_names_exists() {
 
 /// `tests/…::name` and `tests/….rs` in a text.
 fn names(text: &str) -> Vec<String> {
-    // The tests of what `make adopt` makes stand elsewhere.
+    // The tests of a copy that `make adopt` makes are in another folder.
     let own = |at: usize| !text[..at].ends_with("adopt/");
     let starts = text.match_indices("tests/").filter(|(at, _)| own(*at)).map(|(at, _)| &text[at..]);
     let full = starts.map(|rest| {
@@ -35,7 +36,7 @@ fn names(text: &str) -> Vec<String> {
     full.filter(|name| name.contains("::") || name.ends_with(".rs")).collect()
 }
 
-/// Whether a file (or folder, or module) holds a test of that name.
+/// Whether a file, folder or module has a test of that name.
 fn exists(name: &str) -> bool {
     if name.ends_with(".rs") {
         return files("tests", ".rs").iter().any(|source| source.path == name);

@@ -1,5 +1,6 @@
-//! A variable that is set but empty is not set: for the service, for scripts and Makefile, for tests and benches. Each test here finds
-//! the variables by itself, so a new one is held to the rule too. `compose.rs` beside this file tests docker-compose.yml.
+//! The tests that an empty variable counts as not set. They cover the service, scripts and
+//! Makefile, tests and benches. Each test finds the variables by itself, so it covers new ones too.
+//! `compose.rs` in this folder tests docker-compose.yml.
 
 use std::{collections::BTreeSet, process::Command};
 
@@ -19,14 +20,15 @@ fn settings() -> BTreeSet<String> {
 fn the_service_runs_with_all_its_variables_empty() {
     let settings = settings();
     assert!(settings.len() > 40, "only {} settings were found", settings.len());
-    // It reads and checks all settings, and needs no server. Flags give what it can't do without.
+    // This command reads and checks all settings, and needs no server. Flags give the required
+    // ones.
     let mut token = Command::new(env!("CARGO_BIN_EXE_aside"));
     token.args(["token", "--database-url", "postgres://aside@127.0.0.1/aside", "--jwt-secret", &"s".repeat(32)]);
     let ran = token.envs(settings.iter().map(|name| (name, ""))).output().expect("aside runs");
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
 }
 
-/// The scripts of the tree.
+/// All shell scripts of the tree.
 fn scripts() -> Vec<Source> {
     let mut scripts = files("scripts", ".sh");
     scripts.push(Source { path: ".ci/run".into(), text: read(".ci/run") });
@@ -49,10 +51,10 @@ fn scripts_see_no_empty_variable_and_hand_none_on() {
     for known in ["MEMCACHED_BIN", "POSTGRES_BIN_DIR", "REDIS_SERVER_BIN", "PORT", "BIND_ADDR", "CARGO_TARGET_DIR"] {
         assert!(names.contains(known), "{known} was not found");
     }
-    // Of cargo and its test runner, which scripts start; both end with an error when these are empty.
+    // Variables of cargo and its test runner, which scripts start. Both fail if these are empty.
     names.extend(["RUST_TEST_THREADS".to_owned(), "CARGO_TARGET_DIR".to_owned()]);
     names.extend(settings());
-    // The shell could not even start without these, or gives them a value of its own.
+    // The shell either cannot start without these, or sets them itself.
     for own in ["PATH", "SECONDS", "RANDOM", "BASH_SOURCE", "EPOCHREALTIME"] {
         names.remove(own);
     }
@@ -87,7 +89,7 @@ fn every_script_reads_no_variable_before_the_empty_ones_are_gone() {
 
 #[test]
 fn scripts_set_no_variable_of_a_test_to_nothing() {
-    // What is exported afterwards and may be empty would be set and empty for the tests.
+    // A variable that is exported later and may be empty would be set and empty for the tests.
     let tests = read("tests/support/memcached_server.rs") + &read("tests/support/redis_server.rs");
     assert!(tests.contains("variable(\"MEMCACHED_BIN\")") && tests.contains("variable(\"REDIS_SERVER_BIN\")"));
     let probe = r#"
@@ -116,7 +118,7 @@ fn scripts_set_no_variable_of_a_test_to_nothing() {
 fn make_takes_an_empty_cargo_for_none() {
     let mut make = Command::new("make");
     make.args(["--no-print-directory", "--dry-run", "fmt", "CARGO="]).env("CARGO", "");
-    // `make test` may have started this test, and would hand down its own.
+    // `make test` may have started this test and would pass on its own variables.
     make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").current_dir(env!("CARGO_MANIFEST_DIR"));
     let shown = make.output().expect("make runs");
     assert_eq!(String::from_utf8_lossy(&shown.stdout).trim_end(), "cargo fmt");
@@ -130,7 +132,8 @@ fn rust_reads_variables_where_an_empty_one_is_none() {
         for (at, _) in text.match_indices(&["env::", "var"].concat()) {
             let rest = &text[at..];
             let statement = &rest[..rest.find(';').unwrap_or(rest.len())];
-            // The programs to compare with stand alone. Their callers give them every variable.
+            // The programs of the comparison share no code with this crate. Their callers set every
+            // variable.
             let may = ["tests/support/environment.rs", "src/config/environment.rs"].contains(&path.as_str())
                 || path.starts_with("benches/peers/");
             assert!(

@@ -1,8 +1,8 @@
-//! The house style as far as a machine can see it.
+//! The tests of the parts of the house style that a machine can check.
 
 use super::sources::{Source, files};
 
-/// Lines above which a file has more than one role.
+/// The maximum lines of a file. A longer file has more than one role.
 const LONGEST: usize = 400;
 
 fn ours() -> Vec<Source> {
@@ -43,7 +43,7 @@ fn no_test_sleeps_to_wait() {
             "tests/support/proxy.rs",
             "tests/support/process.rs",
             "tests/consistency/pace.rs",
-            // Says how it is written, below.
+            // Contains the forms of sleeping as text, below.
             "tests/contract/files.rs",
         ];
         let it_may = may.contains(&source.path.as_str());
@@ -51,7 +51,8 @@ fn no_test_sleeps_to_wait() {
     }
 }
 
-/// Whether code calls a function that sleeps, under whatever path. That of Postgres is another: `pg_sleep`.
+/// Whether code calls a function that sleeps, under any path. `pg_sleep` is a function of Postgres
+/// and is not counted.
 fn sleeps(code: &str) -> bool {
     let word = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let calls = ["sleep(", "sleep_until(", "sleep_ms("].map(|name| code.match_indices(name));

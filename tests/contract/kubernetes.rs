@@ -1,5 +1,5 @@
-//! The manifests of Kubernetes agree with the settings, with the image, and with each other. That they are what Kubernetes takes is for
-//! `make lint`.
+//! The tests that the Kubernetes manifests agree with the settings, with the image, and with each
+//! other. `make lint` checks them against the schemas of Kubernetes.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ fn manifest(name: &str) -> String {
     read(&format!("{FOLDER}/{name}"))
 }
 
-/// The number behind `name:` where it stands first.
+/// The number after the first `name:`.
 fn number(text: &str, name: &str) -> u64 {
     let rest = text.split_once(&format!("{name}:")).unwrap_or_else(|| panic!("{name} is not set")).1;
     let digits: String = rest.trim_start_matches([' ', '"']).chars().take_while(char::is_ascii_digit).collect();

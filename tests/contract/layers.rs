@@ -1,9 +1,11 @@
-//! The arrows run one way: `main → cli → app → http, management → domain, cdn → cache`, with the leaves below all; and the cache
-//! could be copied as it is.
+//! The tests that modules depend in one direction only:
+//! `main → cli → app → http, management → domain, cdn → cache`, with the leaves below all of them.
+//! They also test that the cache can be copied as it is.
 
 use super::sources::{Source, files};
 
-/// The modules of the crate from the top down. A module may use those on lower rows; those on one row don't know each other.
+/// The modules of the crate, from the top down. A module may use modules of lower rows only, and
+/// none of its own row.
 const ROWS: [&[&str]; 7] = [
     &["main", "lib"],
     &["cli"],
@@ -59,7 +61,8 @@ fn each_store_is_known_to_one_file_of_the_cache() {
     }
 }
 
-/// A write that ends by hand can forget what its refusals say: `Cache::write` ends them all in one place.
+/// A service that ends a write itself can forget to handle refusals. `Cache::write` ends all writes
+/// in one place.
 #[test]
 fn writes_of_the_services_end_in_one_place() {
     for folder in ["src/domain", "adopt/src/domain"] {
@@ -96,7 +99,7 @@ fn handlers_write_no_sql_and_the_domain_knows_no_http() {
     }
 }
 
-/// The top module that a file belongs to.
+/// The top module of a file.
 fn module(source: &Source) -> String {
     let inside = source.path.trim_start_matches("src/");
     inside.split(['/', '.']).next().expect("a name").to_owned()
@@ -139,7 +142,8 @@ fn uses(code: &str) -> Vec<String> {
     found
 }
 
-/// The same in the other form: by as many `super::` as the file lies deep, one gets to the top too.
+/// The top modules that code names after `super::`. As many `super::` as the file is deep lead to
+/// the top too.
 fn uses_above(source: &Source) -> Vec<String> {
     let inside = source.path.trim_start_matches("src/").trim_end_matches(".rs").trim_end_matches("/mod");
     let up = "super::".repeat(inside.split('/').count());
@@ -162,7 +166,7 @@ fn every_statement_about_orders_names_the_tenant() {
     let mut seen = 0;
     for source in files("src/domain/orders", ".rs") {
         let code = source.code();
-        // Statements are string literals; those of tests stand elsewhere.
+        // Statements are string literals. Those of tests are in other files.
         for statement in code.split('"').skip(1).step_by(2) {
             let about = [" orders ", " orders\n", "into orders"].iter().any(|table| statement.contains(table));
             let verb =

@@ -1,4 +1,5 @@
-//! What the tree itself promises: layers, documents that say what the code does, drift that fails a test.
+//! The tests of the tree itself: layers, and agreement between code, documents and configuration. A
+//! difference fails a test.
 
 mod adopt;
 mod compose;

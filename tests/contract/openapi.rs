@@ -1,4 +1,5 @@
-//! The API document: the committed one is the one that is served, and every example in it works as written.
+//! The tests of the API document. The committed document is the served one, and every example in it
+//! works as written.
 
 use reqwest::Method;
 use serde_json::Value;
@@ -60,7 +61,7 @@ async fn every_example_request_works_as_written(pool: PgPool) {
     let app = TestApp::builder(pool).build().await;
     seed::sample(&app.pool).await;
     let mut operations = operations();
-    // What is made is made first, because the change of an order is shown on a new one; what is deleted is deleted last.
+    // Creations come first, because an order is changed on a new one. Deletions come last.
     operations.sort_by_key(|operation| (operation.method != Method::POST, operation.method == Method::DELETE));
     assert!(operations.len() >= 12, "the document lost its operations");
     for operation in operations {
@@ -98,7 +99,8 @@ fn operations() -> Vec<Operation> {
 }
 
 impl Operation {
-    /// Every way to send it: once for each media type and example of its body, or once without a body.
+    /// Every form of the request: once for each media type and example of its body, or once without
+    /// a body.
     fn bodies(&self) -> Vec<Option<(String, Value)>> {
         let content = self.spec["requestBody"]["content"].as_object();
         let bodies = content.into_iter().flatten().flat_map(|(media_type, content)| {
@@ -113,7 +115,7 @@ impl Operation {
             examples.into_iter().map(|example| Some((media_type.clone(), example)))
         });
         let mut bodies: Vec<_> = bodies.collect();
-        // The same change under another media type is no change any more.
+        // The same change under a second media type would change nothing.
         bodies.dedup_by(|a, b| a.as_ref().map(|(_, body)| body) == b.as_ref().map(|(_, body)| body));
         if bodies.is_empty() { vec![None] } else { bodies }
     }
@@ -142,14 +144,15 @@ impl Operation {
         app.send(request).await
     }
 
-    /// What a reference stands for.
+    /// Resolves a reference.
     fn resolved<'a>(&'a self, of: &'a Value) -> &'a Value {
         let Some(reference) = of["$ref"].as_str() else { return of };
         let found = self.document.pointer(reference.trim_start_matches('#'));
         found.unwrap_or_else(|| panic!("the document has no {reference}"))
     }
 
-    /// The example of a parameter, of a body's content or of a schema; an object's is put together from its members'.
+    /// The example of a parameter, of a body's content or of a schema. The example of an object is
+    /// made of the examples of its members.
     fn example(&self, of: &Value) -> Option<Value> {
         let resolved = self.resolved(of);
         let given = [&resolved["example"], &resolved["examples"][0]].into_iter().find(|example| !example.is_null());

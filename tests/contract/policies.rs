@@ -1,4 +1,5 @@
-//! Policies are complete and keep the rules of the practice; the outcomes are one closed set that metrics and code share.
+//! The tests that policies are complete and follow the rules for caching. The outcomes are one
+//! closed set, which metrics and code share.
 
 use std::{collections::BTreeSet, time::Duration};
 

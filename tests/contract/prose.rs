@@ -1,5 +1,6 @@
-//! What stands in backticks in a document is there: files, targets of make, settings, metrics, routes, examples; and what it links to.
-//! A name that was changed in the code is found in the prose by this.
+//! The tests that everything named in backticks in a document exists: files, targets of make,
+//! settings, metrics, routes and examples. They check links too. So they find names that changed
+//! only in the code.
 
 use std::{collections::BTreeSet, path::Path};
 
@@ -44,12 +45,12 @@ fn documents() -> Vec<Source> {
         "src/cache/README.md",
     ];
     let root = root.map(|path| Source { path: path.to_owned(), text: read(path) });
-    // The conformance tables show requests, many of them of what isn't there.
+    // The conformance tables show requests, many of them for paths that do not exist.
     let written = files("docs", ".md").into_iter().filter(|source| source.path != "docs/http-conformance.md");
     written.chain(root).collect()
 }
 
-/// What a word in backticks claims to be.
+/// The kind of thing that a word in backticks names.
 #[derive(Debug, PartialEq)]
 enum Claim<'a> {
     File(&'a str),
@@ -85,7 +86,7 @@ fn what_stands_in_backticks_is_there() {
     assert!(seen.iter().all(|count| *count > 0), "of one kind nothing was found: {seen:?}");
 }
 
-/// What is in backticks, and in blocks the lines that call make or an example.
+/// The words in backticks. In code blocks, the lines that call make or an example.
 fn words(text: &str) -> Vec<&str> {
     let mut found = Vec::new();
     for (at, part) in text.split("```").enumerate() {
@@ -129,7 +130,7 @@ fn claimed(word: &str) -> Option<Claim<'_>> {
     is_file.then_some(Claim::File(file))
 }
 
-/// What there is.
+/// All names that exist.
 struct Known {
     files: BTreeSet<String>,
     targets: BTreeSet<String>,
@@ -169,7 +170,8 @@ impl Known {
         }
     }
 
-    /// From the root, from the document's folder, or by the end of its path, as one speaks of it.
+    /// Whether a file exists. Documents name it from the root, from their own folder, or by the end
+    /// of its path.
     fn has_file(&self, name: &str, document: &str) -> bool {
         let folder = Path::new(document).parent().expect("a folder").to_string_lossy().into_owned();
         let beside = format!("{folder}/{name}");
@@ -183,7 +185,7 @@ impl Known {
         self.files.iter().any(is)
     }
 
-    /// Tables and functions of the ledger begin like metrics.
+    /// Tables and functions of the ledger have the same prefixes as metrics.
     fn has_metric(&self, name: &str) -> bool {
         let plain = ["_bucket", "_sum", "_count"].iter().find_map(|suffix| name.strip_suffix(suffix)).unwrap_or(name);
         self.metrics.contains(&format!("`{plain}`"))
@@ -191,7 +193,7 @@ impl Known {
             || self.has_file(&format!("{name}.rs"), "README.md")
     }
 
-    /// Routes that aren't in the document are literals of the code.
+    /// Routes outside the API document are literals of the code.
     fn has_route(&self, route: &str) -> bool {
         let route = route.trim_end_matches('/');
         self.routes.contains(route) || self.sources.contains(&format!("\"{route}\""))

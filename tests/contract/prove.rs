@@ -1,5 +1,5 @@
-//! The mutants of `make prove` can be made of the tree, and they name tests that exist. Without these tests only that long run
-//! would find a mutant that no longer fits the code.
+//! The tests that every mutant of `make prove` can be made of the tree and names existing tests.
+//! Otherwise only the long run of `make prove` would find a mutant that no longer fits the code.
 
 use std::path::Path;
 
@@ -44,7 +44,8 @@ fn every_mutant_names_the_promise_it_breaks_and_tests_that_exist() {
     }
 }
 
-/// The words of a promise that are only numbers, such as `P1`. A reader of the run's table doesn't know them.
+/// The words of a promise that are only numbers, such as `P1`. Readers of the run's table do not
+/// know them.
 fn numbers(promise: &str) -> Vec<&str> {
     let words = promise.split(|c: char| !c.is_ascii_alphanumeric());
     words.filter(|word| word.strip_prefix('P').is_some_and(|rest| rest.parse::<u8>().is_ok())).collect()

@@ -1,5 +1,5 @@
-//! The requests for trying by hand are requests of this service: each names a path and a method of the API document, or one of the
-//! management listener's paths that the README names.
+//! The tests of the file with requests for manual use. Each request names a path and a method of
+//! the API document, or a path of the management listener that the README names.
 
 use serde_json::Value;
 
@@ -40,7 +40,8 @@ fn requests() -> Vec<(String, String)> {
     lines.filter(|(method, _)| methods.contains(method)).map(|(m, url)| (m.to_owned(), url.to_owned())).collect()
 }
 
-/// Whether a path has the form of a template such as `/products/{id}`. A fixed segment wins over a parameter.
+/// Whether a path matches a template such as `/products/{id}`. A fixed segment wins over a
+/// parameter.
 fn matches(template: &str, path: &str) -> bool {
     let (parts, given): (Vec<_>, Vec<_>) = (template.split('/').collect(), path.split('/').collect());
     let fits = |(part, given): (&&str, &&str)| {

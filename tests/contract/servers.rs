@@ -1,4 +1,5 @@
-//! What tests stand on: a server is the one that was started, and what a test has made goes with it.
+//! The tests of the servers and files that other tests use. A test talks to the server that it
+//! started, and its files are deleted at its end.
 
 use std::{collections::BTreeSet, fs, path::Path};
 
@@ -26,7 +27,7 @@ fn a_program_that_ends_before_it_answers_is_not_waited_for() {
 fn ports_of_servers_are_free_and_no_two_are_the_same() {
     let ports: BTreeSet<u16> = (0..100).map(|_| free_port()).collect();
     assert_eq!(ports.len(), 100);
-    // Those for outgoing connections begin at 32768 on Linux, and higher elsewhere.
+    // Ports for outgoing connections begin at 32768 on Linux, and higher elsewhere.
     assert!(ports.iter().all(|port| (20_000..30_000).contains(port)), "{ports:?}");
 }
 

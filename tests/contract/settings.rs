@@ -1,4 +1,4 @@
-//! `.env.example` is what the definitions say.
+//! The test that `.env.example` agrees with the definitions of the settings.
 
 use super::sources::read;
 

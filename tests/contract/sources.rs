@@ -1,11 +1,11 @@
-//! Reading the tree's own files.
+//! Reads files of the tree.
 
 use std::{fs, path::Path};
 
-/// How the names of the service's metrics begin; a test sees to it that all do.
+/// The prefixes of the service's metrics. A test checks that every metric has one of them.
 pub const METRICS: [&str; 8] = ["audit_", "cache_", "cdn_", "database_", "http_", "log_", "replica_", "tokio_"];
 
-/// Whether a word is the name of a metric, as far as its form tells.
+/// Whether a word has the form of a metric's name.
 pub fn is_metric(name: &str) -> bool {
     METRICS.iter().any(|prefix| name.starts_with(prefix))
         && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
@@ -13,9 +13,9 @@ pub fn is_metric(name: &str) -> bool {
 
 /// A file of the tree.
 pub struct Source {
-    /// From the root of the repository, with `/`.
+    /// The path from the root of the repository, with `/`.
     pub path: String,
-    /// Its contents.
+    /// The contents of the file.
     pub text: String,
 }
 
@@ -31,7 +31,8 @@ impl Source {
     }
 }
 
-/// All files below `folder` whose names end so. There are some: what is said of all files of a folder that was moved would be true.
+/// All files below `folder` whose names have this ending. Panics if there are none, because every
+/// rule holds for the files of an empty folder.
 pub fn files(folder: &str, ending: &str) -> Vec<Source> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut found = Vec::new();
@@ -51,13 +52,13 @@ pub fn paths(folder: &str) -> Vec<String> {
     found
 }
 
-/// One file, from the root of the repository.
+/// The contents of one file. The path is from the root of the repository.
 pub fn read(path: &str) -> String {
     let full = Path::new(env!("CARGO_MANIFEST_DIR")).join(path);
     fs::read_to_string(full).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// What tools leave in a folder is not the tree's own.
+/// Folders that tools fill. They are not part of the tree.
 const FOREIGN: [&str; 2] = ["node_modules", "target"];
 
 fn collect(root: &Path, folder: &Path, ending: &str, found: &mut Vec<String>) {

@@ -1,18 +1,19 @@
-//! The rules: what every answer of a run must satisfy. Pure, in one pass, and shown to convict by `known_bad_histories.rs`.
+//! The rules that every answer of a run must satisfy. They are pure functions, and one pass checks
+//! them. `known_bad_histories.rs` shows that each of them catches its violation.
 //!
-//! | rule | what it says |
+//! | rule | meaning |
 //! |---|---|
-//! | A1 | a body is one that was committed, of the version it names: no mixture, no invention, nothing rolled back |
+//! | A1 | a body was committed with the version that it names: it is not mixed, not invented and not rolled back |
 //! | A2 | after an instance acknowledged a write, it answers nothing older, also in a later process |
-//! | A3 | an answer is as new as every write that was acknowledged D before the request began |
+//! | A3 | an answer includes every write that was acknowledged at least D before the request began |
 //! | A4 | after a write was acknowledged for the fleet, no instance answers anything older |
 //! | A5 | an answer to a request with a token is not older than the answer that gave the token |
-//! | A6 | "no such thing" only where that is a state the other rules allow |
-//! | A7 | a page holds what belonged to it, nothing else, all of it read at one moment; A2 to A5 hold for each row, shown or not |
-//! | A10 | an answer that is flagged as stale owes only A1, A2, A5 and A7, and is never an absence |
-//! | 5xx | nothing but 503 |
+//! | A6 | an absence is answered only where the other rules permit that state |
+//! | A7 | a page holds exactly the rows that belonged to it at one moment; A2 to A5 hold for each row, shown or not |
+//! | A10 | an answer that is flagged as stale must satisfy only A1, A2, A5 and A7, and is never an absence |
+//! | 5xx | the only permitted status is 503 |
 //!
-//! A8, A9 and A11 need more than a history; `report.rs` has them.
+//! A8, A9 and A11 need more than a history. `report.rs` checks them.
 
 pub mod history;
 mod pages;
@@ -27,18 +28,19 @@ pub struct Violation {
     /// `A2`, or `A6 (A2)` when an absence breaks it.
     pub rule: String,
     pub why: String,
-    /// The answer.
+    /// The record of the answer.
     pub read: usize,
-    /// The write that demands more, if there is one.
+    /// The record of the write that requires a later state, if there is one.
     pub write: Option<usize>,
     pub key: Option<Key>,
 }
 
-/// What the rules saw on the way.
+/// The result of the check.
 #[derive(Default)]
 pub struct Findings {
     pub violations: Vec<Violation>,
-    /// For each answer that was looked at, for how long it had been old when it was asked for; 0: it was current.
+    /// For each checked answer, how long it had been stale when its request began. 0 means that it
+    /// was current.
     pub staleness: Vec<Micros>,
 }
 
@@ -52,18 +54,18 @@ pub fn check(history: &History) -> Findings {
     findings
 }
 
-/// How an answer speaks of a thing.
+/// The form in which an answer mentions a row.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum View {
     Value,
     Absence,
     /// A row of a page.
     Row,
-    /// A page without it.
+    /// A page that does not show the row.
     Away,
 }
 
-/// Judges one record.
+/// Checks one record.
 struct Judge<'h> {
     history: &'h History,
     truth: &'h Truth,
@@ -82,7 +84,7 @@ impl Judge<'_> {
                 }
             }
             Told::Page { list, items, cut } => self.page(list, items, *cut),
-            // A transaction of a direct writer may have found nothing to do.
+            // A transaction of a direct writer may have changed no row.
             Told::Written(Ack::Transaction(_)) => {}
             Told::Written(ack) => {
                 if self.truth.made(*ack).is_empty() {
@@ -106,7 +108,7 @@ impl Judge<'_> {
         }
     }
 
-    /// A1.
+    /// Checks A1.
     fn committed(&mut self, key: Key, sight: Sight) -> Option<usize> {
         let state = self.truth.timeline(key).and_then(|timeline| timeline.state_of(sight));
         if state.is_none() {
@@ -127,9 +129,9 @@ impl Judge<'_> {
         state
     }
 
-    /// A6.
+    /// Checks A6.
     fn absence(&mut self, key: Key) {
-        // A key that no row ever had is absent for good reason.
+        // The database never had a row with this key, so its absence is correct.
         let Some(timeline) = self.truth.timeline(key) else { return };
         if self.record.is_flagged() {
             self.convict("A10", "an absence was flagged as stale".to_owned(), None, Some(key));
@@ -140,7 +142,7 @@ impl Judge<'_> {
         }
     }
 
-    /// A2 to A5 for one thing that was seen in one state.
+    /// Checks A2 to A5 for one row that an answer showed in one state.
     fn fresh(&mut self, key: Key, state: usize, view: View) {
         let (record, truth) = (self.record, self.truth);
         let Some(timeline) = truth.timeline(key) else { return };
@@ -170,14 +172,15 @@ impl Judge<'_> {
         }
     }
 
-    /// The state in which an earlier answer showed a thing, or which an earlier write made.
+    /// The state in which an earlier answer showed a row, or which an earlier write made.
     fn seen_by(&self, given: usize, key: Key) -> Option<usize> {
         let record = &self.history.records[given];
         let timeline = self.truth.timeline(key)?;
         match &record.told {
             Told::Values(values) => match values.iter().find(|(seen, _)| *seen == key)? {
                 (_, Some(sight)) => timeline.state_of(*sight),
-                // Which absence it was is not known for sure; the earliest demands the least.
+                // The history does not say which absence the answer meant, so this requires
+                // nothing.
                 (_, None) => None,
             },
             Told::Page { items, .. } => {

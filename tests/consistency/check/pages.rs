@@ -1,4 +1,5 @@
-//! A7: pages. A page is an answer about every thing that could stand on it, the ones it doesn't show included.
+//! A7, the rule for pages. A page is an answer about every row that could be on it, including the
+//! rows that it does not show.
 
 use super::{
     Judge, View,
@@ -16,7 +17,7 @@ impl Judge<'_> {
         }
         let shown = self.shown(list, items);
         self.one_moment(&shown);
-        // What stands behind the last row of a page that was cut says nothing.
+        // If a page is cut, it says nothing about rows after its last one.
         let last = items.last().filter(|_| cut).map(|(key, _)| *key);
         let behind = |key: &Key| {
             last.is_some_and(|last| match list {
@@ -60,7 +61,8 @@ impl Judge<'_> {
         }
     }
 
-    /// The rows were all true at one moment: none was made after the write that overtook another was acknowledged.
+    /// Checks that all rows were current at one common moment. No row may be made after the
+    /// acknowledgement of the write that replaced another row.
     fn one_moment(&mut self, shown: &[(Key, usize)]) {
         let truth = self.truth;
         let made = |(key, state): &(Key, usize)| Some((truth.timeline(*key)?.committed_after(*state), *key));

@@ -1,18 +1,22 @@
-//! From states and acknowledged writes to duties: what a read that begins at a moment must at least have seen.
+//! Derives duties from states and acknowledged writes. A duty is the oldest state that a read which
+//! begins at a moment may show.
 //!
-//! Versions give the order, so nothing is searched: each question is a binary search in a list sorted by time.
+//! Versions give the order, so the checker does not search. Each question is a binary search in a
+//! list sorted by time.
 
 use std::collections::HashMap;
 
 use super::history::{Ack, History, Key, List, Micros, Record, Sight, State, Told};
 
-/// How far the database's clock may run from the driver's within a run: both are the machine's, so nothing but a step parts them.
+/// The largest expected distance between the database's clock and the driver's within a run. Both
+/// run on this machine, so only a clock step can part them.
 pub const CLOCKS: Micros = 20_000;
 
-/// A state that must have been seen, and the record of the write that demands it.
+/// A state that a read must have seen, and the record of the write that requires it.
 pub type Duty = (usize, usize);
 
-/// Acknowledgements in the order of their completion, each with the highest state acknowledged so far.
+/// Acknowledgements in the order of their completion, each with the highest state acknowledged so
+/// far.
 #[derive(Default)]
 struct Duties(Vec<(Micros, Duty)>);
 
@@ -34,24 +38,24 @@ impl Duties {
     }
 }
 
-/// What happened to one thing.
+/// The states of one row, and the acknowledgements of its writes.
 #[derive(Default)]
 pub struct Timeline {
     pub states: Vec<State>,
-    /// When the earliest write of a later state was acknowledged.
+    /// For each state, when the earliest write of a later state was acknowledged.
     overtaken: Vec<Micros>,
     anywhere: Duties,
     fleet: Duties,
     own: HashMap<u8, Duties>,
-    /// The same, of writes that made the thing join or leave a list.
+    /// Per instance, only the writes that made the row join or leave a list.
     own_moves: HashMap<u8, Duties>,
     by_digest: HashMap<u64, usize>,
 }
 
-/// The truth about everything the run touched.
+/// The committed history of all rows that the run changed.
 pub struct Truth {
     timelines: HashMap<Key, Timeline>,
-    /// Everything that ever belonged to a list.
+    /// For each list, every row that ever belonged to it.
     pub universe: HashMap<List, Vec<Key>>,
     by_transaction: HashMap<u64, Vec<(Key, usize)>>,
 }
@@ -100,7 +104,8 @@ impl Truth {
         self.timelines.insert(key, timeline);
     }
 
-    /// The states that an acknowledged write has made; empty when the database knows nothing of it.
+    /// The states that an acknowledged write has made. Empty if the database has no trace of the
+    /// write.
     pub fn made(&self, ack: Ack) -> Vec<(Key, usize)> {
         let state = |key: Key, version: i64| {
             let states = &self.timelines.get(&key)?.states;
@@ -158,7 +163,8 @@ impl Timeline {
         self.by_digest.get(&sight.digest).copied().filter(|at| self.states[*at].version == sight.version)
     }
 
-    /// The latest state that is not in `list` (not there at all: `None`) and could be known at `moment`.
+    /// The latest state outside `list` that could be known at `moment`. `None` asks for a state in
+    /// which the row does not exist.
     pub fn latest_without(&self, list: Option<&List>, moment: Micros) -> Option<usize> {
         self.states.iter().enumerate().rposition(|(at, state)| {
             let away = match list {
@@ -174,13 +180,14 @@ impl Timeline {
         self.states[state].made.saturating_sub(CLOCKS)
     }
 
-    /// When a write that made this state old was first acknowledged.
+    /// When a write that replaced this state was first acknowledged.
     pub fn overtaken(&self, state: usize) -> Micros {
         self.overtaken.get(state).copied().unwrap_or(Micros::MAX)
     }
 
-    /// What a read that begins at `moment` on `instance` must have seen, by rule. `shown`: whether it shows the thing; a page
-    /// that doesn't owes to the instance's own writes only that nothing joined or left by them.
+    /// The states that a read beginning at `moment` on `instance` must have seen, by rule. `shown`
+    /// says whether the answer shows the row. If a page does not show it, A2 covers fewer of the
+    /// instance's own writes: those that made the row join or leave a list.
     pub fn duties(
         &self,
         instance: Option<u8>,

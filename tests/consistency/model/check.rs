@@ -1,4 +1,4 @@
-//! Walks through a model and says what came of it.
+//! Explores a model and reports the result.
 
 use std::{
     collections::BTreeSet,
@@ -9,31 +9,31 @@ use stateright::{Checker, HasDiscoveries, Model, UniformChooser};
 
 use super::{events::Event, protocol::Protocol};
 
-/// Where random walks begin.
+/// The seed of the random walks.
 const SEED: u64 = 42;
 
-/// What a walk brought.
+/// The result of a run.
 pub struct Outcome {
     pub name: &'static str,
     pub protocol: Protocol,
     pub unique: usize,
     pub generated: usize,
     pub took: Duration,
-    /// Whether every world was visited.
+    /// Whether every state was visited.
     pub exhausted: bool,
-    /// The promises that were broken, with the number of steps of the way there.
+    /// The broken promises, each with the number of steps until it broke.
     pub broken: Vec<(&'static str, usize)>,
     story: String,
 }
 
-/// Visits every world, or as many as fit into `limit`.
+/// Visits every state, or as many as possible within `limit`.
 pub fn exhaust(name: &'static str, protocol: Protocol, limit: Duration) -> Outcome {
     let begun = Instant::now();
     let walk = protocol.clone().checker().threads(2).finish_when(HasDiscoveries::Any).timeout(limit).spawn_dfs().join();
     outcome(name, protocol, &walk, begun, begun.elapsed() < limit)
 }
 
-/// Looks for the shortest way to break `promise`.
+/// Searches for the shortest way to break `promise`.
 pub fn refute(name: &'static str, protocol: Protocol, promise: &'static str) -> Outcome {
     let begun = Instant::now();
     let enough = HasDiscoveries::AllOf(BTreeSet::from([promise]));
@@ -41,7 +41,8 @@ pub fn refute(name: &'static str, protocol: Protocol, promise: &'static str) -> 
     outcome(name, protocol, &walk, begun, true)
 }
 
-/// Walks at random, `steps` steps in all or until a promise is broken, always the same way: for worlds too many to visit.
+/// Walks at random until a promise is broken, or for `steps` steps in all. The walk is always the
+/// same. It is for models with too many states to visit.
 pub fn wander(name: &'static str, protocol: Protocol, steps: usize) -> Outcome {
     let begun = Instant::now();
     let builder = protocol.clone().checker().finish_when(HasDiscoveries::Any).target_state_count(steps);
@@ -77,27 +78,27 @@ fn outcome(
 }
 
 impl Outcome {
-    /// Every world was visited, and every promise holds in it.
+    /// Asserts that every state was visited and every promise holds.
     pub fn holds(&self) -> &Self {
         assert!(self.broken.is_empty(), "{}: broken\n{}", self.name, self.story);
         assert!(self.exhausted, "{}: not all worlds were visited", self.name);
         self
     }
 
-    /// Nothing was broken, though not every world was visited.
+    /// Asserts that no promise was broken. Not every state has to be visited.
     pub fn breaks_nothing(&self) -> &Self {
         assert!(self.broken.is_empty(), "{}: broken\n{}", self.name, self.story);
         self
     }
 
-    /// The promise is broken.
+    /// Asserts that the promise is broken.
     pub fn breaks(&self, promise: &str) -> &Self {
         let found = self.broken.iter().any(|(broken, _)| *broken == promise);
         assert!(found, "{}: {promise} is not broken; {:?} after {} worlds", self.name, self.broken, self.unique);
         self
     }
 
-    /// All of these happened.
+    /// Asserts that all of these events occurred.
     pub fn saw(&self, events: &[Event]) -> &Self {
         for event in events {
             assert!(self.protocol.events.count(*event) > 0, "{}: {event:?} never happened", self.name);
@@ -105,7 +106,7 @@ impl Outcome {
         self
     }
 
-    /// A line of the table.
+    /// One row of the table.
     pub fn line(&self) -> String {
         let result = match self.broken.as_slice() {
             [] if self.exhausted => "holds".to_owned(),

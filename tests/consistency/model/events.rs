@@ -1,11 +1,11 @@
-//! Counts what happened in a run: a model in which nothing interesting happens holds every promise.
+//! Counts the events of a run. Without events, a model satisfies every promise and proves nothing.
 
 use std::sync::{
     Arc,
     atomic::{AtomicU64, Ordering},
 };
 
-/// Something that is worth counting.
+/// An event that a run counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
     ServedFromL1,
@@ -75,7 +75,7 @@ impl Event {
     ];
 }
 
-/// How often each happened, in all branches together.
+/// How often each event occurred, in all branches together.
 #[derive(Clone, Debug, Default)]
 pub struct Events(Arc<[AtomicU64; Event::ALL.len()]>);
 
@@ -88,7 +88,7 @@ impl Events {
         self.0[event as usize].load(Ordering::Relaxed)
     }
 
-    /// All of them, as text.
+    /// All counts, as text.
     pub fn summary(&self) -> String {
         let all = Event::ALL.iter().map(|event| format!("{event:?} {}", self.count(*event)));
         all.collect::<Vec<_>>().join(", ")

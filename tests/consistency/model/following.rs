@@ -1,4 +1,5 @@
-//! The write path and the poller of the model: `src/cache/write.rs`, `poller.rs`, `floors.rs`; and the database's promotion.
+//! The write path and the ledger poller of the model (`src/cache/write.rs`, `poller.rs`,
+//! `floors.rs`), and the promotion of another database server.
 
 use super::{
     events::Event,
@@ -8,7 +9,7 @@ use super::{
 };
 
 impl Protocol {
-    /// A transaction commits; its reply is on its way.
+    /// A transaction commits. Its reply is still in flight.
     pub fn write(&self, world: &mut World, at: usize) {
         world.left.writes -= 1;
         let database = &mut world.database;
@@ -26,7 +27,7 @@ impl Protocol {
         };
     }
 
-    /// A write finds done what it was to do; what it read is on its way.
+    /// A write finds that its change is already there. The version that it read is still in flight.
     pub fn repeat(world: &mut World, at: usize) {
         world.left.repeats -= 1;
         let (data, number) = (world.database.data, world.database.number);
@@ -74,7 +75,7 @@ impl Protocol {
         }
     }
 
-    /// The instance raises its floor, drops its L1, and tells L2.
+    /// The instance raises its floor, drops its L1 entry, and sends an invalidation to L2.
     fn forget(&self, world: &mut World, at: usize, number: Number) {
         let now = world.now;
         let instance = &mut world.instances[at];
@@ -92,7 +93,7 @@ impl Protocol {
         instance.acknowledged = instance.acknowledged.max(data);
     }
 
-    /// The database answers a poll; the answer is on its way.
+    /// The database answers a poll. The answer is still in flight.
     pub fn poll(world: &mut World, at: usize) {
         let poll = Poll { sent: world.now, number: world.database.number, epoch: world.database.epoch };
         world.instances[at].poll = Some(poll);
@@ -103,7 +104,7 @@ impl Protocol {
         let instance = &mut world.instances[at];
         let Some(poll) = instance.poll.take() else { return };
         if poll.epoch != instance.epoch && self.has(Rule::Epochs) {
-            // Another epoch: nothing that is known means anything any more.
+            // In another epoch, all earlier knowledge is void.
             (instance.last_poll_sent_at, instance.l1, instance.following) = (None, None, false);
             (instance.floor, instance.floor_at, instance.min_read_time) = (0, 0, NEVER);
             return;
@@ -142,7 +143,8 @@ impl Protocol {
         world.instances[at].boot = Some(Boot { epoch, first, checkpoint, after: world.now + 1 });
     }
 
-    /// The second poll: the epoch begins. The tiers are used from the next one on.
+    /// The second poll, with which the instance enters the epoch. It uses the tiers after the next
+    /// poll.
     pub fn booted(&self, world: &mut World, at: usize) {
         let (now, epoch, number) = (world.now, world.database.epoch, world.database.number);
         let instance = &mut world.instances[at];
@@ -157,14 +159,16 @@ impl Protocol {
             if number > known {
                 instance.raise(number, now);
             }
-            // Without a checkpoint: what was read before this poll reached the database, which was after the first one.
+            // Without a checkpoint, the instance refuses values read before this poll reached the
+            // database. That moment is after the first poll.
             instance.min_read_time = checkpoint.map_or(now.max(after), |checkpoint| checkpoint.taken_at);
             self.saw(if checkpoint.is_some() { Event::BootByCheckpoint } else { Event::BootByRefusal });
         }
         (instance.epoch, instance.seen, instance.following) = (epoch, number, true);
     }
 
-    /// Another epoch of the database begins. `loses`: without the last commit, which its writer may have been told of.
+    /// Another epoch of the database begins. With `loses`, the last commit is lost, although its
+    /// writer may know of the commit.
     pub fn promote(&self, world: &mut World, loses: bool) {
         self.saw(Event::Promoted);
         world.left.promotions -= 1;
@@ -180,7 +184,7 @@ impl Protocol {
         database.lost |= 1 << lost;
         database.replaced[usize::from(kept)] = NEVER;
         (database.data, database.number) = (kept, database.number - 1);
-        // What the database itself has lost, no cache can keep a promise about.
+        // No cache can keep a promise about data that the database itself has lost.
         let earlier = |data: &mut Data| *data = if *data == lost { kept } else { *data };
         earlier(&mut world.waited);
         for instance in &mut world.instances {

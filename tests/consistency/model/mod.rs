@@ -1,12 +1,15 @@
 //! A model of the protocol in `src/cache`, checked in every order in which its steps can happen.
 //!
-//! One name, two instances, one clock that all read alike. Redis may lose its contents or go back to old ones, messages to it may
-//! come late or never, instances may crash, answers of Postgres may take any time, another server may become the primary. In
-//! all of that no request may be given what it must not be given any more. `docs/model.md` says what is in it and what is not.
+//! The model has one tag, two instances and one common clock. Redis may lose its contents or return
+//! to old ones. Messages to Redis may arrive late or never. Instances may crash, answers of
+//! Postgres may take any time, and another server may become the primary. In all of these cases, no
+//! request may get a value that it must no longer get. `docs/model.md` lists what the model
+//! includes and what it leaves out.
 //!
-//! `protocol.rs` is what may happen, `reading.rs` and `following.rs` are the protocol, `rules.rs` what a run may leave out,
-//! `runs.rs` the runs themselves. `make model` makes the long ones.
-// D is zero ticks here; the comparisons say what they would for any other.
+//! `protocol.rs` defines the possible steps, and `reading.rs` and `following.rs` define the
+//! protocol. `rules.rs` has the rules that a run may leave out. `runs.rs` has the runs.
+//! `make model` starts the long ones.
+// D is zero ticks here. The comparisons are written for any value.
 #![allow(clippy::absurd_extreme_comparisons)]
 
 mod check;

@@ -1,6 +1,7 @@
-//! The model as the checker walks it: what may happen in a world, and which promises must hold in all of them.
+//! The model as the checker explores it: the possible steps in each state, and the promises that
+//! must hold in every state.
 //!
-//! Every step is one that the real code takes without waiting for anything; what lies between two of its waits is one step here.
+//! One step covers everything that the real code does between two of its waits.
 
 use stateright::{Model, Property};
 
@@ -13,11 +14,12 @@ use super::{
     },
 };
 
-/// D, in ticks: an instance relies on a poll in the tick in which it was sent.
+/// D, in ticks. An instance relies on a poll only in the tick in which the poll was sent.
 pub const MAX_STALENESS: Tick = 0;
-/// Age at which an entry is refused.
+/// The age from which an entry is refused.
 pub const MAX_AGE: Tick = 2;
-/// How long floors are kept: as short as it can be. The real one is longer by a margin for the database's clock.
+/// How long floors are kept: the shortest time that is correct. The real time is longer by a margin
+/// for the database's clock.
 pub const MEMORY: Tick = MAX_AGE - 1;
 
 pub const OWN: &str = "P1: no instance serves older than it acknowledged";
@@ -32,12 +34,13 @@ pub struct Protocol {
     /// Whether writers wait for the fleet before they reply.
     pub waits: bool,
     pub without: &'static [Rule],
-    /// Loads without a lease and numbers of another epoch may leave L2 untidy, so such runs don't ask for P3.
+    /// Whether L2 may hold an outdated entry. Loads without a lease and versions of another epoch
+    /// can cause that, so such runs do not check P3.
     pub untidy: bool,
     pub events: Events,
 }
 
-/// A step. Instances are numbered as they stand in the world, which sorts them.
+/// A step. Instances are numbered by their place in the state, which sorts them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     Tick,
@@ -50,7 +53,7 @@ pub enum Step {
     Refresh(usize),
     RefreshArrives(usize),
     Write(usize),
-    /// A write that was done before.
+    /// A write of a change that was already made.
     Repeat(usize),
     /// The write takes its next step.
     WriteOn(usize),
@@ -68,20 +71,20 @@ pub enum Step {
     Save,
     RollBack,
     Crash(usize),
-    /// Another server becomes the primary, or Postgres comes back from a crash.
+    /// Another server becomes the primary, or Postgres restarts after a crash.
     Promote {
         loses: bool,
     },
 }
 
-/// What becomes of asking L2.
+/// The result of a call to L2.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reply {
-    /// It answers. Where another holds the lease, it is not waited for any longer.
+    /// L2 answers. If another instance holds the lease, the caller does not wait any longer.
     Prompt,
-    /// As before, but where another holds the lease, that lease has just ended.
+    /// Like `Prompt`, but a lease that another instance holds has just ended.
     LeaseEnded,
-    /// It does not answer, or is not asked.
+    /// L2 does not answer, or is not called.
     Silent,
 }
 
@@ -98,23 +101,24 @@ impl Protocol {
         !self.has(Rule::MaxStaleness) || instance.last_poll_sent_at.is_some_and(|at| world.now - at <= MAX_STALENESS)
     }
 
-    /// What a request that comes now to this instance must not be given.
+    /// The data that a request which arrives now at this instance must not get.
     pub fn owed(world: &World, instance: &Instance) -> Owed {
-        // Data that the database has lost are nobody's past; that they go within D is asked for by `fleet`.
+        // No promise covers data that the database has lost. Only `fleet` requires that they
+        // disappear within D.
         let older_than = |data: Data| ((1_u8 << data) - 1) & !world.database.lost;
         let late = |&(_, at): &(usize, &Tick)| *at != NEVER && at.saturating_add(MAX_STALENESS) < world.now;
         let fleet = world.database.replaced.iter().enumerate().filter(late).fold(0, |owed, (data, _)| owed | 1 << data);
         Owed { own: older_than(instance.acknowledged), fleet, waited: older_than(world.waited) }
     }
 
-    /// A request is answered.
+    /// A request gets its answer.
     pub fn serve(world: &mut World, owed: Owed, data: Data) {
         for (bit, owed) in [owed.own, owed.fleet, owed.waited].into_iter().enumerate() {
             world.broken |= (owed >> data & 1) << bit;
         }
     }
 
-    /// The slot of L2 that entries of this epoch are kept under.
+    /// The slot of L2 for entries of this epoch.
     pub fn slot<'a>(&self, world: &'a mut World, epoch: u8) -> &'a mut Slot {
         let at = if self.has(Rule::Epochs) { usize::from(epoch) - 1 } else { 0 };
         &mut world.l2[at]
@@ -163,7 +167,7 @@ impl Protocol {
                 steps.push(Step::PollArrives { instance: at, overflow: true });
             }
         } else if instance.following {
-            // A poll that can bring neither news nor currency is left out.
+            // Leaves out a poll that brings neither changes nor a later poll time.
             let database = &world.database;
             let news = instance.seen != database.number || instance.epoch != database.epoch;
             if news || instance.last_poll_sent_at != Some(world.now) || !self.has(Rule::LeaseFromSending) {
@@ -195,7 +199,7 @@ impl Protocol {
             Step::BootEnds(at) => self.booted(world, at),
             Step::LeaveHorizon => {
                 world.left.checkpoints -= 1;
-                // Stamped after the snapshot: in the model, by a whole tick.
+                // The checkpoint's time is after its snapshot, in the model by a whole tick.
                 let checkpoint = Checkpoint { number: world.database.number, taken_at: world.now + 1 };
                 world.database.checkpoint = Some(checkpoint);
             }
@@ -224,7 +228,8 @@ impl Protocol {
         Some(())
     }
 
-    /// Nothing that may still happen can break a promise: nobody asks, nobody waits for an answer, no fill is on its way.
+    /// Whether no further step can break a promise: no request comes, none waits for an answer, and
+    /// no fill is in flight.
     fn over(world: &World) -> bool {
         let quiet = |instance: &Instance| instance.leader.is_none() && instance.apart.is_none();
         let fill = |message: &Message| !matches!(message, Message::Invalidate { .. });
@@ -239,7 +244,7 @@ impl Protocol {
         world.now += 1;
         let now = world.now;
         for instance in &mut world.instances {
-            // What makes no difference any more is forgotten, so that fewer worlds differ.
+            // Values that no longer matter are cleared, so that fewer states differ.
             instance.last_poll_sent_at =
                 instance.last_poll_sent_at.filter(|at| now - at <= MAX_STALENESS || !self.has(Rule::MaxStaleness));
             instance.l1 = instance.l1.filter(|entry| now - entry.read_at < MAX_AGE || !self.has(Rule::Age));
@@ -271,7 +276,7 @@ impl Model for Protocol {
         if left.evictions > 0 {
             steps.extend((0..EPOCHS).filter(|at| used(&world.l2[*at])).map(Step::Evict));
         }
-        // Old contents matter only if they hold something.
+        // Saved contents matter only if they are not empty.
         if left.saves > 0 && world.l2.iter().any(used) {
             steps.push(Step::Save);
         }

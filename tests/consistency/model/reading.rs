@@ -1,4 +1,4 @@
-//! The read path of the model: `src/cache/read.rs`, `shared.rs`, `freshness.rs`.
+//! The read path of the model: `src/cache/read.rs`, `l2_read.rs`, `freshness.rs`.
 
 use super::{
     events::Event,
@@ -7,10 +7,10 @@ use super::{
     state::{Entry, Flight, Message, Number, World},
 };
 
-/// How many of L2's answers are refused before the value is loaded without a lease.
+/// How many answers of L2 an instance refuses before it loads the value without a lease.
 const REFUSALS: u8 = 2;
 
-/// Where a cached answer comes from.
+/// The source of a cached answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum From {
     L1,
@@ -42,7 +42,7 @@ impl Protocol {
         false
     }
 
-    /// A request comes.
+    /// A request arrives.
     pub fn read(&self, world: &mut World, at: usize, l2: Reply) {
         world.left.reads -= 1;
         let owed = Self::owed(world, &world.instances[at]);
@@ -59,7 +59,7 @@ impl Protocol {
         }
     }
 
-    /// A flight begins: L2 is asked if its answers can be judged.
+    /// A flight begins. It calls L2 if the instance is able to check the answer.
     fn take_off(&self, world: &mut World, at: usize, l2: Reply) {
         let epoch = world.instances[at].epoch;
         let usable = epoch > 0 && self.is_current(world, &world.instances[at]);
@@ -71,7 +71,7 @@ impl Protocol {
         }
     }
 
-    /// `fetch.lua`: nothing older than `least` is wanted.
+    /// Models `fetch.lua`. Entries below version `least` are not accepted.
     fn fetch(&self, world: &mut World, at: usize, (least, refusals): (Number, u8), epoch: u8, l2: Reply) {
         let fresh = world.fresh_token();
         let slot = self.slot(world, epoch);
@@ -85,7 +85,7 @@ impl Protocol {
             if slot.lease != 0 {
                 self.saw(Event::LeaseTakenOver);
             }
-            // What was not wanted goes.
+            // The script deletes an entry that the caller does not accept.
             (slot.value, slot.lease) = (None, fresh);
             Flight::Loading { token: fresh, epoch }
         };
@@ -132,7 +132,7 @@ impl Protocol {
         }
     }
 
-    /// The flight ends: its leader is served, who joined judges what he is given.
+    /// The flight ends. The leader gets the value, and a follower checks it first.
     fn land(&self, world: &mut World, at: usize, entry: Entry) {
         let instance = &mut world.instances[at];
         instance.flight = Flight::None;
@@ -151,7 +151,8 @@ impl Protocol {
         }
     }
 
-    /// A load that nobody joins, and that fills L2 with a lease taken afterwards: `no-cache`, warm-up.
+    /// A load outside of single flight, for `no-cache` and warming. It fills L2 under a lease that
+    /// it takes afterwards.
     pub fn refresh(&self, world: &mut World, at: usize) {
         world.left.refreshes -= 1;
         let (data, number, read_at) = (world.database.data, world.database.number, world.now);
@@ -168,7 +169,7 @@ impl Protocol {
         }
     }
 
-    /// A message reaches L2: `fill.lua`, `invalidate.lua`.
+    /// A message reaches L2. Models `fill.lua` and `invalidate.lua`.
     pub fn arrives(&self, world: &mut World, at: usize) -> Option<()> {
         match world.network.remove(at) {
             Message::Fill { entry, token } => self.fill(world, entry, token),

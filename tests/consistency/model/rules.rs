@@ -1,42 +1,45 @@
-//! The rules of the protocol, each of which a run may leave out.
+//! The rules of the protocol. A run may leave out any of them.
 
-/// A rule that a run leaves out.
+/// A rule that a run can leave out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
     /// L1's answers are compared with the floors.
     FloorOnL1,
     /// L2's answers are compared with the floors.
     FloorOnL2,
-    /// Answers have a maximal age.
+    /// Answers have a maximum age.
     Age,
     /// The tiers are used only while the last poll is younger than D.
     MaxStaleness,
     /// The staleness bound begins when the poll is sent, not when its answer arrives.
     LeaseFromSending,
-    /// An instance that starts raises floors for what changed before, or refuses what was read before.
+    /// An instance that starts raises floors for earlier changes, or refuses values that were read
+    /// earlier.
     BootWindow,
-    /// The writer's floors are raised before its reply.
+    /// The writer raises its floors before its reply.
     FloorBeforeReply,
-    /// A writer that finds its work done raises its floor to the number it finds.
+    /// A writer whose change is already there raises its floor to the version that it finds.
     FloorWhenSettled,
-    /// The result of a joined load is judged when it is served.
+    /// A follower checks the result of a joined load before it is served.
     JoinJudged,
     /// Floors are kept for as long as an older entry may be served.
     FloorsKept,
-    /// When floors are too many, one common floor is raised before they are dropped.
+    /// If there are too many floors, the instance raises its minimum read time before it drops
+    /// them.
     CommonFloor,
-    /// Data and number are read in one statement.
+    /// One statement reads data and version.
     LabelsWithData,
-    /// The number rises in the transaction of the write.
+    /// The version rises in the transaction of the write.
     BumpInTransaction,
-    /// Entries of another epoch are out of reach, and another epoch begins with a boot.
+    /// Entries of another epoch are out of reach. An instance enters another epoch like a starting
+    /// one.
     Epochs,
     /// A writer that promises the whole fleet waits for longer than D.
     Wait,
-    /// L2 takes a fill only from the holder of its lease.
+    /// L2 accepts a fill only from the holder of its lease.
     FillNeedsLease,
-    /// L2 refuses a fill that is older than what it knows.
+    /// L2 refuses a fill that is older than its entry or its floor.
     FillRefusesOlder,
-    /// L2 is told of changes.
+    /// Writers send invalidations to L2.
     InvalidateL2,
 }

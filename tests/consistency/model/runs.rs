@@ -1,7 +1,9 @@
-//! The runs: the protocol holds under each kind of mishap, and without any one of its rules it does not. Three rules are the
-//! exception, and are shown as such: L2's own rules keep L2 tidy, and nothing that is served depends on them.
+//! The runs. The protocol holds under each kind of fault, and breaks without any one of its rules.
+//! Three rules are exceptions, and runs show that too. They are L2's own rules: they keep L2 tidy,
+//! and no served value depends on them.
 //!
-//! Short runs are part of the suite. `make model` prints the long ones as the table of `docs/model.md`.
+//! Short runs are part of the suite. `make model` prints the long ones as the table of
+//! `docs/model.md`.
 
 use std::time::Duration;
 
@@ -13,11 +15,11 @@ use super::{
     state::Budget,
 };
 
-/// One write, two reads, one tick: enough for most of what can go wrong.
+/// One write, two reads and one tick. Most faults need no more.
 const SMALL: Budget = Budget { ticks: 1, writes: 1, reads: 2, ..Budget::NOTHING };
-/// The same for long enough that entries grow too old and floors are forgotten.
+/// The same, long enough for entries to expire and for floors to be dropped.
 const LONGER: Budget = Budget { ticks: 2, ..SMALL };
-/// All mishaps at once; only for random walks.
+/// All faults at once. Only random walks use it.
 const ALL: Budget = Budget {
     ticks: 5,
     writes: 3,
@@ -34,10 +36,10 @@ const ALL: Budget = Budget {
     repeats: 2,
 };
 
-/// Those in which L2 has to stay tidy as well.
+/// The faults under which L2 must stay tidy as well.
 const TIDY: Budget = Budget { refreshes: 0, promotions: 0, ..ALL };
 
-/// Long enough for a short run on a busy machine; a run that does not end in time fails.
+/// Long enough for a short run on a busy machine. A run that exceeds it fails.
 const SHORT: Duration = Duration::from_secs(120);
 
 fn protocol(budget: Budget) -> Protocol {
@@ -56,13 +58,13 @@ fn waiting(protocol: Protocol) -> Protocol {
     Protocol { waits: true, ..protocol }
 }
 
-/// Shows a run's line when the suite is run with `--nocapture`.
+/// Prints a run's row, which is visible with `--nocapture`.
 fn shown(outcome: Outcome) -> Outcome {
     eprintln!("{}", outcome.line());
     outcome
 }
 
-/// What each rule is good for: a world without it in which a promise is broken.
+/// For each rule, a configuration without it in which a promise breaks.
 fn refutations() -> Vec<(&'static str, Protocol, &'static str)> {
     let instant = Budget { ticks: 0, ..SMALL };
     let crash = Budget { crashes: 1, ..instant };
@@ -88,7 +90,7 @@ fn refutations() -> Vec<(&'static str, Protocol, &'static str)> {
     ]
 }
 
-/// Rules that what is served does not depend on: L2's own.
+/// L2's own rules, on which no served value depends.
 const TIDYING: [(&str, &[Rule]); 3] = [
     ("served all the same: fill without lease", &[Rule::FillNeedsLease]),
     ("served all the same: blind SET", &[Rule::FillNeedsLease, Rule::FillRefusesOlder]),
@@ -111,7 +113,8 @@ fn a_writer_that_waits_promises_for_the_whole_fleet() {
 #[test]
 fn every_rule_is_needed() {
     for (name, broken, promise) in refutations() {
-        // The way there is long: found at random sooner than by looking for the shortest.
+        // The way to this violation is long. A random walk finds it sooner than a search for the
+        // shortest way.
         let long = broken.without == [Rule::Age];
         shown(if long { wander(name, broken, 1_000_000) } else { refute(name, broken, promise) }).breaks(promise);
     }
@@ -159,7 +162,7 @@ fn no_random_walk_through_all_mishaps_breaks_a_promise() {
     shown(wander("mishaps that leave L2 tidy, at random", protocol(TIDY), 30_000)).breaks_nothing();
 }
 
-/// `make model`. Each run ends by itself or after a time, and says which.
+/// The runs of `make model`. Each reports whether it visited every state or reached its time limit.
 #[test]
 #[ignore = "minutes of two cores: make model"]
 fn long_runs() {

@@ -1,51 +1,53 @@
-//! What the model's world consists of. Small numbers everywhere: a state is copied and hashed millions of times.
+//! The state of the model. All numbers are small, because a state is copied and hashed millions of
+//! times.
 
-/// A moment by the one clock of the model.
+/// A moment of the model's only clock.
 pub type Tick = u8;
-/// A state of the data. Every write makes one that never was: the higher is the newer.
+/// A state of the data. Every write makes a new one, and a higher value is newer.
 pub type Data = u8;
-/// A number in the ledger; after a promotion that lost a commit it is given a second time, for other data.
+/// A version in the ledger. After a promotion that lost a commit, the same version is used again
+/// for other data.
 pub type Number = u8;
-/// A lease of L2; 0: none.
+/// A lease of L2. 0 means none.
 pub type Token = u8;
 
-/// Later than any moment.
+/// A moment after all others.
 pub const NEVER: Tick = Tick::MAX;
-/// How many states of the data a run may see.
+/// The maximum of data states in a run.
 pub const MOST_DATA: usize = 4;
-/// How many epochs of the database a run may see.
+/// The maximum of database epochs in a run.
 pub const EPOCHS: usize = 2;
-/// How many instances there are.
+/// The number of instances.
 pub const INSTANCES: usize = 2;
 
-/// A cached answer: the data, the number it was read at, and when.
+/// A cached answer: the data, the version at which it was read, and the time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Entry {
     pub data: Data,
     pub number: Number,
     pub read_at: Tick,
-    /// The epoch that the reading instance was in.
+    /// The epoch of the instance that read it.
     pub epoch: u8,
 }
 
-/// Data that a request must not be given any more, one bit each, as they stood when it came.
+/// The data that a request must not get, one bit each, as of its arrival.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owed {
-    /// Older than what this instance has acknowledged.
+    /// Data older than the newest write that this instance has acknowledged.
     pub own: u8,
-    /// Replaced more than D ago.
+    /// Data that were replaced more than D ago.
     pub fleet: u8,
-    /// Older than what a writer that waited has acknowledged.
+    /// Data older than the newest write that a waiting writer has acknowledged.
     pub waited: u8,
 }
 
-/// Postgres.
+/// The state of Postgres.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Database {
     pub data: Data,
     pub number: Number,
     pub epoch: u8,
-    /// What a promotion that loses the last commit goes back to.
+    /// The data to which a promotion returns when it loses the last commit.
     pub before: Data,
     /// When each state of the data was replaced.
     pub replaced: [Tick; MOST_DATA],
@@ -55,7 +57,7 @@ pub struct Database {
     pub checkpoint: Option<Checkpoint>,
 }
 
-/// A snapshot left for instances that start later.
+/// A stored snapshot for instances that start later.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Checkpoint {
     pub number: Number,
@@ -69,22 +71,22 @@ pub struct Slot {
     pub value: Option<Entry>,
     pub floor: Number,
     pub lease: Token,
-    /// For the property only: the highest invalidation that has arrived here.
+    /// Used only by the property P3: the highest invalidation that has arrived here.
     pub told: Number,
 }
 
-/// The load that others join.
+/// The load of a single flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Flight {
     #[default]
     None,
-    /// L2 has answered with a value; the answer is on its way.
+    /// L2 has answered with a value. The answer is still in flight.
     Tagged { entry: Entry, refusals: u8 },
-    /// The database is to be asked.
+    /// The next step calls the database.
     Loading { token: Token, epoch: u8 },
-    /// Only where a rule is broken: the data are read, their number isn't yet.
+    /// Occurs only where a rule is left out: the data are read, and their version is not.
     HalfRead { data: Data, read_at: Tick, token: Token, epoch: u8 },
-    /// The database has answered; the answer is on its way.
+    /// The database has answered. The answer is still in flight.
     Loaded { entry: Entry, token: Token },
 }
 
@@ -93,30 +95,30 @@ pub enum Flight {
 pub enum Writing {
     #[default]
     None,
-    /// Only where a rule is broken: committed without its number.
+    /// Occurs only where a rule is left out: committed without a new version.
     Unnumbered { data: Data },
-    /// Committed; the instance doesn't know yet. `data` is 0 when the commit was lost since.
+    /// Committed, but the instance does not know yet. `data` is 0 if the commit was lost since.
     Committed { data: Data, number: Number },
-    /// Everything is done but the reply, which waits until after this moment.
+    /// Everything is done except the reply, which waits until after this moment.
     Waiting { data: Data, until: Tick },
-    /// A write that finds done what it was to do; the numbers it has read are on their way.
+    /// A write that found its change already made. The version that it read is still in flight.
     Settling { data: Data, number: Number },
-    /// Only where a rule is broken: acknowledged before the floor was raised.
+    /// Occurs only where a rule is left out: acknowledged before the floor was raised.
     Hasty { number: Number },
 }
 
-/// An instance that begins to follow the ledger.
+/// The start of an instance, between its first and its second poll.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Boot {
     pub epoch: u8,
-    /// The number in the first poll's snapshot.
+    /// The version in the snapshot of the first poll.
     pub first: Number,
     pub checkpoint: Option<Checkpoint>,
     /// A moment after the first poll.
     pub after: Tick,
 }
 
-/// A poll that the database has answered; the answer is on its way.
+/// A poll that the database has answered. The answer is still in flight.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Poll {
     pub sent: Tick,
@@ -127,38 +129,38 @@ pub struct Poll {
 /// One instance.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Instance {
-    /// The epoch it is in; 0: none yet.
+    /// The epoch of the instance. 0 means none yet.
     pub epoch: u8,
-    /// Whether it knows where it stands in the ledger.
+    /// Whether the instance has a cursor in the ledger.
     pub following: bool,
     pub last_poll_sent_at: Option<Tick>,
-    /// The number in the snapshot of its last poll.
+    /// The version in the snapshot of its last poll.
     pub seen: Number,
     pub floor: Number,
     pub floor_at: Tick,
-    /// What was read before is refused.
+    /// The instance refuses values that were read before this time.
     pub min_read_time: Tick,
     pub l1: Option<Entry>,
     pub flight: Flight,
     pub leader: Option<Owed>,
     pub joiner: Option<Owed>,
-    /// A load that nobody joins, its answer on its way.
+    /// A load outside of single flight whose answer is still in flight.
     pub apart: Option<Entry>,
     pub poll: Option<Poll>,
     pub boot: Option<Boot>,
     pub writing: Writing,
-    /// The newest data it has acknowledged, in whatever process.
+    /// The newest data that the instance has acknowledged, in any of its processes.
     pub acknowledged: Data,
 }
 
-/// What is on its way to L2, and may arrive late or never.
+/// A message to L2, which may arrive late or never.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Message {
     Fill {
         entry: Entry,
         token: Token,
     },
-    /// A value that was loaded without a lease: it takes one when it arrives, if it can.
+    /// A value that was loaded without a lease. It takes a lease when it arrives, if possible.
     Unleased {
         entry: Entry,
     },
@@ -168,7 +170,7 @@ pub enum Message {
     },
 }
 
-/// How much of everything may still happen.
+/// How many events of each kind may still happen.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Budget {
     pub ticks: u8,
@@ -184,7 +186,7 @@ pub struct Budget {
     pub overflows: u8,
     /// Reads that get no answer from L2.
     pub silences: u8,
-    /// Writes that find done what they were to do.
+    /// Writes whose change is already there.
     pub repeats: u8,
 }
 
@@ -206,12 +208,12 @@ impl Budget {
     };
 }
 
-/// Everything.
+/// The state of the whole system.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct World {
     pub now: Tick,
     pub database: Database,
-    /// L2, by epoch: the epoch is part of the key.
+    /// L2, by epoch. The epoch is part of the key.
     pub l2: [Slot; EPOCHS],
     pub saved: Option<[Slot; EPOCHS]>,
     pub instances: [Instance; INSTANCES],
@@ -219,7 +221,7 @@ pub struct World {
     /// The newest data that a writer acknowledged after waiting.
     pub waited: Data,
     pub left: Budget,
-    /// Promises broken so far, one bit each.
+    /// The promises broken so far, one bit each.
     pub broken: u8,
 }
 
@@ -253,7 +255,7 @@ impl Instance {
 }
 
 impl World {
-    /// Everybody is up, nothing is cached, nothing was written.
+    /// A state in which everything runs, nothing is cached and nothing was written.
     pub fn new(left: Budget) -> Self {
         let database = Database {
             data: 0,
@@ -278,14 +280,14 @@ impl World {
         }
     }
 
-    /// Two worlds that differ only in the order of their instances or messages are the same one.
+    /// Sorts instances and messages, so that states that differ only in their order become equal.
     pub fn settle(&mut self) {
         self.instances.sort_unstable();
         self.network.sort_unstable();
         self.network.dedup();
     }
 
-    /// A token that nobody knows.
+    /// A token that is not in use.
     pub fn fresh_token(&self) -> Token {
         let flights = self.instances.iter().map(|instance| match instance.flight {
             Flight::Loading { token, .. } | Flight::HalfRead { token, .. } | Flight::Loaded { token, .. } => token,

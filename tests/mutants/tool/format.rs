@@ -1,11 +1,13 @@
-//! Reads a mutant's file: the part of TOML that the files of `tests/mutants` need. What it doesn't know is an error.
+//! Reads a mutant's file. It reads only the part of TOML that the files of `tests/mutants` need,
+//! and returns an error for anything else.
 //!
-//! It knows comments, `[[edit]]`, and keys with a text (`"…"` and `'…'` in one line, `'''…'''` over several), a list of texts, or
-//! `true` and `false`. Texts have no escapes. Line breaks at the beginning and the end of a text are left out.
+//! That part is comments, `[[edit]]`, and keys. The value of a key is a text (`"…"` and `'…'` in
+//! one line, `'''…'''` over several), a list of texts, or `true` or `false`. Texts have no escapes.
+//! Line breaks at the beginning and the end of a text are left out.
 
 use super::mutant::{Edit, Mutant};
 
-/// Reads the text of a mutant's file. The mutant has no name yet.
+/// Reads the text of a mutant's file. Does not set the name of the mutant.
 pub fn parse(text: &str) -> Result<Mutant, String> {
     let mut mutant = Mutant::default();
     let mut rest = skip(text);
@@ -33,7 +35,7 @@ enum Value {
     Flag(bool),
 }
 
-/// Reads `key = value`. Answers what comes after it.
+/// Reads `key = value`. Returns the rest of the text.
 fn assignment<'a>(text: &'a str, mutant: &mut Mutant) -> Result<&'a str, String> {
     let (key, rest) = text.split_once('=').ok_or("a key without a value")?;
     let (value, rest) = value(rest.trim_start())?;
@@ -72,7 +74,7 @@ fn assignment<'a>(text: &'a str, mutant: &mut Mutant) -> Result<&'a str, String>
     }
 }
 
-/// Reads a value, and what comes after it.
+/// Reads a value. Returns it with the rest of the text.
 fn value(text: &str) -> Result<(Value, &str), String> {
     if let Some(inside) = text.strip_prefix('[') {
         let (mut list, mut rest) = (Vec::new(), skip(inside));
@@ -106,7 +108,7 @@ fn value(text: &str) -> Result<(Value, &str), String> {
     Ok((Value::Text(inside.trim_matches('\n').to_owned()), after))
 }
 
-/// Goes on to what is neither space nor comment.
+/// Skips spaces and comments.
 fn skip(mut text: &str) -> &str {
     loop {
         text = text.trim_start();
@@ -117,7 +119,7 @@ fn skip(mut text: &str) -> &str {
     }
 }
 
-/// Fails when something is missing. An edit may replace its expression by nothing.
+/// Fails if a required key is missing. An edit may have an empty replacement.
 fn complete(mutant: Mutant) -> Result<Mutant, String> {
     let missing = |name: &str| Err(format!("`{name}` is missing"));
     let Mutant { rule, promise, caught_by, edits, .. } = &mutant;

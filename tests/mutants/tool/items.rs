@@ -1,16 +1,21 @@
 //! Finds an item of a file by its name.
 //!
 //! * `file`: the whole file, in every language.
-//! * Rust: `fn`, `const`, `static`, `struct`, `enum`, `trait`, `mod` and a name. What an `impl`, a trait or an inline module has is
-//!   named after it: `fn Freshness::judge`, `fn <Form as Display>::fmt` where the type alone leaves it open, `fn tests::begins`.
-//!   Blocks: `impl Freshness`, `impl Display for Form`. Of a path the last name counts, and generics are left out.
-//! * SQL: the words with which a statement begins, `create [or replace] [unlogged]` left out: `function cache_raise`.
+//! * Rust: a keyword (`fn`, `const`, `static`, `struct`, `enum`, `trait` or `mod`) and a name.
+//! * Rust, items of an `impl`, a trait or an inline module: the name includes that of the owner, as
+//!   in `fn Freshness::judge` or `fn tests::begins`. If the type is ambiguous, the name includes
+//!   the trait, as in `fn <Form as Display>::fmt`.
+//! * Rust, blocks: `impl Freshness` or `impl Display for Form`.
+//! * SQL: the first words of a statement without `create [or replace] [unlogged]`, as in
+//!   `function cache_raise`.
+//!
+//! Only the last name of a path counts, and generics are left out.
 
 use std::ops::Range;
 
 use super::tokens::{Language, Token, tokens};
 
-/// The range of the item's tokens. Fails unless there is exactly one.
+/// The range of the item's tokens. Fails unless there is exactly one item of that name.
 pub fn find(source: &[Token<'_>], language: Language, item: &str) -> Result<Range<usize>, String> {
     if item == "file" {
         return Ok(0..source.len());
@@ -33,15 +38,15 @@ pub fn find(source: &[Token<'_>], language: Language, item: &str) -> Result<Rang
 }
 
 struct Item {
-    /// All that it may be called.
+    /// All names of the item.
     names: Vec<String>,
     range: Range<usize>,
 }
 
-/// What an item belongs to.
+/// The block that an item belongs to.
 #[derive(Default)]
 struct Owner {
-    /// A type, a trait or a module.
+    /// The name of a type, a trait or a module.
     name: Option<String>,
     /// The trait that the type implements there.
     of_trait: Option<String>,
@@ -59,7 +64,7 @@ impl Owner {
     }
 }
 
-/// Walks through Rust and notes the items.
+/// Walks through Rust code and collects the items.
 struct Walk<'a> {
     source: &'a [Token<'a>],
     found: Vec<Item>,
@@ -74,7 +79,7 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
-    /// Notes the item that begins here, if one does. Answers where to go on.
+    /// Collects the item that begins here, if one does. Returns the place after it.
     fn item(&mut self, at: usize, owner: &Owner) -> Result<usize, String> {
         let name = self.word(at + 1);
         match (self.code(at), name, self.code(at + 2)) {
@@ -121,7 +126,7 @@ impl<'a> Walk<'a> {
         self.found.push(Item { names, range });
     }
 
-    /// What stands there; nothing inside of strings.
+    /// The text of the token, or an empty one inside of strings.
     fn code(&self, at: usize) -> &'a str {
         self.source.get(at).filter(|token| !token.in_string).map_or("", |token| token.text)
     }
@@ -130,7 +135,7 @@ impl<'a> Walk<'a> {
         Some(self.code(at)).filter(|word| word.starts_with(|c: char| c.is_alphabetic() || c == '_'))
     }
 
-    /// The first of these, outside of other brackets.
+    /// The place of the first of these tokens, outside of other brackets.
     fn next(&self, mut at: usize, wanted: &[&str]) -> Result<usize, String> {
         while at < self.source.len() {
             let code = self.code(at);
@@ -142,7 +147,8 @@ impl<'a> Walk<'a> {
         Err(format!("nothing ends an item: none of {wanted:?}"))
     }
 
-    /// What comes after the bracket that belongs to this one; after a semicolon, the next token.
+    /// The place after the bracket that closes this one. If a semicolon is here, the place after
+    /// it.
     fn end_of(&self, mut at: usize) -> Result<usize, String> {
         let mut depth = 0_usize;
         loop {
@@ -161,7 +167,7 @@ impl<'a> Walk<'a> {
         }
     }
 
-    /// What a block implements, by its head.
+    /// The type and the trait of an `impl` block, read from its head.
     fn implemented(&self, mut start: usize, end: usize) -> Owner {
         if self.code(start) == "<" {
             let mut depth = 0;
@@ -174,14 +180,14 @@ impl<'a> Walk<'a> {
             }
         }
         let end = (start..end).find(|at| self.code(*at) == "where").unwrap_or(end);
-        // `for<'a>` is not the one between trait and type.
+        // The `for` of `for<'a>` is not the one between trait and type.
         match (start..end).find(|at| self.code(*at) == "for" && self.code(at + 1) != "<") {
             Some(split) => Owner { name: self.last_name(split + 1..end), of_trait: self.last_name(start..split) },
             None => Owner { name: self.last_name(start..end), of_trait: None },
         }
     }
 
-    /// The last name of a path, generics left out.
+    /// The last name of a path, without generics.
     fn last_name(&self, range: Range<usize>) -> Option<String> {
         let (mut depth, mut name) = (0, None);
         for at in range {
@@ -203,7 +209,7 @@ impl<'a> Walk<'a> {
     }
 }
 
-/// The statements of SQL.
+/// The statements of an SQL file.
 fn statements(source: &[Token<'_>]) -> Vec<Range<usize>> {
     let (mut found, mut start, mut is_atomic) = (Vec::new(), 0, false);
     for (at, token) in source.iter().enumerate().filter(|(_, token)| !token.in_string) {

@@ -1,6 +1,7 @@
-//! The program of `scripts/prove.sh`: lists, checks and applies the mutants of the tree in the current folder.
+//! The program of `scripts/prove.sh`. It lists, checks and applies the mutants of the tree in the
+//! current folder.
 //!
-//! It uses nothing but the standard library, so the script compiles it with `rustc` in a second.
+//! It uses only the standard library, so the script compiles it with `rustc` in a second.
 
 use std::{env, fs, path::Path, process::ExitCode};
 
@@ -28,7 +29,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The lines to print, or the errors.
+/// Runs a command. Returns the lines to print, or the errors.
 fn run(root: &Path, arguments: &[&str]) -> Result<Vec<String>, Vec<String>> {
     let load = |name: &str| Mutant::load(root, name).map_err(|error| vec![error]);
     match arguments {

@@ -15,15 +15,16 @@ const FOLDER: &str = "tests/mutants";
 pub struct Mutant {
     /// The name of its file, without the ending.
     pub name: String,
-    /// What the code does and the mutant doesn't.
+    /// The rule of the code that the mutant breaks.
     pub rule: String,
-    /// What users can rely on because of the rule.
+    /// The promise to users that depends on the rule.
     pub promise: String,
-    /// The tests that must fail, as `cargo test` names them. A unit test of the library has `lib ` before its name.
+    /// The tests that must fail, as `cargo test` names them. A unit test of the library has `lib `
+    /// before its name.
     pub caught_by: Vec<String>,
-    /// Whether the short run has it.
+    /// Whether the mutant is part of the short run.
     pub quick: bool,
-    /// What it changes; all are made at once.
+    /// Its changes, all of which are made together.
     pub edits: Vec<Edit>,
 }
 
@@ -36,7 +37,7 @@ pub struct Edit {
     pub item: String,
     /// The expression. The item must have it exactly once.
     pub find: String,
-    /// What takes its place: an empty text, where the mutant only lacks the expression.
+    /// The replacement. It is empty if the mutant only removes the expression.
     pub replace: Option<String>,
 }
 
@@ -60,7 +61,7 @@ impl Mutant {
 
     /// The files that it changes, with their new contents. Writes nothing.
     ///
-    /// Fails when an item or an expression is not found exactly once, and when an edit changes nothing.
+    /// Fails if an item or an expression is not found exactly once, or if an edit changes nothing.
     pub fn changed_files(&self, root: &Path) -> Result<Vec<(String, String)>, String> {
         let mut by_file: BTreeMap<&str, Vec<&Edit>> = BTreeMap::new();
         for edit in &self.edits {
@@ -75,7 +76,7 @@ impl Mutant {
     }
 }
 
-/// The text after the edits. All are looked for in the text as it was.
+/// The text after the edits. All edits are searched in the original text.
 pub fn changed(text: &str, edits: &[&Edit]) -> Result<String, String> {
     let mut spans = Vec::new();
     for edit in edits {
@@ -97,7 +98,7 @@ impl Edit {
         self.replace.as_deref().unwrap_or_default()
     }
 
-    /// Where the expression is.
+    /// The range of the expression in the text.
     fn span(&self, text: &str) -> Result<Range<usize>, String> {
         let language = Language::of(&self.file);
         let (source, find) = (tokens(text, language), tokens(&self.find, language));
@@ -115,7 +116,7 @@ impl Edit {
         }
     }
 
-    /// The message for an expression that the item has not, or more than once.
+    /// The error for an expression that the item does not have exactly once.
     fn not_once(&self, text: &str, source: &[Token<'_>], find: &[Token<'_>], item: &Range<usize>) -> String {
         let line = |at: usize| (text[..source[at].start].matches('\n').count() + 1).to_string();
         let (inside, outside): (Vec<usize>, Vec<usize>) =
@@ -134,7 +135,7 @@ fn positions<'a>(source: &'a [Token<'_>], find: &'a [Token<'_>]) -> impl Iterato
     source.windows(find.len()).enumerate().filter(|(_, window)| same(window, find)).map(|(at, _)| at)
 }
 
-/// Whether the item has all of what begins at this token.
+/// Whether the match that begins at this token lies completely in the item.
 fn is_inside(at: usize, find: &[Token<'_>], item: &Range<usize>) -> bool {
     item.start <= at && at + find.len() <= item.end
 }

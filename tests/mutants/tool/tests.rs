@@ -1,4 +1,4 @@
-//! What the tool finds, what it refuses, and how it reads files.
+//! The tests of the tool: the items it finds, the edits it refuses, and the files it reads.
 
 use super::{
     format,

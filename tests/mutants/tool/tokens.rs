@@ -1,18 +1,18 @@
-//! Source text as tokens, so that whitespace, line breaks, comments and trailing commas don't matter.
+//! Splits source text into tokens. Whitespace, line breaks, comments and trailing commas make no
+//! difference.
 //!
-//! The text of a string is tokens too: the SQL in it can be searched like code. Every token that is not a word is one of
-//! [`OPERATORS`] or a single character.
+//! The text of a string is split into tokens too, so that SQL in it can be searched like code.
+//! Every token that is not a word is one of [`OPERATORS`] or a single character.
 
-/// What decides how comments and strings look.
+/// The language of a file, which determines its comments and strings.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Language {
-    /// Rust.
     Rust,
     /// SQL of Postgres.
     Sql,
-    /// Lua.
     Lua,
-    /// Shell, YAML, TOML: lines that begin with `#` are comments, and strings are not told from the rest.
+    /// Shell, YAML and TOML: lines that begin with `#` are comments, and strings are not treated
+    /// separately.
     Other,
 }
 
@@ -42,22 +42,21 @@ const OPERATORS: [&str; 13] = ["..=", "<=>", "==", "!=", "<=", ">=", "=>", "->",
 /// A word, a number or a punctuation mark.
 #[derive(Clone, Copy, Debug)]
 pub struct Token<'a> {
-    /// Its text.
     pub text: &'a str,
-    /// Where it begins, in bytes.
+    /// The byte at which it begins.
     pub start: usize,
-    /// Whether it is part of a string: brackets in it are no brackets of the code.
+    /// Whether it is part of a string. Brackets in strings do not count as brackets of the code.
     pub in_string: bool,
 }
 
 impl Token<'_> {
-    /// The byte after it.
+    /// The byte after the token.
     pub fn end(&self) -> usize {
         self.start + self.text.len()
     }
 }
 
-/// The tokens of a text. In Rust a comma before a closing bracket is left out.
+/// The tokens of a text. In Rust, a comma before a closing bracket is left out.
 pub fn tokens(text: &str, language: Language) -> Vec<Token<'_>> {
     let mut lexer = Lexer { text, language, at: 0, string: None, found: Vec::new() };
     while lexer.step() {}
@@ -75,11 +74,11 @@ pub fn tokens(text: &str, language: Language) -> Vec<Token<'_>> {
     found
 }
 
-/// A string that has begun.
+/// A string whose end has not been reached.
 struct OpenString {
-    /// What ends it.
+    /// The mark that ends the string.
     closing: String,
-    /// Whether `\` is a character as any other.
+    /// Whether `\` is an ordinary character.
     is_raw: bool,
 }
 
@@ -92,7 +91,7 @@ struct Lexer<'a> {
 }
 
 impl<'a> Lexer<'a> {
-    /// Goes on by one token, space or comment; `false` at the end.
+    /// Moves past one token, space or comment. Returns `false` at the end.
     fn step(&mut self) -> bool {
         let rest = &self.text[self.at..];
         let Some(first) = rest.chars().next() else { return false };
@@ -122,10 +121,10 @@ impl<'a> Lexer<'a> {
 
     fn step_in_string(&mut self, rest: &'a str, string: OpenString) {
         if !string.is_raw && rest.starts_with("\\\n") {
-            // The string goes on in the next line, and the break is no part of it.
+            // The string continues in the next line, and the line break is not part of it.
             self.at += 1;
         } else if !string.is_raw && rest.starts_with('\\') {
-            // The character after it ends no string.
+            // The escaped character does not end the string.
             let next = rest.chars().nth(1).filter(|next| !next.is_alphanumeric());
             self.take(1 + next.map_or(0, char::len_utf8), true);
         } else if rest.starts_with(&string.closing) {
@@ -166,7 +165,7 @@ impl<'a> Lexer<'a> {
         begins_line.then(|| line_length(rest))
     }
 
-    /// How long the opening mark of a string is that begins here.
+    /// The length of the opening mark of the string that begins here, and the string.
     fn opening(&self, rest: &str) -> Option<(usize, OpenString)> {
         let string = |length, closing: &str, is_raw| Some((length, OpenString { closing: closing.to_owned(), is_raw }));
         match self.language {
@@ -189,13 +188,13 @@ impl<'a> Lexer<'a> {
     }
 }
 
-/// The length of the character of Rust that begins here, `'x'`; a lifetime is none.
+/// The length of the Rust character literal that begins here, such as `'x'`. A lifetime is not one.
 fn character(rest: &str) -> Option<usize> {
     let inside = rest.strip_prefix('\'')?;
     let length = match inside.strip_prefix('\\') {
         Some(escape) => {
             let first = escape.chars().next()?.len_utf8();
-            // The longest is `\u{10FFFF}`.
+            // The longest escape is `\u{10FFFF}`.
             1 + first + escape[first..].find('\'').filter(|at| *at < 10)?
         }
         None => inside.chars().next().filter(|c| *c != '\'')?.len_utf8(),

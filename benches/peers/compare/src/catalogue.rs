@@ -1,4 +1,4 @@
-//! The seeded products: their ids, and what is asked for.
+//! The seeded products: their ids, and a choice of them for the requests.
 
 use sqlx::PgPool;
 

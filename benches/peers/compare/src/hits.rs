@@ -1,4 +1,5 @@
-//! Hits in memory against constant bytes, and hits in Redis against Redis passed through, by the real popularity.
+//! Hits in memory compared with constant bytes, and hits in Redis compared with values passed
+//! through from Redis. The products follow their real popularity.
 
 use std::path::Path;
 

@@ -1,4 +1,5 @@
-//! Programs under the same load in turn, and their table: the first lane of a table is what the others are compared with.
+//! Programs under the same load in turn, and their table. The others are compared with the first
+//! lane.
 
 use crate::{
     numbers::{Spread, short},
@@ -14,9 +15,10 @@ pub struct Lane {
     pub name: &'static str,
     pub program: Program,
     pub paths: Vec<String>,
-    /// Arguments of the client beside clients and seconds.
+    /// Further arguments of the client, beside clients and seconds.
     pub args: Vec<String>,
-    /// Whether all requests are sent once before each measurement, so that everything asked for is held where it is to be found.
+    /// Whether all requests are sent once before each measurement. Then the tier under test holds
+    /// every requested value.
     pub is_filled: bool,
     pub samples: Vec<Sample>,
 }
@@ -28,7 +30,7 @@ impl Lane {
     }
 }
 
-/// Measures all lanes in turn, in this many rounds. Each starts its program anew.
+/// Measures all lanes in turn, in this many rounds. Each measurement restarts its program.
 pub fn measure(lanes: &mut [Lane], clients: usize, seconds: f64, rounds: usize) {
     for round in 0..rounds {
         eprintln!("  {clients} clients, round {} of {rounds}", round + 1);
@@ -45,7 +47,7 @@ pub fn measure(lanes: &mut [Lane], clients: usize, seconds: f64, rounds: usize) 
             if lane.is_filled {
                 load(FILL_SECONDS, true);
             }
-            // Connections and statements are as a running service has them.
+            // Connections and statements are as in a running service.
             load(WARM_UP_SECONDS, false);
             let sample = load(seconds, false);
             lane.samples.push(sample);

@@ -1,6 +1,7 @@
-//! Compares the service with programs that know nothing of its code: `scripts/peers.sh` builds them, starts Postgres and Redis and
-//! calls this. Every program is a process with one worker thread on one core; clients, Postgres and Redis have the other core.
-//! Programs are measured in turn, in rounds, so that what slows the machine for a while slows all of them.
+//! Compares the service with programs that share no code with it. `scripts/peers.sh` builds them,
+//! starts Postgres and Redis and calls this program. Every compared program is a process with one
+//! worker thread on one core. Clients, Postgres and Redis share the other core. Programs are
+//! measured in turn, in rounds. So a temporary slowdown of the machine affects all of them.
 
 mod catalogue;
 mod hits;
@@ -13,7 +14,7 @@ mod pin;
 #[path = "../../../../tests/support/process.rs"]
 mod process;
 mod redis_server;
-// The runs of benches/chaos use the rest of it.
+// Other functions of this module are used by benches/chaos.
 #[allow(dead_code)]
 mod server;
 mod writes;
@@ -38,7 +39,8 @@ struct Arguments {
 enum Comparison {
     /// Misses on a cold catalogue against one plain select
     Miss,
-    /// Hits in memory against constant bytes, and hits in Redis against what Redis holds passed on
+    /// Hits in memory against constant bytes, and hits in Redis against values passed through from
+    /// Redis
     Hits,
     /// Changes of products against one plain update
     Writes,

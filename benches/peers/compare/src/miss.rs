@@ -1,5 +1,6 @@
-//! Misses on a cold catalogue: each product is asked for once, by more and more clients, of a service that has just started. Beside
-//! it the service without a cache, whose every request is one plain select.
+//! Misses on a cold catalogue. More and more clients request each product once from a service that
+//! has just started. The service without a cache is measured too. Each of its requests is one plain
+//! select.
 
 use std::path::Path;
 
@@ -10,17 +11,17 @@ use crate::{
     server::{Program, Sample, begin_load},
 };
 
-/// Requests before each measurement, of products that it does not ask for: connections and statements are as a running service has
-/// them.
+/// Requests before each measurement, for products outside of it. Connections and statements are
+/// then as in a running service.
 const WARM_UP: usize = 1_500;
-/// How long one measurement lasts at most.
+/// The longest time of one measurement.
 const SECONDS: f64 = 1.5;
 
 pub const PLAIN: &str = "plain";
 pub const ALONE: &str = "Aside";
 pub const WITH_REDIS: &str = "Aside with Redis";
 
-/// Samples of one program under so many clients, one of each round.
+/// Samples of one program with this number of clients, one for each round.
 pub struct Lane {
     pub program: Program,
     pub clients: usize,
@@ -38,7 +39,7 @@ impl Lane {
     }
 }
 
-/// All programs under all numbers of clients, in this many rounds.
+/// All programs with all numbers of clients, in this many rounds.
 pub fn measure(catalogue: &Catalogue, aside: &Path, database_url: &str, redis_url: &str, rounds: usize) -> Vec<Lane> {
     let product = format!("/products/{}", catalogue.popular(1)[0]);
     let plain = Program::peer(PLAIN, "plain", database_url, "", &product);
@@ -63,7 +64,7 @@ pub fn measure(catalogue: &Catalogue, aside: &Path, database_url: &str, redis_ur
     lanes
 }
 
-/// Starts the program and asks for each product once, for so long at most.
+/// Starts the program and requests each product once, until all were requested or the time is over.
 pub fn cold(program: &Program, catalogue: &Catalogue, clients: usize, seconds: f64) -> Sample {
     let server = program.start();
     let all = paths("products", &catalogue.shuffled());
@@ -76,7 +77,7 @@ pub fn cold(program: &Program, catalogue: &Catalogue, clients: usize, seconds: f
     load(seconds, measured)
 }
 
-/// The lane of a program under so many clients.
+/// The lane of a program with this number of clients.
 pub fn lane<'a>(lanes: &'a [Lane], name: &str, clients: usize) -> &'a Lane {
     lanes.iter().find(|lane| lane.program.name == name && lane.clients == clients).expect("a lane")
 }

@@ -1,15 +1,17 @@
-//! Cores: the servers that are compared have one, and everything else (clients, Postgres, Redis) has the other.
+//! Assigns cores: the compared servers have one, and everything else (clients, Postgres, Redis) has
+//! the other.
 
 use std::fs;
 
 use rustix::thread::{CpuSet, Pid, sched_setaffinity};
 
-/// The core of the servers that are compared.
+/// The core of the compared servers.
 const SERVER: usize = 0;
 /// The core of everything else.
 const OTHERS: usize = 1;
 
-/// Keeps all threads of this process, and what they start from now on, on the core of everything else.
+/// Pins all threads of this process to the core of everything else. Processes that it starts later
+/// inherit this.
 pub fn leave_the_servers_core() {
     let threads = fs::read_dir("/proc/self/task").into_iter().flatten().flatten();
     for thread in threads.filter_map(|thread| thread.file_name().to_str()?.parse().ok()) {
@@ -17,7 +19,8 @@ pub fn leave_the_servers_core() {
     }
 }
 
-/// Calls `start` on a thread that is kept on the servers' core: what it starts stays there.
+/// Calls `start` on a thread that is pinned to the servers' core. Processes that `start` starts
+/// stay on that core.
 pub fn on_servers_core<R: Send>(start: impl FnOnce() -> R + Send) -> R {
     std::thread::scope(|threads| {
         let thread = threads.spawn(|| {
@@ -28,7 +31,8 @@ pub fn on_servers_core<R: Send>(start: impl FnOnce() -> R + Send) -> R {
     })
 }
 
-/// Keeps a thread, or else this one, on a core. Without a second core everything shares the first.
+/// Pins a thread, or this one by default, to a core. Without a second core, everything shares the
+/// first.
 fn pin(thread: Option<Pid>, core: usize) {
     let mut cores = CpuSet::new();
     cores.set(core);

@@ -1,4 +1,4 @@
-//! The few commands of Redis that a run needs, over a connection of its own.
+//! The few commands of Redis that a run needs, over their own connection.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -26,7 +26,7 @@ impl RedisServer {
         server
     }
 
-    /// Removes everything from its database.
+    /// Removes all keys of its database.
     pub fn flush(&mut self) {
         self.call(&["FLUSHDB"]);
     }

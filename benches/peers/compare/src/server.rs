@@ -1,4 +1,5 @@
-//! The servers that are compared, as processes on a core of their own, and the client as a process on the other core.
+//! The compared servers, as processes on a separate core, and the client as a process on the other
+//! core.
 
 use std::{
     env, fs,
@@ -18,7 +19,7 @@ use crate::{
 
 const START: Duration = Duration::from_secs(30);
 
-/// A program and what it is told.
+/// A program with its settings.
 #[derive(Clone)]
 pub struct Program {
     /// Its name in tables.
@@ -26,21 +27,22 @@ pub struct Program {
     file: PathBuf,
     args: Vec<String>,
     settings: Vec<(&'static str, String)>,
-    /// What answers 200 when it is ready.
+    /// A path that answers 200 when the program is ready.
     ready: String,
 }
 
 impl Program {
     /// An instance of the service, of this build.
     pub fn aside(name: &'static str, file: &Path, database_url: &str, redis_url: &str) -> Self {
-        // An empty REDIS_URL, not a missing one: it would be taken from the environment of the run.
+        // Without this empty REDIS_URL, the instance would use the variable of the run's
+        // environment.
         let settings = [
             ("DATABASE_URL", database_url),
             ("REDIS_URL", redis_url),
             ("MANAGEMENT_ADDR", "127.0.0.1:0"),
             ("CACHE_NAMESPACE", "peers"),
             ("CACHE_WARM_TOP", "0"),
-            // No other program seals what it puts into Redis.
+            // No other program seals its values in Redis.
             ("CACHE_KEYS", ""),
             ("RUST_LOG", "warn"),
         ];
@@ -64,13 +66,13 @@ impl Program {
         }
     }
 
-    /// The same with another setting.
+    /// The same program with another setting.
     pub fn with(mut self, setting: &'static str, value: &str) -> Self {
         self.settings.push((setting, value.to_owned()));
         self
     }
 
-    /// Starts it, with one worker thread, and waits until it is ready.
+    /// Starts it with one worker thread, and waits until it is ready.
     pub fn start(&self) -> Server {
         let port = free_port();
         let mut settings = self.settings.clone();
@@ -92,7 +94,7 @@ impl Program {
     }
 }
 
-/// A running server. It ends when it is dropped.
+/// A running server. It ends when this value is dropped.
 pub struct Server {
     process: Process,
     port: u16,
@@ -133,26 +135,26 @@ impl Drop for Server {
     }
 }
 
-/// What a run of the client found.
+/// The result of one run of the client.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// Good answers, in number and a second.
+    /// The number of successful answers, and their rate a second.
     pub answered: f64,
     pub rate: f64,
-    /// Times of good answers, in milliseconds.
+    /// Times of successful answers, in milliseconds.
     pub p50: f64,
     pub p99: f64,
-    /// Answers with status 503, and the longest time of one, in milliseconds.
+    /// The number of 503 answers, and the longest time of one, in milliseconds.
     pub refused: f64,
     pub refused_max: f64,
-    /// All others: other statuses and requests without an answer.
+    /// All other requests: other statuses, and requests without an answer.
     pub failed: f64,
 }
 
-/// A run of the client, under way.
+/// A run of the client that has not ended.
 pub struct Running(std::process::Child);
 
-/// Starts the client with these arguments; it sends requests for `paths`.
+/// Starts the client with these arguments. It sends requests for `paths`.
 pub fn begin_load(address: SocketAddr, args: &[String], paths: &[String]) -> Running {
     let mut command = Command::new(peers_folder().join("load"));
     command.arg(address.to_string()).args(args).stdin(Stdio::piped()).stdout(Stdio::piped());

@@ -1,5 +1,5 @@
-//! Changes of a product's price against one plain update. The other programs have a copy of the database whose triggers are off: they
-//! have no ledger, so nothing of it may cost them anything.
+//! Changes of a product's price compared with one plain update. The other programs use a copy of
+//! the database whose triggers are off. They have no ledger, so they must not pay for one.
 
 use std::{path::Path, str::FromStr};
 
@@ -29,7 +29,7 @@ pub async fn measure(
     let multi_tier = peer("multi-tier", "multi-tier");
     let service = Program::aside("Aside", aside, database_url, redis_url);
     RedisServer::connect(redis_url).flush();
-    // No two changes of a product are to the same price: that would be no change.
+    // Each change of a product sets another price. The same price would be no change.
     let args = [
         "--method",
         "PATCH",
@@ -57,7 +57,7 @@ pub async fn measure(
     Ok(())
 }
 
-/// Copies the database and switches the triggers of the copy off. Its URL.
+/// Copies the database and disables the triggers of the copy. Returns its URL.
 async fn copy(database_url: &str) -> sqlx::Result<String> {
     let options = PgConnectOptions::from_str(database_url)?;
     let name = options.get_database().unwrap_or("postgres").to_owned();

@@ -1,5 +1,5 @@
-//! One keep-alive connection. It reads just as much of HTTP as it takes to find the end of an answer, so that the client costs less
-//! than any server.
+//! One keep-alive connection. It parses only the parts of HTTP that it needs to find the end of an
+//! answer. So the client costs less than any server.
 
 use std::{io, net::SocketAddr};
 
@@ -22,7 +22,8 @@ impl Connection {
         Ok(Self { stream, buffer: vec![0; 16 * 1024], filled: 0 })
     }
 
-    /// Sends a request and reads its answer to the end. The status of the answer; after an error the connection is of no use.
+    /// Sends a request and reads its answer to the end. Returns the status of the answer. After an
+    /// error the connection cannot be used.
     pub async fn ask(&mut self, request: &[u8]) -> io::Result<u16> {
         self.stream.write_all(request).await?;
         self.filled = 0;

@@ -1,8 +1,10 @@
-//! A load client: it sends the requests of its input, one path a line, over keep-alive connections and says what became of them as
-//! one line of JSON. Without `--rate` each connection is a client that waits for its answer before it sends the next request; with
-//! it requests are sent by the clock, whether or not earlier ones were answered.
+//! A load client. It sends the requests of its input, one path a line, over keep-alive connections,
+//! and reports the outcomes as one line of JSON. Without `--rate`, each connection is a client that
+//! waits for its answer before it sends the next request. With `--rate`, requests are sent by the
+//! clock, whether or not earlier ones were answered.
 //!
-//! A time is that of a whole answer. With `--rate` it begins when the request was due, so that a late client does not make a server look faster.
+//! A time is that of a whole answer. With `--rate`, it begins when the request was due, so that a
+//! late client does not make a server look faster.
 
 mod connection;
 mod outcome;
@@ -22,7 +24,7 @@ use tokio::{task::LocalSet, time};
 use connection::Connection;
 use outcome::Outcomes;
 
-/// Connections that are open at the same time, at most: what is due beyond them counts as failed.
+/// The maximum of open connections. A request that would need another one counts as failed.
 const MAX_CONNECTIONS: usize = 6_000;
 /// How long a client whose connection failed waits before it opens another one.
 const RECONNECT_PAUSE: Duration = Duration::from_millis(5);
@@ -36,10 +38,10 @@ struct Arguments {
     /// Requests a second, by the clock, instead of clients
     #[arg(long)]
     rate: Option<f64>,
-    /// How long requests are sent; answers to them are waited for
+    /// How long requests are sent; their answers are still awaited afterwards
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
-    /// Sends each request once at most, and ends when all were sent
+    /// Sends each request at most once, and ends when all were sent
     #[arg(long)]
     once: bool,
     #[arg(long, default_value = "GET")]
@@ -56,7 +58,7 @@ struct Arguments {
 struct Run {
     address: SocketAddr,
     requests: Vec<Vec<u8>>,
-    /// How many requests were taken, of all clients together.
+    /// How many requests all clients together have taken.
     taken: Cell<usize>,
     once: bool,
     begun: Instant,
@@ -80,7 +82,7 @@ impl Run {
         self.outcomes.borrow_mut().record(self.begun.elapsed(), since.elapsed(), status);
     }
 
-    /// One client until the end of the run.
+    /// Runs one client until the end of the run.
     async fn client(&self) {
         let mut connection = None;
         while let Some(request) = self.next_request() {
@@ -100,7 +102,7 @@ impl Run {
         }
     }
 
-    /// One request that was due at this moment.
+    /// Sends one request that was due at this moment.
     async fn request_of_the_clock(&self, due: Instant, at: usize) {
         let idle = self.idle.borrow_mut().pop();
         let connection = match idle {
@@ -135,7 +137,7 @@ fn main() {
 async fn run(arguments: Arguments) -> serde_json::Value {
     let mut paths = String::new();
     std::io::stdin().read_to_string(&mut paths).expect("the paths");
-    // Another run begins elsewhere.
+    // Different runs begin with different numbers.
     let first = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.subsec_micros() as usize);
     let numbered = paths.lines().zip(first..);
     let requests: Vec<Vec<u8>> = numbered.map(|(path, number)| bytes_of(&arguments, path, number)).collect();
@@ -186,7 +188,7 @@ fn bytes_of(arguments: &Arguments, path: &str, number: usize) -> Vec<u8> {
     format!("{head}\r\n{body}").into_bytes()
 }
 
-/// As many open files as the system allows without asking.
+/// Raises the limit of open files as far as the system allows.
 fn allow_many_files() {
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });

@@ -4,21 +4,21 @@ use std::{collections::BTreeMap, time::Duration};
 
 use serde_json::{Value, json};
 
-/// Answers by status; status 0 is a request without an answer.
+/// Answers by status. Status 0 is a request without an answer.
 #[derive(Default)]
 pub struct Outcomes(BTreeMap<u16, Answers>);
 
 #[derive(Default)]
 struct Answers {
     micros: Vec<u32>,
-    /// When the last one came.
+    /// When the last answer came.
     last: Duration,
-    /// When each came, in microseconds since the beginning of the run.
+    /// When each answer came, in microseconds since the beginning of the run.
     moments: Vec<u64>,
 }
 
 impl Outcomes {
-    /// An answer that came at this time of the run and took so long.
+    /// Records an answer with its time of arrival and its duration.
     pub fn record(&mut self, at: Duration, took: Duration, status: Option<u16>) {
         let answers = self.0.entry(status.unwrap_or_default()).or_default();
         answers.micros.push(took.as_micros() as u32);
@@ -26,8 +26,8 @@ impl Outcomes {
         answers.last = answers.last.max(at);
     }
 
-    /// Counts, rates and times by status. A rate counts what came while requests were sent: until the end of the run's time, or until
-    /// the last answer if all requests were answered before.
+    /// Counts, rates and times by status. A rate counts the answers until the end of the run's
+    /// time. If all requests were answered before, it counts until the last answer.
     pub fn into_json(mut self, lasting: Duration) -> Value {
         let last = self.0.values().map(|answers| answers.last).max().unwrap_or_default();
         let window = last.min(lasting);

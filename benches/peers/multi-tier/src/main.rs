@@ -1,5 +1,5 @@
-//! The same service with the crate multi-tier-cache as its documentation shows it: `get_or_compute_typed` around one plain select,
-//! and `invalidate` after an update.
+//! The same service with the crate multi-tier-cache as its documentation shows it:
+//! `get_or_compute_typed` around one plain select, and `invalidate` after an update.
 //!
 //! Settings: `PORT`, `DATABASE_URL`, `REDIS_URL`.
 

@@ -1,8 +1,9 @@
-//! A service without a cache, as the documentation of axum and sqlx would write it: `GET /products/{id}` is one plain select and
-//! `PATCH /products/{id}` one plain update. Two more routes are limits: `/constant/{id}` answers bytes from a map in memory, and
-//! `/redis/{id}` passes on what Redis holds. It promises nothing about caching and refuses no request.
+//! A service without a cache, in the style of the axum and sqlx documentation. `GET /products/{id}`
+//! is one plain select, and `PATCH /products/{id}` is one plain update. Two more routes are limits:
+//! `/constant/{id}` answers bytes from a map in memory, and `/redis/{id}` returns the value of
+//! Redis unchanged. The service promises nothing about caching and refuses no request.
 //!
-//! Settings: `PORT`, `DATABASE_URL`, and `REDIS_URL` if the route of Redis is asked for.
+//! Settings: `PORT`, `DATABASE_URL`, and `REDIS_URL` if the route of Redis is used.
 
 mod product;
 

@@ -1,4 +1,4 @@
-//! The product as the service shows it, and its statements, each as plain as it can be.
+//! The product as the service shows it, and its statements. Each is as plain as possible.
 
 use std::collections::HashMap;
 
@@ -27,7 +27,7 @@ pub struct Product {
     updated_at: DateTime<Utc>,
 }
 
-/// What a client may change.
+/// The fields that a client may change.
 #[derive(Deserialize)]
 pub struct Change {
     price_cents: i64,

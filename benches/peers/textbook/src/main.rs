@@ -1,8 +1,10 @@
-//! Cache-aside as tutorials write it: memory (moka), then Redis (deadpool-redis), then Postgres (sqlx), with JSON on every hop; a
-//! write deletes the key after its commit. It does not promise that nothing old is shown: a slow reader can put back what a write
-//! has just deleted, and other processes keep what they have in memory until its lifetime ends.
+//! Cache-aside as tutorials show it: memory (moka), then Redis (deadpool-redis), then Postgres
+//! (sqlx), with JSON on every hop. A write deletes the key after its commit. This does not prevent
+//! stale answers. A slow reader can store the value again that a write has just deleted. Other
+//! processes keep their values in memory until these expire.
 //!
-//! Settings: `PORT`, `DATABASE_URL`, `REDIS_URL`, and `L1_ENTRIES` (0: nothing is kept in memory).
+//! Settings: `PORT`, `DATABASE_URL`, `REDIS_URL`, and `L1_ENTRIES` (0 disables the cache in
+//! memory).
 
 #[path = "../../plain/src/product.rs"]
 #[allow(dead_code)]
