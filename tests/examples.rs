@@ -1,6 +1,7 @@
-//! The examples do what they tell: each is run as it stands, and what it saw is compared.
+//! Tests that run each example unchanged and compare its results with the promises of its text.
 
-// Each is a program of its own, so each brings what they share; their `main` is for people.
+// Each example is a program of its own and includes the shared code itself. The tests do not call
+// `main`.
 #![allow(clippy::duplicate_mod, dead_code)]
 
 use aside::cache::Outcome;
@@ -22,7 +23,8 @@ async fn the_smallest_cache_aside_loads_once_after_each_write(pool: PgPool) {
     let outcomes = cache_aside::run(pool).await.expect("the example runs");
     let [first, hit, changed, again] = outcomes[..] else { panic!("{outcomes:?}") };
     assert_eq!((first, hit, again), (Outcome::LoadedCold, Outcome::L1Hit, Outcome::L1Hit));
-    // With a Redis that still holds the old one it is refused; without, there is none.
+    // If Redis still holds the old entry, the cache refuses it. Without Redis there is no old
+    // entry.
     assert!(matches!(changed, Outcome::LoadedInvalidated | Outcome::LoadedCold), "{changed:?}");
 }
 

@@ -1,4 +1,5 @@
-//! Invoices as their callers see them: what was written is read, by whoever reads, whatever became of Redis.
+//! Tests of the invoice service through its public functions. Every reader sees the latest write,
+//! and a failure of Redis changes no answer.
 
 use std::time::Duration;
 
@@ -19,13 +20,13 @@ fn tenant(name: &str) -> Tenant {
     Tenant::parse(name).expect("a tenant")
 }
 
-/// An invoice as it is read, and where it came from.
+/// Reads an invoice and returns it with the outcome of the read.
 async fn read(service: &CachedInvoiceService, id: i64) -> (Invoice, Outcome) {
     let read = service.get_invoice(&tenant("demo"), id, CacheMode::Default).await.expect("an invoice");
     (read.entry.value.clone().expect("a value"), read.outcome)
 }
 
-/// The ids of the customer's list.
+/// Returns the ids in the customer's list.
 async fn listed(service: &CachedInvoiceService) -> Vec<i64> {
     let read = service.list_invoices(&tenant("demo"), CUSTOMER, CacheMode::Default).await.expect("a list");
     read.entry.value.iter().flat_map(|list| &list.items).map(|invoice| invoice.id).collect()
@@ -70,7 +71,8 @@ async fn what_one_instance_writes_the_other_shows_within_d(pool: PgPool) {
 
     one.pay_invoice(&tenant("demo"), issued.id).await.expect("it is paid");
     let second = issue(&one).await;
-    // No promise about time is made here that a busy machine could break: D bounds what is served, not when it is asked.
+    // The test asserts no time limit, because a busy machine could exceed one. D bounds the
+    // staleness of answers, not the time of a request.
     eventually("the other instance shows the payment", || async { read(&other, issued.id).await.0.paid.then_some(()) })
         .await;
     eventually("and the list", || async { (listed(&other).await == [second.id, issued.id]).then_some(()) }).await;
@@ -154,7 +156,8 @@ async fn a_write_touches_all_that_the_triggers_would_name(pool: PgPool) {
     assert_eq!(triggers::heard(&fixture.pool).await, (2, vec![]), "and so does paying");
 }
 
-/// The other instance can't hear of the change, and says what it found.
+/// The other instance cannot poll the ledger. Its write still reports the database's state, and its
+/// later reads show the same state.
 #[sqlx::test]
 async fn what_a_write_without_effect_said_is_read_afterwards(pool: PgPool) {
     let mut fixture = Fixture::new(pool).await;

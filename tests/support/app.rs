@@ -10,33 +10,35 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Proxy, builder::TestAppBuilder, eventually, redis_keys::RedisKeys, settings};
 
-/// What must outlive the last instance: `#[sqlx::test]` waits for the pool's connections before it drops the database.
+/// Resources that must outlive the last instance. `#[sqlx::test]` waits for the pool's connections
+/// before it drops the database.
 pub(super) struct Held {
     pub(super) _connection: PoolConnection<Postgres>,
     pub(super) _permit: SemaphorePermit<'static>,
     pub(super) _database: Arc<Proxy>,
 }
 
-/// Who calls an instance, wherever it runs. The verbs are in `verbs.rs`.
+/// A client of one instance, in this process or in another. Its verbs are in `verbs.rs`.
 pub struct Client {
-    /// Where clients call.
+    /// The address of the public listener.
     pub address: SocketAddr,
-    /// Where operators call.
+    /// The address of the management listener.
     pub management: SocketAddr,
     pub(super) http: reqwest::Client,
     pub(super) management_token: Option<String>,
 }
 
 impl Client {
-    /// Calls nobody yet.
+    /// Creates a client without a request.
     pub(super) fn new(address: SocketAddr, management: SocketAddr, management_token: Option<String>) -> Self {
-        // A proxy of the developer's machine must not stand between test and service.
+        // A proxy of the developer's machine must not intercept the requests.
         let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
         Self { address, management, http, management_token }
     }
 }
 
-/// One running instance in this process, and who calls it. Dropping it lets it drain and end.
+/// One running instance in this process, with a client that calls it. Dropping it lets it drain and
+/// end.
 pub struct Instance {
     client: Client,
     shutdown: CancellationToken,
@@ -44,7 +46,7 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Builds and serves an instance.
+    /// Builds an instance, serves it and waits until it is ready.
     pub(super) async fn start(config: Config, held: Arc<Held>) -> Self {
         let management_token = config.management_token.clone();
         let app = App::build(config).await.unwrap_or_else(|error| panic!("the instance does not start: {error}"));
@@ -61,17 +63,17 @@ impl Instance {
         Self { client, shutdown, serving }
     }
 
-    /// Asks it to drain and end, as SIGTERM does, without waiting.
+    /// Makes the instance drain and end, as SIGTERM does. The function does not wait for the end.
     pub fn begin_shutdown(&self) {
         self.shutdown.cancel();
     }
 
-    /// Whether it has ended.
+    /// Returns whether the instance has ended.
     pub fn has_ended(&self) -> bool {
         self.serving.is_finished()
     }
 
-    /// Waits for its end; a panic in it is the test's failure.
+    /// Waits for the end of the instance. A panic in the instance fails the test.
     pub async fn ended(&mut self) {
         (&mut self.serving).await.expect("the instance ends well");
     }
@@ -93,9 +95,9 @@ impl Drop for Instance {
 
 /// All instances of a test. Verbs called on it go to the first instance.
 pub struct TestApp {
-    /// The test's database, past the service.
+    /// A pool of the test's database that bypasses the service.
     pub pool: PgPool,
-    /// The line between the instances and Postgres.
+    /// The proxy between the instances and Postgres.
     pub database: Arc<Proxy>,
     pub namespace: String,
     /// The settings of the instances.
@@ -105,27 +107,28 @@ pub struct TestApp {
 }
 
 impl TestApp {
-    /// Says what a test needs; `pool` is the one that `#[sqlx::test]` hands over.
+    /// Returns a builder for the instances. `pool` is the pool that `#[sqlx::test]` passes to the
+    /// test.
     pub fn builder(pool: PgPool) -> TestAppBuilder {
         TestAppBuilder::new(pool)
     }
 
-    /// One instance with the shared Redis.
+    /// Starts one instance with the shared Redis.
     pub async fn start(pool: PgPool) -> Self {
         Self::builder(pool).build().await
     }
 
-    /// One of the instances, counted from 0.
+    /// Returns one of the instances, counted from 0.
     pub fn instance(&self, index: usize) -> &Instance {
         &self.instances[index]
     }
 
-    /// One of the instances, to end it.
+    /// Returns one of the instances, so that the test can end it.
     pub fn instance_mut(&mut self, index: usize) -> &mut Instance {
         &mut self.instances[index]
     }
 
-    /// Starts one more instance, as a deployment does; the test owns it.
+    /// Starts one more instance, as a deployment does. The test owns it.
     pub async fn another(&self) -> Instance {
         self.another_with(|_| {}).await
     }
@@ -137,7 +140,7 @@ impl TestApp {
         Instance::start(config, self.held.clone()).await
     }
 
-    /// Makes Postgres unreachable for all instances; the test's own pool goes on working.
+    /// Makes Postgres unreachable for all instances. The test's own pool still works.
     pub fn cut_database(&self) {
         self.database.cut();
     }
@@ -147,7 +150,7 @@ impl TestApp {
         self.database.restore();
     }
 
-    /// What the test's instances have put into Redis.
+    /// Returns access to the keys that the instances have written to Redis.
     pub async fn redis_keys(&self) -> RedisKeys {
         let redis = settings::redis(&self.config).expect("a test with Redis");
         let client = redis::Client::open(redis.urls[0].as_str()).expect("the URL of Redis");
@@ -166,7 +169,7 @@ impl Deref for TestApp {
 
 impl Drop for TestApp {
     fn drop(&mut self) {
-        // Instances drain faster when nothing stands between them and the database.
+        // Instances drain faster when they can reach the database.
         self.database.restore();
     }
 }

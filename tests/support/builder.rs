@@ -1,4 +1,4 @@
-//! Says what a test needs and builds it: how many instances, which Redis, which settings.
+//! The builder of a test's instances: their number, their Redis and their settings.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,20 +14,21 @@ use super::{
     settings,
 };
 
-/// How many instances may live at once in the process: about five connections each, under Postgres' default of a hundred.
+/// The limit of concurrent instances in this process. Each uses about five connections, and
+/// Postgres allows a hundred by default.
 static INSTANCES: Semaphore = Semaphore::const_new(12);
 
-/// Which L2 the instances use.
+/// The L2 of the instances.
 pub enum Redis {
-    /// None: L1 only.
+    /// No L2, so L1 is the only tier.
     None,
-    /// The server that all such tests share, in a namespace of this test.
+    /// The server that these tests share, in a namespace of this test.
     Shared,
-    /// A server of the test's own, so that it may be killed and frozen.
+    /// A server that belongs to the test, so that the test may kill and freeze it.
     Server(String),
     /// A server behind a proxy.
     Behind(Arc<Proxy>),
-    /// Several servers that know each other.
+    /// The servers of a Sentinel deployment or of a Cluster.
     Nodes(RedisConfig),
 }
 
@@ -47,10 +48,10 @@ impl From<&RedisNodes> for Redis {
     }
 }
 
-/// A change of the settings that every instance of the test starts with.
+/// A change of the settings of every instance.
 type Change = Box<dyn Fn(&mut Config) + Send>;
 
-/// What to build.
+/// The description of the instances to build.
 pub struct TestAppBuilder {
     pool: PgPool,
     instances: u32,
@@ -59,45 +60,45 @@ pub struct TestAppBuilder {
 }
 
 impl TestAppBuilder {
-    /// One instance, the shared Redis, the settings of `settings.rs`.
+    /// Describes one instance with the shared Redis and the settings of `settings.rs`.
     pub fn new(pool: PgPool) -> Self {
         Self { pool, instances: 1, redis: Redis::Shared, settings: Vec::new() }
     }
 
-    /// How many instances serve the same database and Redis.
+    /// Sets the number of instances. They share the database and Redis.
     pub fn instances(mut self, count: u32) -> Self {
         self.instances = count;
         self
     }
 
-    /// Which L2 they use.
+    /// Sets the L2 of the instances.
     pub fn redis(mut self, redis: impl Into<Redis>) -> Self {
         self.redis = redis.into();
         self
     }
 
-    /// Bytes of L1 in each instance; 0 switches it off.
+    /// Sets the bytes of L1 in each instance. 0 disables L1.
     pub fn l1_bytes(self, bytes: u64) -> Self {
         self.config(move |config| config.cache_l1_bytes = bytes)
     }
 
-    /// D: how long an instance trusts its tiers without news from Postgres.
+    /// Sets D. An instance stops using its tiers when its last answered poll is older than D.
     pub fn max_staleness(self, max_staleness: Duration) -> Self {
         self.config(move |config| config.cache_max_staleness = max_staleness)
     }
 
-    /// How long a call of L2 may take: where L2 hangs, the time that tests with patience spend on waiting for it.
+    /// Sets the deadline of an L2 call. If L2 hangs, each call waits for this time.
     pub fn l2_deadline(self, deadline: Duration) -> Self {
         self.config(move |config| config.cache_l2_deadline = deadline)
     }
 
-    /// Any other setting.
+    /// Applies any other change of the settings.
     pub fn config(mut self, change: impl Fn(&mut Config) + Send + 'static) -> Self {
         self.settings.push(Box::new(change));
         self
     }
 
-    /// Starts everything.
+    /// Starts all instances and waits until they are ready.
     pub async fn build(self) -> TestApp {
         let permit = INSTANCES.acquire_many(self.instances).await.expect("never closed");
         let options = self.pool.connect_options();

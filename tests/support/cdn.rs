@@ -1,4 +1,5 @@
-//! A shared cache in the test's own process, as the purger sees it: takes purges, refuses them or lets them hang, and shows what came.
+//! A shared HTTP cache in the test's own process, as the purger sees it. It accepts purges, refuses
+//! them or lets them hang, and it records them.
 
 use std::{
     collections::BTreeSet,
@@ -14,7 +15,7 @@ use axum::{
     http::{HeaderMap, Method, StatusCode},
 };
 
-/// How purges are answered.
+/// The response to a purge.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mood {
     Takes,
@@ -47,7 +48,7 @@ impl Cdn {
         Self { address, log }
     }
 
-    /// Makes instances purge here, by the tags that Varnish understands.
+    /// Returns settings that make instances purge here, with tags in Varnish's format.
     pub fn configure(&self) -> impl Fn(&mut Config) + Send + use<> {
         let url = format!("http://{}/", self.address);
         move |config| {
@@ -60,28 +61,28 @@ impl Cdn {
         self.log.lock().expect("nobody panics with it").mood = mood;
     }
 
-    /// How many purges that were done named this tag.
+    /// Counts the successful purges that named this tag.
     pub fn purged(&self, tag: &str) -> usize {
         let log = self.log.lock().expect("nobody panics with it");
         log.purges.iter().filter(|tags| tags.iter().any(|one| one == tag)).count()
     }
 
-    /// How many purges were not done.
+    /// Counts the purges that did not succeed.
     pub fn refused(&self) -> usize {
         self.log.lock().expect("nobody panics with it").refused
     }
 
-    /// All tags that were purged.
+    /// Returns all tags that were purged.
     pub fn tags(&self) -> BTreeSet<String> {
         self.log.lock().expect("nobody panics with it").purges.iter().flatten().cloned().collect()
     }
 
-    /// What purges said to be allowed.
+    /// Returns the `Authorization` values of all purges.
     pub fn authorized(&self) -> BTreeSet<String> {
         self.log.lock().expect("nobody panics with it").authorized.clone()
     }
 
-    /// Forgets what came.
+    /// Clears the recorded purges and the count of refused ones.
     pub fn forget(&self) {
         let mut log = self.log.lock().expect("nobody panics with it");
         log.purges.clear();

@@ -1,5 +1,6 @@
-//! One process of the built program: a process of its own that serves the same database and the same Redis as a [`TestApp`], over
-//! lines that can stop at any message, until it is killed.
+//! A process of the built program that serves the same database and the same Redis as a
+//! [`TestApp`]. Its connections pass proxies that can stop at any message. It runs until it is
+//! killed.
 
 use std::{
     cell::RefCell,
@@ -18,21 +19,22 @@ use super::{
     wire::{Speech, Wire},
 };
 
-/// A running `aside serve`. Killed when it is dropped.
+/// A running `aside serve`. Dropping it kills the process.
 pub struct ChildProcess {
     client: Client,
-    /// Everything that goes in and out, but for the management listener.
+    /// The proxied connections of the process. Those of the management listener are not among them.
     pub wire: Wire,
     process: Process,
 }
 
 impl ChildProcess {
-    /// Starts the program with the settings of the app's instances, and returns when it is ready and may use its tiers.
+    /// Starts the program with the settings of the app's instances. Returns when the process is
+    /// ready and may use its tiers.
     pub async fn begin(app: &TestApp) -> Self {
         Self::told(app, &[]).await
     }
 
-    /// As [`Life::begin`], and sends its traces to a collector, soon.
+    /// Like [`ChildProcess::begin`], with traces that go to a collector after a short delay.
     pub async fn traced(app: &TestApp, collector: &str) -> Self {
         let soon = ("OTEL_BSP_SCHEDULE_DELAY", "50".to_owned());
         Self::told(app, &[("OTEL_EXPORTER_OTLP_ENDPOINT", collector.to_owned()), soon]).await
@@ -71,7 +73,8 @@ impl ChildProcess {
         Self { client: Client::new(near, management, config.management_token), wire, process }
     }
 
-    /// Ends it as a power cut ends a machine, and returns when Postgres and Redis have done what had reached them by then.
+    /// Kills the process, as a power cut would. Returns when Postgres and Redis have handled all
+    /// messages that had reached them.
     pub async fn kill_9(self) {
         self.process.kill_9().await;
         self.wire.end().await;

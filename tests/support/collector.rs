@@ -1,4 +1,5 @@
-//! A collector of traces in the test's own process: takes what a process sends by OTLP, and shows its spans.
+//! A trace collector in the test's own process. It accepts spans over OTLP and shows them to the
+//! test.
 
 use std::{
     net::SocketAddr,
@@ -29,12 +30,12 @@ impl Collector {
         Self { address, spans }
     }
 
-    /// What `OTEL_EXPORTER_OTLP_ENDPOINT` must say.
+    /// Returns the value for `OTEL_EXPORTER_OTLP_ENDPOINT`.
     pub fn url(&self) -> String {
         format!("http://{}", self.address)
     }
 
-    /// The spans of one trace that have come so far.
+    /// Returns the spans of one trace that have arrived so far.
     pub fn of(&self, trace: &str) -> Vec<Seen> {
         let spans = self.spans.lock().expect("nobody panics with it");
         spans.iter().map(Seen::from).filter(|span| span.trace == trace).collect()
@@ -48,7 +49,7 @@ async fn take(State(spans): State<Spans>, body: Bytes) -> StatusCode {
     StatusCode::OK
 }
 
-/// A span as tests ask about it.
+/// A received span.
 #[derive(Clone, Debug)]
 pub struct Seen {
     pub name: String,
@@ -59,12 +60,12 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// The value of an attribute, as text.
+    /// Returns the value of an attribute as text.
     pub fn says(&self, attribute: &str) -> Option<&str> {
         self.attributes.iter().find(|(name, _)| name == attribute).map(|(_, value)| value.as_str())
     }
 
-    /// Whether anything that it says contains `text`.
+    /// Returns whether its name or an attribute contains `text`.
     pub fn names(&self, text: &str) -> bool {
         self.name.contains(text) || self.attributes.iter().any(|(_, value)| value.contains(text))
     }

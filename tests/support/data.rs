@@ -1,12 +1,12 @@
-//! Valid data with defaults, so that a test names only what it is about.
+//! Valid data with defaults, so that a test sets only the fields that matter to it.
 
 use serde_json::{Value, json};
 
-/// A product to create.
+/// The body of a request that creates a product.
 #[derive(Clone, Debug)]
 pub struct NewProduct(Value);
 
-/// A valid product: 199 cents, 100 in stock.
+/// Returns a valid product: 199 cents, 100 in stock.
 pub fn product() -> NewProduct {
     NewProduct(json!({
         "name": "Bananas, tropical fruit, 40 lb",
@@ -22,38 +22,33 @@ pub fn product() -> NewProduct {
 }
 
 impl NewProduct {
-    /// With another price.
     pub fn price(self, cents: i64) -> Self {
         self.with("price_cents", cents)
     }
 
-    /// With another stock.
     pub fn stock(self, pieces: i64) -> Self {
         self.with("stock", pieces)
     }
 
-    /// With another name.
     pub fn name(self, name: &str) -> Self {
         self.with("name", name)
     }
 
-    /// In another category.
     pub fn category(self, category: &str) -> Self {
         self.with("category", category)
     }
 
-    /// In another department.
     pub fn department(self, department: &str) -> Self {
         self.with("department", department)
     }
 
-    /// With any member changed, to valid or invalid.
+    /// Sets any member, to a valid or an invalid value.
     pub fn with(mut self, member: &str, value: impl Into<Value>) -> Self {
         self.0[member] = value.into();
         self
     }
 
-    /// With a member left out.
+    /// Removes a member.
     pub fn without(mut self, member: &str) -> Self {
         self.0.as_object_mut().expect("an object").remove(member);
         self
@@ -66,17 +61,17 @@ impl From<NewProduct> for Value {
     }
 }
 
-/// An order to place.
+/// The body of a request that places an order.
 #[derive(Clone, Debug)]
 pub struct NewOrder(Value);
 
-/// An order of a customer, empty so far.
+/// Returns an order of a customer without lines.
 pub fn order(customer: i64) -> NewOrder {
     NewOrder(json!({ "customer_id": customer, "items": [] }))
 }
 
 impl NewOrder {
-    /// With one more line.
+    /// Adds a line.
     pub fn item(mut self, product: i64, quantity: i64) -> Self {
         let line = json!({ "product_id": product, "quantity": quantity });
         self.0["items"].as_array_mut().expect("an array").push(line);

@@ -1,13 +1,14 @@
-//! Reading the truth back from Postgres, past the service.
+//! Reads and writes of the database that bypass the service.
 
 use std::collections::BTreeMap;
 
 use sqlx::{PgConnection, PgPool};
 
-/// A digest of every table's contents, by table. Equal digests before and after mean that nothing was written.
+/// Returns a digest of the contents of each table. Equal digests before and after mean that no row
+/// was written.
 ///
-/// Left out is what changes without a client's doing: the ledger's checkpoint, the purger's cursor, tenants that are cached, what instances say of
-/// themselves and the counted views.
+/// The digest leaves out data that change without a client's request. These are the ledger's
+/// checkpoint, the purger's cursor, cached tenants, the instances' reports and the counted views.
 pub async fn digest(pool: &PgPool) -> BTreeMap<String, String> {
     let sql = "select table_name::text from information_schema.tables
         where table_schema = 'public' and table_type = 'BASE TABLE' and table_name not in ('cache_checkpoints', 'cache_tenants', 'cdn_cursor', 'instances', '_sqlx_migrations')";
@@ -26,12 +27,12 @@ pub async fn digest(pool: &PgPool) -> BTreeMap<String, String> {
     digests
 }
 
-/// How many rows a table holds.
+/// Counts the rows of a table.
 pub async fn count(pool: &PgPool, table: &str) -> i64 {
     one(pool, &format!("select count(*) from {table}")).await
 }
 
-/// One integer from the database.
+/// Reads one integer from the database.
 pub async fn one(pool: &PgPool, sql: &str) -> i64 {
     sqlx::query_scalar(sqlx::AssertSqlSafe(format!("select ({sql})::bigint")))
         .fetch_one(pool)
@@ -39,16 +40,18 @@ pub async fn one(pool: &PgPool, sql: &str) -> i64 {
         .unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
-/// Changes the database behind the service's back: nothing is invalidated, so that only a cache can still show what was there.
+/// Changes the database without an invalidation. Afterwards only a cache can still show the old
+/// data.
 pub async fn sabotage(pool: &PgPool, sql: &str) {
-    // What keeps the triggers for outside writers quiet, as in a write that forgot to name its change.
+    // The setting disables the triggers for outside writers, as in a write that does not invalidate
+    // its tags.
     let quiet = "begin; set local aside.invalidates = 'on'";
     let mut transaction = pool.begin_with(quiet).await.expect("a transaction");
     change(&mut transaction, sql).await;
     transaction.commit().await.expect("a commit");
 }
 
-/// Changes the database as any other program does: the triggers raise the numbers.
+/// Changes the database as any other program does. The triggers raise the tag versions.
 pub async fn outside(pool: &PgPool, sql: &str) {
     change(&mut pool.acquire().await.expect("a connection"), sql).await;
 }

@@ -1,10 +1,13 @@
-//! Variables of the environment as tests read them: one that is set but empty is not set, because scripts and compose files hand on
-//! empty values for what they don't have. `tests/contract/environment.rs` checks that tests read variables nowhere else. And the note
-//! of what a test leaves out because a variable is missing: `make test` counts these notes and reports them.
+//! Environment variables as tests read them. A variable that is set but empty counts as not set,
+//! because scripts and compose files pass empty values. `tests/contract/environment.rs` checks that
+//! tests read variables only here.
+//!
+//! This file also notes the parts that a test skips because a variable is missing. `make test`
+//! counts these notes and reports them.
 
 use std::{env, ffi::OsString, fs::OpenOptions, io::Write, thread};
 
-/// The value of a variable. `None`: it is not set, or empty.
+/// Returns the value of a variable. `None` means that it is not set, or empty.
 pub fn variable(name: &str) -> Option<OsString> {
     not_empty(env::var_os(name))
 }
@@ -13,7 +16,7 @@ fn not_empty(value: Option<OsString>) -> Option<OsString> {
     value.filter(|value| !value.is_empty())
 }
 
-/// Notes in the file of `SKIPPED_LOG` that the test of this thread skips a part, and why.
+/// Notes in the file of `SKIPPED_LOG` that the test of this thread skips a part, with the reason.
 pub fn note_skipped(reason: &str) {
     let Some(path) = variable("SKIPPED_LOG") else { return };
     let test = thread::current().name().unwrap_or("a test").to_owned();

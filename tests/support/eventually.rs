@@ -1,14 +1,14 @@
-//! Waiting without sleeping blindly: ask until the answer is there or the deadline has passed.
+//! Waiting without blind sleeps. The test tries again until it succeeds or the deadline passes.
 
 use std::{
     future::Future,
     time::{Duration, Instant},
 };
 
-/// How long a thing may take on a busy machine before its test fails.
+/// The time that a condition may take on a busy machine before its test fails.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Asks `attempt` again and again until it brings `Some`; fails with `what` after [`PATIENCE`].
+/// Calls `attempt` until it returns `Some`. Panics with `what` after [`PATIENCE`].
 pub async fn eventually<T, Fut>(what: &str, attempt: impl FnMut() -> Fut) -> T
 where
     Fut: Future<Output = Option<T>>,
@@ -16,7 +16,7 @@ where
     within(PATIENCE, what, attempt).await
 }
 
-/// Like [`eventually`], with a deadline of the test's own: for promises that name a time.
+/// Like [`eventually`], with a deadline of the test's own, for promises that name a time.
 pub async fn within<T, Fut>(limit: Duration, what: &str, mut attempt: impl FnMut() -> Fut) -> T
 where
     Fut: Future<Output = Option<T>>,
@@ -27,7 +27,7 @@ where
             return found;
         }
         assert!(started.elapsed() < limit, "not within {limit:?}: {what}");
-        // The pause between two questions; what is waited for never depends on its length.
+        // The pause between two attempts. No result depends on its length.
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

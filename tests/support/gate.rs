@@ -1,34 +1,36 @@
-//! Holding the database at a chosen point, so that a test decides what happens while a query or a write waits.
+//! Gates in the database, with which a test stops a statement or a write at a chosen point.
 //!
-//! A gate is an open transaction that holds a lock. What waits behind it is asked of Postgres, never guessed by time.
+//! A gate is an open transaction that holds a lock. Postgres reports the statements that wait
+//! behind it, so no test guesses by time.
 
 use sqlx::{PgPool, Postgres, Transaction};
 
 use super::eventually;
 
-/// A closed gate. Opens when [`Gate::open`] is called, or when it is dropped.
+/// A closed gate. It opens when [`Gate::open`] is called or when it is dropped.
 pub struct Gate {
     pool: PgPool,
     lock: Transaction<'static, Postgres>,
 }
 
 impl Gate {
-    /// Holds back every statement that touches `table`, reads too: the slow loader.
+    /// Stops every statement that uses `table`, including reads. This simulates a slow loader.
     pub async fn table(pool: &PgPool, table: &str) -> Self {
         Self::closed_by(pool, format!("lock table {table} in access exclusive mode")).await
     }
 
-    /// Holds back every write of the row `id` of `table`; reads go on.
+    /// Stops every write of the row `id` of `table`. Reads continue.
     pub async fn row(pool: &PgPool, table: &str, id: i64) -> Self {
         Self::closed_by(pool, format!("select 1 from {table} where id = {id} for update")).await
     }
 
-    /// Holds back every statement that asks for this advisory lock.
+    /// Stops every statement that requests this advisory lock.
     pub async fn advisory(pool: &PgPool, number: i64) -> Self {
         Self::closed_by(pool, format!("select pg_advisory_xact_lock({number})")).await
     }
 
-    /// Holds back every poll of the ledger and nothing else: instances hear nothing of each other's writes.
+    /// Stops every poll of the ledger and nothing else. Instances then learn of no write of another
+    /// instance.
     pub async fn polls(pool: &PgPool) -> Self {
         Self::table(pool, "cache_epochs").await
     }
@@ -39,7 +41,7 @@ impl Gate {
         Self { pool: pool.clone(), lock }
     }
 
-    /// How many connections to this database wait for a lock now.
+    /// Counts the connections to this database that wait for a lock now.
     pub async fn waiting(&self) -> i64 {
         waiting(&self.pool).await
     }
@@ -52,7 +54,7 @@ impl Gate {
         .await;
     }
 
-    /// Lets everything through.
+    /// Releases all statements that wait.
     pub async fn open(self) {
         self.lock.rollback().await.expect("the gate opens");
     }

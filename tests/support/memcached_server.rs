@@ -1,4 +1,5 @@
-//! A real Memcached that the tests of the contract share, each in a namespace of its own. It never outlives the run, however that ends.
+//! A real Memcached that the contract tests share, each in a namespace of its own. It never
+//! outlives the run, even if the run is killed.
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -19,8 +20,10 @@ pub struct MemcachedServer {
     _process: Process,
 }
 
-/// The binary, when the contract is to be run over Memcached too: there is no wheel of it, so not every machine can have one.
-/// `make memcached` sees to it. Without one the test that asks skips what it would do with it, and that is noted.
+/// Returns the binary for the contract over Memcached. No wheel of Memcached exists, so some
+/// machines lack it. `make memcached` provides it.
+///
+/// Without a binary the calling test skips its Memcached part, and this function notes it.
 pub fn binary() -> Option<PathBuf> {
     let named = variable("MEMCACHED_BIN").map(PathBuf::from);
     if named.is_none() {
@@ -30,7 +33,7 @@ pub fn binary() -> Option<PathBuf> {
 }
 
 impl MemcachedServer {
-    /// The server that tests share.
+    /// Returns the server that tests share.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<MemcachedServer> = OnceLock::new();
         SHARED.get_or_init(|| {
@@ -40,22 +43,24 @@ impl MemcachedServer {
         })
     }
 
-    /// Host and port.
+    /// Returns host and port.
     pub fn address(&self) -> String {
         SocketAddr::from(([127, 0, 0, 1], self.port)).to_string()
     }
 
-    /// Starts one and waits until it answers. `None`: it has ended instead, perhaps because somebody took the port.
+    /// Starts a server and waits until it answers. Returns `None` if it ended instead, for example
+    /// because another process took the port.
     fn start(binary: &Path) -> Option<Self> {
         let port = free_port();
-        // It refuses to run as root, and is told who to be instead; without root it passes that over.
+        // Memcached refuses to run as root, so `-u` names another user. Without root it ignores the
+        // option.
         let args = ["-l", "127.0.0.1", "-p", &port.to_string(), "-u", "nobody"].map(str::to_owned);
         let process = Process::start(binary, &args, &[], Path::new("/dev/null"), None);
         process.once_up(|pid| answers(port, pid)).map(|process| Self { port, _process: process })
     }
 }
 
-/// Whether the Memcached on this port answers and is the process of this id.
+/// Returns whether the Memcached on this port answers and is the process of this id.
 fn answers(port: u16, pid: u32) -> bool {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
     let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));

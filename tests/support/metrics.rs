@@ -1,4 +1,4 @@
-//! Reading counters from the management listener, as Prometheus does.
+//! Counters of the management listener, read as Prometheus reads them.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Reads the text format.
+    /// Parses the text format.
     pub fn parse(text: &str) -> Self {
         let lines = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());
         Self { samples: lines.map(sample).collect() }
     }
 
-    /// The sum of all samples of `name` that carry all these labels.
+    /// Returns the sum of all samples of `name` that carry all these labels.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         let carries = |has: &BTreeMap<String, String>| {
             labels.iter().all(|(key, value)| has.get(*key).is_some_and(|v| v == value))
@@ -23,17 +23,17 @@ impl Metrics {
         self.samples.iter().filter(|(sample, has, _)| sample == name && carries(has)).map(|(_, _, value)| value).sum()
     }
 
-    /// How many reads of `pattern` ended in `outcome`.
+    /// Counts the reads of `pattern` that ended in `outcome`.
     pub fn requests(&self, pattern: &str, outcome: &str) -> u64 {
         self.sum("cache_requests_total", &[("pattern", pattern), ("outcome", outcome)]) as u64
     }
 
-    /// Whether there is any sample of `name`.
+    /// Returns whether there is any sample of `name`.
     pub fn knows(&self, name: &str) -> bool {
         self.samples.iter().any(|(sample, _, _)| sample == name)
     }
 
-    /// The values that a label takes in the samples of `name`.
+    /// Returns the values of a label in the samples of `name`.
     pub fn values(&self, name: &str, label: &str) -> Vec<String> {
         let named = self.samples.iter().filter(|(sample, _, _)| sample == name);
         named.filter_map(|(_, labels, _)| labels.get(label).cloned()).collect()

@@ -1,6 +1,8 @@
-//! What a test needs to be short: the real service on free ports, its servers, faults in between, and words to expect with.
+//! Helpers that keep tests short: the real service on free ports, its servers, injected faults and
+//! expectations.
 //!
-//! Nothing here knows a rule of the product; a team that copies the folder changes `verbs.rs`, `data.rs` and `settings.rs`.
+//! Nothing here depends on a rule of the product. A team that copies the folder changes `verbs.rs`,
+//! `data.rs` and `settings.rs`.
 
 pub mod app;
 pub mod builder;
@@ -15,7 +17,8 @@ pub mod gate;
 pub mod memcached_server;
 pub mod metrics;
 pub mod wire;
-// The consistency checker and the runs of `make chaos` share these, and use more of them than the suite.
+// The consistency checker and the runs of `make chaos` share these modules. They use more of them
+// than the suite does.
 #[allow(dead_code)]
 pub mod postgres_server;
 #[allow(dead_code)]

@@ -1,4 +1,5 @@
-//! A real Postgres of a run's own, and replicas of it: to be stopped, frozen and killed. None outlives the run.
+//! A real Postgres that belongs to one run, and replicas of it. Tests stop, freeze and kill them.
+//! None outlives the run.
 
 use std::{
     env, fs,
@@ -15,10 +16,11 @@ use super::{
     process::{Process, TRIES, User, free_port},
 };
 
-/// How long a server may take to start again on its port.
+/// The time that a server may take to start again on its port.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A Postgres of the run's own: durable against the death of its processes, not of the machine.
+/// A Postgres that belongs to the run. Its data survive the death of its processes, but not of the
+/// machine.
 pub struct Postgres {
     folder: PathBuf,
     user: Option<User>,
@@ -54,12 +56,13 @@ impl Postgres {
         format!("postgres://aside@127.0.0.1:{port}/aside")
     }
 
-    /// Another server, made of a copy of this one's files. Neither runs meanwhile, and the copy has to be started.
+    /// Creates another server from a copy of this one's files. This server must be stopped, and the
+    /// caller has to start the copy.
     pub fn copy(&self, name: &str) -> Self {
         assert!(self.process.is_none(), "a server is copied while it is stopped");
         let folder = self.folder.with_file_name(format!("{name}-of-{}", self.port));
         fs::create_dir_all(&folder).expect("a folder for the copy");
-        // Copied with owners and modes.
+        // The option preserves owners and modes.
         let copied = Command::new("cp").arg("-a").args([&self.folder.join("data"), &folder.join("data")]).status();
         assert!(copied.expect("cp runs").success(), "the data were not copied");
         if let Some(User(id)) = self.user {
@@ -68,7 +71,7 @@ impl Postgres {
         Self { folder, user: self.user, process: None, port: 0 }
     }
 
-    /// A streaming replica, made of a copy; the server stops for a moment.
+    /// Creates a streaming replica from a copy. The server stops for a moment.
     pub async fn replica(&mut self) -> Self {
         self.stop(false).await;
         let mut replica = self.copy("replica");
@@ -86,16 +89,16 @@ impl Postgres {
         replica
     }
 
-    /// Starts it where it left off.
+    /// Starts the server with its existing data.
     pub async fn launch(&mut self) {
         let begun = Instant::now();
-        // One that crashed leaves children for a moment, and Postgres doesn't start beside them.
+        // A crashed server leaves children for a moment, and Postgres does not start beside them.
         while !self.comes_up().await {
             assert!(begun.elapsed() < PATIENCE, "Postgres does not start: see {}", self.log().display());
         }
     }
 
-    /// Starts it for the first time.
+    /// Starts the server for the first time.
     pub async fn launch_on_a_free_port(&mut self) {
         for _ in 0..TRIES {
             self.port = free_port();
@@ -106,7 +109,7 @@ impl Postgres {
         panic!("Postgres came up on no free port in {TRIES} tries: see {}", self.log().display());
     }
 
-    /// Starts it, and returns whether it came up: one that finds its port taken ends.
+    /// Starts the server and returns whether it came up. A server that finds its port taken ends.
     async fn comes_up(&mut self) -> bool {
         let settings = [
             "fsync=off",
@@ -129,7 +132,8 @@ impl Postgres {
         self.folder.join("log")
     }
 
-    /// Stops it, `immediate` (as after a crash, with recovery) or orderly, and starts it again.
+    /// Stops the server and starts it again. With `immediate` it stops as in a crash and recovers.
+    /// Otherwise it stops in order.
     pub async fn restart(&mut self, immediate: bool) {
         self.stop(immediate).await;
         self.launch().await;
@@ -142,7 +146,7 @@ impl Postgres {
         }
     }
 
-    /// Sends a signal to the server alone.
+    /// Sends a signal to the server process alone.
     pub fn signal_server(&self, name: &str) {
         if let Some(process) = &self.process {
             process.signal(name);
@@ -162,10 +166,11 @@ impl Postgres {
 }
 
 impl Drop for Postgres {
-    /// Ends it: it writes into its folder for as long as it lives, and who made the folder removes it next.
+    /// Ends the server. It writes into its folder while it runs, and its owner removes the folder
+    /// next.
     fn drop(&mut self) {
         if let Some(process) = self.process.take() {
-            // A frozen one would not hear of it.
+            // A frozen process would not react to the next signal.
             process.signal_with_children("CONT");
             process.signal("QUIT");
             process.wait();
@@ -173,15 +178,16 @@ impl Drop for Postgres {
     }
 }
 
-/// Whether the server of this folder takes connections and is the process of this id, as it notes itself: the pid in the first line, how it
-/// is in the last.
+/// Returns whether the server of this folder accepts connections and is the process of this id. Its
+/// file `postmaster.pid` contains the pid in the first line and the state in the last.
 fn is_ready(data: &Path, pid: u32) -> bool {
     let notes = fs::read_to_string(data.join("postmaster.pid")).unwrap_or_default();
     let mut lines = notes.lines().map(str::trim_end);
     lines.next() == Some(&pid.to_string()) && lines.next_back() == Some("ready")
 }
 
-/// Postgres refuses to run as root; then it runs as the user that its package made, or as nobody.
+/// Returns the user to run Postgres as, because Postgres refuses to run as root. It is the user
+/// that the package created, or `nobody`.
 fn unprivileged() -> Option<User> {
     let id = |args: &[&str]| {
         let answer = Command::new("id").args(args).output().ok()?;
@@ -194,7 +200,8 @@ fn unprivileged() -> Option<User> {
     Some(User(user.expect("a user `postgres` or `nobody`, because Postgres refuses to run as root")))
 }
 
-/// A program of Postgres: in `POSTGRES_BIN_DIR`, on the path, or where distributions keep it.
+/// Returns the path of a Postgres program. It is in `POSTGRES_BIN_DIR`, on the path, or in the
+/// folder of a distribution.
 pub fn binary(name: &str) -> PathBuf {
     let mut folders: Vec<PathBuf> = variable("POSTGRES_BIN_DIR").map(PathBuf::from).into_iter().collect();
     folders.extend(env::split_paths(&variable("PATH").unwrap_or_default()));

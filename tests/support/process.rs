@@ -1,4 +1,5 @@
-//! Real processes that never outlive the run, however it ends: a shell waits on a pipe that only the run holds open. And ports for them.
+//! Real processes that never outlive the run, even if the run is killed, and free ports for them. A
+//! shell waits on a pipe that only the run holds open.
 
 use std::{
     io::{BufRead, BufReader},
@@ -13,8 +14,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Starts its arguments, says the pid, and ends with the process or with the run, whichever is first. `$0` is the log.
-/// `3<&0`: background commands of a shell get an empty input, so the pipe is handed down under another number.
+/// A shell script that starts its arguments and prints the pid. It ends with the process or with
+/// the run. `$0` is the log.
+///
+/// Background commands of a shell get an empty input, so `3<&0` passes the pipe under another
+/// number.
 const GUARD: &str = r#"exec 3<&0
     "$@" >>"$0" 2>&1 </dev/null &
     server=$!
@@ -25,14 +29,15 @@ const GUARD: &str = r#"exec 3<&0
     wait "$server"
     kill $! 2>/dev/null"#;
 
-/// How long a server may take on a busy machine until it answers.
+/// The time that a server may take on a busy machine until it answers.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How many free ports are tried until a server comes up on one.
+/// The number of free ports to try until a server comes up on one.
 pub const TRIES: usize = 5;
-/// Ports for servers, and how many: below those that systems give to outgoing connections, which would take them in passing.
+/// The first port for servers, and the number of ports. They lie below the range for outgoing
+/// connections, which could otherwise take one of them.
 const PORTS: (u16, u16) = (20_000, 10_000);
 
-/// A user to run as, when the run is root's and the program refuses that.
+/// The user of a program that refuses to run as root, if the run itself is root's.
 #[derive(Clone, Copy)]
 pub struct User(pub u32);
 
@@ -58,8 +63,9 @@ impl Process {
         Self { guard, pid }
     }
 
-    /// Waits until it answers. `None`: it has ended instead, perhaps because somebody took its port. `answers` is told its pid, because
-    /// whoever took the port may answer too.
+    /// Waits until the process answers. Returns `None` if it ended instead, for example because
+    /// another process took its port. `answers` receives the pid, because that other process may
+    /// answer too.
     pub fn once_up(mut self, answers: impl Fn(u32) -> bool) -> Option<Self> {
         let begun = Instant::now();
         while !answers(self.pid) {
@@ -72,7 +78,7 @@ impl Process {
         Some(self)
     }
 
-    /// The same beside the other tasks of the run.
+    /// Like [`Process::once_up`], without blocking the other tasks of the run.
     pub async fn up(self, answers: impl Fn(u32) -> bool + Send + 'static) -> Option<Self> {
         let waiting = tokio::task::spawn_blocking(move || self.once_up(answers));
         waiting.await.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked.into_panic()))
@@ -82,16 +88,19 @@ impl Process {
         self.pid
     }
 
-    /// Sends a signal. `false`: there is nobody any more to take it, which is well where it was to end the process.
+    /// Sends a signal. Returns `false` if the process is gone, which is fine if the signal was to
+    /// end it.
     pub fn signal(&self, name: &str) -> bool {
-        // The shell's own `kill`: the program of that name is missing on a bare machine.
+        // The script uses the shell's own `kill`, because a minimal machine has no program of that
+        // name.
         shell(&format!("kill -{name} {}", self.pid))
     }
 
-    /// Signals the process and those that it has started.
+    /// Sends a signal to the process and to its children.
     pub fn signal_with_children(&self, name: &str) {
         let pid = self.pid;
-        // It stands still meanwhile: so it starts no more of them, and they are still known as its own.
+        // The process stops first. It then starts no more children, and the existing ones still
+        // have it as their parent.
         shell(&format!(
             "kill -STOP {pid}
              children=
@@ -106,9 +115,9 @@ impl Process {
         self.guard.try_wait().is_ok_and(|status| status.is_some())
     }
 
-    /// Waits for the end of the process, and so does the thread.
+    /// Waits for the end of the process and blocks the thread.
     pub fn wait(mut self) {
-        // Waiting closes the guard's input, and with it the process would be killed.
+        // `wait` would close the guard's input, and the guard would then kill the process.
         let input = self.guard.stdin.take();
         let _ = self.guard.wait();
         drop(input);
@@ -125,13 +134,14 @@ impl Process {
     }
 }
 
-/// Runs a script; true if it ends well. `kill` is the shell's own: a bare Debian has no program of that name.
+/// Runs a script and returns whether it succeeded. It may use the shell's own `kill`, because a
+/// minimal Debian has no program of that name.
 pub fn shell(script: &str) -> bool {
     Command::new("sh").args(["-c", script]).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
 }
 
-/// A port on which nobody listens, to be bound soon; no two are the same. Only the server's own bind decides: whoever starts one tries
-/// others when it ends at once.
+/// Returns a port without a listener, and another one each time. Only the server's own bind
+/// decides: if the server ends at once, the caller tries another port.
 pub fn free_port() -> u16 {
     static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(fastrand::u16(..PORTS.1)));
     let next = || PORTS.0 + NEXT.fetch_add(1, Ordering::Relaxed) % PORTS.1;

@@ -1,6 +1,8 @@
-//! A TCP proxy between the service and one of its servers, so that a test can cut, stall or slow the network between them.
+//! A TCP proxy between the service and one of its servers. With it a test cuts, stalls or slows the
+//! network between them.
 //!
-//! A fault applies at once to open connections and to new ones. The proxy ends with its last handle.
+//! A fault applies at once to open connections and to new ones. The proxy ends with its last
+//! handle.
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -13,20 +15,22 @@ use tokio::{
 
 use super::eventually;
 
-/// What the proxy does to the traffic.
+/// The fault that the proxy applies to the traffic.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Fault {
     /// Forwards everything.
     None,
-    /// Resets open connections, and every new one at once: a machine is there and wants nothing of it.
+    /// Resets open connections, and every new one at once. The machine is reachable, but it refuses
+    /// the traffic.
     Cut,
-    /// Resets open connections and listens no more: nobody is there.
+    /// Resets open connections and stops listening, as if the server did not run.
     Refuse,
-    /// Accepts and reads, and forwards nothing: the server seems to hang.
+    /// Accepts and reads, but forwards nothing. The server seems to hang.
     BlackHole,
-    /// Forwards requests and swallows the answers: the server did the work and nobody hears of it.
+    /// Forwards requests and drops the responses. The server does the work, but the client never
+    /// learns of it.
     HalfOpen,
-    /// Holds every piece back for this long, in both directions.
+    /// Delays every piece by this time, in both directions.
     Delay(Duration),
 }
 
@@ -50,27 +54,28 @@ impl Proxy {
         Self { address, fault, silenced, listener }
     }
 
-    /// Where clients connect to.
+    /// Returns the address for clients.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// From now on the network does this.
+    /// Applies this fault from now on.
     pub fn set(&self, fault: Fault) {
         self.fault.send_replace(fault);
     }
 
-    /// Cuts the line.
+    /// Applies [`Fault::Cut`].
     pub fn cut(&self) {
         self.set(Fault::Cut);
     }
 
-    /// Nothing is forwarded any more on the connections that are open now, and nobody is told; new ones work.
+    /// Stops forwarding on the connections that are open now, without closing them. New connections
+    /// work.
     pub fn silence_open(&self) {
         self.silenced.send_modify(|silences| *silences += 1);
     }
 
-    /// Mends the line. Connections that were cut stay cut; clients have to connect again.
+    /// Ends the fault. Connections that were cut remain closed, so clients have to connect again.
     pub fn restore(&self) {
         self.set(Fault::None);
     }
@@ -116,7 +121,7 @@ fn severs(fault: &Fault) -> bool {
 }
 
 async fn serve(client: TcpStream, target: String, mut fault: watch::Receiver<Fault>, silenced: watch::Receiver<u64>) {
-    // Dropping a socket with zero linger sends a reset instead of a polite end.
+    // Dropping a socket with zero linger sends a reset instead of a normal close.
     let _ = client.set_zero_linger();
     let _ = client.set_nodelay(true);
     if fault.wait_for(|fault| *fault != Fault::BlackHole).await.is_err() || severs(&fault.borrow()) {
@@ -135,7 +140,7 @@ async fn serve(client: TcpStream, target: String, mut fault: watch::Receiver<Fau
         () = pump(&mut server_reads, &mut client_writes, fault.clone(), &is_silent, Direction::Answer) => {}
         _ = cut.wait_for(severs) => {}
     }
-    // Of a silent line nobody hears that its other end is gone.
+    // On a silent connection, neither side may learn that the other has closed it.
     if is_silent() {
         let _ = cut.wait_for(severs).await;
     }

@@ -1,4 +1,5 @@
-//! Requests as bytes, for what no well-behaved client can send or do: broken heads, and hanging up in the middle.
+//! Requests as raw bytes, for behaviour that no correct client shows: malformed heads, and a
+//! disconnect in the middle of a request.
 
 use std::net::SocketAddr;
 
@@ -9,26 +10,25 @@ use tokio::{
 
 use super::Reply;
 
-/// A connection on which a test writes what it likes. Dropping it hangs up.
+/// A connection on which a test writes any bytes. Dropping it closes it.
 pub struct RawConnection {
     stream: TcpStream,
 }
 
 impl RawConnection {
-    /// Connects.
     pub async fn open(address: SocketAddr) -> Self {
         Self { stream: TcpStream::connect(address).await.expect("a connection to the service") }
     }
 
-    /// Writes the bytes.
     pub async fn send(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).await.expect("the service reads the request");
     }
 
-    /// Reads the answer of a request that said `Connection: close`.
+    /// Reads the response to a request with `Connection: close`.
     pub async fn reply(mut self) -> Reply {
         let mut bytes = Vec::new();
-        // A service that refuses a request may reset the line after its answer; what came before counts.
+        // A service that refuses a request may reset the connection after its response. The bytes
+        // before the reset count.
         let _ = self.stream.read_to_end(&mut bytes).await;
         let text = String::from_utf8_lossy(&bytes).into_owned();
         let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no HTTP answer: {text:?}"));
@@ -48,7 +48,7 @@ impl RawConnection {
     }
 }
 
-/// The bytes of a JSON request that asks for the connection to be closed after the answer.
+/// Returns the bytes of a JSON request that asks the service to close the connection afterwards.
 pub fn json_request(method: &str, path: &str, body: &str) -> Vec<u8> {
     format!(
         "{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",

@@ -1,4 +1,4 @@
-//! Looking into a test's own part of a Redis server, and damaging it.
+//! Access to a test's own keys in a Redis server, with which the test inspects and damages them.
 
 use std::collections::BTreeMap;
 
@@ -14,12 +14,13 @@ pub struct RedisKeys {
 }
 
 impl RedisKeys {
-    /// Looks through `connection` at what lies under `namespace`.
+    /// Reads the keys of `namespace` through `connection`.
     pub fn new(namespace: impl Into<String>, connection: MultiplexedConnection) -> Self {
         Self { namespace: namespace.into(), connection }
     }
 
-    /// The full names of the entries whose key ends with `:{suffix}`. A key that is only leased is no entry.
+    /// Returns the full keys of the entries whose key ends with `:{suffix}`. A key with a lease
+    /// alone is no entry.
     pub async fn ending(&mut self, suffix: &str) -> Vec<String> {
         let mut entries = Vec::new();
         let all: Vec<String> = self.connection.keys(format!("{}:*", self.namespace)).await.expect("KEYS");
@@ -31,7 +32,7 @@ impl RedisKeys {
         entries
     }
 
-    /// All entries: full name and sealed value.
+    /// Returns all entries, each with its full key and its sealed value.
     pub async fn entries(&mut self) -> BTreeMap<String, Vec<u8>> {
         let all: Vec<String> = self.connection.keys(format!("{}:*", self.namespace)).await.expect("KEYS");
         if all.is_empty() {
@@ -45,17 +46,17 @@ impl RedisKeys {
         all.into_iter().zip(sealed).filter_map(|(key, sealed)| Some((key, sealed?))).collect()
     }
 
-    /// Puts other bytes in the place of the entry with this full name.
+    /// Replaces the sealed value of the entry with this full key.
     pub async fn plant(&mut self, full: &str, sealed: &[u8]) {
         let (): () = self.connection.hset(full, PAYLOAD, sealed).await.expect("HSET");
     }
 
-    /// Whether the entry of `key` (without namespace) is there.
+    /// Returns whether there is an entry of `key`, which is given without the namespace.
     pub async fn holds(&mut self, key: &str) -> bool {
         !self.ending(key).await.is_empty()
     }
 
-    /// Puts other bytes in the place of an entry; its lifetime goes on.
+    /// Replaces the sealed value of an entry. Its lifetime continues.
     pub async fn overwrite(&mut self, key: &str, bytes: &[u8]) {
         let full = self.only(key).await;
         let (): () = self.connection.hset(full, PAYLOAD, bytes).await.expect("HSET");
@@ -68,7 +69,8 @@ impl RedisKeys {
         command.arg(full).arg(arguments).exec_async(&mut self.connection).await.expect("a command");
     }
 
-    /// Remaining lifetime of an entry in milliseconds; negative when it has none.
+    /// Returns the remaining lifetime of an entry in milliseconds. It is negative if the entry has
+    /// none.
     pub async fn lifetime_ms(&mut self, key: &str) -> i64 {
         let full = self.only(key).await;
         self.connection.pttl(full).await.expect("PTTL")

@@ -1,5 +1,6 @@
-//! Several real Redis servers that know each other: a primary with two replicas and three Sentinels, or a Cluster of three primaries
-//! with a replica each. For tests that kill, freeze and fail over. None outlives the run.
+//! Several connected Redis servers for tests that kill, freeze and fail over. They are a primary
+//! with two replicas and three Sentinels, or a Cluster of three primaries with one replica each.
+//! None outlives the run.
 
 use std::{
     collections::HashMap,
@@ -18,16 +19,16 @@ use super::{
     redis_server::{answers, binary},
 };
 
-/// The name by which the Sentinels know the primary.
+/// The name of the primary among the Sentinels.
 pub const PRIMARY: &str = "mymaster";
-/// How long a set of servers may take on a busy machine until all of them know each other.
+/// The time that the servers may take on a busy machine until all of them know each other.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// After this time a silent server counts as dead among the others, where they are to fail over soon. Where they are not, say a longer
-/// one: on a busy machine a server can be silent for a second.
+/// The time after which the servers count a silent one as dead, for tests with a failover. Other
+/// tests need a longer one, because a server can be silent for a second on a busy machine.
 pub const DEAD_SOON: Duration = Duration::from_secs(1);
 const SLOTS: u16 = 16_384;
 
-/// How the servers know each other.
+/// The kind of deployment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     Sentinel,
@@ -40,7 +41,7 @@ pub struct RedisNodes {
     dead_after: Duration,
     binary: PathBuf,
     folder: PathBuf,
-    /// Those that hold data.
+    /// The servers that hold data.
     pub nodes: Vec<Node>,
     sentinels: Vec<Node>,
 }
@@ -48,7 +49,7 @@ pub struct RedisNodes {
 /// One server.
 pub struct Node {
     pub port: u16,
-    /// Where the nodes of a Cluster talk to each other.
+    /// The port on which the nodes of a Cluster talk to each other.
     bus: u16,
     arguments: Vec<String>,
     process: Option<Process>,
@@ -62,7 +63,8 @@ impl RedisNodes {
         Self::start(kind, dead_after, &binary(), &std::env::temp_dir().join(name)).await
     }
 
-    /// Starts servers of `binary` that keep their files in `folder`, and waits until all is well among them.
+    /// Starts servers of `binary` with their files in `folder`. Returns when
+    /// [`RedisNodes::settled`] does.
     pub async fn start(kind: Kind, dead_after: Duration, binary: &Path, folder: &Path) -> Self {
         fs::create_dir_all(folder).expect("a folder for the servers");
         let (binary, folder) = (binary.to_owned(), folder.to_owned());
@@ -75,13 +77,13 @@ impl RedisNodes {
         this
     }
 
-    /// What a client is told: the Sentinels, or the nodes of the Cluster.
+    /// Returns the URLs for clients: the Sentinels, or the nodes of the Cluster.
     pub fn urls(&self) -> Vec<String> {
         let named = if self.kind == Kind::Sentinel { &self.sentinels } else { &self.nodes };
         named.iter().map(|node| format!("redis://127.0.0.1:{}", node.port)).collect()
     }
 
-    /// All servers, one on a line, with what each is and its process.
+    /// Returns one line for each server, with its role and its process.
     pub fn told(&self) -> Vec<String> {
         let line = |what: &str, node: &Node| {
             let pid = node.process.as_ref().map_or(0, Process::pid);
@@ -91,7 +93,7 @@ impl RedisNodes {
         self.nodes.iter().map(|node| line("redis", node)).chain(sentinels).collect()
     }
 
-    /// The primary for a key, as the others see it: its place among the nodes.
+    /// Returns the index of the primary for a key, as the other servers see it.
     pub async fn primary_of(&self, key: &str) -> Option<usize> {
         let port = match self.kind {
             Kind::Sentinel => {
@@ -111,34 +113,36 @@ impl RedisNodes {
         self.at(port)
     }
 
-    /// The primaries of a Cluster that hold slots, as the others see it: their places among the nodes.
+    /// Returns the indexes of the Cluster's primaries that hold slots, as the other servers see
+    /// them.
     pub async fn primaries(&self) -> Option<Vec<usize>> {
         let table = self.table().await?;
         let holders = table.lines().filter(|line| is_primary(line) && slots(line).next().is_some());
         Some(holders.filter_map(|line| self.at(port_of(line)?)).collect())
     }
 
-    /// Dies like a crashed machine.
+    /// Kills a node, like a crash of its machine.
     pub async fn kill_9(&mut self, node: usize) {
         if let Some(process) = self.nodes[node].process.take() {
             process.kill_9().await;
         }
     }
 
-    /// Sends a signal to one node: `STOP` freezes it, `CONT` lets it go on, believing what it believed.
+    /// Sends a signal to one node. `STOP` freezes it. `CONT` lets it continue with its old view of
+    /// the others.
     pub fn signal(&self, node: usize, name: &str) {
         if let Some(process) = &self.nodes[node].process {
             process.signal(name);
         }
     }
 
-    /// Starts a node that was killed, with what it remembers of the others.
+    /// Starts a killed node again, with its stored view of the others.
     pub async fn launch(&mut self, node: usize) {
         let node = &mut self.nodes[node];
         assert!(launch(&self.binary, node, &self.folder).await, "Redis does not start again on port {}", node.port);
     }
 
-    /// The nodes that follow a primary.
+    /// Returns the replicas of a primary.
     pub async fn replicas_of(&self, primary: usize) -> Vec<usize> {
         let info: String = self.ask(primary, redis::cmd("INFO").arg("replication")).await.unwrap_or_default();
         let follows = |node: &Node| info.contains(&format!("port={},", node.port));
@@ -171,7 +175,7 @@ impl RedisNodes {
         }
     }
 
-    /// Waits until every node answers, there is a primary for everything, and each has the replicas it should have.
+    /// Waits until every node answers, all data have a primary, and each primary has its replicas.
     pub async fn settled(&self) {
         let well = || async {
             let mut replicas = 0;
@@ -194,16 +198,17 @@ impl RedisNodes {
         within(PATIENCE, "all Redis servers know each other", well).await;
     }
 
-    /// Asks a node.
+    /// Sends a command to a node.
     pub async fn ask<R: FromRedisValue>(&self, node: usize, command: &redis::Cmd) -> Option<R> {
         ask(&self.nodes[node], command).await
     }
 
-    /// The values that a node holds, by key: the order of each.
+    /// Returns the entry version of each key on a node.
     pub async fn values_of(&self, node: usize) -> HashMap<String, String> {
         let reading = async {
             let mut connection = self.nodes[node].connect().await?;
-            // A replica in a Cluster would send others away to its primary. Elsewhere nobody knows the command, or needs it.
+            // Without `READONLY`, a replica in a Cluster redirects clients to its primary. Other
+            // servers do not need the command, and its error does not matter.
             let _ = redis::cmd("READONLY").query_async::<redis::Value>(&mut connection).await;
             let keys: Vec<String> = redis::cmd("KEYS").arg("*").query_async(&mut connection).await?;
             let value = |key: String| {
@@ -217,12 +222,12 @@ impl RedisNodes {
         read.ok().and_then(Result::ok).unwrap_or_default()
     }
 
-    /// The nodes of a Cluster, one a line.
+    /// Returns the table of a Cluster's nodes, one per line.
     async fn table(&self) -> Option<String> {
         self.first_answer(&self.nodes, redis::cmd("CLUSTER").arg("NODES")).await
     }
 
-    /// The place of the node that listens there.
+    /// Returns the index of the node on this port.
     fn at(&self, port: u16) -> Option<usize> {
         self.nodes.iter().position(|node| node.port == port)
     }
@@ -287,7 +292,7 @@ impl RedisNodes {
             ids.push(ask(node, redis::cmd("CLUSTER").arg("MYID")).await.expect("a node's id"));
         }
         for at in 3..6 {
-            // It has to have heard of its primary.
+            // The node must know its primary first.
             let follows = || async {
                 let mut command = redis::cmd("CLUSTER");
                 command.arg("REPLICATE").arg(&ids[at - 3]);
@@ -297,7 +302,7 @@ impl RedisNodes {
         }
     }
 
-    /// Starts a server on a free port, with the arguments for this port and this bus.
+    /// Starts a server on a free port. `arguments` receives this port and the port of the bus.
     async fn started(&self, arguments: impl Fn(u16, u16) -> Vec<String>) -> Node {
         for _ in 0..TRIES {
             let (port, bus) = (free_port(), free_port());
@@ -312,7 +317,7 @@ impl RedisNodes {
 
 impl Drop for RedisNodes {
     fn drop(&mut self) {
-        // They write into the folder for as long as they live.
+        // The processes write into the folder while they run.
         for process in self.nodes.iter_mut().chain(&mut self.sentinels).filter_map(|node| node.process.take()) {
             process.signal("KILL");
             process.wait();
@@ -322,14 +327,15 @@ impl Drop for RedisNodes {
 }
 
 impl Node {
-    /// A connection for looking into it.
+    /// Opens a connection for inspection.
     pub async fn connect(&self) -> RedisResult<MultiplexedConnection> {
         let client = redis::Client::open(format!("redis://127.0.0.1:{}/", self.port))?;
         client.get_multiplexed_async_connection().await
     }
 }
 
-/// A server that writes nothing to its disk and doesn't wait before it sends a replica what it holds.
+/// Returns the arguments of a server that writes nothing to its disk. It sends its data to a
+/// replica without a delay.
 fn server(port: u16) -> Vec<String> {
     let port = port.to_string();
     let arguments =
@@ -337,7 +343,7 @@ fn server(port: u16) -> Vec<String> {
     arguments.map(str::to_owned).to_vec()
 }
 
-/// Whether the node came up.
+/// Starts a node and returns whether it came up.
 async fn launch(binary: &Path, node: &mut Node, folder: &Path) -> bool {
     let mut arguments = node.arguments.clone();
     arguments.extend(["--dir".to_owned(), folder.display().to_string()]);
@@ -352,23 +358,23 @@ async fn told(node: &Node, words: &[&str]) {
     ask::<String>(node, &command).await.unwrap_or_else(|| panic!("{words:?} is not obeyed"));
 }
 
-/// What a node answers, if it does so soon.
+/// Returns the answer of a node, if it comes within a second.
 async fn ask<R: FromRedisValue>(node: &Node, command: &redis::Cmd) -> Option<R> {
     let asking = async { command.query_async(&mut node.connect().await?).await };
     tokio::time::timeout(Duration::from_secs(1), asking).await.ok()?.ok()
 }
 
-/// Whether a line of `CLUSTER NODES` is of a primary that is not held to be dead.
+/// Returns whether a line of `CLUSTER NODES` is of a primary that does not count as dead.
 fn is_primary(line: &str) -> bool {
     line.contains("master") && !line.contains("fail")
 }
 
-/// The ranges of slots in a line of `CLUSTER NODES`.
+/// Returns the ranges of slots in a line of `CLUSTER NODES`.
 fn slots(line: &str) -> impl Iterator<Item = &str> {
     line.split_whitespace().skip(8)
 }
 
-/// Whether a line of `CLUSTER NODES` gives the slot to its node.
+/// Returns whether a line of `CLUSTER NODES` gives the slot to its node.
 fn holds(line: &str, slot: u16) -> bool {
     slots(line).any(|range| {
         let (from, to) = range.split_once('-').unwrap_or((range, range));
@@ -376,7 +382,7 @@ fn holds(line: &str, slot: u16) -> bool {
     })
 }
 
-/// The port in a line of `CLUSTER NODES`: `id host:port@bus …`.
+/// Returns the port in a line of `CLUSTER NODES`: `id host:port@bus …`.
 fn port_of(line: &str) -> Option<u16> {
     line.split_whitespace().nth(1)?.split('@').next()?.rsplit(':').next()?.parse().ok()
 }

@@ -1,5 +1,5 @@
-//! Real Redis servers: private ones for tests that kill, freeze and restart them, and one shared by all other tests of the
-//! process, each in a namespace of its own. None outlives the run.
+//! Real Redis servers. Tests that kill, freeze and restart a server have one of their own. All
+//! other tests of the process share one, each in a namespace of its own. None outlives the run.
 
 use std::{
     env,
@@ -36,30 +36,29 @@ impl RedisServer {
         launched.unwrap_or_else(|| panic!("no {} came up on a free port in {TRIES} tries", binary().display()))
     }
 
-    /// The server that tests share when they don't break it.
+    /// Returns the shared server, for tests that do not break it.
     pub fn shared() -> &'static Self {
         static SHARED: OnceLock<RedisServer> = OnceLock::new();
         SHARED.get_or_init(Self::start)
     }
 
-    /// A port on which no server runs: Redis is absent, but may be started there later.
+    /// Returns a server that does not run. Redis is absent, but the test may start it on this port
+    /// later.
     pub fn absent() -> Self {
         let mut server = Self::start();
         server.kill_9();
         server
     }
 
-    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], self.port))
     }
 
-    /// Its URL.
     pub fn url(&self) -> String {
         format!("redis://{}/", self.address())
     }
 
-    /// Dies like a crashed machine: no farewell, contents lost.
+    /// Kills the server, like a crash of its machine. Its contents are lost.
     pub fn kill_9(&mut self) {
         if let Some(process) = self.process.take() {
             process.signal("KILL");
@@ -67,23 +66,23 @@ impl RedisServer {
         }
     }
 
-    /// Stops answering while its connections stay open.
+    /// Stops the process without closing its connections.
     pub fn freeze(&self) {
         self.signal("STOP");
     }
 
-    /// Goes on where [`RedisServer::freeze`] stopped it.
+    /// Continues the process that [`RedisServer::freeze`] stopped.
     pub fn thaw(&self) {
         self.signal("CONT");
     }
 
-    /// Starts it again, empty, on the same port.
+    /// Starts the server again on the same port, without data.
     pub fn restart(&mut self) {
         self.kill_9();
         self.process = Some(launch(self.port).expect("redis-server starts again on its port"));
     }
 
-    /// A connection for looking into it.
+    /// Opens a connection for inspection.
     pub async fn connect(&self) -> redis::aio::MultiplexedConnection {
         let client = redis::Client::open(self.url()).expect("the server's URL");
         client.get_multiplexed_async_connection().await.expect("a connection to redis-server")
@@ -101,13 +100,14 @@ impl Drop for RedisServer {
     }
 }
 
-/// A namespace that no other test of this process uses.
+/// Returns a namespace that no other test of this process uses.
 pub fn fresh_namespace() -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
-/// The server's binary: `REDIS_SERVER_BIN`, else the first of the usual names on the path.
+/// Returns the server's binary: `REDIS_SERVER_BIN`, or else the first of the usual names on the
+/// path.
 pub fn binary() -> PathBuf {
     if let Some(named) = variable("REDIS_SERVER_BIN") {
         return named.into();
@@ -122,7 +122,8 @@ pub fn binary() -> PathBuf {
     })
 }
 
-/// Starts a server and waits until it answers. `None`: it has ended instead, for example because somebody took the port meanwhile.
+/// Starts a server and waits until it answers. Returns `None` if it ended instead, for example
+/// because another process took the port.
 pub fn launch(port: u16) -> Option<Process> {
     let text = port.to_string();
     let args = ["--port", &text, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--daemonize", "no"];
@@ -130,7 +131,7 @@ pub fn launch(port: u16) -> Option<Process> {
     process.once_up(|pid| answers(port, pid))
 }
 
-/// Whether the Redis on this port answers and is the process of this id.
+/// Returns whether the Redis on this port answers and is the process of this id.
 pub fn answers(port: u16, pid: u32) -> bool {
     let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) else { return false };
     let _ = stream.set_read_timeout(Some(Duration::from_secs(1)));

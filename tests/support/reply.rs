@@ -1,18 +1,16 @@
-//! An answer, and the words to say what it should be. Every expectation shows the whole answer when it fails.
+//! A reply of the service, and the expectations that a test has of it. A failed expectation shows
+//! the whole reply.
 
 use reqwest::{StatusCode, header::HeaderMap};
 use serde_json::Value;
 
-/// An answer of the service, read to its end.
+/// A reply of the service, read to its end.
 #[derive(Clone, Debug)]
 pub struct Reply {
     /// The request line, for messages.
     pub request: String,
-    /// The status.
     pub status: StatusCode,
-    /// The header fields.
     pub headers: HeaderMap,
-    /// The body.
     pub text: String,
 }
 
@@ -24,27 +22,27 @@ impl Reply {
         Self { request, status, headers, text }
     }
 
-    /// The status must be this one.
+    /// Asserts this status.
     #[track_caller]
     pub fn expect(&self, status: u16) -> &Self {
         assert_eq!(self.status.as_u16(), status, "{}\n{self:#?}", self.request);
         self
     }
 
-    /// The body as JSON.
+    /// Returns the body as JSON.
     #[track_caller]
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|error| panic!("no JSON ({error})\n{self:#?}"))
     }
 
-    /// The body of a success, as JSON.
+    /// Returns the body of a success as JSON.
     #[track_caller]
     pub fn ok(&self) -> Value {
         assert!(self.status.is_success(), "a success was expected\n{self:#?}");
         self.json()
     }
 
-    /// The body of a success without the counted views, which change by themselves.
+    /// Returns the body of a success without the counted views, which change by themselves.
     #[track_caller]
     pub fn without_views(&self) -> Value {
         let mut body = self.ok();
@@ -54,19 +52,19 @@ impl Reply {
         body
     }
 
-    /// The value at a JSON Pointer of the body.
+    /// Returns the value at a JSON Pointer of the body.
     #[track_caller]
     pub fn at(&self, pointer: &str) -> Value {
         self.json().pointer(pointer).cloned().unwrap_or_else(|| panic!("nothing at {pointer}\n{self:#?}"))
     }
 
-    /// The integer at a JSON Pointer of the body.
+    /// Returns the integer at a JSON Pointer of the body.
     #[track_caller]
     pub fn int(&self, pointer: &str) -> i64 {
         self.at(pointer).as_i64().unwrap_or_else(|| panic!("no integer at {pointer}\n{self:#?}"))
     }
 
-    /// The `id` members of the body's `items`.
+    /// Returns the `id` members of the body's `items`.
     #[track_caller]
     pub fn ids(&self) -> Vec<i64> {
         let items = self.at("/items");
@@ -74,19 +72,19 @@ impl Reply {
         items.iter().map(|item| item["id"].as_i64().expect("an id")).collect()
     }
 
-    /// A header field as text; several lines of it are joined as HTTP allows.
+    /// Returns a header field as text. Several lines of it are joined as HTTP allows.
     pub fn header(&self, name: &str) -> Option<String> {
         let lines: Vec<_> = self.headers.get_all(name).iter().map(|value| value.to_str().unwrap_or("?")).collect();
         (!lines.is_empty()).then(|| lines.join(", "))
     }
 
-    /// A header field that must be there.
+    /// Returns a header field that must be present.
     #[track_caller]
     pub fn must_have(&self, name: &str) -> String {
         self.header(name).unwrap_or_else(|| panic!("no {name}\n{self:#?}"))
     }
 
-    /// The entity tag, which must be strong: a weak one never satisfies If-Match.
+    /// Returns the entity tag, which must be strong. A weak one never satisfies `If-Match`.
     #[track_caller]
     pub fn etag(&self) -> String {
         let tag = self.must_have("etag");
@@ -94,12 +92,13 @@ impl Reply {
         tag
     }
 
-    /// `Cache-Status`, or nothing when the answer carries none.
+    /// Returns `Cache-Status`, which is empty if the reply has none.
     pub fn cache_status(&self) -> CacheStatus {
         CacheStatus(self.header("cache-status").unwrap_or_default())
     }
 
-    /// The answer must be a problem (RFC 9457) of this type, with this status in line and body.
+    /// Asserts that the reply is a problem (RFC 9457) of this type. The status must be the same in
+    /// the status line and in the body.
     #[track_caller]
     pub fn problem(&self, kind: &str, status: u16) -> Problem {
         self.expect(status);
@@ -118,12 +117,12 @@ impl Reply {
 /// The body of a problem.
 #[derive(Clone, Debug)]
 pub struct Problem {
-    /// As JSON.
     pub body: Value,
 }
 
 impl Problem {
-    /// One of its errors must name this place: a JSON Pointer into the body (`/price_cents`), or a parameter or header field.
+    /// Asserts that one of the errors names this place. A place is a JSON Pointer into the body
+    /// (`/price_cents`), a parameter or a header field.
     #[track_caller]
     pub fn names(&self, place: &str) -> &Self {
         let errors = self.body["errors"].as_array().cloned().unwrap_or_default();
@@ -134,17 +133,17 @@ impl Problem {
     }
 }
 
-/// The field `Cache-Status` (RFC 9211): the tier nearest to the database comes first.
+/// The field `Cache-Status` (RFC 9211). The tier nearest to the database comes first.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CacheStatus(pub String);
 
 impl CacheStatus {
-    /// Whether this tier (`l1`, `l2`) says that it answered.
+    /// Returns whether this tier (`l1`, `l2`) reports a hit.
     pub fn hit(&self, tier: &str) -> bool {
         self.member(tier).is_some_and(|member| member.split(';').any(|part| part.trim() == "hit"))
     }
 
-    /// What a tier says of itself, parameters and all.
+    /// Returns the member of a tier with its parameters.
     pub fn member(&self, tier: &str) -> Option<String> {
         let members = self.0.split(',').map(str::trim);
         members
@@ -153,13 +152,13 @@ impl CacheStatus {
             .next()
     }
 
-    /// This tier must have answered.
+    /// Asserts a hit in this tier.
     #[track_caller]
     pub fn expect_hit(&self, tier: &str) {
         assert!(self.hit(tier), "no hit in {tier}: {:?}", self.0);
     }
 
-    /// No tier may have answered: the database was read.
+    /// Asserts that no tier reports a hit, so the database was read.
     #[track_caller]
     pub fn expect_load(&self) {
         assert!(!self.hit("l1") && !self.hit("l2"), "a tier answered: {:?}", self.0);

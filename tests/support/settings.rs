@@ -1,21 +1,21 @@
-//! The configuration of an instance under test: the only place that knows the fields of `Config`, and how they are called in the
-//! environment of a process.
+//! The configuration of an instance under test. Only this file knows the fields of `Config` and
+//! their environment variables.
 
 use std::time::Duration;
 
 use aside::config::{Config, L2Config, ProxyConfig, RedisConfig};
 use sqlx::postgres::PgConnectOptions;
 
-/// What instances seal with. Everybody may know it.
+/// The encryption keys of the instances. They are not secret.
 pub const KEYS: &str = "test:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
 /// The service's own deadline of L2, for tests in which L2 hangs.
 pub const L2_DEADLINE: Duration = Duration::from_millis(20);
 
-/// Settings of one instance: loopback, free ports, a small pool, and patience instead of speed.
+/// Returns the settings of one instance: loopback, free ports, a small pool and long limits.
 ///
-/// The staleness bound and the deadline of L2 are long, so that a busy machine can't turn an expected hit into a load; tests about
-/// them set their own.
+/// The staleness bound and the deadline of L2 are long, so that a busy machine cannot turn an
+/// expected hit into a load. Tests about these limits set their own.
 pub fn config(database_url: String, redis: Option<RedisConfig>, namespace: String) -> Config {
     Config {
         bind_addr: ([127, 0, 0, 1], 0).into(),
@@ -53,14 +53,14 @@ pub fn config(database_url: String, redis: Option<RedisConfig>, namespace: Strin
     }
 }
 
-/// The URL of the test's own database, with the proxy's address in the place of the server's.
+/// Returns the URL of the test's own database, with the proxy's address instead of the server's.
 pub fn database_url(options: &PgConnectOptions, through: std::net::SocketAddr) -> String {
     use sqlx::ConnectOptions;
     options.clone().host("127.0.0.1").port(through.port()).to_url_lossy().to_string()
 }
 
-/// The settings of a process that serves as an instance with this configuration would. One connection for everything but the
-/// ledger, so that its messages come in one order.
+/// Returns the environment of a process that serves as an instance with this configuration would.
+/// All work but the polls of the ledger uses one connection, so its messages have one order.
 pub fn environment(config: &Config) -> Vec<(&'static str, String)> {
     vec![
         ("DATABASE_URL", config.database_url.clone()),
@@ -82,7 +82,7 @@ pub fn environment(config: &Config) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// The Redis of an instance, if it has one.
+/// Returns the Redis of an instance, if it has one.
 pub fn redis(config: &Config) -> Option<&RedisConfig> {
     match &config.l2 {
         Some(L2Config::Redis(redis)) => Some(redis),

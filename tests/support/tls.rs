@@ -1,4 +1,5 @@
-//! Servers that speak TLS: a proxy in front of a plain one, with certificates of a throw-away authority.
+//! Servers that speak TLS. Each is a proxy in front of a plain server, with a certificate of a
+//! temporary authority.
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
@@ -19,7 +20,7 @@ use tokio_rustls::{
 
 use super::Temporary;
 
-/// Signs certificates. Its files go with it.
+/// An authority that signs certificates. Dropping it removes its files.
 pub struct Authority {
     issuer: CertifiedIssuer<'static, KeyPair>,
     folder: Temporary,
@@ -29,12 +30,12 @@ pub struct Authority {
 pub struct Certified {
     certificate: CertificateDer<'static>,
     key: PrivateKeyDer<'static>,
-    /// Files that hold them in PEM.
+    /// The PEM files of the certificate and the key.
     pub files: (PathBuf, PathBuf),
 }
 
 impl Authority {
-    /// A new one, known to nobody.
+    /// Creates an authority that no client trusts yet.
     pub fn new() -> Self {
         let mut params = CertificateParams::new([]).expect("no names");
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -45,12 +46,12 @@ impl Authority {
         Self { issuer, folder }
     }
 
-    /// Its own certificate.
+    /// Returns the file of its own certificate.
     pub fn file(&self) -> PathBuf {
         self.folder.join("ca.pem")
     }
 
-    /// A certificate for a name or an address.
+    /// Creates a certificate for a name or an address.
     pub fn certify(&self, name: &str) -> Certified {
         let key = KeyPair::generate().expect("a key");
         let params = CertificateParams::new([name.to_owned()]).expect("a name");
@@ -63,23 +64,24 @@ impl Authority {
     }
 }
 
-/// What comes before TLS begins.
+/// The exchange before TLS begins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Greeting {
-    /// Nothing.
+    /// No exchange.
     None,
-    /// Postgres' question whether to begin.
+    /// The request of a Postgres client to begin TLS.
     Postgres,
 }
 
-/// A server that speaks TLS only. It ends with its handle.
+/// A server that speaks TLS only. Dropping its handle ends it.
 pub struct TlsServer {
     address: SocketAddr,
     listener: JoinHandle<()>,
 }
 
 impl TlsServer {
-    /// Speaks TLS with this certificate for the plain server at `target`. `clients`: whose certificates a client must show.
+    /// Speaks TLS with this certificate for the plain server at `target`. If `clients` is given,
+    /// each client must present a certificate of that authority.
     pub async fn before(target: String, greeting: Greeting, own: &Certified, clients: Option<&Authority>) -> Self {
         let builder = ServerConfig::builder();
         let builder = match clients {
@@ -104,7 +106,6 @@ impl TlsServer {
         Self { address, listener }
     }
 
-    /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -126,7 +127,7 @@ async fn speak(
         let mut question = [0; 8];
         stream.read_exact(&mut question).await?;
         if question != [0, 0, 0, 8, 4, 210, 22, 47] {
-            // Who doesn't ask for TLS is not answered.
+            // A client that does not ask for TLS gets no answer.
             return Ok(());
         }
         stream.write_all(b"S").await?;

@@ -1,4 +1,4 @@
-//! Doing many things at the same time within one test.
+//! Concurrent work within one test.
 
 use std::{
     future::{Future, poll_fn},
@@ -6,7 +6,7 @@ use std::{
     task::Poll,
 };
 
-/// Runs all futures at once and brings their results in order.
+/// Runs all futures at once and returns their results in order.
 pub async fn together<T, Fut: Future<Output = T>>(all: impl IntoIterator<Item = Fut>) -> Vec<T> {
     let mut running: Vec<Pin<Box<Fut>>> = all.into_iter().map(Box::pin).collect();
     let mut results: Vec<Option<T>> = running.iter().map(|_| None).collect();

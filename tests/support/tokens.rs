@@ -1,4 +1,4 @@
-//! Bearer tokens, good and forged. They are written and signed here, by nothing of the service.
+//! Bearer tokens, valid and forged. This file creates and signs them without code of the service.
 
 use base64::{Engine, prelude::BASE64_URL_SAFE_NO_PAD as BASE64};
 use jsonwebtoken::get_current_timestamp;
@@ -9,14 +9,14 @@ use ring::{
 };
 use serde_json::{Value, json};
 
-/// The secret of an instance under test.
+/// The signing secret of an instance under test.
 pub const SECRET: &str = "a-secret-for-tests-that-everybody-may-know";
 
-/// What a token says.
+/// The claims of a token.
 #[derive(Clone, Debug)]
 pub struct Token(Value);
 
-/// A token of somebody of a tenant who may do all, for an hour.
+/// Returns a token for one hour, of a user of this tenant with all scopes.
 pub fn token(tenant: &str) -> Token {
     Token(json!({
         "tenant": tenant,
@@ -28,29 +28,29 @@ pub fn token(tenant: &str) -> Token {
 }
 
 impl Token {
-    /// With another claim.
+    /// Sets a claim.
     pub fn with(mut self, claim: &str, value: impl Into<Value>) -> Self {
         self.0[claim] = value.into();
         self
     }
 
-    /// Without a claim.
+    /// Removes a claim.
     pub fn without(mut self, claim: &str) -> Self {
         self.0.as_object_mut().expect("an object").remove(claim);
         self
     }
 
-    /// Signed with the secret.
+    /// Signs the token with [`SECRET`].
     pub fn signed(&self) -> String {
         self.signed_with(SECRET)
     }
 
-    /// Signed with a secret.
+    /// Signs the token with this secret.
     pub fn signed_with(&self, secret: &str) -> String {
         self.written(&json!({ "alg": "HS256", "typ": "JWT" }), |message| with_secret(secret, message))
     }
 
-    /// Signed with a private key.
+    /// Signs the token with a private key.
     pub fn signed_by(&self, signer: &Signer) -> String {
         let algorithm = match signer.key {
             PrivateKey::Elliptic(_) => "ES256",
@@ -60,7 +60,7 @@ impl Token {
         self.written(&header, |message| signer.key.sign(message))
     }
 
-    /// Signed with the secret, under a header that says this too.
+    /// Signs the token with [`SECRET`], under a header with these additional members.
     pub fn signed_under(&self, more: &Value) -> String {
         let mut header = json!({ "alg": "HS256" });
         header.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
@@ -73,13 +73,13 @@ impl Token {
         format!("{message}.{}", BASE64.encode(signature))
     }
 
-    /// Signed by nobody, and saying so.
+    /// Returns the token with `alg` set to `none` and an empty signature.
     pub fn unsigned(&self) -> String {
         let part = |value: &Value| BASE64.encode(value.to_string());
         format!("{}.{}.", part(&json!({ "alg": "none", "typ": "JWT" })), part(&self.0))
     }
 
-    /// With the signature of another token.
+    /// Returns the token with the signature of another token.
     pub fn with_signature_of(&self, other: &str) -> String {
         let parts: Vec<&str> = other.split('.').collect();
         format!("{}.{}.{}", parts[0], BASE64.encode(self.0.to_string()), parts[2])
@@ -90,7 +90,7 @@ fn with_secret(secret: &str, message: &[u8]) -> Vec<u8> {
     hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret.as_bytes()), message).as_ref().to_vec()
 }
 
-/// A key pair of somebody who signs tokens.
+/// A key pair that signs tokens.
 pub struct Signer {
     id: String,
     key: PrivateKey,
@@ -99,7 +99,7 @@ pub struct Signer {
 }
 
 impl Signer {
-    /// A new pair for ES256.
+    /// Creates a key pair for ES256.
     pub fn elliptic(id: &str) -> Self {
         let algorithm = &ECDSA_P256_SHA256_FIXED_SIGNING;
         let random = SystemRandom::new();
@@ -110,7 +110,8 @@ impl Signer {
         Self { id: id.to_owned(), key: PrivateKey::Elliptic(key), public }
     }
 
-    /// A pair for RS256. Making one takes too long, so it is always the same, and secret to nobody.
+    /// Returns a key pair for RS256. It is always the same and not secret, because generating one
+    /// takes too long.
     pub fn rsa(id: &str) -> Self {
         let private = base64::prelude::BASE64_STANDARD.decode(RSA_PRIVATE).expect("base64");
         Self {
@@ -140,7 +141,7 @@ impl PrivateKey {
     }
 }
 
-/// A JSON Web Key Set of these public keys.
+/// Returns a JSON Web Key Set of these public keys.
 pub fn key_set(signers: &[&Signer]) -> String {
     json!({ "keys": signers.iter().map(|signer| &signer.public).collect::<Vec<_>>() }).to_string()
 }

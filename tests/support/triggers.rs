@@ -1,8 +1,10 @@
-//! What a write touches, held against what the triggers would name: two lists of one thing drift.
+//! A comparison of the tags that a write invalidates with the tags that the triggers would
+//! invalidate. The two lists exist in separate places and could drift apart.
 
 use sqlx::PgPool;
 
-/// The triggers' functions (`cache_…_changed`) from now on note what they would raise, in the service's own writes too.
+/// SQL that changes the triggers' functions (`cache_…_changed`). From now on they note the tags
+/// that they would raise, in the service's own writes too.
 const LISTEN: &str = r"
 create table noted (xid xid8, name text);
 create function note(names text[]) returns void language sql as
@@ -15,13 +17,15 @@ begin
     end loop;
 end $$";
 
-/// Listens to the triggers of a test's database.
+/// Makes the triggers of a test's database note their tags.
 pub async fn listen(pool: &PgPool) {
     sqlx::raw_sql(LISTEN).execute(pool).await.expect("the triggers' functions are changed");
 }
 
-/// How many names the triggers have named since they were listened to, and those that the write itself did not invalidate. Ask after each write: a
-/// later one of the same name covers up for an earlier one.
+/// Returns the number of tags that the triggers have noted, and those of them that the write itself
+/// did not invalidate. It clears the notes.
+///
+/// Call it after each write, because a later write of the same tag would hide an earlier omission.
 pub async fn heard(pool: &PgPool) -> (usize, Vec<String>) {
     let sql = "select distinct noted.name, ledger.tag is null as missed
         from noted left join cache_ledger ledger on ledger.tag = noted.name and ledger.xid = noted.xid";

@@ -1,4 +1,4 @@
-//! What a client of the service does, one verb each.
+//! The requests of a client, one verb each.
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -6,17 +6,17 @@ use serde_json::{Value, json};
 use super::{Client, Reply, metrics::Metrics, raw::RawConnection};
 
 impl Client {
-    /// A request to be filled by hand; `path` begins with `/`.
+    /// Starts a request that the test completes. `path` begins with `/`.
     pub fn request(&self, method: Method, path: &str) -> RequestBuilder {
         self.http.request(method, format!("http://{}{path}", self.address))
     }
 
-    /// Sends a request and reads the answer to its end.
+    /// Sends a request and reads the reply to its end.
     pub async fn send(&self, request: RequestBuilder) -> Reply {
         self.try_send(request).await.unwrap_or_else(|error| panic!("no answer: {error:?}"))
     }
 
-    /// Sends a request that may find nobody there.
+    /// Sends a request and returns an error if no server answers.
     pub async fn try_send(&self, request: RequestBuilder) -> reqwest::Result<Reply> {
         let request = request.build()?;
         let line = format!("{} {}", request.method(), request.url().path());
@@ -44,7 +44,7 @@ impl Client {
         self.send(self.request(Method::POST, "/products").json(&product.into())).await
     }
 
-    /// Creates a product and brings its id.
+    /// Creates a product and returns its id.
     pub async fn product(&self, product: impl Into<Value>) -> i64 {
         self.create_product(product).await.expect(201).int("/id")
     }
@@ -70,7 +70,7 @@ impl Client {
         self.send(request).await
     }
 
-    /// Places an order and brings its id.
+    /// Places an order and returns its id.
     pub async fn order(&self, order: impl Into<Value>) -> i64 {
         self.place_order(order).await.expect(201).int("/id")
     }
@@ -105,14 +105,15 @@ impl Client {
         self.send(self.http.post(format!("http://{}{path}", self.management)).json(&body)).await
     }
 
-    /// Whether it is ready and may use its tiers: until its first poll of the ledger every read is a load.
+    /// Returns `Some` if the instance is ready and may use its tiers. Until its first poll of the
+    /// ledger every read is a load.
     pub async fn is_current(&self) -> Option<()> {
         let ready = self.try_send(self.request(Method::GET, "/readyz")).await.ok()?.status == 200;
         let scraped = self.try_send(self.scrape()).await.ok()?;
         (ready && Metrics::parse(&scraped.expect(200).text).sum("cache_is_current", &[]) == 1.0).then_some(())
     }
 
-    /// One scrape of the metrics.
+    /// Scrapes the metrics once.
     pub async fn metrics(&self) -> Metrics {
         Metrics::parse(&self.send(self.scrape()).await.expect(200).text)
     }
@@ -122,7 +123,7 @@ impl Client {
         self.http.get(format!("http://{}/metrics", self.management)).bearer_auth(token)
     }
 
-    /// Follows `next_cursor` from `path` (which has a query) to the end and brings all ids.
+    /// Follows `next_cursor` from `path`, which has a query, to the end and returns all ids.
     pub async fn walk(&self, path: &str) -> Vec<i64> {
         let mut ids = Vec::new();
         let mut next = path.to_owned();
@@ -137,7 +138,7 @@ impl Client {
         }
     }
 
-    /// A connection for bytes.
+    /// Opens a connection for raw bytes.
     pub async fn raw(&self) -> RawConnection {
         RawConnection::open(self.address).await
     }

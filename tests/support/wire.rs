@@ -1,10 +1,12 @@
-//! The lines of a process, which stop at a chosen message, so that it can be killed at every step that shows outside.
+//! The proxied connections of a process. They stop at a chosen message, so that a test can kill the
+//! process at every step that is visible from outside.
 //!
-//! What a process does between two of its messages, nobody but itself can tell from what it had done at the first. So who stops
-//! all lines at once before or after message 1, 2, 3 … and then kills the process has killed it at every step there is.
+//! Between two of its messages, a process looks the same from outside. A test stops all connections
+//! at once before or after message 1, 2, 3 and so on, and then kills the process. The process has
+//! then been killed at every step that differs.
 //!
-//! A message is what is sent in one piece: of Postgres, whole messages of its protocol up to where the sender waits. Links
-//! must not be encrypted.
+//! A message is data sent in one piece. For Postgres it consists of whole protocol messages, up to
+//! the point at which the sender waits. The connections must not be encrypted.
 
 use std::{
     future::pending,
@@ -22,7 +24,7 @@ use tokio::{
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// What is spoken on a line. On that of HTTP the process is the server, on the others it is the client.
+/// The protocol of a connection. The process is the server of HTTP and the client of the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Speech {
     Postgres,
@@ -30,35 +32,35 @@ pub enum Speech {
     Http,
 }
 
-/// A message that passed.
+/// A message that the proxy forwarded.
 #[derive(Clone, Debug)]
 pub struct Message {
     pub speech: Speech,
-    /// Whether the process sent it; else it was sent to the process.
+    /// Whether the process sent it. Otherwise the process received it.
     pub sent: bool,
     pub bytes: Vec<u8>,
 }
 
 impl Message {
-    /// Whether the process said this on a line of `speech`.
+    /// Returns whether the process sent these words on a connection of `speech`.
     pub fn says(&self, speech: Speech, words: &str) -> bool {
         self.sent && self.speech == speech && contains(&self.bytes, words)
     }
 }
 
-/// Where all lines stop: at a message of those that count, from 1.
+/// The message at which all connections stop. Counted messages are numbered from 1.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stop {
-    /// The message doesn't pass.
+    /// The proxy does not forward the message.
     Before(usize),
-    /// The message is the last one to pass.
+    /// The proxy forwards the message, and no later one.
     After(usize),
 }
 
-/// Whether a message counts.
+/// A function that decides whether a message counts.
 type Counts = Box<dyn Fn(&Message) -> bool + Send>;
 
-/// The lines of one process. When they are dropped, they end.
+/// The connections of one process. Dropping it ends them.
 pub struct Wire(Arc<Shared>);
 
 #[derive(Default)]
@@ -77,10 +79,10 @@ struct State {
     shut: bool,
 }
 
-/// What becomes of a message.
+/// The decision about a message.
 enum Passage {
     Free,
-    /// It passes, and nothing after it.
+    /// The proxy forwards it, and no later one.
     Last,
     Shut,
 }
@@ -90,8 +92,9 @@ impl Wire {
         Self(Arc::default())
     }
 
-    /// One more line, to `target`; brings where to connect to. Connections on which the process says `background` are its
-    /// background work: their messages never count.
+    /// Starts one more proxy, to `target`, and returns its address. If the process sends
+    /// `background` on a connection, that connection carries background work. Its messages never
+    /// count.
     pub async fn to(&self, target: impl Into<String>, speech: Speech, background: &'static str) -> SocketAddr {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port for a line");
         let address = listener.local_addr().expect("the line's address");
@@ -108,29 +111,31 @@ impl Wire {
         address
     }
 
-    /// From now on messages are kept in mind, those that `count` are counted, and all lines stop at one of them.
+    /// Records messages from now on and counts those that `count` accepts. All connections stop at
+    /// one of them.
     pub fn stop_at(&self, stop: Stop, count: impl Fn(&Message) -> bool + Send + 'static) {
         let mut state = self.0.state();
         assert!(state.wanted.is_none() && !state.shut, "lines stop once");
         state.wanted = Some((Box::new(count), stop));
     }
 
-    /// Returns when the lines have stopped at the message.
+    /// Returns when the connections have stopped at the message.
     pub async fn stopped(&self) {
         self.0.stopped.cancelled().await;
     }
 
-    /// Stops them now, and says whether they had stopped already.
+    /// Stops the connections now and returns whether they had stopped already.
     pub fn stop(&self) -> bool {
         mem::replace(&mut self.0.state().shut, true)
     }
 
-    /// What has passed since [`Lines::stop_at`].
+    /// Returns the messages that the proxy has forwarded since [`Wire::stop_at`].
     pub fn passed(&self) -> Vec<Message> {
         self.0.state().passed.clone()
     }
 
-    /// Hangs up, as the system does for a killed process, and returns when the servers have done what had reached them.
+    /// Closes the connections, as the system does for a killed process. Returns when the servers
+    /// have handled all messages that had reached them.
     pub async fn end(self) {
         self.0.ended.cancel();
         self.0.connections.close();
@@ -168,7 +173,7 @@ impl Shared {
     }
 }
 
-/// One connection of a line.
+/// One proxied connection.
 struct Line {
     shared: Arc<Shared>,
     speech: Speech,
@@ -190,7 +195,7 @@ impl Line {
             }
         }
         drop(near);
-        // A server ends its side when it has done what it got before this.
+        // A server closes its side after it has handled all earlier messages.
         let _ = far.shutdown().await;
         let mut rest = [0; 1024];
         while let Ok(1..) = far.read(&mut rest).await {}
@@ -221,14 +226,15 @@ impl Line {
                 Passage::Last => self.shared.stopped.cancel(),
                 Passage::Shut => {}
             }
-            // Held, not hung up: until the process is dead it must not learn that something happened.
+            // The connection stays open without traffic. The process must not notice the stop
+            // before it is killed.
             pending::<()>().await;
         }
     }
 }
 
-/// Whether these bytes are whole messages of Postgres: a type, a length that counts itself, the rest. The first that a client
-/// sends has no type.
+/// Returns whether these bytes are whole messages of Postgres. Each has a type, a length that
+/// counts itself, and a body. The first one of a client has no type.
 fn are_whole(mut bytes: &[u8], mut first: bool) -> bool {
     while !bytes.is_empty() {
         let typed = usize::from(!mem::take(&mut first));

@@ -1,4 +1,5 @@
-//! What a test of the service stands on: instances over one database and one Redis, with a proxy before Postgres.
+//! The fixture of the service's tests: instances over one database and one Redis, with a proxy in
+//! front of Postgres.
 
 use invoices::{
     cache::{Cache, CacheConfig, ConnectionPool},
@@ -9,26 +10,28 @@ use sqlx::{PgPool, Postgres, pool::PoolConnection};
 
 use super::{Proxy, RedisServer, eventually, redis_server::fresh_namespace, settings};
 
-/// The ground of one test.
+/// The environment of one test.
 pub struct Fixture {
-    /// The test's database, past the service: what is written here is written by somebody else.
+    /// A pool of the test's database that bypasses the service. A write through it counts as a
+    /// write of another program.
     pub pool: PgPool,
-    /// The line between the instances and Postgres.
+    /// The proxy between the instances and Postgres.
     pub database: Proxy,
     redis_url: String,
     namespace: String,
     started: Vec<(Cache, ConnectionPool)>,
-    /// `#[sqlx::test]` waits for the pool's connections before it drops the database, so for the instances too.
+    /// A connection that stays open until the instances end. `#[sqlx::test]` waits for the pool's
+    /// connections before it drops the database.
     held: Option<PoolConnection<Postgres>>,
 }
 
 impl Fixture {
-    /// With the Redis that all tests share, in a namespace of its own.
+    /// Uses the Redis that all tests share, in a namespace of its own.
     pub async fn new(pool: PgPool) -> Self {
         Self::with_redis(pool, &RedisServer::shared().url()).await
     }
 
-    /// With a Redis of the test's own.
+    /// Uses a Redis server that belongs to the test.
     pub async fn with_redis(pool: PgPool, redis_url: &str) -> Self {
         let options = pool.connect_options();
         let database = Proxy::before(format!("{}:{}", options.get_host(), options.get_port())).await;
@@ -37,12 +40,12 @@ impl Fixture {
         Self { pool, database, redis_url, namespace, started: Vec::new(), held }
     }
 
-    /// One more instance, ready to use its tiers.
+    /// Starts one more instance and waits until it may use its tiers.
     pub async fn instance(&mut self) -> CachedInvoiceService {
         self.instance_with(|_| {}).await
     }
 
-    /// One more instance, with other settings.
+    /// Starts one more instance with other settings.
     pub async fn instance_with(&mut self, change: impl FnOnce(&mut CacheConfig)) -> CachedInvoiceService {
         let options = self.pool.connect_options().as_ref().clone();
         let db = database::pool(options.host("127.0.0.1").port(self.database.address().port()));
@@ -57,7 +60,7 @@ impl Fixture {
 
 impl Drop for Fixture {
     fn drop(&mut self) {
-        // Instances end faster when nothing stands between them and the database.
+        // Instances end faster when they can reach the database.
         self.database.restore();
         let (started, held) = (std::mem::take(&mut self.started), self.held.take());
         tokio::spawn(async move {

@@ -1,6 +1,6 @@
-//! What a test needs to be short: real servers, faults in between, and waiting without sleeping.
+//! Helpers that keep tests short: real servers, injected faults and waiting without sleeps.
 
-// The files that are copied offer more than this suite uses.
+// The copied files contain more than this suite uses.
 #![allow(dead_code)]
 
 pub mod environment;

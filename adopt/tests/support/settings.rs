@@ -1,4 +1,4 @@
-//! How an instance under test is set up.
+//! The settings of an instance under test.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,10 +7,11 @@ use invoices::{
     domain,
 };
 
-/// What instances seal with. Everybody may know it.
+/// The encryption keys of the instances. They are not secret.
 pub const KEYS: &str = "test:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
 
-/// Patience instead of speed: a busy machine must not turn an expected hit into a load because the floors are not current.
+/// Returns a configuration with long limits. Otherwise the floors could lose their currency on a
+/// busy machine, and an expected hit would become a load.
 pub fn config(redis_url: Option<&str>, namespace: &str) -> CacheConfig {
     let l2 = redis_url.map(|url| Arc::new(RedisL2::standalone(url).expect("the URL of Redis")) as Arc<dyn L2>);
     CacheConfig {
