@@ -1,4 +1,5 @@
-//! Accesses to orders leave records, which say who and whence and nothing of what.
+//! Audit records of accesses to orders. A record names the caller and its address, but no data of
+//! the order.
 
 use std::{cell::Cell, fs, path::Path, process::Command};
 
@@ -12,7 +13,8 @@ use crate::support::{
 
 #[sqlx::test]
 async fn every_access_to_an_order_leaves_a_record(pool: PgPool) {
-    // In a folder, for a file that is gone is made anew by an instance that hasn't ended yet.
+    // The file is in a folder, because an instance that has not ended yet creates a deleted file
+    // again.
     let folder = Temporary::folder("audit");
     let file = folder.join("audit.jsonl");
     let path = file.clone();
@@ -115,7 +117,8 @@ async fn every_access_to_an_order_leaves_a_record(pool: PgPool) {
 
 #[sqlx::test]
 async fn a_tenant_that_is_told_to_wait_is_recorded(pool: PgPool) {
-    // In a folder, for a file that is gone is made anew by an instance that hasn't ended yet.
+    // The file is in a folder, because an instance that has not ended yet creates a deleted file
+    // again.
     let folder = Temporary::folder("audit");
     let file = folder.join("audit.jsonl");
     let path = file.clone();
@@ -135,7 +138,7 @@ async fn a_tenant_that_is_told_to_wait_is_recorded(pool: PgPool) {
         (waits.get() == 100).then_some(())
     })
     .await;
-    // Records are written in their order, so those of all refusals stand before this one.
+    // Records are written in order, so the records of all refusals precede this one.
     app.request(reqwest::Method::GET, "/orders/1")
         .bearer_auth(token("other").signed())
         .send()
@@ -171,7 +174,7 @@ fn records(file: &Path) -> Vec<Value> {
     text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
-/// Whether the program finds nothing wrong, and what it says.
+/// Runs `aside audit verify`. Returns whether the program found no fault, and its output.
 fn verify(file: &Path, more: &[&str]) -> (bool, String) {
     let aside = env!("CARGO_BIN_EXE_aside");
     let ran = Command::new(aside).args(["audit", "verify"]).args(more).arg(file).output().expect("aside runs");

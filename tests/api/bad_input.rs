@@ -1,5 +1,5 @@
-//! Input that must be refused: each row says what is sent, which problem it gets and which place the problem names. After each
-//! row the tables are as they were.
+//! Input that the service must refuse. Each row has a request, its problem and the place that the
+//! problem names. After each row the tables are unchanged.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -19,22 +19,22 @@ fn get(what: &'static str, path: impl Into<String>, problem: (&'static str, u16)
     row(what, Method::GET, path, problem)
 }
 
-/// A body for `POST /products`.
+/// Returns a row with a body for `POST /products`.
 fn new_product(what: &'static str, body: impl Into<Value>) -> Row {
     row(what, Method::POST, "/products", BROKEN_RULE).json(&body.into().to_string())
 }
 
-/// A body for `PATCH /products/{product}`.
+/// Returns a row with a body for `PATCH /products/{product}`.
 fn change(what: &'static str, body: Value) -> Row {
     row(what, Method::PATCH, "/products/{product}", BROKEN_RULE).json(&body.to_string())
 }
 
-/// A body for `POST /orders`.
+/// Returns a row with a body for `POST /orders`.
 fn new_order(what: &'static str, body: &str) -> Row {
     row(what, Method::POST, "/orders", BROKEN_RULE).json(body)
 }
 
-/// A valid body for `POST /orders` with this header field.
+/// Returns a row with a valid body for `POST /orders` and this `Idempotency-Key`.
 fn order_with_key(what: &'static str, key: impl Into<String>) -> Row {
     let body = r#"{"customer_id":1,"items":[{"product_id":{product},"quantity":1}]}"#;
     new_order(what, body).gets(PARAMETER).names("Idempotency-Key").header("idempotency-key", key)

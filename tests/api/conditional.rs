@@ -1,4 +1,5 @@
-//! Conditional requests (RFC 9110, section 13): 304 for readers that have the answer, 412 for writers that had an older one.
+//! Conditional requests (RFC 9110, section 13). A reader that has the current answer gets 304. A
+//! writer that had an older one gets 412.
 
 use reqwest::Method;
 use serde_json::json;

@@ -1,4 +1,5 @@
-//! What a client may ask for beyond the promises of every answer: a token that binds a later read, a write that waits for all.
+//! Requests for more than the guarantees of every answer: a token that binds a later read, and a
+//! write that waits for all instances.
 
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ async fn read_with(instance: &crate::support::Instance, path: &str, token: &str)
 
 #[sqlx::test]
 async fn a_token_of_a_write_shows_it_on_another_instance(pool: PgPool) {
-    // Without Redis there are no hints: the other instance would learn of the write by its next poll only.
+    // Without Redis there are no hints, so the other instance would learn of the write only by its
+    // next poll.
     let app = TestApp::builder(pool).instances(2).redis(Redis::None).build().await;
     let id = app.product(product().price(1)).await;
     let (writer, reader) = (app.instance(0), app.instance(1));

@@ -1,4 +1,5 @@
-//! Postgres away: what needs it is refused with 503 and Retry-After, nothing is invented, and all is well when it is back.
+//! An outage of Postgres. Requests that need it get 503 with Retry-After, no answer is made up, and
+//! the service recovers afterwards.
 
 use std::{pin::pin, time::Duration};
 
@@ -46,8 +47,8 @@ async fn while_postgres_hangs_nobody_waits_for_a_turn_to_fail(pool: PgPool) {
     app.database.set(Fault::BlackHole);
     let replies = together(ids.iter().map(|id| app.get_product(*id))).await;
     let told = replies.iter().filter(|reply| reply.expect(503).at("/type") == "/problems/unavailable").count();
-    // A load that holds the permit finds out whether Postgres is back, and fails when its time is over. On a busy machine several do so
-    // one after the other.
+    // A load that has the permit finds out whether Postgres is back, and it fails when its time is
+    // over. On a busy machine several loads do so, one after the other.
     assert!(told >= ids.len() * 9 / 10, "the others fail before: {told}");
     let refused = app.metrics().await.sum("cache_admission_refused_total", &[("reason", "unreachable")]);
     assert_eq!(refused, told as f64);
@@ -66,7 +67,7 @@ async fn a_postgres_that_refuses_or_hangs_costs_a_503_in_time(pool: PgPool) {
         reply.expect(503).must_have("retry-after");
         app.restore_database();
         eventually("reads work again", || async { (app.get_product(id).await.status == 200).then_some(()) }).await;
-        // A change takes the product out of the tiers, so that the next round has to load it again.
+        // A change removes the product from the tiers, so that the next round has to load it again.
         app.patch_product(id, json!({ "stock": 7 })).await.expect(200);
     }
 }
@@ -75,7 +76,7 @@ async fn a_postgres_that_refuses_or_hangs_costs_a_503_in_time(pool: PgPool) {
 async fn lines_that_fall_silent_while_they_are_used_do_not_use_up_the_pool(pool: PgPool) {
     let app = TestApp::builder(pool).config(|config| config.request_timeout = Duration::from_secs(1)).build().await;
     let id = app.product(product()).await;
-    // As often as the pool has connections.
+    // The number of rounds is the number of connections in the pool.
     for _ in 0..3 {
         let gate = Gate::table(&app.pool, "products").await;
         let writing = app.patch_product(id, json!({ "stock": 7 }));
@@ -115,7 +116,7 @@ async fn a_write_whose_commit_was_not_confirmed_is_never_hidden_by_the_cache(poo
         (reply.status == 200).then_some(reply)
     })
     .await;
-    // Whether it was committed is Postgres' to say; the service must agree with it.
+    // Postgres decides whether the write was committed. The service must agree with it.
     let truth = database::one(&app.pool, &format!("select price_cents from products where id = {id}")).await;
     assert_eq!(reads.int("/price_cents"), truth, "the write answered {}", changed.status);
 }

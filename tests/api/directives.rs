@@ -1,4 +1,5 @@
-//! Request directives (RFC 9111, section 5.2.1): a client asks for a reload, or for an answer from the tiers only.
+//! Request directives (RFC 9111, section 5.2.1). A client asks for a reload, or for an answer from
+//! the tiers only.
 
 use sqlx::PgPool;
 

@@ -1,4 +1,5 @@
-//! A client that hangs up in the middle of a write neither cancels it nor leaves the tiers stale.
+//! Clients that disconnect in the middle of a request. The service still finishes the write or the
+//! load, and no tier is left stale.
 
 use std::time::Duration;
 
@@ -74,7 +75,8 @@ async fn a_load_whose_client_hangs_up_still_fills_the_cache(pool: PgPool) {
     .await;
 }
 
-/// Full exchanges on other connections: after them the service has also seen the end of the dropped one.
+/// Sends full exchanges on other connections. After them the service has also seen the end of the
+/// dropped connection.
 async fn service_noticed(app: &Instance) {
     for _ in 0..5 {
         app.get("/livez").await.expect(200);
@@ -93,7 +95,7 @@ async fn a_transaction_whose_begin_was_cut_off_is_not_left_open(pool: PgPool) {
     let mut tries = 0..20;
     loop {
         tries.next().expect("it is seen to be open while its answer is on the way");
-        // So that its connection is there, and nobody is using it.
+        // The pool's connection must be open, and no other caller may use it.
         sqlx::query("select 1").execute(&own).await.expect("an answer");
         eventually("it is given back", || async { (own.inner().num_idle() == 1).then_some(()) }).await;
         app.database.set(Fault::Delay(Duration::from_millis(500)));

@@ -1,4 +1,5 @@
-//! Epochs of the ledger. What ends one is shown on servers that are restarted, crash, are copied, cloned, promoted and restored.
+//! Epochs of the ledger. The tests restart, crash, copy, clone, promote and restore servers to show
+//! which events end an epoch.
 
 use std::process::Command;
 
@@ -14,7 +15,7 @@ use crate::support::{
     process::shell,
 };
 
-/// A server with the service's tables.
+/// Starts a server with the service's tables.
 async fn server(folder: &Temporary) -> (Postgres, PgPool) {
     let server = Postgres::start(folder).await;
     let pool = pool(&server);
@@ -34,7 +35,7 @@ fn instance(pool: &PgPool) -> Cache {
     Cache::start(CacheConfig::default(), pool.clone())
 }
 
-/// The epoch that an instance works in once it can rely on its polls, and the database agrees.
+/// Returns the epoch of an instance once its polls are reliable and the database agrees.
 async fn epoch(cache: &Cache, pool: &PgPool) -> String {
     eventually("the instance follows the ledger in the epoch of the database", || async {
         let named = named(pool).await.ok()??;
@@ -44,7 +45,7 @@ async fn epoch(cache: &Cache, pool: &PgPool) -> String {
     .await
 }
 
-/// The epoch that a new instance begins, or finds.
+/// Returns the epoch that a new instance begins or finds.
 async fn epoch_of_another_instance(pool: &PgPool) -> String {
     let cache = instance(pool);
     let epoch = epoch(&cache, pool).await;
@@ -52,7 +53,7 @@ async fn epoch_of_another_instance(pool: &PgPool) -> String {
     epoch
 }
 
-/// The epoch of the database as its function says it.
+/// Returns the epoch that the database's function reports.
 async fn named(pool: &PgPool) -> Result<Option<String>, sqlx::Error> {
     sqlx::query_scalar("select cache_epoch()").fetch_one(pool).await
 }
@@ -84,7 +85,8 @@ async fn an_epoch_ends_with_the_run_of_the_server_and_not_with_its_upkeep() {
     cache.shutdown().await;
 }
 
-/// Some providers keep unlogged tables through a crash, and refuse to tell the position of the log.
+/// Some providers preserve unlogged tables through a crash and hide the position of the write-ahead
+/// log.
 #[tokio::test]
 async fn crash_recovery_ends_the_epoch_also_where_the_table_survives_and_the_log_is_a_secret() {
     let folder = Temporary::folder("recovery");
@@ -105,7 +107,7 @@ async fn crash_recovery_ends_the_epoch_also_where_the_table_survives_and_the_log
     let first = epoch(&cache, &pool).await;
     told(&owner, "create table kept as select * from cache_epochs").await;
 
-    // One process of the server dies, so that the server recovers; it is not started anew.
+    // One process of the server dies, so the server recovers. It does not restart.
     let started = "select pg_postmaster_start_time()::text";
     let before: String = sqlx::query_scalar(started).fetch_one(&pool).await.expect("a time");
     let victim: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&owner).await.expect("a process");
@@ -114,7 +116,7 @@ async fn crash_recovery_ends_the_epoch_also_where_the_table_survives_and_the_log
     let after: String = sqlx::query_scalar(started).fetch_one(&pool).await.expect("a time");
     assert_eq!(before, after, "the server as a whole went on");
 
-    // The row of before names no epoch, as it stands there after the crash.
+    // The row from before the crash names no epoch, even if it still exists afterwards.
     let mut transaction = owner.begin().await.expect("a transaction");
     let replaced = "delete from cache_epochs; insert into cache_epochs select * from kept";
     sqlx::raw_sql(replaced).execute(&mut *transaction).await.expect("as before");
@@ -177,7 +179,7 @@ async fn a_restored_dump_and_a_copied_database_are_in_other_epochs_and_two_rows_
     let cache = instance(&pool);
     let mut epochs = vec![epoch(&cache, &pool).await];
 
-    // Data alone, into tables with triggers.
+    // The dump holds data alone, and the target tables have triggers.
     told(
         &pool,
         "insert into products (name, department, brand, category, type, price_cents, currency, stock)
@@ -198,11 +200,13 @@ async fn a_restored_dump_and_a_copied_database_are_in_other_epochs_and_two_rows_
 
     let dumped = Command::new(binary("pg_dump")).args(["--format=custom", "--file", &dump, &url]).status();
     assert!(dumped.expect("pg_dump runs").success());
-    // It says so when the instance has named the epoch before the key of the table was made, and goes on.
+    // If the instance has recorded the epoch before the table has its key, `pg_restore` reports an
+    // error and continues.
     Command::new(binary("pg_restore")).args(["--clean", "--dbname", &url, &dump]).status().expect("pg_restore runs");
     epochs.push(epoch(&cache, &pool).await);
 
-    // As a restore leaves it that makes the key last, while an instance has named the epoch already.
+    // A restore that creates the key last leaves this state, if an instance has already recorded
+    // the epoch.
     told(&pool, "alter table cache_epochs drop constraint cache_epochs_pkey; insert into cache_epochs default values")
         .await;
     eventually("one row is left", || async {
@@ -222,7 +226,7 @@ async fn a_restored_dump_and_a_copied_database_are_in_other_epochs_and_two_rows_
     assert_all_different(&epochs);
 }
 
-/// Rows were moved by copying them, for example by logical replication, which leaves sequences behind.
+/// The rows were copied without their sequence, for example by logical replication.
 #[sqlx::test]
 async fn no_version_falls_when_the_ledger_was_moved_without_its_sequence(pool: PgPool) {
     told(&pool, "insert into cache_ledger (tag, version) values ('product:1', 70000000)").await;
@@ -240,7 +244,7 @@ async fn no_version_falls_when_the_ledger_was_moved_without_its_sequence(pool: P
     cache.shutdown().await;
 }
 
-/// A restore of the sequence alone, for example.
+/// A restore of the sequence alone does this, for example.
 #[sqlx::test]
 async fn a_sequence_that_was_set_back_begins_an_epoch(pool: PgPool) {
     let cache = instance(&pool);

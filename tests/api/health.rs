@@ -1,4 +1,4 @@
-//! Health: alive looks at nothing, ready needs Postgres and only mentions Redis.
+//! Health checks. Liveness checks no dependency. Readiness needs Postgres and only reports Redis.
 
 use std::time::Duration;
 

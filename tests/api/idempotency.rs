@@ -1,4 +1,4 @@
-//! `Idempotency-Key`: an order is placed once, however often and however concurrently it is sent.
+//! `Idempotency-Key`. An order is placed once, no matter how often and how concurrently it is sent.
 
 use sqlx::PgPool;
 

@@ -1,4 +1,5 @@
-//! Who may do what: tokens are verified, scopes asked for, and no tenant reaches another one's orders.
+//! Authentication and authorization. The service verifies tokens and requires scopes, and no tenant
+//! reaches the orders of another.
 
 use std::{
     collections::HashMap,
@@ -207,7 +208,8 @@ async fn clients_behind_a_trusted_proxy_are_counted_apart(pool: PgPool) {
         let request = app.request(Method::GET, "/orders?customer_id=1").bearer_auth(&wrong);
         app.send(request.header("X-Forwarded-For", format!("198.51.100.1, {client}"))).await
     };
-    // Each sends fewer than it may; together they are far more than one address may send.
+    // Each client sends fewer requests than its own limit. Together they exceed the limit of one
+    // address by far.
     let clients = (0..900).map(|at| format!("203.0.113.{}", at % 10));
     let replies = join_all(clients.map(async |client| read(&client).await)).await;
     for reply in replies {
@@ -215,7 +217,8 @@ async fn clients_behind_a_trusted_proxy_are_counted_apart(pool: PgPool) {
     }
 }
 
-/// Sends so many at a time, faster than anybody may, until one is told to wait: its answer, and how many were not told so.
+/// Sends `at_once` requests at a time, faster than the limit, until one is told to wait. Returns
+/// its reply and the number of requests that were not.
 async fn until_refused(at_once: usize, send: impl AsyncFn(usize) -> Reply) -> (Reply, usize) {
     let let_in = AtomicUsize::new(0);
     let refused = eventually("one is told to wait", || async {
@@ -230,8 +233,9 @@ async fn until_refused(at_once: usize, send: impl AsyncFn(usize) -> Reply) -> (R
     (refused, let_in.into_inner())
 }
 
-/// Ten thousand requests of two tenants who share customers' numbers, for orders of both, with tokens good and forged. What is
-/// answered is compared with what Postgres says whose it is.
+/// Ten thousand requests of two tenants with the same customer numbers. They ask for the orders of
+/// both, with valid and forged tokens. Each answer is compared with the owner of the row in
+/// Postgres.
 #[sqlx::test]
 async fn no_tenant_gets_a_row_of_another(pool: PgPool) {
     const TENANTS: [&str; 2] = ["acme", "acme-2"];

@@ -1,4 +1,5 @@
-//! Several instances over one database: what one has changed, the others show within the promised time.
+//! Several instances over one database. A change by one of them shows on the others within the
+//! promised time.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +8,8 @@ use sqlx::PgPool;
 
 use crate::support::{Fault, Gate, Proxy, Redis, TestApp, eventually::within, order, product, settings::L2_DEADLINE};
 
-/// The promised bound D plus the time that the test's own requests take on a busy machine.
+/// The promised bound D. `SLACK` is the time that the test's own requests may take on a busy
+/// machine.
 const PROMISED: Duration = Duration::from_millis(500);
 const SLACK: Duration = Duration::from_millis(1_500);
 
@@ -46,7 +48,8 @@ async fn an_instance_shows_its_own_change_at_once(pool: PgPool) {
     }
 }
 
-/// Often, because the other instance may have heard of the first one's change by itself.
+/// The test repeats this often, because a poll may tell the other instance of the first one's
+/// change.
 #[sqlx::test]
 async fn an_instance_that_acknowledges_what_another_has_done_shows_it(pool: PgPool) {
     let app = TestApp::builder(pool).instances(2).redis(Redis::None).build().await;
@@ -82,7 +85,8 @@ async fn an_order_through_one_instance_shows_in_the_list_of_the_other(pool: PgPo
 async fn a_load_that_was_overtaken_by_a_change_is_never_served_to_later_readers(pool: PgPool) {
     let app = TestApp::start(pool).await;
     let id = app.product(product().price(100)).await;
-    // The change waits for the row, so a load comes in between: it reads the old price and fills the tiers with it.
+    // The change waits for the row's lock, so a load overtakes it. The load reads the old price and
+    // stores it in the tiers.
     let gate = Gate::row(&app.pool, "products", id).await;
     let change = app.patch_product(id, json!({ "price_cents": 200 }));
     let overtaken = async {
@@ -120,7 +124,7 @@ async fn shows_elsewhere_in_time(app: &TestApp) {
         })
         .await;
         let seen = acknowledged.elapsed();
-        // From here on it never goes back.
+        // From here on the price never goes back.
         for _ in 0..5 {
             assert_eq!(other.get_product(id).await.int("/price_cents"), price, "went back after {seen:?}");
         }

@@ -1,4 +1,4 @@
-//! Limits: how large, how long, how many, and what a request carries through.
+//! Limits of size, time and number, and the headers that a request carries through.
 
 use std::time::Duration;
 
@@ -22,7 +22,8 @@ async fn a_request_that_takes_too_long_ends_with_a_problem(pool: PgPool) {
     let id = app.product(product()).await;
     let gate = Gate::table(&app.pool, "products").await;
     let reply = app.get_product(id).await;
-    // Postgres ends the statement when the service ends the request: on a busy machine either may be first.
+    // Postgres ends the statement when the service ends the request. On a busy machine either may
+    // be first.
     let kind = reply.expect(503).at("/type");
     assert!(kind == "/problems/timeout" || kind == "/problems/overloaded", "{kind}");
     gate.open().await;

@@ -1,4 +1,4 @@
-//! Lists: pages by key, cached by tag, and many products by their ids.
+//! Lists: pages by key, caching by tag, and requests for many products by their ids.
 
 use serde_json::json;
 use sqlx::PgPool;

@@ -1,4 +1,5 @@
-//! The management listener: metrics that add up, what the cache says of itself, invalidation and warming by hand.
+//! The management listener: metrics that add up, the cache's own reports, and manual invalidation
+//! and warming.
 
 use serde_json::json;
 use sqlx::PgPool;

@@ -1,4 +1,5 @@
-//! How full Redis is: seen in time, said in every place, and eased before Redis evicts.
+//! The memory of Redis. The service sees in time that it fills up, reports it everywhere and
+//! reduces it before Redis evicts.
 
 use deadpool_redis::redis::{self, AsyncCommands, aio::MultiplexedConnection};
 use sqlx::PgPool;
@@ -89,7 +90,7 @@ async fn a_redis_that_may_not_evict_refuses_fills_when_it_is_full(pool: PgPool) 
     .await;
 }
 
-/// Waits until the state is this one wherever it is said.
+/// Waits until the metric and the readiness report both show this state.
 async fn shows(app: &TestApp, state: &str, number: f64) {
     eventually(&format!("the memory of Redis is {state}"), || async {
         let metric = app.metrics().await.sum("cache_memory_state", &[("tier", "l2")]);
@@ -110,7 +111,7 @@ async fn lifetime(app: &TestApp, product: i64) -> i64 {
     app.redis_keys().await.lifetime_ms(&key).await
 }
 
-/// Somebody else who fills the same Redis.
+/// Another program that fills the same Redis.
 struct Other(MultiplexedConnection);
 
 impl Other {

@@ -1,4 +1,5 @@
-//! An answer and its numbers are of one moment: were they not, an old answer could carry new numbers, and nobody would ever know.
+//! An answer and its tag versions come from one moment. Otherwise an old answer could carry new
+//! versions, and no later check would find it.
 
 use sqlx::PgPool;
 
@@ -8,7 +9,8 @@ use crate::support::{TestApp, database, eventually, product};
 async fn a_product_is_read_at_the_moment_of_its_numbers(pool: PgPool) {
     let app = TestApp::start(pool).await;
     let id = app.product(product().price(100)).await;
-    // Who holds the ledger also changes the price: a reader that had read the product first would then find the new number.
+    // The transaction that locks the ledger also changes the price. A reader that had read the
+    // product before the versions would then get the new version with the old price.
     let mut holder = app.pool.begin().await.expect("a transaction");
     sqlx::query("lock table cache_ledger in access exclusive mode").execute(&mut *holder).await.expect("the ledger");
     let reader = app.get_product(id);

@@ -1,4 +1,5 @@
-//! Orders: placed with stock and prices of the moment, moved along their states, never shown to other tenants' caches.
+//! Orders. They are placed with the current stock and prices, they move along their states, and
+//! caches of other tenants never show them.
 
 use serde_json::json;
 use sqlx::PgPool;

@@ -1,5 +1,6 @@
-//! Writers outside of the service, such as psql or another program: what they change is named by triggers, and shows. The service's own
-//! writes invalidate all that the triggers would name.
+//! Writers outside of the service, such as psql or another program. Triggers invalidate the tags of
+//! their changes, so the changes show. The service's own writes invalidate all tags that the
+//! triggers would invalidate.
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
@@ -13,7 +14,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 
 use crate::support::{Reply, TestApp, database, eventually, order, product, together, triggers};
 
-/// Changes the database from outside, then asks for `path` until the answer is as it should be.
+/// Changes the database from outside, then reads `path` until `right` accepts the reply.
 async fn shows(app: &TestApp, sql: &str, path: &str, right: impl Fn(&Reply) -> bool) {
     app.get(path).await;
     database::outside(&app.pool, sql).await;
@@ -73,7 +74,8 @@ async fn what_the_service_changes_outside_of_a_write_shows_too(pool: PgPool) {
     let app = TestApp::start(pool).await;
     let id = app.product(product().price(100)).await;
     app.get_product(id).await.expect(200);
-    // A pool as the service has it, by whose one connection a write went before: it has left nothing behind.
+    // The pool is made like the service's and has one connection. An earlier write on it must leave
+    // no setting behind.
     let mut config = app.config.clone();
     config.database_connections = 1;
     let own = serving_pool(&config).await.expect("the service's pool");
@@ -86,7 +88,7 @@ async fn what_the_service_changes_outside_of_a_write_shows_too(pool: PgPool) {
     own.inner().close().await;
 }
 
-/// Every write is asked for alone, because a later one of the same name would cover up for it.
+/// The test checks each write alone, because a later write of the same tag would hide an omission.
 #[sqlx::test]
 async fn a_write_of_the_service_touches_all_that_the_triggers_would_name(pool: PgPool) {
     let app = TestApp::start(pool).await;
@@ -112,13 +114,14 @@ async fn a_write_of_the_service_touches_all_that_the_triggers_would_name(pool: P
     invalidated("a product goes", 4).await;
 }
 
-/// Prepared statements don't survive it ("cached plan must not change result type"), and each connection has its own.
+/// Prepared statements fail after it ("cached plan must not change result type"), and each
+/// connection has its own.
 #[sqlx::test]
 async fn a_column_that_gets_another_type_fails_no_request(pool: PgPool) {
     let app = TestApp::start(pool).await;
     let (id, moved) = (app.product(product().stock(1_000)).await, app.product(product()).await);
     let customers = AtomicI64::new(1);
-    // Of everything so much at once that all connections carry it out.
+    // Each request is sent so often at once that all connections execute it.
     let turn = async || {
         let load = |path: String| app.request(Method::GET, &path).header("cache-control", "no-cache");
         let mut requests = Vec::new();
@@ -187,7 +190,7 @@ async fn postgres_and_the_service_spell_names_alike(pool: PgPool) {
     }
 }
 
-/// Does this as another program would, in one session.
+/// Runs SQL as another program would, in one session.
 async fn session(app: &TestApp, sql: &str) -> Result<(), sqlx::Error> {
     let mut connection = app.pool.acquire().await?.detach();
     sqlx::raw_sql(AssertSqlSafe(sql)).execute(&mut connection).await.map(drop)
@@ -198,7 +201,8 @@ async fn price_shows(app: &TestApp, id: i64, price: i64) {
         .await;
 }
 
-/// Restores and the first copy of logical replication look for no table by its bare name.
+/// Restores and the first copy of logical replication use an empty search path, so a bare name
+/// finds no table.
 #[sqlx::test]
 async fn a_session_that_finds_nothing_by_its_bare_name_is_heard_too(pool: PgPool) {
     let app = TestApp::start(pool).await;
@@ -221,7 +225,7 @@ async fn a_session_that_finds_nothing_by_its_bare_name_is_heard_too(pool: PgPool
     eventually("the product is gone", || async { (app.get_product(id).await.status == 404).then_some(()) }).await;
 }
 
-/// Another service, or a job: it may change products, and nothing else.
+/// The role is that of another service or of a job. It may change products and no other data.
 #[sqlx::test]
 async fn a_role_that_may_only_write_products_can_raise_and_not_lower(pool: PgPool) {
     let app = TestApp::start(pool).await;
@@ -239,7 +243,7 @@ async fn a_role_that_may_only_write_products_can_raise_and_not_lower(pool: PgPoo
         "truncate cache_ledger",
         "select setval('cache_version', 1)",
         "update cache_epochs set id = gen_random_uuid()",
-        // The function must not take the role's own table for the ledger.
+        // The function must not use the role's own table instead of the ledger.
         "create temporary table cache_ledger (tag text primary key, version bigint, xid xid8, at timestamptz default now()); \
          select cache_raise(array['captured']); select 1 / (select 1 - count(*)::int from pg_temp.cache_ledger)",
     ] {
@@ -271,7 +275,8 @@ async fn a_statement_that_changes_thousands_of_rows_names_their_patterns(pool: P
     assert_eq!(app.get("/products?category=MASS").await.ids(), [] as [i64; 0]);
     shows(&app, &copies, "/products?category=MASS", |reply| reply.ids().len() == 20).await;
     assert_eq!(app.get("/products?category=KEPT").await.ids(), [id]);
-    // Prices change nobody's list; those of the first thousand rows don't tell whether another row has moved.
+    // A price change affects no list. The first thousand rows do not tell whether another row has
+    // moved.
     let sql =
         format!("update products set price_cents = 7, category = case when id = {id} then 'MASS' else category end");
     app.get_product(id).await.expect(200);
@@ -297,7 +302,7 @@ async fn a_version_that_another_writer_replaced_is_no_longer_the_current_one(poo
     assert_eq!((version, app.get_product(id).await.int("/version")), (2, 77), "views make no version");
 }
 
-/// Whatever was changed meanwhile is not known.
+/// The service does not know the changes of the meantime.
 #[sqlx::test]
 async fn where_triggers_were_disabled_everything_is_refused_once_it_is_noticed(pool: PgPool) {
     for (disabled, enabled) in [("disable trigger all", "enable trigger all"), ("disable trigger all", "")] {
@@ -310,7 +315,7 @@ async fn where_triggers_were_disabled_everything_is_refused_once_it_is_noticed(p
             session(&app, &format!("alter table products {enabled}")).await.expect("enabled");
         }
         assert_eq!(app.get_product(id).await.int("/price_cents"), 100, "nobody could know");
-        // Each instance checks when it starts, and every minute.
+        // Each instance checks the triggers when it starts and every minute.
         let another = app.another().await;
         price_shows(&app, id, 7).await;
         drop(another);
@@ -354,7 +359,7 @@ async fn a_row_that_can_not_be_read_takes_only_itself_along(pool: PgPool) {
     assert_eq!(app.get("/products/top").await.ids().len(), 2);
     app.get_product(ids[1]).await.problem("internal", 500);
     app.get_product(ids[0]).await.expect(200);
-    // It comes back when it is repaired.
+    // The row shows again after its repair.
     let repaired = format!("update products set updated_at = now(), version = version + 1 where id = {}", ids[1]);
     session(&app, &repaired).await.expect("repaired");
     eventually("the list shows it again", || async {

@@ -1,4 +1,4 @@
-//! The live page: its files, its stream, and what it may show.
+//! The live page: its files, its stream and the data that it may show.
 
 use reqwest::Response;
 use serde_json::{Value, json};
@@ -105,7 +105,7 @@ impl Stream {
         Self { response, text: String::new() }
     }
 
-    /// The data of the next event of a kind that is as wanted.
+    /// Returns the data of the next event of this kind that `wanted` accepts.
     async fn next(&mut self, kind: &str, wanted: impl Fn(&Value) -> bool) -> Value {
         loop {
             while let Some((event, rest)) = self.text.split_once("\n\n") {

@@ -1,4 +1,4 @@
-//! One product: read through the tiers, changed, deleted, created.
+//! One product: read through the tiers, changed, deleted and created.
 
 use serde_json::json;
 use sqlx::PgPool;
@@ -104,7 +104,7 @@ async fn an_unknown_product_is_not_found_and_its_absence_is_cached_until_it_exis
     })
     .await;
     assert_eq!(id, 100_000_000, "the first id that the service gives out");
-    // A connection that was cut before fails the first read that meets it.
+    // The first read on a connection that was cut before fails.
     eventually("the product is read", || async { (app.get_product(id).await.status == 200).then_some(()) }).await;
 }
 
@@ -147,7 +147,7 @@ async fn reads_count_as_views_without_changing_the_version_or_the_tag(pool: PgPo
     assert_eq!((read.int("/version"), read.etag()), (1, tag));
 }
 
-/// A fill of Redis goes on behind the answer.
+/// Waits until Redis has the entry, because its fill continues after the answer.
 async fn filled(app: &TestApp, key: &str) -> RedisKeys {
     eventually("Redis is filled", || async {
         let mut keys = app.redis_keys().await;

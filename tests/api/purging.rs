@@ -1,4 +1,5 @@
-//! Every committed change is purged from the shared cache, whatever was down meanwhile, and no request waits for it.
+//! Purges of the shared HTTP cache. Every committed change is purged, no matter which server was
+//! down meanwhile, and no request waits for it.
 
 use std::time::Duration;
 
@@ -13,9 +14,10 @@ use crate::support::{
     order, product,
 };
 
-/// When all requests from before a change have ended, it is purged for the last time: so it is no longer than a slow machine needs.
+/// The time limit of a request. The last purge of a change comes after all earlier requests have
+/// ended. The limit is therefore no longer than a slow machine needs.
 const LONGEST_REQUEST: Duration = Duration::from_secs(5);
-/// How long the last purge of a change may take to come.
+/// The time that the last purge of a change may take to come.
 const LAST_PURGE: Duration = Duration::from_secs(40);
 
 async fn start(pool: PgPool, cdn: &Cdn, instances: u32) -> TestApp {
@@ -26,7 +28,7 @@ async fn start(pool: PgPool, cdn: &Cdn, instances: u32) -> TestApp {
         .config(|config| config.request_timeout = LONGEST_REQUEST)
         .build()
         .await;
-    // At the first start nobody knows what the shared cache holds.
+    // At the first start the contents of the shared cache are unknown.
     purged(cdn, "*").await;
     app
 }
@@ -40,7 +42,7 @@ async fn refused(cdn: &Cdn) {
     eventually("a purge is refused", || async { (cdn.refused() > 0).then_some(()) }).await;
 }
 
-/// Waits until the position has moved past all that is committed now.
+/// Waits until the cursor is past all changes that are committed now.
 async fn settled(app: &TestApp) {
     let now = database::one(&app.pool, "extract(epoch from clock_timestamp()) * 1000000").await;
     let reached = "coalesce((select extract(epoch from at) * 1000000 from cdn_cursor), 0)";
@@ -102,7 +104,7 @@ async fn what_was_committed_while_the_shared_cache_was_away_is_purged_later(pool
     for mood in [Mood::Refuses, Mood::Hangs] {
         cdn.set(mood);
         cdn.forget();
-        // No request waits: they are answered while the purge is under way.
+        // No request waits. The service answers them while the purge is in progress.
         let ids = [app.product(product()).await, app.product(product()).await];
         refused(&cdn).await;
         app.patch_product(ids[0], json!({ "price_cents": 7 })).await.expect(200);
@@ -135,7 +137,7 @@ async fn what_was_not_confirmed_is_purged_by_the_next_instance(pool: PgPool) {
     refused(&cdn).await;
     app.begin_shutdown();
     app.instance_mut(0).ended().await;
-    // Nobody runs.
+    // No instance runs now.
     database::outside(&app.pool, &format!("update products set discontinued_at = now() where id = {missed}")).await;
     cdn.set(Mood::Takes);
     let _next = app.another().await;

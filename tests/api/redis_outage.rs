@@ -1,4 +1,5 @@
-//! Redis absent, killed, frozen, cut off and back: no request fails for it, and L2 is used again afterwards.
+//! Redis that is absent, killed, frozen, cut off and back again. No request fails because of it,
+//! and L2 is used again afterwards.
 
 use std::{
     sync::{
@@ -81,7 +82,8 @@ async fn a_frozen_redis_costs_little_time_and_no_answer(pool: PgPool) {
         app.get_product(id).await.expect(200);
     }
     let frozen = started.elapsed();
-    // 30 cold reads, each of which would wait 20 ms and more for Redis without the breaker, and for ever without the deadline.
+    // Without the breaker, each of the 30 cold reads would wait 20 ms or more for Redis. Without
+    // the deadline it would wait forever.
     assert!(frozen < Duration::from_secs(10), "30 cold reads took {frozen:?}");
     let skipped = app.metrics().await.requests("product", "l2_skipped");
     assert!(skipped > 0, "the breaker never opened");
@@ -114,7 +116,7 @@ async fn what_redis_lost_is_warmed_again_when_it_is_back(pool: PgPool) {
     })
     .await;
     redis.restart();
-    // Nobody asks for the popular product.
+    // No client asks for the popular product.
     eventually("the popular product is in Redis", || async {
         app.get_product(app.product(product()).await).await.expect(200);
         app.redis_keys().await.holds(&format!("product:{popular}")).await.then_some(())
@@ -139,7 +141,7 @@ async fn a_line_to_redis_that_died_without_a_word_is_made_anew(pool: PgPool) {
     let line = Arc::new(Proxy::before(RedisServer::shared().address().to_string()).await);
     let app = TestApp::builder(pool).redis(Redis::Behind(line.clone())).l2_deadline(L2_DEADLINE).build().await;
     l2_is_used(&app).await;
-    // What is sent now never arrives, and nobody says so.
+    // Data that is sent now never arrives, and no error reports it.
     line.set(Fault::BlackHole);
     eventually("Redis is found ill", || async {
         app.get_product(app.product(product()).await).await.expect(200);
@@ -165,7 +167,8 @@ async fn a_damaged_entry_is_a_miss_of_its_own_kind_and_the_answer_is_right(pool:
     assert_eq!(app.metrics().await.requests("product", "loaded_unreadable"), 4);
 }
 
-/// Whatever stands under the key of an entry, the next reads find it, replace it and go on with Redis.
+/// The key of an entry may hold any data. The next reads detect the damage, replace the entry and
+/// continue with Redis.
 #[sqlx::test]
 async fn a_damaged_key_heals(pool: PgPool) {
     let app = TestApp::builder(pool).l1_bytes(0).build().await;
@@ -196,7 +199,7 @@ async fn a_damaged_key_heals(pool: PgPool) {
     assert_eq!(app.metrics().await.sum("cache_l2_calls_total", &[("result", "failed")]), 0.0);
 }
 
-/// Reads and writes of every kind answer, and answer rightly.
+/// Checks that reads and writes of every kind succeed with the right answers.
 async fn works(app: &TestApp) {
     let id = app.product(product().price(100).stock(10)).await;
     assert_eq!(app.get_product(id).await.int("/price_cents"), 100);
@@ -210,7 +213,8 @@ async fn works(app: &TestApp) {
     assert_eq!(app.get_order(number).await.at("/status"), json!("confirmed"));
 }
 
-/// Fresh products reach Redis again: polled, as the breaker probes after a pause.
+/// Waits until fresh products reach Redis again. It polls, because the breaker probes after a
+/// pause.
 async fn l2_is_used(app: &TestApp) {
     eventually("Redis is filled again", || async {
         let id = app.product(product()).await;

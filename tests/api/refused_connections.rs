@@ -1,5 +1,5 @@
-//! A Postgres that runs and gives no connections: whatever its reason, what needs it is refused with 503 and Retry-After, as if it were away, and
-//! the catalogue is answered stale.
+//! A Postgres that runs and refuses connections. Requests that need it get 503 with Retry-After for
+//! any reason of the refusal, as if Postgres were down. The catalogue is answered stale.
 
 use std::{fs, time::Duration};
 
@@ -10,7 +10,8 @@ use sqlx::{Connection, PgConnection, postgres::PgPoolOptions};
 
 use crate::support::{Reply, Temporary, TestApp, eventually, order, postgres_server::Postgres, product};
 
-/// SQLSTATE, what makes Postgres refuse the service with it, and what undoes that.
+/// An SQLSTATE, the statements that make Postgres refuse the service with it, and the statements
+/// that undo them.
 type Refusal = (&'static str, &'static [&'static str], &'static [&'static str]);
 
 const REFUSALS: [Refusal; 6] = [
@@ -34,10 +35,11 @@ const REFUSALS: [Refusal; 6] = [
     ),
 ];
 
-/// Existing sessions outlive most refusals, so they are ended.
+/// The statement that ends existing sessions, because they outlive most refusals.
 const END_SESSIONS: &str = "select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = 'aside'";
 
-/// A server of the test's own, a service that logs in by a password, and an operator who is never refused.
+/// A server that belongs to the test, a service that logs in with a password, and an operator whom
+/// Postgres never refuses.
 struct Fixture {
     app: TestApp,
     operator: PgConnection,
@@ -45,7 +47,7 @@ struct Fixture {
     warm: i64,
     cold: i64,
     placed: i64,
-    /// Goes last: the server writes into it until it ends.
+    /// The server's folder. It is dropped last, because the server writes into it until it ends.
     _folder: Temporary,
 }
 
@@ -73,7 +75,7 @@ impl Fixture {
         Self { app, operator, postgres, warm, cold, placed, _folder: folder }
     }
 
-    /// What needs a connection. Nothing of it is cached, or may be answered stale.
+    /// Sends all requests that need a connection. No answer to them is cached or may be stale.
     async fn ask(&self) -> Vec<Reply> {
         let Self { app, warm, cold, placed, .. } = self;
         let reads = [
@@ -94,9 +96,10 @@ impl Fixture {
         join_all(requests.into_iter().map(|request| app.send(request))).await
     }
 
-    /// All of it is refused as the same outage, and the catalogue answered stale.
+    /// Checks that all these requests are refused as the same outage, and that the catalogue is
+    /// answered stale.
     async fn is_unavailable(&self, why: &str) {
-        // Until then orders may be answered from L1.
+        // Before this, L1 may still answer orders.
         eventually("the ledger is not followed any more", || async {
             (self.app.metrics().await.sum("cache_is_current", &[]) == 0.0).then_some(())
         })
@@ -122,14 +125,14 @@ impl Fixture {
         }
     }
 
-    /// All works again; nothing that was refused was done.
+    /// Checks that all requests work again and that no refused write was done.
     async fn is_well(&self, why: &str) {
         eventually("the database is used again", || async {
             (self.app.get_order(self.placed).await.status == 200).then_some(())
         })
         .await;
         eventually("the instance is ready", || self.app.is_current()).await;
-        // On a busy machine a new connection may not be had in time at once.
+        // On a busy machine, a new connection may not be ready in time for the first request.
         for path in [format!("/products/{}", self.warm), "/orders?customer_id=1".into()] {
             eventually("what was refused is answered", || async {
                 (self.app.get(&path).await.status == 200).then_some(())
@@ -139,7 +142,8 @@ impl Fixture {
         assert_eq!(self.app.get_order(self.placed).await.at("/status"), "pending", "{why}");
         assert_eq!(self.app.get_product(self.warm).await.int("/price_cents"), 100, "{why}");
         assert_eq!(self.app.orders_of(1).await.ids(), [self.placed], "{why}");
-        // What was read meanwhile is cached: the next round needs others that are not.
+        // These reads have cached the products, but the next round needs products that are not
+        // cached.
         for id in [self.warm, self.cold] {
             self.app.patch_product(id, json!({ "package_size": why })).await.expect(200);
         }
@@ -178,7 +182,7 @@ async fn a_postgres_that_refuses_logins_is_unavailable_whatever_its_reason() {
         fixture.is_well(code).await;
     }
 
-    // It takes no new sessions, and waits for the operator to go.
+    // The server accepts no new sessions and waits until the operator has disconnected.
     fixture.postgres.signal_server("TERM");
     eventually("it refuses logins", || async {
         (code_of_a_login(&fixture.postgres).await.as_deref() == Some("57P03")).then_some(())

@@ -1,5 +1,5 @@
-//! Refused and unchanged writes: the instance never takes back what it said of the database. In each test one instance changes something,
-//! and the other one, which can't hear of it, refuses a write because of it. Its next reads are not older than the refusal.
+//! Refused and unchanged writes. One instance changes data. The other one, which cannot poll,
+//! refuses a write because of that change. Its next reads must not be older than the refusal.
 
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use sqlx::PgPool;
 
 use crate::support::{Gate, Instance, Reply, TestApp, database, order, product};
 
-/// Two instances, of which the second serves what it has read from L1, however old it is.
+/// Two instances. The second one answers from L1, no matter how old the entry is.
 struct Fleet {
     app: TestApp,
     gate: Option<Gate>,
@@ -18,7 +18,7 @@ impl Fleet {
         Self { app: TestApp::builder(pool).instances(2).build().await, gate: None }
     }
 
-    /// From now on no instance hears of another one's writes.
+    /// Stops all polls, so that no instance learns of another one's writes.
     async fn deafen(&mut self) {
         self.gate = Some(Gate::polls(&self.app.pool).await);
     }
@@ -27,7 +27,7 @@ impl Fleet {
         self.app.instance(1)
     }
 
-    /// The paths as the other instance shows them, all in L1 afterwards.
+    /// Reads the paths on the other instance. Afterwards all of them are in its L1.
     async fn read(&self, paths: &[&str]) -> Vec<Value> {
         let mut shown = Vec::new();
         for path in paths {
@@ -39,7 +39,7 @@ impl Fleet {
         shown
     }
 
-    /// The other instance still shows these, as if nothing had happened.
+    /// Checks that the other instance still shows these answers.
     async fn is_behind(&self, paths: &[&str], shown: &[Value]) {
         for (path, shown) in paths.iter().zip(shown) {
             assert_eq!(
@@ -50,7 +50,7 @@ impl Fleet {
         }
     }
 
-    /// A change of a product by the other instance, under a condition.
+    /// Sends a conditional change of a product to the other instance.
     async fn patch_if(&self, path: &str, condition: (&str, &str), change: Value) -> Reply {
         let request = self.other().request(Method::PATCH, path).header(condition.0, condition.1).json(&change);
         self.other().send(request).await

@@ -1,4 +1,5 @@
-//! Loads on a replica of Postgres: used while it is up to date, never believed when it is behind, never missed when it is gone.
+//! Loads on a replica of Postgres. The service uses the replica while it is up to date, rejects its
+//! answers while it lags, and works without it.
 
 use serde_json::json;
 use sqlx::{AssertSqlSafe, PgPool, postgres::PgPoolOptions};
@@ -8,11 +9,11 @@ use crate::support::{Temporary, TestApp, database, eventually, order, postgres_s
 /// A primary, its replica, and two instances without tiers, so that every read is a load.
 struct Fixture {
     app: TestApp,
-    /// Of the replica.
+    /// A pool of the replica.
     standby: PgPool,
     replica: Postgres,
     primary: Postgres,
-    /// Goes last: the servers write into it until they end.
+    /// The servers' folder. It is dropped last, because the servers write into it until they end.
     _folder: Temporary,
 }
 
@@ -37,7 +38,8 @@ impl Fixture {
         fixture
     }
 
-    /// Waits until reads come from the replica, as is seen by what only the primary knows.
+    /// Waits until reads come from the replica. A change that only the primary has makes this
+    /// visible.
     async fn is_used(&self, id: i64) {
         eventually("the replica is used", || async {
             self.told("select pg_wal_replay_resume()").await;
@@ -58,7 +60,7 @@ impl Fixture {
         .await;
     }
 
-    /// How often loads of the first instance on the replica ended so.
+    /// Counts the first instance's loads on the replica with this result.
     async fn loads(&self, result: &str) -> f64 {
         self.app.metrics().await.sum("replica_loads_total", &[("result", result)])
     }
@@ -85,7 +87,7 @@ async fn a_replica_that_is_behind_is_never_believed() {
             .await;
         assert_eq!(read.int("/price_cents"), price, "through another instance, with a token");
     }
-    // What the replica has never heard of.
+    // The replica does not have this product.
     let new = app.product(product().price(7)).await;
     assert_eq!(app.get_product(new).await.int("/price_cents"), 7);
     assert_eq!(app.get(&format!("/products?ids={new},{id}")).await.ids(), [new, id]);
@@ -114,14 +116,16 @@ async fn a_replica_that_hangs_dies_or_is_promoted_fails_no_read() {
             "frozen" => fixture.replica.signal("STOP"),
             "promoted" => {
                 fixture.replica.signal("CONT");
-                // Without waiting: a statement that waits may be cancelled for what is still replayed.
+                // The statement does not wait, because Postgres may cancel a waiting statement
+                // during the replay.
                 eventually("the replica is promoted", || async {
                     let sql = "select pg_is_in_recovery() and pg_promote(wait => false) is not null";
                     let waits: Option<bool> = sqlx::query_scalar(sql).fetch_one(&fixture.standby).await.ok();
                     (waits == Some(false)).then_some(())
                 })
                 .await;
-                // It goes its own way, and its numbers are higher than those of the primary.
+                // The promoted server continues on its own, and its tag versions are higher than
+                // those of the primary.
                 for _ in 0..50 {
                     fixture.told("update products set price_cents = price_cents + 1").await;
                 }
@@ -134,14 +138,14 @@ async fn a_replica_that_hangs_dies_or_is_promoted_fails_no_read() {
             assert_eq!(fixture.app.get_product(id).await.int("/price_cents"), price, "{fall}");
             assert_eq!(fixture.app.get(&format!("/products?ids={id}")).await.ids(), [id], "{fall}");
         }
-        // It was asked in that state, and not only left alone.
+        // The service must have asked the replica in that state, and not only have avoided it.
         eventually("the replica is asked again", || async {
             assert_eq!(fixture.app.get_product(id).await.int("/price_cents"), price, "{fall}");
             (fixture.loads("failed").await > failed).then_some(())
         })
         .await;
     }
-    // The primary is the one that can't be done without.
+    // The service cannot do without the primary.
     fixture.primary.stop(true).await;
     fixture.app.get_product(id).await.expect(503);
 }

@@ -1,4 +1,4 @@
-//! The table of bad requests: what a row says, and how it is tried.
+//! The rows of bad requests, and the code that tries them.
 
 use reqwest::Method;
 use serde_json::Value;
@@ -6,8 +6,9 @@ use sqlx::PgPool;
 
 use crate::support::{Reply, TestApp, database, order, product};
 
-/// One bad request. In path and body `{product}` stands for a product of which 3 are left, `{order}` for a delivered order,
-/// `{pending}` for a pending one, `{product_cursor}` for a cursor of the list of products.
+/// One bad request. Its path and body may contain placeholders. `{product}` is a product of which 3
+/// are left, `{order}` a delivered order, and `{pending}` a pending one. `{product_cursor}` is a
+/// cursor of the list of products.
 pub struct Row {
     what: &'static str,
     method: Method,
@@ -45,7 +46,7 @@ impl Row {
     }
 }
 
-/// Sends each row and looks at the answer, then at the tables. All rows are tried before the test fails.
+/// Sends each row and checks the answer and the tables. It tries all rows before the test fails.
 pub async fn check(pool: PgPool, rows: Vec<Row>) {
     let app = TestApp::start(pool).await;
     let product_id = app.product(product().stock(11)).await;
@@ -81,7 +82,7 @@ pub async fn check(pool: PgPool, rows: Vec<Row>) {
     assert!(faults.is_empty(), "{} rows are wrong:\n{}", faults.len(), faults.join("\n"));
 }
 
-/// What is wrong with the answer to a row.
+/// Returns the fault of the answer to a row.
 fn fault(row: &Row, reply: &Reply) -> Option<String> {
     let (kind, status) = row.problem;
     let body: Value = serde_json::from_str(&reply.text).unwrap_or_default();

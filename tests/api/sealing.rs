@@ -1,4 +1,5 @@
-//! What somebody gets who can read Redis, or write it: nothing, and a miss.
+//! Attackers with access to Redis. Reading Redis reveals no data, and writing to it causes only a
+//! miss.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -10,7 +11,8 @@ use sqlx::PgPool;
 use crate::support::{RedisServer, Temporary, TestApp, eventually, order, product, redis_keys::RedisKeys};
 
 const CUSTOMERS: std::ops::Range<i64> = 7_000_000_000..7_000_001_000;
-/// Four of its bytes are looked for: three are found by chance in one of thirty runs.
+/// The test searches for four of its bytes. Three bytes would occur by chance in one of thirty
+/// runs.
 const TOTAL: i64 = 987_654_321_012;
 const NAME: &str = "Zanzibar secret tea";
 
@@ -42,7 +44,7 @@ async fn a_dump_of_redis_tells_nothing_of_a_thousand_orders(pool: PgPool) {
         app.orders_of(customer).await.expect(200);
     }
     let mut redis = app.redis_keys().await;
-    // On a busy machine some fills come too late to be waited for.
+    // On a busy machine some fills come too late, so the test does not wait for them.
     let dump = eventually("most of it is in Redis", || async {
         let dump = app.redis_keys().await.entries().await;
         (dump.len() > ids.len() / 2).then_some(dump)
@@ -66,7 +68,7 @@ async fn a_dump_of_redis_tells_nothing_of_a_thousand_orders(pool: PgPool) {
 
 #[sqlx::test]
 async fn what_somebody_does_to_entries_gives_a_miss_and_the_right_answer(pool: PgPool) {
-    // Its own: ten million bytes would be felt by other tests.
+    // The server belongs to the test, because ten million bytes would disturb other tests.
     let server = RedisServer::start();
     let app = TestApp::builder(pool).redis(&server).l1_bytes(0).build().await;
     let product = app.product(product()).await;
@@ -88,7 +90,7 @@ async fn what_somebody_does_to_entries_gives_a_miss_and_the_right_answer(pool: P
         let reply = app.get_order(id).await;
         assert_eq!(reply.ok(), right);
         assert!(!reply.cache_status().hit("l2"), "{} bytes were believed", attack.len());
-        // What is longer than any entry never leaves Redis, and is not there any more.
+        // A value that is longer than any entry never leaves Redis, and it is gone afterwards.
         let fetched = u64::from(attack.len() < 2_000_000);
         assert_eq!(refused(&app).await, before + fetched, "{} bytes", attack.len());
         hit(&app, id, None).await;
@@ -135,7 +137,7 @@ async fn keys_are_changed_under_load_without_a_failure_and_the_old_ones_are_gone
             })
             .await;
             let sealing = ids[0].as_str().expect("an id");
-            // What was sealed before stays until it is written anew.
+            // Entries that were sealed before remain until they are written again.
             eventually("all that is written is sealed with the first key", || async {
                 app.order_management("/cache/invalidate", json!({ "pattern": "order" })).await.expect(200);
                 let entries = app.redis_keys().await.entries().await;
@@ -151,7 +153,7 @@ async fn keys_are_changed_under_load_without_a_failure_and_the_old_ones_are_gone
     assert!(answered.into_inner() > 100);
 }
 
-/// Reads an order until Redis answers; then its entry, which isn't `known`.
+/// Reads an order until Redis answers. Returns its entry, which must not be `known`.
 async fn hit(app: &TestApp, id: i64, known: Option<&str>) -> (RedisKeys, (String, Vec<u8>)) {
     eventually("Redis answers", || async { app.get_order(id).await.cache_status().hit("l2").then_some(()) }).await;
     let mut redis = app.redis_keys().await;
@@ -161,7 +163,7 @@ async fn hit(app: &TestApp, id: i64, known: Option<&str>) -> (RedisKeys, (String
     (redis, entry)
 }
 
-/// How often what Redis had of an order could not be opened.
+/// Counts the reads of orders whose entry in Redis could not be opened.
 async fn refused(app: &TestApp) -> u64 {
     app.metrics().await.requests("order", "loaded_unreadable")
 }

@@ -1,4 +1,5 @@
-//! What a shared cache in front of the service is told by answers: how long it may keep them, and by which tags they are purged.
+//! Headers for a shared HTTP cache in front of the service. They give the time for which it may
+//! store an answer, and the tags for purges.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -8,9 +9,9 @@ use sqlx::PgPool;
 
 use crate::support::{Reply, TestApp, eventually, order, product};
 
-/// A shared cache that is purged, elsewhere.
+/// Returns the settings for a shared cache whose purges go elsewhere.
 fn behind(tags: CdnTags) -> impl Fn(&mut Config) + Send {
-    // Nobody listens there, and answers don't depend on it.
+    // No server listens there, and answers do not depend on it.
     let purge = Some(PurgeConfig { url: "http://127.0.0.1:9/".into(), token: None });
     move |config| {
         config.cdn = Some(CdnConfig { tags, max_age: Duration::from_secs(300), purge: purge.clone() });

@@ -1,4 +1,5 @@
-//! Shutdown in its written order: not ready first, what is under way finishes, then the end.
+//! Shutdown in its documented order. The instance is not ready first, then finishes the requests in
+//! flight, and then ends.
 
 use std::time::Duration;
 

@@ -1,4 +1,5 @@
-//! Postgres away: catalogue data is answered stale and says so; never older than what the instance knows, and nothing else.
+//! Stale answers while Postgres is down. Only the catalogue is answered stale, with a flag. No
+//! answer is older than a change that the instance knows.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,7 +10,7 @@ use crate::support::{Fault, Proxy, Redis, RedisServer, Reply, TestApp, eventuall
 
 const D: Duration = Duration::from_millis(200);
 
-/// Waits until the instance answers this path stale, or refuses it as it does while the database is away.
+/// Waits until the instance answers this path stale, or refuses it because the database is down.
 async fn settled(app: &TestApp, path: &str) -> Reply {
     eventually("the outage is noticed", || async {
         let reply = app.get(path).await;
@@ -72,7 +73,7 @@ async fn what_the_instance_knows_to_be_old_or_gone_is_not_answered(pool: PgPool)
     for id in [changed, deleted, stored] {
         in_l2(&app, id).await;
     }
-    // Redis hears nothing of the changes, so it goes on holding what was there before.
+    // Redis does not receive the invalidations, so it still has the old entries.
     line.cut();
     app.patch_product(changed, json!({ "price_cents": 7 })).await.expect(200);
     app.delete_product(deleted).await.expect(204);

@@ -1,4 +1,5 @@
-//! Lines to Redis and Postgres by TLS: a server whose certificate isn't right is not spoken to.
+//! TLS connections to Redis and Postgres. The service sends no data to a server whose certificate
+//! is wrong.
 
 use std::path::PathBuf;
 
@@ -13,7 +14,8 @@ use crate::support::{
     tls::{Authority, Greeting, TlsServer},
 };
 
-/// What clients are told of a Redis that speaks TLS: address, authority, own certificate and key.
+/// The client settings for a Redis that speaks TLS: its address, its authority, and the client's
+/// own certificate and key.
 struct Told {
     url: String,
     authority: Option<PathBuf>,
@@ -31,7 +33,7 @@ async fn app(pool: PgPool, told: Told) -> TestApp {
     TestApp::builder(pool).config(change).build().await
 }
 
-/// Whether Redis comes to answer; the catalogue does in every case.
+/// Returns whether Redis answers at some time. The catalogue answers in every case.
 async fn is_used(app: &TestApp) -> bool {
     let id = app.product(product()).await;
     let used = || async {

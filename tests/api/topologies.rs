@@ -1,4 +1,5 @@
-//! Redis behind Sentinels, and as a Cluster: fails over under load without a failed or a stale answer, and is used again.
+//! Redis behind Sentinels, and as a Cluster. A failover under load causes no failed and no stale
+//! answer, and Redis is used again afterwards.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -17,9 +18,10 @@ use crate::support::{
     together,
 };
 
-/// Products, so many that some belong to every node of a Cluster.
+/// The number of products. It is so high that every node of a Cluster has some of them.
 const PRODUCTS: usize = 16;
-/// Where nothing is to fail over: on a busy machine no node is silent for so long.
+/// The failure timeout for tests without a failover. On a busy machine no node is silent for so
+/// long.
 const DEAD_LATE: Duration = Duration::from_secs(15);
 
 #[sqlx::test]
@@ -42,14 +44,15 @@ async fn a_primary_of_a_cluster_freezes_and_comes_back_believing(pool: PgPool) {
     fails_over(pool, Kind::Cluster, Fall::Frozen).await;
 }
 
-/// What a replica has not heard of before it is promoted is lost, deletes among it: what was true before comes back.
+/// A promoted replica lacks every command that it had not received, including deletes. Old entries
+/// come back.
 #[sqlx::test]
 async fn what_a_promoted_replica_never_heard_of_is_not_believed(pool: PgPool) {
     let nodes = RedisNodes::for_test(Kind::Sentinel, DEAD_SOON).await;
     let app = TestApp::builder(pool).instances(2).redis(&nodes).l1_bytes(0).build().await;
     let ids = products(&app).await;
     l2_holds(&app, &ids, None).await;
-    // Writes are acknowledged by a Redis that only talks to itself from here on.
+    // From here on, a Redis without connected replicas acknowledges the writes.
     let primary = eventually("there is a primary", || nodes.primary_of("any")).await;
     let replicas: Vec<usize> = (0..3).filter(|node| *node != primary).collect();
     replicas.iter().for_each(|replica| nodes.signal(*replica, "STOP"));
@@ -142,7 +145,7 @@ async fn fails_over(pool: PgPool, kind: Kind, fall: Fall) {
         })
         .await;
         reach(done, 200).await;
-        // Nobody has come back yet.
+        // The fallen node is not back yet.
         l2_holds(&app, &ids, None).await;
         match fall {
             Fall::Killed => nodes.launch(fallen).await,
@@ -155,8 +158,9 @@ async fn fails_over(pool: PgPool, kind: Kind, fall: Fall) {
     l2_holds(&app, &ids, None).await;
 }
 
-/// Eight clients read and change products until the nemesis is done. Each product has one writer, who reads what it wrote at the
-/// instance that acknowledged it: nothing older, ever, and no answer but 200.
+/// Changes and reads each product by a client of its own until the nemesis is done. The client
+/// reads at the instance that acknowledged its write. Every answer is 200, and none is older than
+/// that write.
 async fn under_load(app: &TestApp, ids: &[i64], nemesis: impl AsyncFnOnce(&AtomicUsize)) {
     let (stop, done) = (AtomicBool::new(false), AtomicUsize::new(0));
     let clients = together(ids.iter().enumerate().map(|(client, id)| {
@@ -182,13 +186,13 @@ async fn under_load(app: &TestApp, ids: &[i64], nemesis: impl AsyncFnOnce(&Atomi
     tokio::join!(clients, nemesis);
 }
 
-/// Waits for so many more reads.
+/// Waits for this many more reads.
 async fn reach(done: &AtomicUsize, more: usize) {
     let goal = done.load(Ordering::Relaxed) + more;
     eventually("reads are answered", || async { (done.load(Ordering::Relaxed) >= goal).then_some(()) }).await;
 }
 
-/// The full key of a product, and the primary that has it.
+/// Returns the full key of a product, and the primary that has it.
 async fn key_of(nodes: &RedisNodes, app: &TestApp, id: i64) -> (String, usize) {
     eventually("a node holds the product", || async {
         for node in nodes.primaries().await? {
@@ -210,7 +214,8 @@ async fn products(app: &TestApp) -> Vec<i64> {
     ids
 }
 
-/// Every product comes out of L2 at some time, so every node of Redis is used; at this price, where nobody changes it.
+/// Waits until L2 has answered each product, so that every node of Redis is used. If `price` is
+/// given, each answer must have it.
 async fn l2_holds(app: &TestApp, ids: &[i64], price: Option<i64>) {
     for id in ids {
         eventually("L2 answers", || async {

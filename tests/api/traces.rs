@@ -1,4 +1,5 @@
-//! Traces: every step of a request in the caller's trace, with outcomes and patterns and nobody's data.
+//! Traces. Every step of a request is in the caller's trace, with outcomes and patterns but without
+//! personal data.
 
 use std::time::Duration;
 
@@ -34,7 +35,8 @@ async fn the_steps_of_a_request_are_spans_of_the_callers_trace(pool: PgPool) {
         spans.iter().find(|span| span.name == name).unwrap_or_else(|| panic!("no {name} in {spans:#?}")).clone()
     };
 
-    // On a busy machine Redis may not answer within the 20 ms of this process: then another product is read.
+    // On a busy machine Redis may not answer within the 20 ms of this process. The test then reads
+    // another product.
     let mut attempts = 3..u8::MAX;
     let (path, id, cold) = loop {
         let id = app.product(product().price(100)).await;

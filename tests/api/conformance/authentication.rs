@@ -1,4 +1,4 @@
-//! Authentication: challenges, and the address that wrong tokens are counted for.
+//! Authentication: challenges, and the address under which wrong tokens are counted.
 
 use sqlx::PgPool;
 

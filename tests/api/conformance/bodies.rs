@@ -1,4 +1,5 @@
-//! Bodies and queries: what the document says is what is taken, and what is refused is named, all of it, in words of our own.
+//! Bodies and queries. The service accepts the input that its document describes. A refusal names
+//! every fault, in words of the service and not of a library.
 
 use sqlx::PgPool;
 
@@ -9,7 +10,7 @@ const JSON_SCHEMA: &str = "JSON Schema Validation, 6.1.1; RFC 8259, 6";
 const OWN: &str = "own document";
 const POINTER: &str = "RFC 9457, 3; RFC 6901";
 
-/// A body with this price.
+/// Returns a row whose body has this price.
 fn priced(rule: &'static str, price: &str) -> Row {
     let body = format!(
         r#"{{"name":"a","department":"b","brand":"c","category":"d","type":"e","price_cents":{price},"currency":"USD","stock":1}}"#
@@ -17,7 +18,7 @@ fn priced(rule: &'static str, price: &str) -> Row {
     row(JSON_SCHEMA, rule).request("POST /products").json(&body)
 }
 
-/// A body with this name.
+/// Returns a row whose body has this name.
 fn named(rule: &'static str, name: &str) -> Row {
     let body = format!(
         r#"{{"name":"{name}","department":"b","brand":"c","category":"d","type":"e","price_cents":1,"currency":"USD","stock":1}}"#
@@ -132,7 +133,8 @@ async fn bodies_and_queries_are_taken_as_the_document_says(pool: PgPool) {
     check(pool, table()).await;
 }
 
-/// Every category that Postgres takes can be listed, whoever stored it, and a change of it is seen in its list.
+/// Every category that Postgres accepts can be listed, no matter which program stored it. A change
+/// of the category shows in its list.
 #[sqlx::test]
 async fn what_can_be_stored_can_be_listed(pool: PgPool) {
     let app = TestApp::start(pool).await;

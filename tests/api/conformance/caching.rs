@@ -1,4 +1,4 @@
-//! The headers for caches on the way: age, lifetime, validators, and the state of each tier.
+//! The headers for HTTP caches: age, lifetime, validators and the state of each tier.
 
 use sqlx::PgPool;
 

@@ -1,4 +1,5 @@
-//! Pages and documents: they are the same until the next deployment, so each has a validator, and is sent as the client likes it.
+//! Pages and documents. They do not change until the next deployment, so each has a validator. The
+//! client chooses the media type and the coding.
 
 use sqlx::PgPool;
 

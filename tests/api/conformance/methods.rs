@@ -1,4 +1,4 @@
-//! Methods: what a route has, what `HEAD` says, and what is ignored.
+//! Methods: those of each route, the answer to `HEAD`, and the parts of a request that are ignored.
 
 use sqlx::PgPool;
 
@@ -8,7 +8,7 @@ const OPTIONS: &str = "RFC 9110, 9.3.7";
 const HEAD: &str = "RFC 9110, 9.3.2";
 const PRODUCT: &str = "GET, HEAD, PATCH, DELETE, OPTIONS";
 
-/// What is the same for `HEAD` and `GET`, errors too.
+/// Returns a row for an error that `HEAD` and `GET` report alike.
 fn head(rule: &'static str, path: &str, kind: &'static str, status: u16) -> Row {
     row(HEAD, rule).request(&format!("HEAD {path}")).problem(kind, status).body("").contains("content-length", "")
 }

@@ -1,5 +1,6 @@
-//! HTTP by the letter: one table for each topic. Each row names the section that asks for it, what is sent, byte for byte, and what
-//! must be answered. All rows together are docs/http-conformance.md.
+//! Conformance to the specifications of HTTP, with one table for each topic. Each row names the
+//! section of a specification, the request byte for byte, and the required answer. All rows
+//! together form docs/http-conformance.md.
 
 mod authentication;
 mod bodies;

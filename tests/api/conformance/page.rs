@@ -1,4 +1,4 @@
-//! docs/http-conformance.md is made of the tables.
+//! The page docs/http-conformance.md, which consists of the tables.
 
 use super::{authentication, bodies, caching, documents, hosts_and_targets, methods, preflights, table::Table, tokens};
 use crate::support::environment::variable;

@@ -1,4 +1,5 @@
-//! Pages of other origins (Fetch Standard): `OPTIONS` is a preflight only when it asks about a method.
+//! Requests from pages of other origins (Fetch Standard). `OPTIONS` is a preflight only when it
+//! asks about a method.
 
 use sqlx::PgPool;
 

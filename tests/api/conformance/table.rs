@@ -1,4 +1,4 @@
-//! A row of a table, and what runs and prints it.
+//! The rows of a table, and the code that runs and prints them.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -8,14 +8,14 @@ use sqlx::PgPool;
 
 use crate::support::{Client, PATIENCE, Reply, TestApp, order, product, raw::RawConnection, tokens::token as signer};
 
-/// The rows of one topic, and the settings of the instance that they are sent to.
+/// The rows of one topic, with the settings of the instance that receives them.
 pub struct Table {
     pub topic: &'static str,
     pub settings: fn(&mut Config),
     pub rows: Vec<Row>,
 }
 
-/// What one section asks for, and how it is shown.
+/// One requirement of a section, with the request that shows it.
 pub struct Row {
     source: &'static str,
     rule: &'static str,
@@ -39,7 +39,7 @@ enum Expectation {
     ProvenSinceRead,
 }
 
-/// A row: which section asks for it, and for what.
+/// Creates a row from the name of a section and a requirement of it.
 pub fn row(source: &'static str, rule: &'static str) -> Row {
     Row {
         source,
@@ -61,7 +61,7 @@ impl Row {
         self
     }
 
-    /// Sends this head as it is, each line ended.
+    /// Sends this head unchanged and ends each line as HTTP requires.
     pub fn raw(mut self, head: &str) -> Self {
         self.shown = head.replace('\n', " · ");
         self.head = format!("{}\r\nConnection: close\r\n", head.replace('\n', "\r\n"));
@@ -76,7 +76,7 @@ impl Row {
         self
     }
 
-    /// Adds a body of JSON to the request.
+    /// Adds a JSON body to the request.
     pub fn json(mut self, body: &str) -> Self {
         self.shown += &format!(" · {body}");
         self.head += "Content-Type: application/json\r\n";
@@ -84,13 +84,13 @@ impl Row {
         self
     }
 
-    /// `GET`s this path before.
+    /// Sends `GET` to this path first.
     pub fn after(mut self, path: &str) -> Self {
         self.before.push(path.into());
         self
     }
 
-    /// Lets more than a second pass before.
+    /// Lets more than a second pass first.
     pub fn after_a_second(self) -> Self {
         self.after("")
     }
@@ -100,71 +100,73 @@ impl Row {
         self
     }
 
-    /// The answer has this header with this value.
+    /// Expects this header with this value.
     pub fn has(mut self, name: &'static str, value: &str) -> Self {
         self.answer.push(Expectation::Has(name, value.into()));
         self
     }
 
-    /// The answer has this header with this in its value; with an empty text, whatever its value is.
+    /// Expects this header with `part` in its value. An empty `part` accepts any value.
     pub fn contains(mut self, name: &'static str, part: &str) -> Self {
         self.answer.push(Expectation::Contains(name, part.into()));
         self
     }
 
-    /// The answer doesn't have this header.
+    /// Expects that this header is absent.
     pub fn lacks(mut self, name: &'static str) -> Self {
         self.answer.push(Expectation::Lacks(name));
         self
     }
 
-    /// The answer is a problem of this kind.
+    /// Expects a problem of this kind.
     pub fn problem(mut self, kind: &'static str, status: u16) -> Self {
         self.answer.push(Expectation::Problem(kind, status));
         self
     }
 
-    /// The problem names this place.
+    /// Expects a problem that names this place.
     pub fn names(mut self, place: &'static str) -> Self {
         self.answer.push(Expectation::Names(place));
         self
     }
 
-    /// The body has this value at this JSON pointer.
+    /// Expects this value at this JSON pointer of the body.
     pub fn says(mut self, pointer: &'static str, value: impl Into<Value>) -> Self {
         self.answer.push(Expectation::Says(pointer, value.into()));
         self
     }
 
-    /// The body is this text.
+    /// Expects this text as the body.
     pub fn body(mut self, text: &str) -> Self {
         self.answer.push(Expectation::Body(text.into()));
         self
     }
 
-    /// The answer is younger than its read of the database, as soon as a poll of the ledger has proven it.
+    /// Expects an `Age` below the time since the database was read. The next poll of the ledger
+    /// makes this true.
     pub fn proven_since_it_was_read(mut self) -> Self {
         self.answer.push(Expectation::ProvenSinceRead);
         self
     }
 
-    /// What no request can show alone is shown by this test.
+    /// Names the test that shows the requirement, because a single request cannot show it.
     pub fn shown_by(mut self, test: &'static str) -> Self {
         self.elsewhere = Some(test);
         self
     }
 }
 
-/// What rows can name: `{product}`, `{order}`, `{tag}` of the product and `{epoch}`, `{moment}` of a token.
+/// The placeholders of rows. `{product}` and `{order}` are ids, `{tag}` is of the product, and
+/// `{epoch}` and `{moment}` are of a token.
 type Places = BTreeMap<&'static str, String>;
 
 fn filled(text: &str, places: &Places) -> String {
     places.iter().fold(text.to_owned(), |text, (place, value)| text.replace(&format!("{{{place}}}"), value))
 }
 
-/// Sends all rows to an instance of their own.
+/// Sends all rows to one instance and compares the answers.
 pub async fn check(pool: PgPool, table: Table) {
-    // The data are made by an instance that asks nobody who they are.
+    // An instance without authentication creates the data.
     let app = TestApp::start(pool).await;
     let id = app.product(product().price(199)).await;
     let number = app.order(order(1).item(id, 1)).await;
@@ -187,7 +189,7 @@ pub async fn check(pool: PgPool, table: Table) {
         let found = loop {
             let reply = row.run(&app, &instance, &places).await;
             let found: Vec<String> = row.answer.iter().filter_map(|one| one.judge(&reply, &places).err()).collect();
-            // A busy machine may poll late; the next poll tells.
+            // A busy machine may poll late, and the next poll decides.
             let may_be_late = row.answer.iter().any(|one| matches!(one, Expectation::ProvenSinceRead));
             if found.is_empty() || !may_be_late || begun.elapsed() > PATIENCE {
                 break found;
@@ -206,7 +208,7 @@ impl Row {
     async fn run(&self, app: &TestApp, instance: &Client, places: &Places) -> Reply {
         for path in &self.before {
             match path.as_str() {
-                // The passing of time is what such a row is about.
+                // Such a row is about the passing of time, so the test lets time pass.
                 "" => drop(sqlx::query("select pg_sleep(1.1)").execute(&app.pool).await.expect("time passes")),
                 path => drop(instance.get(&filled(path, places)).await),
             }
@@ -221,7 +223,7 @@ impl Row {
         line.reply().await
     }
 
-    /// As a row of Markdown.
+    /// Returns the row as Markdown.
     fn printed(&self) -> String {
         let before = self.before.iter().filter(|path| !path.is_empty()).map(|path| format!("`GET {path}`, then "));
         let cell = |text: &str| text.replace('|', "\\|").replace("\r\n", "");
@@ -243,7 +245,7 @@ impl Row {
 }
 
 impl Table {
-    /// As Markdown.
+    /// Returns the table as Markdown.
     pub fn printed(&self) -> String {
         let rows: Vec<String> = self.rows.iter().map(Row::printed).collect();
         format!("## {}\n\n| source | rule | sent | answered |\n|---|---|---|---|\n{}\n", self.topic, rows.join("\n"))

@@ -1,4 +1,5 @@
-//! `Consistency-Token`, which any client can make up: it costs no more than a budget, and gets nothing that isn't ours.
+//! `Consistency-Token`, which any client can make up. Such tokens cost no more than a budget of
+//! loads, and the service repeats none of them.
 
 use std::time::Instant;
 
@@ -68,10 +69,11 @@ async fn made_up_tokens_cost_no_more_than_a_budget(pool: PgPool) {
         async |token: String| app.send(app.request(Method::GET, &path).header("Consistency-Token", &token)).await;
     let begun = Instant::now();
     let replies = join_all((0..600).map(|at| read(format!("{at:012}-{moment}")))).await;
-    // A load that finds no room is refused.
+    // A load that gets no permit is refused.
     let loads = replies.iter().filter(|reply| !reply.cache_status().hit("l1")).count();
     assert!(replies.iter().all(|reply| reply.status == 200 || reply.status == 503));
-    // Fifty in each second that it took, begun ones included.
+    // The budget is fifty loads in each second of the run. A second that has only begun counts as a
+    // whole one.
     let budget = 50 * (begun.elapsed().as_secs() as usize + 2);
     assert!(loads <= budget, "{loads} of 600 were loads, and {budget} may be");
 

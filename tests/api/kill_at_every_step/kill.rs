@@ -1,4 +1,5 @@
-//! One kill: a request is sent, all lines stop at a chosen message, and the process is killed.
+//! One kill. The test sends a request, all connections stop at a chosen message, and the process is
+//! killed.
 
 use std::time::Instant;
 
@@ -6,12 +7,12 @@ use reqwest::{RequestBuilder, StatusCode};
 
 use crate::support::{ChildProcess, Message, Speech, Stop, eventually};
 
-/// Which messages a walk counts.
+/// The messages that a walk counts.
 #[derive(Clone, Copy, Debug)]
 pub enum Steps {
-    /// Those with Postgres and the reply: they come in one order.
+    /// The messages with Postgres, and the reply. They have one order.
     InOrder,
-    /// Those with Redis, some of which come while others do.
+    /// The messages with Redis. Some of them overlap with others.
     Redis,
 }
 
@@ -27,31 +28,34 @@ impl Steps {
         }
     }
 
-    /// Before and after the first message, the second, the third and so on.
+    /// Returns the stops before and after the first message, the second, the third and so on.
     pub fn stops() -> impl Iterator<Item = Stop> {
         (1..).flat_map(|at| [Stop::Before(at), Stop::After(at)])
     }
 }
 
-/// Whether a message is one of the work. The others say nothing and change nothing, and come when they like: Sync alone, by which
-/// the pool asks whether a connection lives; Parse, by which a connection gets a statement that it has not used before; answers.
+/// Returns whether a message belongs to the work. The other messages change no data and come at any
+/// time.
+///
+/// They are a lone Sync, by which the pool checks a connection, and a Parse, by which a connection
+/// prepares a statement. Their answers do not belong to the work either.
 fn works(message: &Message) -> bool {
     let alone = message.bytes.len() <= b"Z\0\0\0\x05I".len();
     !alone && !message.bytes.starts_with(if message.sent { b"P" } else { b"1" })
 }
 
-/// What was seen of a process until it was killed.
+/// The observations of a process until it was killed.
 pub struct Killed {
-    /// The status of the reply, if it came whole.
+    /// The status of the reply, if the whole reply came.
     pub reply: Option<StatusCode>,
-    /// What passed since the request was sent.
+    /// The messages since the request was sent.
     pub passed: Vec<Message>,
-    /// Whether there was no such step: before it the reply had come and Redis had been told what there was to tell.
+    /// Whether the step does not exist. The reply and the last call of Redis had come before it.
     pub beyond: bool,
     pub at: Instant,
 }
 
-/// Kills `child` at a step of `request`. `tells` is the call of L2 with which the work ends.
+/// Kills `child` at a step of `request`. `tells` is the L2 call that ends the work.
 pub async fn kill(
     child: ChildProcess,
     request: RequestBuilder,
@@ -80,7 +84,7 @@ pub async fn kill(
     Killed { reply: reply.await.expect("the client does not panic"), passed, beyond, at }
 }
 
-/// How many calls of L2 there have been.
+/// The counts of L2 calls.
 pub struct Calls {
     operation: &'static str,
     done: f64,
@@ -95,7 +99,7 @@ impl Calls {
         Self { operation, done, failed: calls(&[]) - calls(&[("result", "ok")]) }
     }
 
-    /// Returns when one more has succeeded; `false`: a call failed, as it may on a busy machine.
+    /// Returns after one more call. `false` means that a call failed, as it may on a busy machine.
     pub async fn goes_on(&self, child: &ChildProcess) -> bool {
         eventually("one more call of L2", || async {
             let now = Self::of(child, self.operation).await;

@@ -1,9 +1,13 @@
-//! A process killed at every step between a request and its reply: no acknowledged write is lost, nothing older is shown after.
+//! A process is killed at every step between a request and its reply. No acknowledged write is
+//! lost, and no later answer is older.
 //!
-//! The steps are the messages that the process gets from and sends to Postgres, Redis and its client: what it does in between
-//! can't be told apart from outside. Each is a run of its own with a process of its own (`support/lines.rs`). Messages with Postgres
-//! and the reply come in one order and are walked until a reply has come before the kill; those with Redis run beside them after
-//! the commit, and are walked on their own until Redis has been told all there is to tell.
+//! The steps are the messages that the process exchanges with Postgres, Redis and its client. Its
+//! actions between two messages look the same from outside. Each step is a run of its own with a
+//! process of its own (`support/wire.rs`).
+//!
+//! The messages with Postgres and the reply have one order. The test walks them until a reply has
+//! come before the kill. The messages with Redis overlap with them after the commit. The test walks
+//! these on their own until Redis has received all of them.
 
 mod kill;
 mod reads;
@@ -15,7 +19,8 @@ use std::time::Duration;
 use sqlx::PgPool;
 use works::Work;
 
-/// The promised bound D plus the time that the test's own requests take on a busy machine.
+/// The promised bound D. `SLACK` is the time that the test's own requests may take on a busy
+/// machine.
 const PROMISED: Duration = Duration::from_millis(500);
 const SLACK: Duration = Duration::from_secs(10);
 

@@ -1,5 +1,6 @@
-//! Kills a read of what no tier holds, at each step of load and fill. Then another instance writes, without a word to Redis: what
-//! the killed process has left there is old, and stays there.
+//! Kills a read that misses every tier, at each step of its load and its write-back. Then another
+//! instance writes without Redis. The entry that the killed process left in Redis is old, and it
+//! remains there.
 
 use std::time::Instant;
 
@@ -13,10 +14,10 @@ use super::{
 };
 use crate::support::{ChildProcess, TestApp, database, eventually::within, product};
 
-/// What was seen; all of it must have been, or the walk proved nothing.
+/// The observations of a walk. Each of them must have occurred, or the walk proved nothing.
 #[derive(Debug, Default)]
 struct Seen {
-    /// Kills that left nothing in Redis, or a lease.
+    /// Kills that left no entry in Redis, or only a lease.
     unfilled: usize,
     /// Kills that left the answer in Redis.
     filled: usize,

@@ -1,4 +1,5 @@
-//! The writes that are killed: how each is sent, and how its two states look in the database and to clients.
+//! The writes that are killed: the request of each, and its two states in the database and for
+//! clients.
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::json;
@@ -15,7 +16,7 @@ pub enum Work {
     Cancellation,
 }
 
-/// What one write is about; nothing else in the database has to do with it.
+/// The data of one write. No other write uses them.
 pub struct Subject {
     pub product: i64,
     /// The order that is cancelled.
@@ -26,7 +27,7 @@ pub struct Subject {
 }
 
 impl Work {
-    /// Makes what a write of this kind is about.
+    /// Creates the data for a write of this kind.
     pub async fn subject(self, client: &Client, number: i64) -> Subject {
         let category = format!("SHELF {number}");
         let product = client.product(product().price(100).stock(100).category(&category)).await;
@@ -37,7 +38,7 @@ impl Work {
         Subject { product, order, customer: number, category, key: format!("key-{number}") }
     }
 
-    /// The write.
+    /// Returns the request of the write.
     pub fn request(self, client: &Client, of: &Subject) -> RequestBuilder {
         let product = format!("/products/{}", of.product);
         match self {
@@ -54,7 +55,8 @@ impl Work {
         }
     }
 
-    /// The states before and after it, as [`Work::stored`] and [`Work::shown`] put them.
+    /// Returns the states before and after the write, in the form of [`Work::stored`] and
+    /// [`Work::shown`].
     pub fn states(self) -> [&'static str; 2] {
         match self {
             Self::NewPrice => ["costs 100, listed at 100", "costs 200, listed at 200"],
@@ -64,7 +66,7 @@ impl Work {
         }
     }
 
-    /// What Postgres holds, past the service.
+    /// Returns the state in Postgres, read past the service.
     pub async fn stored(self, pool: &PgPool, of: &Subject) -> String {
         let Subject { product, order, customer, .. } = of;
         let sql = match self {
@@ -88,7 +90,8 @@ impl Work {
         sqlx::query_scalar(AssertSqlSafe(sql)).fetch_one(pool).await.expect("the state in Postgres")
     }
 
-    /// What an instance answers: the thing itself, and the lists that show it.
+    /// Returns the state that an instance shows, in the resource itself and in the lists that
+    /// contain it.
     pub async fn shown(self, client: &Client, of: &Subject) -> String {
         let product = client.get_product(of.product).await;
         let category_page =

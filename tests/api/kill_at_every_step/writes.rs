@@ -1,4 +1,4 @@
-//! Kills writes. Another instance holds the old answers in its L1, and Redis holds them too.
+//! Kills writes. Another instance has the old answers in its L1, and Redis has them too.
 
 use std::{collections::BTreeMap, time::Instant};
 
@@ -11,35 +11,35 @@ use super::{
 };
 use crate::support::{ChildProcess, Message, Speech, Stop, TestApp, database, eventually, eventually::within};
 
-/// From here on are the numbers of what the process practises on.
+/// The first number of the data for the process's warm-up requests.
 const SPARE: i64 = 100_000;
 
-/// How far a write had come when its process was killed.
+/// The progress of a write when its process was killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 enum Reached {
     /// COMMIT had not been sent.
     Begun,
-    /// COMMIT had been sent, its answer had not come.
+    /// COMMIT had been sent, but its answer had not come.
     Committing,
-    /// The answer of COMMIT had come; the client had none.
+    /// The answer of COMMIT had come, but the client had no reply.
     Committed,
     Replied,
 }
 
-/// What was seen; all of it must have been, or the walk proved nothing.
+/// The observations of a walk. Each of them must have occurred, or the walk proved nothing.
 #[derive(Debug, Default)]
 struct Seen {
     begun: usize,
     committing: usize,
     committed: usize,
     replied: usize,
-    /// Kills after the commit that left Redis with the old answer.
+    /// Kills after the commit that left the old answer in Redis.
     left_in_redis: usize,
-    /// First answers of a process started again that came from Redis.
+    /// First answers of a restarted process that came from Redis.
     from_redis: u64,
 }
 
-/// Runs `work` again and again, each time killed one step later.
+/// Runs `work` again and again and kills it one step later each time.
 pub async fn killed_at_every_step(pool: PgPool, work: Work) {
     let begun = Instant::now();
     let app = TestApp::builder(pool).max_staleness(PROMISED).build().await;
@@ -70,7 +70,8 @@ struct Walk {
 }
 
 impl Walk {
-    /// One run. Brings the process started again, and whether the walk is beyond the last step.
+    /// Performs one run. Returns the restarted process, and whether the walk is beyond the last
+    /// step.
     async fn step(&mut self, child: ChildProcess, steps: Steps, stop: Stop) -> (ChildProcess, bool) {
         self.number += 1;
         let (work, calls) = (self.work, Calls::of(&child, "invalidate").await);
@@ -105,7 +106,7 @@ impl Walk {
         (child, killed.beyond)
     }
 
-    /// Has the other instance hold the old answers, in its L1 and in Redis.
+    /// Waits until the other instance has the old answers in its L1 and in Redis.
     async fn hold_old(&self, subject: &Subject) {
         let (product, path) = (subject.product, format!("/products/{}", subject.product));
         eventually("the old answers are in L1 and in Redis", || async {
@@ -120,7 +121,8 @@ impl Walk {
         .await;
     }
 
-    /// The whole old state or the whole new one, and the one that it must be. Brings it.
+    /// Checks that the database has the whole old state or the whole new one, and that `reached`
+    /// permits it. Returns the state.
     async fn check_database(
         &mut self,
         subject: &Subject,
@@ -144,7 +146,7 @@ impl Walk {
         state
     }
 
-    /// The client got no answer, or forgot it, and sends the order again.
+    /// Sends the order again, as a client does that got no answer or lost it.
     async fn order_again(&self, child: &ChildProcess, subject: &Subject, context: &str) {
         let new = self.work.states()[1];
         let calls = Calls::of(child, "invalidate").await;
