@@ -1,4 +1,5 @@
-//! Many keys at once: one call of L2 for what L1 lacks, one call of the loader for what both lack.
+//! Reads of many keys at once. One call of L2 fetches the keys that L1 lacks, and one call of the
+//! loader those that both lack.
 
 use std::{
     collections::HashMap,

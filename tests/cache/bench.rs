@@ -1,4 +1,5 @@
-//! What the cache's tests stand on: a table of notes, caches over one L2, loaders that count and that can be held.
+//! The fixture of the cache's tests: a table of notes, caches over one L2, and loaders that count
+//! their calls and can be stopped.
 
 use std::{
     collections::HashMap,
@@ -19,7 +20,7 @@ use tokio::sync::Semaphore;
 
 use crate::support::{MemcachedServer, RedisServer, eventually, memcached_server, redis_server::fresh_namespace};
 
-/// What is cached.
+/// The cached value.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Note {
     pub id: i64,
@@ -51,7 +52,7 @@ impl Cacheable for Notes {
     const POLICY: Policy = Policy { name: "note-list", format: Format::MessagePack, compress_above: 1, ..Note::POLICY };
 }
 
-/// A loader's error. Cloned to everyone who waited.
+/// The error of a loader. Each caller that waited gets a clone.
 #[derive(Clone, Debug, PartialEq)]
 pub enum NoteError {
     Refused,
@@ -73,7 +74,7 @@ impl LoadError for NoteError {
 /// The error of a write.
 #[derive(Debug)]
 pub enum WriteRefused {
-    /// There is such a note already.
+    /// The note exists already.
     Taken,
     Failed(sqlx::Error),
 }
@@ -95,7 +96,7 @@ impl WriteError for WriteRefused {
     }
 }
 
-/// Which L2 a bench has.
+/// The L2 of a bench.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Backend {
     None,
@@ -104,18 +105,18 @@ pub enum Backend {
     Memcached,
 }
 
-/// All of them.
+/// Returns all backends.
 pub fn backends() -> Vec<Backend> {
     [vec![Backend::None], shared_backends()].concat()
 }
 
-/// Those that several caches share. Memcached is one of them when its binary is named.
+/// Returns the backends that several caches share. Memcached is one of them if its binary is named.
 fn shared_backends() -> Vec<Backend> {
     let memcached = memcached_server::binary().map(|_| Backend::Memcached);
     [Backend::Memory, Backend::Redis].into_iter().chain(memcached).collect()
 }
 
-/// One database, one L2, and as many caches over them as a test starts.
+/// One database and one L2, with as many caches over them as a test starts.
 #[derive(Clone)]
 pub struct Bench {
     pub backend: Backend,
@@ -125,7 +126,7 @@ pub struct Bench {
     /// The tier that the bench's caches share.
     pub l2: Option<Arc<dyn L2>>,
     next: Arc<AtomicI64>,
-    /// Reads of the database so far.
+    /// The number of database reads so far.
     pub loads: Arc<AtomicUsize>,
 }
 
@@ -146,7 +147,7 @@ pub async fn over_every_l2(pool: PgPool, scenario: impl AsyncFn(Bench)) {
 }
 
 impl Bench {
-    /// A bench with this backend.
+    /// Creates a bench with this backend.
     pub async fn new(pool: &PgPool, backend: Backend) -> Self {
         let clock = Clock::adjustable();
         let l2: Option<Arc<dyn L2>> = match backend {
@@ -160,7 +161,7 @@ impl Bench {
         Self::over(pool, backend, l2, clock).await
     }
 
-    /// A bench with an L2 of the test's own.
+    /// Creates a bench with an L2 of the test's own.
     pub async fn with_l2(pool: &PgPool, l2: impl L2) -> Self {
         Self::over(pool, Backend::Memory, Some(Arc::new(l2)), Clock::adjustable()).await
     }
@@ -174,12 +175,12 @@ impl Bench {
         Self { backend, pool: pool.clone(), clock, namespace: fresh_namespace(), l2, next, loads }
     }
 
-    /// A started cache whose floors are current, as one instance has it.
+    /// Starts a cache, as one instance has it, and waits until its floors are current.
     pub async fn cache(&self) -> Cache {
         self.cache_with(|_| {}).await
     }
 
-    /// A cache with other settings.
+    /// Starts a cache with other settings.
     pub async fn cache_with(&self, change: impl FnOnce(&mut CacheConfig)) -> Cache {
         let mut config = self.config();
         change(&mut config);
@@ -188,12 +189,12 @@ impl Bench {
         cache
     }
 
-    /// The settings of a cache.
+    /// Returns the settings of a cache.
     pub fn config(&self) -> CacheConfig {
         CacheConfig {
             namespace: self.namespace.clone(),
             l2: self.l2.clone(),
-            // Patience instead of speed: a busy machine must not turn a hit into a miss.
+            // The limits are long, because a busy machine must not turn a hit into a miss.
             l2_deadline: Duration::from_secs(2),
             max_staleness: Duration::from_secs(60),
             poll: Duration::from_millis(10),
@@ -203,12 +204,12 @@ impl Bench {
         }
     }
 
-    /// An id that no note has yet.
+    /// Returns an id that no note has yet.
     pub fn fresh_id(&self) -> i64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
 
-    /// Puts the clock forward and waits until the caches have polled the ledger by the new time.
+    /// Advances the clock and waits until the caches have polled the ledger at the new time.
     pub async fn advance(&self, by: Duration, caches: &[&Cache]) {
         self.clock.advance(by);
         for cache in caches {
@@ -216,7 +217,7 @@ impl Bench {
         }
     }
 
-    /// Writes a note through a cache: the pattern that every service uses.
+    /// Writes a note through a cache, with the pattern of every service.
     pub async fn write(&self, cache: &Cache, id: i64, text: &str) {
         let mut write = cache.begin().await.expect("a transaction");
         let sql = "insert into notes values ($1, $2) on conflict (id) do update set text = excluded.text";
@@ -239,7 +240,7 @@ impl Bench {
         write.commit().await.expect("a commit");
     }
 
-    /// Changes a note behind everybody's back: only a tier can still show the old text.
+    /// Changes a note without an invalidation. Afterwards only a tier can still show the old text.
     pub async fn sabotage(&self, id: i64, text: &str) {
         let sql = "insert into notes values ($1, $2) on conflict (id) do update set text = excluded.text";
         sqlx::query(sql).bind(id).bind(text).execute(&self.pool).await.expect("the note is changed");
@@ -250,7 +251,7 @@ impl Bench {
         self.read_as(cache, id, CacheMode::Default).await
     }
 
-    /// Reads a note with a directive.
+    /// Reads a note in this cache mode.
     pub async fn read_as(&self, cache: &Cache, id: i64, mode: CacheMode) -> Cached<Note> {
         let this = self.clone();
         let read: Result<_, NoteError> =
@@ -267,18 +268,18 @@ impl Bench {
         read.expect("the loader does not fail")
     }
 
-    /// The loader: value, tag versions and time in one statement.
+    /// Loads a note, with its value, tag versions and time in one statement.
     pub async fn load(&self, id: i64) -> Loaded<Note> {
         self.load_many(vec![id]).await.remove(&id).expect("an answer for the id")
     }
 
-    /// As [`Bench::load`], from a server whose clock is a minute ahead of the one that takes its place.
+    /// Like [`Bench::load`], from a server whose clock is a minute ahead of its successor's.
     pub async fn load_by_a_clock_ahead(&self, id: i64) -> Loaded<Note> {
         let loaded = self.load(id).await;
         Loaded { loaded_at: loaded.loaded_at.after(Duration::from_secs(60)), ..loaded }
     }
 
-    /// The loader of a batch.
+    /// Loads a batch of notes.
     pub async fn load_many(&self, ids: Vec<i64>) -> HashMap<i64, Loaded<Note>> {
         self.loads.fetch_add(1, Ordering::SeqCst);
         let sql = "select asked.id, notes.text, coalesce(ledger.version, 0) as tag_version,
@@ -297,7 +298,7 @@ impl Bench {
         loaded.collect()
     }
 
-    /// The loader of a list.
+    /// Loads a list of notes.
     pub async fn load_list(&self, first: i64) -> Loaded<Notes> {
         self.loads.fetch_add(1, Ordering::SeqCst);
         let sql =
@@ -314,12 +315,12 @@ impl Bench {
         Loaded { value: Some(Notes(notes.collect())), tag_versions: vec![tag_version], loaded_at }
     }
 
-    /// Reads of the database so far.
+    /// Returns the number of database reads so far.
     pub fn loaded(&self) -> usize {
         self.loads.load(Ordering::SeqCst)
     }
 
-    /// Waits until a fresh cache finds these notes in L2: fills go on behind the answers.
+    /// Waits until a fresh cache finds these notes in L2, because fills continue after the answers.
     pub async fn in_l2(&self, ids: &[i64]) -> Cache {
         let other = self.cache().await;
         for id in ids {
@@ -329,17 +330,17 @@ impl Bench {
     }
 }
 
-/// The key of a note.
+/// Returns the key of a note.
 pub fn key(id: i64) -> Key<Note> {
     Key::shared(&[&id])
 }
 
-/// The name of a note in the ledger.
+/// Returns the tag of a note.
 pub fn name(id: i64) -> Tag {
     Tag::shared("note", &[&id])
 }
 
-/// The text of an answer.
+/// Returns the text of an answer.
 pub fn text(read: &Cached<Note>) -> Option<&str> {
     read.entry.value.as_ref().map(|note| note.text.as_str())
 }
@@ -349,13 +350,13 @@ pub async fn until_current(cache: &Cache) {
     eventually("the ledger is followed", || async { cache.is_current().then_some(()) }).await;
 }
 
-/// How often reads of notes had this outcome.
+/// Counts the reads of notes with this outcome.
 pub fn counted(cache: &Cache, outcome: Outcome) -> u64 {
     let stats = cache.stats();
     stats.patterns["note"].outcomes.get(outcome.as_str()).copied().unwrap_or(0)
 }
 
-/// A door in a loader: tells when somebody stands before it, and lets nobody through until it is opened.
+/// A door in a loader. It reports when a caller waits, and it stops all callers until it is opened.
 #[derive(Clone)]
 pub struct Door {
     arrived: Arc<Semaphore>,
@@ -363,24 +364,24 @@ pub struct Door {
 }
 
 impl Door {
-    /// A closed door.
+    /// Creates a closed door.
     pub fn closed() -> Self {
         Self { arrived: Arc::new(Semaphore::new(0)), passes: Arc::new(Semaphore::new(0)) }
     }
 
-    /// Waits before the door.
+    /// Waits until the door is open.
     pub async fn pass(&self) {
         self.arrived.add_permits(1);
         self.passes.acquire().await.expect("never closed").forget();
     }
 
-    /// Returns when one more has come to the door.
+    /// Returns when one more caller has come to the door.
     pub async fn until_somebody_waits(&self) {
         let arrived = tokio::time::timeout(Duration::from_secs(20), self.arrived.acquire()).await;
         arrived.expect("somebody comes to the door").expect("never closed").forget();
     }
 
-    /// Lets everybody through, now and later.
+    /// Lets all callers through, now and later.
     pub fn open(&self) {
         self.passes.add_permits(Semaphore::MAX_PERMITS / 2);
     }

@@ -1,4 +1,5 @@
-//! L2 failing, slow, lying: the answers stay right, and the outcome says what happened.
+//! Faults of L2: errors, delays and wrong data. The answers remain right, and the outcome reports
+//! the fault.
 
 use std::{
     sync::{
@@ -18,13 +19,14 @@ use sqlx::PgPool;
 use super::bench::{Bench, key, text};
 use crate::support::eventually;
 
-/// An L2 that does what the test says.
+/// An L2 whose behaviour the test sets.
 #[derive(Clone, Default)]
 struct Scripted {
     mood: Arc<AtomicU8>,
-    /// Only these ask for leave: what gives a lease back comes late, and whatever is known of L2.
+    /// The number of fetches. Only fetches need the breaker's permission. A call that gives a lease
+    /// back comes late, in any state of the breaker.
     fetches: Arc<AtomicUsize>,
-    /// What came while it was hanging, in this order, with the token of each call.
+    /// The calls that came while it was hanging, in their order, each with its token.
     unread: Arc<Mutex<Vec<(Unread, String)>>>,
     memory: MemoryL2,
 }
@@ -45,7 +47,7 @@ enum Mood {
     Swapping,
     /// Answers fewer values than it was asked for.
     Short,
-    /// Says of every key that another instance is loading it.
+    /// Reports for every key that another instance loads it.
     Busy,
 }
 
@@ -72,7 +74,8 @@ impl Scripted {
         self.unread.lock().expect("nobody panicked").clone()
     }
 
-    /// Goes on: what was sent meanwhile is carried out, although nobody waits for it any more.
+    /// Works again and carries out the calls of the meantime, although no caller waits for them any
+    /// more.
     async fn go_on(&self) {
         self.set(Mood::Well);
         for (call, token) in self.unread() {
@@ -200,7 +203,8 @@ async fn leases_that_bring_nothing_are_not_waited_for(pool: PgPool) {
     let (bench, l2) = bench(&pool).await;
     let cache = bench.cache_with(|config| config.l2_deadline = Duration::ZERO).await;
     l2.set(Mood::Busy);
-    // The clock of this instance stands still: a wait ends when the test puts it forward, or when there is none.
+    // The clock of this instance does not run. A read that waits ends when the test advances the
+    // clock. The others do not wait.
     for _ in 0..3 {
         let (read, cache) = (bench.fresh_id(), &cache);
         let waits = async { bench.read(cache, read).await.outcome };

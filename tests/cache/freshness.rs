@@ -1,4 +1,5 @@
-//! What was changed is not served: on the instance that wrote at once, on all others as soon as they have polled the ledger.
+//! Old values are not served. The instance that wrote stops at once, and all others stop as soon as
+//! they have polled the ledger.
 
 use std::time::Duration;
 
@@ -84,7 +85,7 @@ async fn an_instance_that_does_not_hear_from_the_ledger_stops_using_its_tiers(po
         let id = bench.fresh_id();
         bench.sabotage(id, "one").await;
         bench.read(&cache, id).await;
-        // The table that is polled is held: the polls wait, time passes.
+        // The gate locks the table that is polled, so the polls wait while time passes.
         let gate = crate::support::Gate::table(&bench.pool, "cache_epochs").await;
         eventually("the floors are not current any more", || async { (!cache.is_current()).then_some(()) }).await;
         let read = bench.read(&cache, id).await;
@@ -132,7 +133,7 @@ async fn an_instance_that_starts_knows_what_was_changed_before(pool: PgPool) {
         bench.write(&cache, id, "old").await;
         let old = bench.load(id).await;
         bench.write(&cache, id, "new").await;
-        // L2 has lost what it knew and gets the old value back before the new instance comes up.
+        // L2 has lost its entries and gets the old value back before the new instance starts.
         let filler = bench.cache().await;
         filler.put_many(vec![(key(id), old)]).expect("filled");
         filler.shutdown().await;
@@ -149,7 +150,8 @@ async fn an_instance_that_starts_refuses_what_is_older_than_all_it_can_know(pool
         bench.write(&cache, id, "old").await;
         let old = bench.load(id).await;
         bench.write(&cache, id, "new").await;
-        // All that is left to begin with is a snapshot from after the change: which names changed before it nobody can say.
+        // The only checkpoint left is a snapshot from after the change. It does not tell which tags
+        // changed before.
         let forget =
             "with gone as (delete from cache_checkpoints) insert into cache_checkpoints (snap) select pg_current_snapshot()";
         sqlx::query(forget).execute(&bench.pool).await.expect("one snapshot is left");
@@ -179,7 +181,7 @@ async fn a_ledger_that_was_restored_in_place_makes_everything_cached_before_unre
         let (cache, id) = (bench.cache().await, bench.fresh_id());
         bench.write(&cache, id, "later than the dump").await;
         bench.read(&cache, id).await;
-        // What a restore does: the table is filled anew, its numbers and those of the sequence go back.
+        // A restore does this. It refills the table and sets the versions and the sequence back.
         for sql in [
             "create table dump as select tag, 1 as version, xid from cache_ledger",
             "truncate cache_ledger",

@@ -1,5 +1,6 @@
-//! Guards that the ordinary course of events does not need: each test forces, by gates, the one order of events in which a guard
-//! decides. `make prove` makes mutants without each guard in turn and expects these tests to catch them.
+//! Guards that the ordinary course of events does not need. Each test forces, by gates, the one
+//! order of events in which a guard decides. `make prove` makes mutants without each guard in turn
+//! and expects these tests to catch them.
 
 use std::time::Duration;
 
@@ -18,7 +19,8 @@ async fn a_look_that_is_answered_late_proves_only_what_was_when_it_was_sent(pool
     first.until_waiting(1).await;
     bench.clock.advance(max_staleness + Duration::from_secs(1));
     assert!(!cache.is_current());
-    // The second gate queues behind the poll that waits, so that this poll is answered and the next one isn't.
+    // The second gate queues behind the poll that waits. This poll is therefore answered, and the
+    // next one is not.
     let (second, ()) = tokio::join!(Gate::polls(&bench.pool), async {
         first.until_waiting(2).await;
         first.open().await;
@@ -31,7 +33,8 @@ async fn a_look_that_is_answered_late_proves_only_what_was_when_it_was_sent(pool
 
 #[sqlx::test]
 async fn what_is_older_than_its_maximal_age_is_loaded_whoever_kept_it(pool: PgPool) {
-    // As if instances had been running for a while: else the start is what refuses the old answer.
+    // The checkpoint belongs to instances that have run for a while. Otherwise the start itself
+    // would refuse the old answer.
     sqlx::query("insert into cache_epochs default values").execute(&pool).await.expect("an epoch");
     let checkpoint = "insert into cache_checkpoints (taken_at, snap) \
                    values (clock_timestamp() - interval '5 minutes', pg_current_snapshot())";
@@ -81,7 +84,7 @@ async fn a_load_that_began_in_another_era_is_not_served_again(pool: PgPool) {
     .await;
 }
 
-/// The epoch that a cache is in.
+/// Returns the epoch of a cache.
 fn epoch(cache: &Cache) -> Option<String> {
     let token = cache.token_now()?.to_string();
     token.split_once('-').map(|(epoch, _)| epoch.to_owned())
@@ -110,20 +113,22 @@ async fn an_instance_that_finds_no_horizon_refuses_what_was_read_before_it_start
 
 #[sqlx::test]
 async fn a_horizon_of_another_life_of_the_database_is_none(pool: PgPool) {
-    // As a restore may bring it: older than anything that may be served, and with everything there is visible in it.
+    // A restore may bring such a checkpoint. It is older than any answer that may be served, and
+    // every change is visible in it.
     let another = "insert into cache_checkpoints
         select clock_timestamp() - interval '2 hours', 'another epoch', '9000000000000000000:9000000000000000000:'";
     starts_over_an_old_entry(pool, &["delete from cache_checkpoints", another]).await;
 }
 
-/// An instance that starts after `statements` must not serve the old value that L2 holds, whatever has become of the checkpoints.
+/// Checks that an instance that starts after `statements` does not serve the old value in L2. The
+/// statements change the checkpoints.
 async fn starts_over_an_old_entry(pool: PgPool, statements: &[&'static str]) {
     over_every_l2(pool, async |bench: Bench| {
         let (cache, id) = (bench.cache().await, bench.fresh_id());
         bench.write(&cache, id, "old").await;
         let old = bench.load(id).await;
         bench.write(&cache, id, "new").await;
-        // The fill leaves L2 with the old value: all that the started instance has to go by.
+        // The fill leaves the old value in L2, where the started instance finds it.
         let filler = bench.cache_with(|config| config.l1_bytes = 0).await;
         filler.put_many(vec![(key(id), old)]).expect("filled");
         filler.shutdown().await;
@@ -144,7 +149,7 @@ async fn a_change_is_not_there_before_its_number_is(pool: PgPool) {
     let gate = Gate::table(&bench.pool, "cache_ledger").await;
     let write = bench.write(&cache, id, "new");
     let watcher = async {
-        // The write, and a poll.
+        // The write and a poll wait.
         gate.until_waiting(2).await;
         let seen: i64 = sqlx::query_scalar("select count(*) from notes where id = $1")
             .bind(id)
@@ -172,14 +177,15 @@ async fn a_transaction_that_commits_after_later_ones_is_not_missed(pool: PgPool)
     sqlx::query("update notes set text = 'new' where id = $1").bind(late).execute(write.conn()).await.expect("changed");
     write.invalidate(name(late));
     bench.write(&writer, early, "new").await;
-    // Only a poll tells the reader, so from here on its snapshots are later than the transaction that is still open.
+    // Only a poll can tell the reader. Its later snapshots are therefore newer than the transaction
+    // that is still open.
     eventually("the reader knows the later change", || async {
         let read = (bench.read(&reader, late).await, bench.read(&reader, early).await);
         (text(&read.0) == Some("old") && text(&read.1) == Some("new")).then_some(())
     })
     .await;
     write.commit().await.expect("a commit");
-    // Well before the entry ends by itself.
+    // The limit is well before the entry expires by itself.
     within(Duration::from_secs(5), "the reader knows the earlier change", || async {
         (text(&bench.read(&reader, late).await) == Some("new")).then_some(())
     })
@@ -188,7 +194,7 @@ async fn a_transaction_that_commits_after_later_ones_is_not_missed(pool: PgPool)
 
 #[sqlx::test]
 async fn a_token_given_before_the_first_trusted_look_stands_for_what_was_committed(pool: PgPool) {
-    // The poll that makes the floors current comes long after those that begin the epoch.
+    // The poll that makes the floors current comes long after the polls that begin the epoch.
     let cache = Cache::start(CacheConfig { poll: Duration::from_secs(60), ..CacheConfig::default() }, pool.clone());
     let sql = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
     let committed: i64 = sqlx::query_scalar(sql).fetch_one(&pool).await.expect("the database's time");
@@ -245,7 +251,7 @@ async fn who_finds_a_change_made_already_does_not_answer_older_than_it(pool: PgP
         let gate = Gate::polls(&bench.pool).await;
         bench.write(&other, id, "new").await;
         cache.put_many(vec![(key(id), old)]).expect("filled");
-        // The same change, sent again to another instance: there is nothing left to do.
+        // Another instance receives the same change again, and there is no work left to do.
         let mut write = cache.begin().await.expect("a transaction");
         write.invalidate(name(id));
         write.finish_unchanged().await.expect("ended");
@@ -255,7 +261,8 @@ async fn who_finds_a_change_made_already_does_not_answer_older_than_it(pool: PgP
     .await;
 }
 
-/// A refusal that the work makes of a failed statement: by then the transaction can't be asked any more.
+/// The work turns a failed statement into a refusal. By then the transaction can run no more
+/// queries.
 #[sqlx::test]
 async fn who_is_refused_by_a_constraint_does_not_answer_older_than_what_broke_it(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::None).await;
@@ -284,14 +291,16 @@ async fn only_numbers_that_were_quiet_for_long_are_removed(pool: PgPool) {
     let (writer, id) = (bench.cache().await, bench.fresh_id());
     bench.write(&writer, id, "one").await;
     for (ago, rows) in [("0 hours", 1), ("2.5 hours", 0)] {
-        // Not the current snapshot: other tests' open transactions are in it.
+        // The snapshot is not the current one, because that contains open transactions of other
+        // tests.
         let checkpoint = format!(
             "insert into cache_checkpoints (taken_at, snap)
              select clock_timestamp() - interval '{ago}', format('%s:%s:', now, now)::pg_snapshot
              from pg_current_xact_id() as now"
         );
         sqlx::query(sqlx::AssertSqlSafe(checkpoint)).execute(&pool).await.expect("a checkpoint");
-        // Who starts keeps house before its second poll, which is the one that makes the floors current.
+        // An instance that starts runs maintenance before its second poll. Only the second poll
+        // makes the floors current.
         let started = bench.cache().await;
         let sql = "select count(*) from cache_ledger where tag = 'note:' || $1";
         let left: i64 = sqlx::query_scalar(sql).bind(id).fetch_one(&pool).await.expect("the ledger");

@@ -1,5 +1,5 @@
-//! Two ways of hearing sooner of others' writes than the pause between two polls allows: hints, which may be lost, and tokens,
-//! which a client carries along.
+//! Two ways to learn of other instances' writes before the next poll. Hints may be lost, and tokens
+//! are carried along by a client.
 
 use std::time::{Duration, Instant};
 
@@ -13,14 +13,14 @@ use crate::support::eventually;
 async fn a_hint_makes_other_instances_look_at_once(pool: PgPool) {
     over_every_l2(pool, async |bench: Bench| {
         if bench.backend == Backend::Memcached {
-            return; // It has no way to tell.
+            return; // Memcached has no hints.
         }
         let pause = Duration::from_secs(3);
         let writer = bench.cache().await;
         let reader = bench.cache_with(|config| config.poll = pause).await;
         let id = bench.fresh_id();
         let begun = Instant::now();
-        // Each change comes just after a poll, so that without hints each would be seen a whole pause later.
+        // Each change comes just after a poll. Without hints, each would show a whole pause later.
         for round in 0..4 {
             let now = format!("round {round}");
             bench.write(&writer, id, &now).await;
@@ -67,7 +67,8 @@ async fn a_token_that_no_instance_can_have_given_is_told_apart(pool: PgPool) {
         (format!("{epoch}-{}", i64::MAX), never),
         (format!("{epoch}-{}", moment + 60 * second), never),
         (format!("000000000000-{moment}"), CatchUp::OtherEpoch),
-        // Clocks of instances lie apart by a little: what it stands for was committed by now all the same.
+        // The clocks of instances differ a little. The write of this token was committed all the
+        // same.
         (format!("{epoch}-{}", moment + 5 * second), CatchUp::Covered),
         (format!("{epoch}-{moment}"), CatchUp::Covered),
         (format!("{epoch}-1"), CatchUp::Covered),
@@ -75,7 +76,7 @@ async fn a_token_that_no_instance_can_have_given_is_told_apart(pool: PgPool) {
     for (text, expected) in cases {
         let token: ConsistencyToken = text.parse().expect("well formed");
         eventually(&format!("{text} is {expected:?}"), || async {
-            // Looks may be late on a busy machine.
+            // Polls may be late on a busy machine.
             let found = cache.catch_up(&token).await;
             assert!(found == expected || found == CatchUp::Late, "{text}: {found:?}");
             (found == expected).then_some(())

@@ -1,4 +1,5 @@
-//! A fill never undoes a write: every way in which an old value can arrive late, against every kind of write, forced by gates.
+//! A fill never undoes a write. The tests force, by gates, every late arrival of an old value
+//! against every kind of write.
 
 use aside::cache::{Cache, CacheMode, Key, Loaded, Outcome};
 use sqlx::PgPool;
@@ -6,7 +7,7 @@ use sqlx::PgPool;
 use super::bench::{Bench, Door, Note, NoteError, Notes, backends, key, over_every_backend, over_every_l2, text};
 use crate::support::eventually;
 
-/// The writes that overtake a fill, with what must be read afterwards.
+/// The writes that overtake a fill, each with the value that must be read afterwards.
 #[derive(Clone, Copy, Debug)]
 enum Overtaking {
     Update,
@@ -36,7 +37,7 @@ impl Overtaking {
     }
 }
 
-/// Reads the old value from the database, then stands at the door with it.
+/// Reads the old value from the database, then waits at the door with it.
 async fn late_fill(bench: &Bench, cache: &Cache, id: i64, door: &Door, mode: CacheMode) {
     let (this, inner) = (bench.clone(), door.clone());
     let load = move || async move {
@@ -110,7 +111,7 @@ async fn a_promotion_from_l2_never_undoes_a_write(pool: PgPool) {
             bench.write(&cache, id, "old").await;
             let old = bench.load(id).await;
             overtaking.write(&bench, &cache, id).await;
-            // Another instance's late fill of L2; this one has nothing in L1.
+            // Another instance fills L2 late. This instance has no entry in L1.
             let filler = bench.cache_with(|config| config.l1_bytes = 0).await;
             filler.put_many(vec![(key(id), old)]).expect("filled");
             filler.shutdown().await;

@@ -1,5 +1,6 @@
-//! L2's three verbs and what they are for: one load in the fleet, no fill without a lease, none older than a known change. The
-//! double and the real stores are one contract: random sequences must bring the same answers from all.
+//! The three verbs of L2 and their purpose: one load in the fleet, no fill without a lease, and
+//! none older than a known change. The double and the real stores have one contract. Random
+//! sequences must bring the same answers from all of them.
 
 use std::{sync::Arc, time::Duration};
 
@@ -33,12 +34,12 @@ fn redis() -> Arc<dyn L2> {
     Arc::new(RedisL2::standalone(&RedisServer::shared().url()).expect("the URL of Redis"))
 }
 
-/// Memcached, if its binary is named.
+/// Returns Memcached, if its binary is named.
 fn memcached() -> Option<Arc<dyn L2>> {
     memcached_server::binary().map(|_| Arc::new(MemcachedL2::new(MemcachedServer::shared().address())) as _)
 }
 
-/// The double and the real stores, each with a key of its own.
+/// Returns the double and the real stores, each with a namespace of its own.
 fn every() -> Vec<(Arc<dyn L2>, String)> {
     let double: Arc<dyn L2> = Arc::new(MemoryL2::default());
     [double, redis()].into_iter().chain(memcached()).map(|l2| (l2, fresh_namespace())).collect()
@@ -102,7 +103,8 @@ async fn an_instance_that_dies_with_a_lease_holds_nobody_up_for_long(pool: PgPoo
             dying.get_or_load(&note, CacheMode::Default, load).await.map(|_| ())
         });
         door.until_somebody_waits().await;
-        // The lease ends by L2's clock, the patience of those who wait by their own.
+        // The lease ends by the clock of L2. The instances that wait for it give up by their own
+        // clock.
         let other = bench.cache().await;
         let read = tokio::time::timeout(Duration::from_secs(20), bench.read(&other, id)).await.expect("the lease ends");
         assert_eq!(text(&read), Some("one"));
@@ -212,7 +214,7 @@ async fn a_value_lives_as_long_as_it_is_told_and_an_unused_lease_leaves_nothing(
     one(l2.fetch(&[fetch(&key)], "a", LEASE)).await;
     assert_eq!(one(l2.fill(&[Fill { lifetime: short, ..fill(&key, 1) }], "a")).await, Filled::Kept);
     let left = ttl(&mut redis, &key).await;
-    // It may have ended by now (-2); without an end it would be -1.
+    // The lease may have ended by now (-2). A lease without an end would give -1.
     assert!(left == -2 || (0..=80).contains(&left), "the lease's longer lifetime must not go on: {left} ms");
 }
 
@@ -242,7 +244,7 @@ async fn every_store_and_the_double_give_the_same_answers() {
             2 | 3 => Step::Fill(at, token, random.u8(0..5).gt(&0).then_some(version)),
             _ => Step::Invalidate(at, version),
         };
-        // Keys change now and then, so that every sequence begins with nothing many times.
+        // The keys change now and then, so that sequences often begin with absent keys.
         let key = |at: usize| format!("{namespace}:{}:{at}", number / 40);
         let expected = carry_out(&**memory, &step, key).await;
         for (number_of_store, (store, _)) in real.iter().enumerate() {

@@ -1,4 +1,5 @@
-//! Lifetimes end by the injected clock, are spread by jitter, and are shorter for a known absence.
+//! Lifetimes. They end by the injected clock, jitter spreads them, and those of a known absence are
+//! shorter.
 
 use std::time::Duration;
 
@@ -56,7 +57,8 @@ async fn a_batch_does_not_serve_what_outlived_its_lifetime(pool: PgPool) {
 
 #[sqlx::test]
 async fn a_known_absence_lives_shorter_than_a_value(pool: PgPool) {
-    // Redis counts by a clock of its own; that its lifetimes are the policy's is shown where its keys are looked at.
+    // Redis has a clock of its own. Tests that inspect its keys show that their lifetimes are those
+    // of the policy.
     for backend in [Backend::None, Backend::Memory] {
         let bench = Bench::new(&pool, backend).await;
         let (cache, absent, present) = (bench.cache().await, bench.fresh_id(), bench.fresh_id());
@@ -96,11 +98,11 @@ async fn an_answer_tells_when_the_database_was_read_and_when_it_was_last_known_t
         let loaded = bench.read(&cache, id).await;
         assert_eq!(loaded.age, None, "it was read for this request");
         assert!(loaded.since_read < Duration::from_secs(5));
-        // Time that passes is the matter of this test, so here, and only here, it does.
+        // This test is about real time. Here alone, a test lets time pass.
         sqlx::query("select pg_sleep(1.1)").execute(&bench.pool).await.expect("time passes");
         let hit = bench.read(&cache, id).await;
         assert!((Duration::from_secs(1)..Duration::from_secs(10)).contains(&hit.since_read), "{:?}", hit.since_read);
-        // Looks go on meanwhile, many in a second.
+        // Polls continue meanwhile, many in a second.
         eventually("a poll has just proven it", || async {
             (bench.read(&cache, id).await.age? < Duration::from_secs(1)).then_some(())
         })

@@ -1,5 +1,5 @@
-//! Changes of any size: more names than a write raises one by one, more than a poll brings, more than an instance learns when it
-//! starts. None is lost, and the tiers are in use again at once.
+//! Changes of any size. They have more tags than a write raises one by one, than a poll brings, or
+//! than an instance learns at its start. No change is lost, and the tiers are in use again at once.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, PgPool};
 use super::bench::{Bench, key, name, over_every_backend, over_every_l2, text};
 use crate::support::{Gate, eventually};
 
-/// Raises so many names of something else, and after them the note's, which was changed before.
+/// Raises this many unrelated tags. Then it changes the note and raises the note's tag.
 async fn changes(bench: &Bench, others: u32, id: i64) {
     let many = format!("insert into cache_ledger (tag, version) select 'mass:' || n, nextval('cache_version') from generate_series(1, {others}) n
         on conflict (tag) do update set version = excluded.version, xid = pg_current_xact_id()");
@@ -19,7 +19,7 @@ async fn changes(bench: &Bench, others: u32, id: i64) {
     sqlx::query("select cache_raise($1)").bind(names).execute(&bench.pool).await.expect("raised");
 }
 
-/// The new text shows, and then it is served from the tiers.
+/// Waits until the new text shows and the tiers serve it.
 async fn shows_and_is_cached(bench: &Bench, cache: &Cache, id: i64) {
     eventually("the new text shows", || async { (text(&bench.read(cache, id).await) == Some("new")).then_some(()) })
         .await;
@@ -52,7 +52,7 @@ async fn an_instance_that_starts_after_more_changes_than_it_learns_serves_nothin
         bench.write(&cache, id, "old").await;
         let old = bench.load(id).await;
         changes(&bench, 100_001, id).await;
-        // The fill leaves L2 with the old value: all that the started instance has to go by.
+        // The fill leaves the old value in L2, where the started instance finds it.
         let filler = bench.cache_with(|config| config.l1_bytes = 0).await;
         filler.put_many(vec![(key(id), old)]).expect("filled");
         let started = bench.cache().await;

@@ -1,5 +1,8 @@
-//! Memcached's line against servers that answer otherwise than Memcached does: every answer is an error or a value of the key that was
-//! asked for, never another's, and the next call begins anew. With a real one: what it can't hold, and what others left there.
+//! The connection to Memcached, against servers that answer unlike Memcached. Every answer is an
+//! error or a value of the requested key, never of another one. The next call uses a new
+//! connection.
+//!
+//! A real server shows the limit of a value's size and reports its memory.
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,7 +18,7 @@ use crate::support::{MemcachedServer, eventually, memcached_server, redis_server
 
 const LEASE: Duration = Duration::from_secs(1);
 
-/// A server that answers whatever comes with the same bytes.
+/// Starts a server that answers every request with the same bytes.
 async fn parrot(answer: &[u8]) -> (MemcachedL2, Arc<Mutex<Vec<u8>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let address = listener.local_addr().expect("its address").to_string();
@@ -74,7 +77,7 @@ async fn what_is_no_answer_of_memcached_is_an_error_and_the_next_call_begins_ane
 
 #[tokio::test]
 async fn what_is_answered_too_late_or_never_costs_the_line() {
-    // An item that is announced and doesn't come.
+    // The server announces an item and does not send it.
     let (l2, _) = parrot(b"VA 100 c1 t1\r\nonly this").await;
     let error = l2.fetch(&fetch("k"), "a", LEASE).await.expect_err("no answer");
     assert!(error.0.contains("broke"), "{error}");
@@ -98,7 +101,7 @@ async fn an_item_of_another_form_is_nobodys_and_is_leased() {
             let count = stream.read(&mut bytes).await.expect("another command");
             assert!(String::from_utf8_lossy(&bytes[..count]).contains(" C7\r\n"), "it is overwritten by its number");
             stream.write_all(b"HD\r\n").await.expect("sent");
-            // Open until the answer has been read.
+            // The connection remains open until the answer has been read.
             stream
         };
         let keys = fetch("k");
@@ -109,7 +112,7 @@ async fn an_item_of_another_form_is_nobodys_and_is_leased() {
 
 #[tokio::test]
 async fn who_is_always_beaten_is_told_that_others_are_at_it() {
-    // Nothing is there, and each time somebody else adds it first.
+    // The key is absent, and each time another client adds it first.
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let l2 = MemcachedL2::new(listener.local_addr().expect("its address").to_string());
     tokio::spawn(async move {
@@ -128,7 +131,7 @@ async fn no_key_can_say_more_than_one_command() {
     let long = "k".repeat(251);
     for key in ["a b", "a\r\nflush_all", "", "ä", long.as_str()] {
         let (l2, heard) = parrot(b"EN\r\n").await;
-        // The second answer is none to `ms`; what was said is what matters.
+        // The second answer is invalid for `ms`. Only the bytes of the request matter here.
         let _ = l2.fetch(&fetch(key), "a", LEASE).await;
         let heard = String::from_utf8_lossy(&heard.lock().await).into_owned();
         let first = heard.lines().next().unwrap_or_default();
@@ -143,7 +146,7 @@ async fn a_server_that_is_away_is_an_error_at_once() {
     let l2 = MemcachedL2::new(listener.local_addr().expect("its address").to_string());
     drop(listener);
     assert!(l2.ping().await.is_err());
-    // On a slow machine the pause can be over when the next one asks.
+    // On a slow machine the pause may be over at the next call.
     eventually("lines are not made without a pause", || async {
         let error = l2.ping().await.expect_err("still away");
         error.0.contains("a moment ago").then_some(())

@@ -1,4 +1,5 @@
-//! Waiting for a turn, and travelling together: one permit is held, loads wait behind it, and what they become is looked at.
+//! Waiting for a permit, and batches. One load holds the only permit and other loads wait behind
+//! it. The tests check the statements that these become.
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -17,7 +18,7 @@ use tokio::task::JoinHandle;
 use super::bench::{Backend, Bench, Door, Note, NoteError, key, over_every_backend, text};
 use crate::support::{eventually, together};
 
-/// Notes as a service loads them: the calls of its two loads are noted down.
+/// The loader of notes, as a service has it. It records the calls of its two loads.
 #[derive(Clone)]
 struct Notes {
     cache: Cache,
@@ -25,13 +26,13 @@ struct Notes {
     calls: Arc<Mutex<Vec<Vec<i64>>>>,
 }
 
-/// What a call of a load brings instead of notes.
+/// The fault of a load.
 #[derive(Clone, Copy, PartialEq)]
 enum Fault {
     None,
     Error,
     Panic,
-    /// Of the load of many: this id can't be read. Of the load of one: it is an error.
+    /// This id cannot be read. The load of many leaves it out, and the load of one is an error.
     Unreadable(i64),
 }
 
@@ -75,14 +76,14 @@ fn notes(bench: &Bench, cache: &Cache, fault: Fault) -> Notes {
 }
 
 impl Notes {
-    /// The ids of each call so far, sorted.
+    /// Returns the sorted ids of each call so far.
     fn calls(&self) -> Vec<Vec<i64>> {
         let mut calls = self.calls.lock().expect("nobody panicked").clone();
         calls.iter_mut().for_each(|ids| ids.sort_unstable());
         calls
     }
 
-    /// Begins to read each of these.
+    /// Begins to read each of these ids.
     async fn begin(&self, ids: &[i64]) -> Vec<JoinHandle<Result<Cached<Note>, NoteError>>> {
         let before = waiting(&self.cache);
         let reads = ids.iter().map(|id| {
@@ -103,7 +104,7 @@ async fn until_waiting(cache: &Cache, loads: usize) {
     eventually("loads wait for their turn", || async { (waiting(cache) == loads).then_some(()) }).await;
 }
 
-/// Takes the one permit for a load that goes on until the door opens.
+/// Takes the only permit for a load that lasts until the door opens.
 async fn hold(bench: &Bench, cache: &Cache) -> (Door, JoinHandle<()>) {
     let (door, id) = (Door::closed(), bench.fresh_id());
     let (inner, this, cache) = (door.clone(), bench.clone(), cache.clone());
@@ -277,7 +278,8 @@ async fn a_caller_that_joins_a_load_without_time_left_has_its_own(pool: PgPool) 
     let bench = Bench::new(&pool, Backend::None).await;
     let cache = cache(&bench, |config| {
         config.request_limit = Duration::from_secs(60);
-        // Else the database seems to be away when the clock is put forward, until the ledger is read again.
+        // Otherwise the database seems down after the clock is advanced, until the next poll of the
+        // ledger.
         config.max_staleness = Duration::from_secs(600);
     })
     .await;

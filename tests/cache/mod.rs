@@ -1,6 +1,9 @@
-//! The contract of the cache itself, on a real Postgres and over every backend of L2: none, the in-memory double, a real Redis, and a real Memcached where
-//! `MEMCACHED_BIN` names one.
-//! Uses nothing of the service, so a team that copies `src/cache` copies this folder too.
+//! The contract of the cache itself, on a real Postgres and over every backend of L2. The backends
+//! are none, the in-memory double, a real Redis, and a real Memcached where `MEMCACHED_BIN` names
+//! one.
+//!
+//! The contract uses no code of the service, so a team that copies `src/cache` copies this folder
+//! too.
 
 mod batches;
 mod bench;

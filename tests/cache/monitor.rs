@@ -1,4 +1,4 @@
-//! The consistency monitor checks what is really served.
+//! The consistency monitor checks the answers that are really served.
 
 use std::time::Duration;
 
@@ -15,7 +15,8 @@ async fn what_another_instance_changed_is_compared_and_found_to_be_new_enough(po
     bench.write(&writer, id, "old").await;
     bench.read(&reader, id).await;
     bench.write(&writer, id, "new").await;
-    // The meter reads the numbers within a second and compares what is served D later.
+    // The consistency monitor reads the versions within a second and compares the served answers D
+    // later.
     eventually("answers are compared", || async {
         for _ in 0..100 {
             bench.read(&reader, id).await;

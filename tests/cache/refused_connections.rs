@@ -1,4 +1,5 @@
-//! Connections that Postgres refuses while the ones it gave before go on: the ledger is followed, and loads fail.
+//! Postgres refuses new connections while the existing ones still work. The cache polls the ledger,
+//! and loads fail.
 
 use std::time::Duration;
 
@@ -80,7 +81,7 @@ impl Fixture {
         Ok((read.entry.value.clone(), read.outcome))
     }
 
-    /// From now on nobody listens where the pool connects to, and its connection is gone.
+    /// Makes the pool connect to a port without a listener, and closes its existing connection.
     async fn refuse(&self) {
         let last = self.pool.acquire().await.expect("the last connection");
         let nowhere = (*self.bench.pool.connect_options()).clone().host("127.0.0.1").port(1);
@@ -98,7 +99,8 @@ async fn what_may_be_stale_is_answered_though_the_ledger_is_followed(pool: PgPoo
     let fixture = Fixture::prepare(&pool).await;
     assert_eq!(fixture.read(1).await, Ok((Some(Memo("1".into())), Outcome::LoadedCold)));
     fixture.refuse().await;
-    // Nobody has asked for it for so long that it is loaded again, though the ledger proves that nothing has changed.
+    // The entry is so old that it is loaded again, although the ledger proves that it has not
+    // changed.
     fixture.bench.clock.advance(3 * Memo::POLICY.l1_ttl);
     until_current(&fixture.cache).await;
     assert_eq!(fixture.read(1).await, Ok((Some(Memo("1".into())), Outcome::Stale)));

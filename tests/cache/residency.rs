@@ -1,5 +1,5 @@
-//! Where the data of a tenant may be kept, seen by looking into the shared tier: only in its home region, only sealed, and nowhere any
-//! more when the tenant is erased.
+//! Residency of a tenant's data, which the tests check in the shared tier. The data are there only
+//! in the tenant's home region and only sealed. After the tenant is erased they are in no tier.
 
 use std::{
     collections::BTreeSet,
@@ -18,7 +18,7 @@ use sqlx::PgPool;
 use super::bench::{Backend, Bench, Note, NoteError};
 use crate::support::{Gate, eventually, settings::KEYS};
 
-/// What a tenant noted, in the ways in which it may be kept.
+/// A note of a tenant, under each of the residency rules.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Diary<const KIND: u8>(String);
 
@@ -37,13 +37,14 @@ impl<const KIND: u8> Cacheable for Diary<KIND> {
             REFUSED => Residency::Regional(OutOfRegion::Reject),
             _ => Residency::ProcessOnly,
         },
-        // So long that nothing ends while a busy machine reads twenty thousand times.
+        // The lifetime is so long that no entry ends while a busy machine reads twenty thousand
+        // times.
         l1_ttl: Duration::from_secs(60),
         ..Note::POLICY
     };
 }
 
-/// Remembers under which keys something was ever handed in.
+/// An L2 that records the keys of all values that were ever stored.
 #[derive(Clone, Default)]
 struct Spied {
     memory: MemoryL2,
@@ -140,7 +141,7 @@ async fn data_of_another_region_are_kept_in_no_tier_of_this_one(pool: PgPool) {
     assert_eq!(cache.stats().l1.entries, 0);
     read::<SHARED>(&bench, &cache, "from-there").await.expect("a diary");
     read::<IN_PROCESS>(&bench, &cache, "from-there").await.expect("a diary");
-    // All fills have ended then.
+    // All fills have ended after the shutdown.
     cache.shutdown().await;
     assert_eq!(l2.patterns(), ["shared"]);
 
@@ -179,7 +180,7 @@ async fn a_tenant_that_moves_away_is_kept_here_no_more(pool: PgPool) {
     );
 }
 
-/// The row is read, and the answer held back, while the tenant is erased.
+/// The tenant is erased after its row was read and before the answer arrives.
 #[sqlx::test]
 async fn who_asks_for_a_tenant_while_it_is_erased_does_not_bring_its_secret_back(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::Memory).await;
@@ -189,7 +190,7 @@ async fn who_asks_for_a_tenant_while_it_is_erased_does_not_bring_its_secret_back
         cache.hashed_name(&Key::<Diary<SHARED>>::tenant(&tenant("gone"), &[&1])).expect("it is known")
     };
     let known = name(&cache_in(&bench, "here", keys()).await).await;
-    // Changing the secret asks for no home, so only reads are held.
+    // A change of the secret does not read the home region, so only reads wait.
     for sql in [
         "alter table cache_tenants rename to tenants_held",
         "create function held(region text) returns text language plpgsql as
@@ -289,10 +290,11 @@ async fn who_asks_for_what_does_not_exist_pushes_nothing_out_of_the_process(pool
         }
         let mut stored = 0;
         for id in &ids {
-            // What is expired is there.
+            // An expired entry is still present.
             stored += usize::from(bench.read(&cache, *id).await.outcome != Outcome::LoadedCold);
         }
-        // L1 gives up what is twice as old as its lifetime: then a slow machine has shown nothing.
+        // L1 drops entries that are twice as old as their lifetime. An attempt on a slow machine
+        // therefore proves nothing.
         if begun.elapsed() < Note::POLICY.l1_ttl || attempt == 10 {
             assert!(stored >= 90, "of a hundred entries {stored} are left");
             return;

@@ -1,4 +1,5 @@
-//! Single flight: many callers, one load; and what becomes of them when the load or a caller ends badly.
+//! Single flight: many callers share one load. The tests also show the effect on callers when the
+//! load or one caller fails.
 
 use std::{
     sync::{
@@ -187,12 +188,13 @@ async fn callers_share_loads_also_while_the_tiers_may_not_be_used(pool: PgPool) 
         let cache = bench.cache_with(|config| config.max_staleness = Duration::from_millis(500)).await;
         let id = bench.fresh_id();
         bench.sabotage(id, "one").await;
-        // The polls of the ledger are held: a slow database is when it needs protection most.
+        // The polls of the ledger wait, because a slow database needs protection most.
         let gate = Gate::table(&bench.pool, "cache_epochs").await;
         eventually("the floors are not current any more", || async { (!cache.is_current()).then_some(()) }).await;
         let reads = together((0..200).map(|_| bench.read(&cache, id))).await;
         assert!(reads.iter().all(|read| text(read) == Some("one")));
-        // Some come when the first load has ended already; without sharing there would be one for each.
+        // Some callers come after the first load has ended. Without sharing, each caller would
+        // cause a load.
         assert!(bench.loaded() <= 20, "200 callers caused {} loads", bench.loaded());
         gate.open().await;
     })

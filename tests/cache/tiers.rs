@@ -1,4 +1,5 @@
-//! One key through the tiers: loaded once, then served from the nearest tier, with the same bytes everywhere.
+//! One key through the tiers. It is loaded once, then served from the nearest tier, with the same
+//! bytes everywhere.
 
 use aside::cache::{CacheMode, Cacheable, Key, Loaded, Outcome, Policy, Tenant};
 use serde::{Deserialize, Serialize};
@@ -179,7 +180,7 @@ async fn l1_stays_within_its_bytes(pool: PgPool) {
     assert!(l1.bytes <= l1.capacity_bytes && l1.entries > 0, "{l1:?}");
 }
 
-/// A note as the next release has it, with a field that this one doesn't know.
+/// A note as the next release has it, with a field that this release does not know.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct NextNote {
     id: i64,
@@ -207,7 +208,7 @@ async fn two_releases_side_by_side_read_what_they_understand(pool: PgPool) {
             read.expect("the loader does not fail").entry.value.clone().expect("a note")
         };
         for text_now in ["one", "one more"] {
-            // Whichever comes first fills L2, and the other one finds it there.
+            // The first of the two fills L2, and the other one finds the entry there.
             bench.write(&this, id, text_now).await;
             bench.read(&this, id).await;
             eventually("the next release has heard of it", || async {

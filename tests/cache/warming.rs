@@ -1,4 +1,4 @@
-//! Warming: a report for each warmer, and one that fails or hangs stops no other.
+//! Warming. Each warmer has a report, and one that fails or hangs stops no other.
 
 use std::time::Duration;
 

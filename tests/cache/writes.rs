@@ -1,4 +1,4 @@
-//! Writes: what a transaction that fails, is dropped or is raced leaves behind.
+//! Writes: the effects of a transaction that fails, is dropped or is raced.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -70,7 +70,7 @@ async fn numbers_of_a_name_only_rise(pool: PgPool) {
 async fn writers_that_touch_the_same_names_in_any_order_never_deadlock(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::None).await;
     let cache = bench.cache().await;
-    // So many names that any two writers have several in common.
+    // Each writer has so many tags that any two writers have several in common.
     let writers = (0..100).map(|writer: i64| {
         let cache = cache.clone();
         async move {
