@@ -35,7 +35,7 @@ fn key(id: i64) -> Key<River> {
     Key::shared(&[&id])
 }
 
-/// A read: L1, L2, else this one statement. It brings the value, the number of the name it depends on, and the time.
+/// A read: L1, L2, else this one statement. It brings the value, the tag version it depends on, and the time.
 async fn read(cache: &Cache, db: PgPool, id: i64) -> Result<Cached<River>, Failed> {
     let load = move || async move {
         let sql = "select (select name from rivers where id = $1) as value,

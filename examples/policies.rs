@@ -35,7 +35,7 @@ impl Cacheable for Rate {
         negative_ttl: Duration::from_secs(5),
         // Never served beyond this, wherever it was kept. Not how fresh it is after a write: that doesn't depend on lifetimes.
         max_age: Duration::from_secs(60),
-        // For how much longer it may be served, flagged, while Postgres is away.
+        // For how much longer it may be served, flagged, while Postgres is down.
         stale_if_error: Duration::from_secs(600),
         // Each lifetime is shortened by up to this percentage, so that entries made together do not expire together.
         jitter_percent: 10,

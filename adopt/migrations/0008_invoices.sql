@@ -12,7 +12,7 @@ create table invoices (
 -- A customer's list, newest first.
 create index invoices_by_customer on invoices (tenant, customer_id, id desc);
 
--- Whoever changes invoices outside of `Cache::begin` (psql, migrations, other programs) raises numbers too: triggers name what the statement
+-- Whoever changes invoices outside of `Cache::begin` (psql, migrations, other programs) raises versions too: triggers name what the statement
 -- changes. A write begun by `Cache::begin` tags its changes itself, last, and keeps the triggers quiet for its transaction by `aside.invalidates`.
 
 -- Of more than a thousand rows the first are enough: `cache_raise` raises the patterns then.
