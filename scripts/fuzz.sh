@@ -17,7 +17,10 @@ coverage="$coverage -Cllvm-args=-sanitizer-coverage-pc-table -Cllvm-args=-saniti
 export RUSTFLAGS="$coverage -Ccodegen-units=1 --cfg fuzzing" CARGO_TARGET_DIR="$RUN/fuzz/target"
 # With a target named, the flags don't reach build scripts and macros, which have no fuzzer to report to.
 host=$(rustc -vV | sed -n 's/^host: //p')
-run_to_end cargo build --release --locked --manifest-path fuzz/Cargo.toml --target "$host"
+# A short run is over long before an optimized build.
+optimization=()
+if [ "$seconds" -le 10 ]; then optimization=(--config profile.release.opt-level=0); fi
+run_to_end cargo build --release --locked "${optimization[@]}" --manifest-path fuzz/Cargo.toml --target "$host"
 mkdir -p "$RUN/fuzz/found"
 for corpus in fuzz/corpus/*; do
     target=${corpus##*/}
