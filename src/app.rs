@@ -242,7 +242,7 @@ impl App {
         stop_management.graceful.cancel();
         budget.step("management", 5, async { drop(management.await) }).await;
         stop_management.immediate.cancel();
-        budget.step("pool", 0, services.databases.primary.close()).await;
+        budget.step("pool", 0, services.databases.close()).await;
         tracing::info!("stopped");
         Ok(())
     }

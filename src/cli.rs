@@ -237,7 +237,7 @@ async fn warm(config: Config) -> Result<(), Failure> {
     let WarmingResult { warmed, failed, duration_ms, .. } =
         warming::warm(&services.products, config.cache_warm_top, CacheMode::Default).await;
     services.cache.shutdown().await;
-    db.close().await;
+    services.databases.close().await;
     print(&format!("warmed {warmed}, failed {failed}, in {duration_ms} ms"))?;
     match failed {
         0 => Ok(()),

@@ -32,8 +32,8 @@ use tokio::sync::Mutex;
 
 use super::{
     database_errors::{NoSession, is_cut, is_stale_statement, is_unavailable},
-    kept::{Kept, Lent},
     ledger::is_outside_transaction,
+    reusable::{Checkout, ReusableConnections},
 };
 
 /// A connection that was idle for this long is pinged before it is used, which takes a round trip.
@@ -47,6 +47,9 @@ const DIAGNOSIS_LIMIT: Duration = Duration::from_secs(1);
 const DIAGNOSIS_LIFETIME: Duration = Duration::from_secs(1);
 
 /// A pool of connections to Postgres. Clones are cheap and share the pool.
+///
+/// A select that runs on the pool itself is repeated if its connection was cut. A select with side
+/// effects therefore needs a connection of its own from [`ConnectionPool::acquire`].
 #[derive(Clone)]
 pub struct ConnectionPool(Arc<Inner>);
 
@@ -54,7 +57,7 @@ struct Inner {
     pool: PgPool,
     /// Connections that can be used again without a return to `pool`. `None`: each connection is
     /// returned.
-    kept: Option<Kept>,
+    reusable: Option<ReusableConnections>,
     /// The name of the server in the log.
     server: &'static str,
     /// Whether the last attempt to connect failed.
@@ -71,7 +74,7 @@ impl From<PgPool> for ConnectionPool {
     /// `after_release`.
     fn from(pool: PgPool) -> Self {
         let (server, is_down, sees_connections) = ("Postgres", Arc::default(), false);
-        Self(Arc::new(Inner { pool, kept: None, server, is_down, sees_connections, diagnosis: Mutex::default() }))
+        Self(Arc::new(Inner { pool, reusable: None, server, is_down, sees_connections, diagnosis: Mutex::default() }))
     }
 }
 
@@ -110,8 +113,8 @@ impl ConnectionPool {
                 Box::pin(std::future::ready(Ok(())))
             })
             .connect_lazy_with(connection);
-        let kept = Some(Kept::default());
-        Self(Arc::new(Inner { pool, kept, server, is_down, sees_connections: true, diagnosis: Mutex::default() }))
+        let reusable = Some(ReusableConnections::default());
+        Self(Arc::new(Inner { pool, reusable, server, is_down, sees_connections: true, diagnosis: Mutex::default() }))
     }
 
     /// A connection of the pool.
@@ -120,7 +123,7 @@ impl ConnectionPool {
     /// `PoolTimedOut` if all connections are in use for too long. Otherwise an error that
     /// [`is_unavailable`] recognizes.
     pub async fn acquire(&self) -> Result<PoolConnection<Postgres>, sqlx::Error> {
-        let _waiting = self.0.kept.as_ref().map(Kept::wait);
+        let _waiting = self.0.reusable.as_ref().map(ReusableConnections::wait);
         self.explain(self.0.pool.acquire().await).await
     }
 
@@ -129,7 +132,7 @@ impl ConnectionPool {
     /// # Errors
     /// As [`ConnectionPool::acquire`].
     pub async fn begin_with(&self, statement: &'static str) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
-        let _waiting = self.0.kept.as_ref().map(Kept::wait);
+        let _waiting = self.0.reusable.as_ref().map(ReusableConnections::wait);
         self.explain(self.0.pool.begin_with(statement).await).await
     }
 
@@ -140,8 +143,8 @@ impl ConnectionPool {
 
     /// Closes all connections as soon as they are not in use any more.
     pub async fn close(&self) {
-        if let Some(kept) = &self.0.kept {
-            kept.close();
+        if let Some(reusable) = &self.0.reusable {
+            reusable.close();
         }
         self.0.pool.close().await;
     }
@@ -233,36 +236,36 @@ impl ConnectionPool {
         statement: Statement,
         run: impl AsyncFn(&mut PgConnection, Statement) -> Result<R, sqlx::Error>,
     ) -> Result<R, sqlx::Error> {
-        let mut lent = self.lend().await?;
-        let mut result = run(&mut lent.connection, statement.clone()).await;
+        let mut checkout = self.check_out().await?;
+        let mut result = run(&mut checkout.connection, statement.clone()).await;
         match &result {
             Err(error) if is_stale_statement(error) => {
-                lent.connection.clear_cached_statements().await?;
-                result = run(&mut lent.connection, statement.clone()).await;
+                checkout.connection.clear_cached_statements().await?;
+                result = run(&mut checkout.connection, statement.clone()).await;
             }
             Err(error) if is_cut(error) && statement.is_select() => {
                 // The place in the pool must become free before the next connection is acquired.
-                lent.connection.close_on_drop();
-                drop(lent);
-                lent = Lent::new(self.acquire_alive().await?);
-                result = run(&mut lent.connection, statement.clone()).await;
+                checkout.connection.close_on_drop();
+                drop(checkout);
+                checkout = Checkout::new(self.acquire_alive().await?);
+                result = run(&mut checkout.connection, statement.clone()).await;
             }
             _ => {}
         }
-        if let (Ok(_), Some(kept)) = (&result, &self.0.kept)
+        if let (Ok(_), Some(reusable)) = (&result, &self.0.reusable)
             && statement.is_select()
         {
-            kept.keep(lent);
+            reusable.put_back(checkout);
         }
         result
     }
 
-    /// A connection that was kept, or a new one of the pool.
-    async fn lend(&self) -> Result<Lent, sqlx::Error> {
-        let Some(kept) = &self.0.kept else { return self.acquire().await.map(Lent::new) };
-        match kept.take() {
-            Ok(lent) => Ok(lent),
-            Err(_waiting) => self.explain(self.0.pool.acquire().await).await.map(Lent::new),
+    /// A reusable connection, or one of the pool.
+    async fn check_out(&self) -> Result<Checkout, sqlx::Error> {
+        let Some(reusable) = &self.0.reusable else { return self.acquire().await.map(Checkout::new) };
+        match reusable.take() {
+            Ok(checkout) => Ok(checkout),
+            Err(_waiting) => self.explain(self.0.pool.acquire().await).await.map(Checkout::new),
         }
     }
 

@@ -50,6 +50,14 @@ impl Databases {
         Self { primary, replica, health: Arc::default() }
     }
 
+    /// Closes the pools of both servers as soon as their connections are not in use.
+    pub async fn close(&self) {
+        self.primary.close().await;
+        if let Some(replica) = &self.replica {
+            replica.close().await;
+        }
+    }
+
     /// Creates a store over each server, behind `cache`.
     pub fn reads<S>(&self, cache: &Cache, store: impl Fn(ConnectionPool) -> S) -> ReplicaRouter<S> {
         let replica = self.replica.clone().map(|db| Replica { store: store(db), health: Arc::clone(&self.health) });

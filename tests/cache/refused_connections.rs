@@ -143,17 +143,17 @@ async fn backend(pool: &ConnectionPool) -> Result<i32, sqlx::Error> {
 async fn a_select_on_a_connection_that_was_cut_is_answered_on_another(pool: PgPool) {
     let fixture = Fixture::prepare(&pool).await;
     let first = backend(&fixture.pool).await.expect("a connection");
-    assert_eq!(backend(&fixture.pool).await.expect("a connection"), first, "kept for the next select");
+    assert_eq!(backend(&fixture.pool).await.expect("a connection"), first, "the next select reuses it");
     sqlx::query("select pg_terminate_backend($1, 10000)").bind(first).execute(&pool).await.expect("it is ended");
     assert_ne!(backend(&fixture.pool).await.expect("another connection"), first);
     assert!(!fixture.pool.is_down());
 }
 
 #[sqlx::test]
-async fn a_connection_that_is_kept_goes_back_to_its_pool(pool: PgPool) {
+async fn a_reusable_connection_returns_to_its_pool(pool: PgPool) {
     let fixture = Fixture::prepare(&pool).await;
     let first = backend(&fixture.pool).await.expect("a connection");
-    let mut own = fixture.pool.acquire().await.expect("kept for nobody who waits");
+    let mut own = fixture.pool.acquire().await.expect("a task that waits gets the connection");
     let again: i32 = sqlx::query_scalar("select pg_backend_pid()").fetch_one(&mut *own).await.expect("an answer");
     assert_eq!(again, first);
     drop(own);

@@ -1,4 +1,4 @@
-//! Connections that are kept for the next select instead of going back to sqlx's pool.
+//! Connections that the next select reuses without a return to sqlx's pool.
 //!
 //! The pool asks each returned connection whether it still answers and whether it is outside of a
 //! transaction. These two round trips to Postgres after each statement cost more than a small load.
@@ -22,14 +22,14 @@ const IDLE_LIMIT: Duration = Duration::from_millis(500);
 /// connections that are too old.
 const USE_LIMIT: Duration = Duration::from_secs(5);
 
-/// A connection of the pool that may be kept when its statement has ended.
-pub(super) struct Lent {
+/// A connection that was taken from the pool, and the time of that.
+pub(super) struct Checkout {
     pub(super) connection: PoolConnection<Postgres>,
     /// The time at which it was taken from the pool.
     taken_at: Instant,
 }
 
-impl Lent {
+impl Checkout {
     pub(super) fn new(connection: PoolConnection<Postgres>) -> Self {
         Self { connection, taken_at: Instant::now() }
     }
@@ -39,7 +39,7 @@ impl Lent {
 struct State {
     /// The kept connections, each with the time when its statement ended. The most recently used
     /// one is the last.
-    kept: Vec<(Lent, Instant)>,
+    connections: Vec<(Checkout, Instant)>,
     /// The number of tasks that wait for the pool.
     waiting: usize,
     /// Whether a task returns unused connections.
@@ -49,17 +49,17 @@ struct State {
 
 /// The connections that are kept. Cheap to clone, and clones share them.
 #[derive(Clone, Default)]
-pub(super) struct Kept(Arc<Mutex<State>>);
+pub(super) struct ReusableConnections(Arc<Mutex<State>>);
 
-impl Kept {
+impl ReusableConnections {
     /// Returns the connection that was used last, or a guard to wait for a connection of the pool.
-    pub(super) fn take(&self) -> Result<Lent, Waiting> {
+    pub(super) fn take(&self) -> Result<Checkout, Waiting> {
         let mut state = self.lock();
         // A connection that was idle for long may have been cut in the meantime. Dropping it
         // returns it to the pool, which checks it.
-        while let Some((lent, ended_at)) = state.kept.pop() {
+        while let Some((checkout, ended_at)) = state.connections.pop() {
             if ended_at.elapsed() < IDLE_LIMIT {
-                return Ok(lent);
+                return Ok(checkout);
             }
         }
         state.waiting += 1;
@@ -70,18 +70,18 @@ impl Kept {
     /// pool too.
     pub(super) fn wait(&self) -> Waiting {
         let mut state = self.lock();
-        drop(state.kept.pop());
+        drop(state.connections.pop());
         state.waiting += 1;
         Waiting(self.clone())
     }
 
     /// Keeps a connection on which a select has just succeeded.
-    pub(super) fn keep(&self, lent: Lent) {
+    pub(super) fn put_back(&self, checkout: Checkout) {
         let mut state = self.lock();
-        if state.is_closed || state.waiting > 0 || lent.taken_at.elapsed() >= USE_LIMIT {
+        if state.is_closed || state.waiting > 0 || checkout.taken_at.elapsed() >= USE_LIMIT {
             return;
         }
-        state.kept.push((lent, Instant::now()));
+        state.connections.push((checkout, Instant::now()));
         if !std::mem::replace(&mut state.is_watched, true) {
             tokio::spawn(self.clone().return_idle());
         }
@@ -91,7 +91,7 @@ impl Kept {
     pub(super) fn close(&self) {
         let mut state = self.lock();
         state.is_closed = true;
-        state.kept.clear();
+        state.connections.clear();
     }
 
     /// Returns unused connections to the pool for as long as some are kept.
@@ -99,8 +99,8 @@ impl Kept {
         loop {
             tokio::time::sleep(IDLE_LIMIT).await;
             let mut state = self.lock();
-            state.kept.retain(|(_, ended_at)| ended_at.elapsed() < IDLE_LIMIT);
-            if state.kept.is_empty() {
+            state.connections.retain(|(_, ended_at)| ended_at.elapsed() < IDLE_LIMIT);
+            if state.connections.is_empty() {
                 state.is_watched = false;
                 return;
             }
@@ -113,7 +113,7 @@ impl Kept {
 }
 
 /// A guard that counts one task that waits for the pool.
-pub(super) struct Waiting(Kept);
+pub(super) struct Waiting(ReusableConnections);
 
 impl Drop for Waiting {
     fn drop(&mut self) {
