@@ -230,3 +230,15 @@ async fn close(connection: PgConnection) {
         tracing::debug!(%error, "a connection was not closed properly");
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_ipv6_address_is_no_name() {
+        for (url, host) in [("postgres://a@[::1]:5/b", "::1"), ("postgres://a@localhost/b", "localhost")] {
+            assert_eq!(parse("DATABASE_URL", url).expect("a URL").get_host(), host, "{url}");
+        }
+    }
+}

@@ -33,6 +33,7 @@ mod sealing;
 mod shared_cache;
 mod shutdown;
 mod stale;
+mod starting;
 mod tls;
 mod topologies;
 mod traces;

@@ -30,7 +30,7 @@ pub struct Client {
 
 impl Client {
     /// Creates a client without a request.
-    pub(super) fn new(address: SocketAddr, management: SocketAddr, management_token: Option<String>) -> Self {
+    pub fn new(address: SocketAddr, management: SocketAddr, management_token: Option<String>) -> Self {
         // A proxy of the developer's machine must not intercept the requests.
         let http = reqwest::Client::builder().no_proxy().build().expect("an HTTP client");
         Self { address, management, http, management_token }
