@@ -17,7 +17,7 @@ test: ## the whole test suite with all its set-up; one part of it: make test ARG
 	@scripts/test.sh $(ARGS)
 
 consistency: ## three instances under faults, 300,000 requests, not one stale answer; another run: make consistency ARGS="--seed 7"
-	@scripts/consistency.sh --release -- --operations 300000 --faults 60 $(ARGS)
+	@scripts/consistency.sh --release --operations 300000 --faults 60 $(ARGS)
 
 demo: ## a tour that proves each step: L1, L2, a write on one instance seen by another, Redis killed
 	@scripts/demo.sh
@@ -35,7 +35,7 @@ supply: ## licences, advisories and a bill of materials of all dependencies; nee
 	@scripts/supply.sh
 
 token: ## a token of the demonstration's tenant for an hour; needs JWT_SECRET: make token ARGS="--tenant acme"
-	@$(CARGO) run --quiet --locked -- token $(ARGS)
+	@$(CARGO) run --quiet --locked --bin aside -- token $(ARGS)
 
 browser: ## the live page and the explorer in a real browser; pictures in target/browser/
 	@scripts/browser.sh
@@ -58,22 +58,22 @@ varnish: ## the service behind a real Varnish: purges, stale answers, hit ratio,
 # Cheap checks first; the tests last, so that a run ends with their summary. The checker's short form runs with what is built for them. The
 # copy's path goes through `..`, as paths do that are given to `make adopt`.
 check: ## what CI runs: format, lint, clippy, documentation, tour, browser, client, a copy, checker, soak, fuzzing, tests
-	$(CARGO) fmt --check
+	$(CARGO) fmt --all --check
 	@scripts/lint.sh
-	$(CARGO) clippy --locked --all-targets --test consistency --test mutants -- -D warnings
-	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --no-deps
+	$(CARGO) clippy --locked --workspace --all-targets --test mutants -- -D warnings
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 	@scripts/demo.sh --debug
 	@scripts/browser.sh
 	@scripts/client.sh
 	@rm -rf .run/adopt && scripts/adopt.sh --test .run/../.run/adopt
-	@scripts/consistency.sh -- --seconds 75
+	@scripts/consistency.sh --seconds 75
 	@scripts/chaos.sh --debug soak --seconds 40
 	@scripts/fuzz.sh 3
 	@scripts/memcached.sh --obtain
 	@scripts/test.sh
 
 model: ## the protocol's model in every order of its steps: ten minutes; docs/model.md
-	$(CARGO) test --locked --profile quick --config profile.quick.opt-level=3 --test suite model::runs::long_runs -- --ignored --nocapture
+	$(CARGO) test --locked --profile quick --config profile.quick.opt-level=3 --package model runs::long_runs -- --ignored --nocapture
 
 PROVE ?= all
 prove: ## mutation testing: breaks every rule in turn and expects its tests to catch it; the central ones: make prove PROVE=quick; one: PROVE=floor-check
@@ -100,10 +100,10 @@ resilience: ## that minute, then refused requests and the speed of the others, a
 	@scripts/chaos.sh all
 
 redis-sentinel: ## a throw-away Redis primary with two replicas and three Sentinels, to try things out; Ctrl-C ends them
-	@scripts/consistency.sh -- --redis sentinel --serve
+	@scripts/consistency.sh --redis sentinel --serve
 
 redis-cluster: ## a throw-away Redis Cluster of six nodes, to try things out; Ctrl-C ends it
-	@scripts/consistency.sh -- --redis cluster --serve
+	@scripts/consistency.sh --redis cluster --serve
 
 fleet: ## three instances behind a balancer on 127.0.0.1:3000; Ctrl-C ends them
 	@scripts/fleet.sh
@@ -124,7 +124,7 @@ soak: ## twenty minutes of random faults, then a look for leaks; shorter: make s
 	@scripts/chaos.sh soak $(ARGS)
 
 fmt: ## format the code
-	$(CARGO) fmt
+	$(CARGO) fmt --all
 
 lint: ## prose, lock files, scripts, Dockerfile, compose file, workflows, manifests of Kubernetes, alert rules and OpenAPI document
 	@scripts/lint.sh

@@ -3,18 +3,6 @@
 -- its transactions. Its connections have the setting `aside.invalidates`, which turns the triggers
 -- off. No version is then raised twice, and rows of sharded tags are locked only briefly.
 
--- A segment of a tag, escaped as in the service (src/cache/key.rs). A test compares the two. Most
--- values need no escaping.
-create function cache_segment(value text) returns text
-    language sql immutable strict parallel safe
-    return case when value ~ '^[A-Za-z0-9._-]*$' then value else (
-        select string_agg(
-            case when chr(byte) ~ '^[A-Za-z0-9._-]$' and byte < 128 then chr(byte)
-                 else '%' || lpad(upper(to_hex(byte)), 2, '0') end, '' order by at)
-        from (select at, get_byte(convert_to(value, 'UTF8'), at) as byte
-              from generate_series(0, octet_length(value) - 1) as at) as bytes
-    ) end;
-
 create function cache_tags_of_product(id bigint, category text, department text) returns text[]
     language sql immutable parallel safe
     return array['product:' || id, 'product-list#' || mod(id, 16),
@@ -101,13 +89,6 @@ begin
     return null;
 end $$;
 
--- TRUNCATE has no transition tables, so everything cached is invalidated.
-create function cache_truncated() returns trigger language plpgsql as $$
-begin
-    perform cache_raise(array['*']);
-    return null;
-end $$;
-
 create trigger invalidates_inserted after insert on products referencing new table as new_rows
     for each statement execute function cache_products_changed();
 create trigger invalidates_updated after update on products referencing old table as old_rows new table as new_rows
@@ -134,7 +115,7 @@ create trigger invalidates_truncated after truncate on order_items for each stat
 
 -- Sessions that replicate or restore (`session_replication_role = replica`) fire only triggers that
 -- are enabled for them. Each instance checks every minute that all triggers still are
--- (src/cache/triggers.rs).
+-- (`triggers.rs` of the cache).
 alter table products enable always trigger invalidates_inserted, enable always trigger invalidates_updated,
     enable always trigger invalidates_deleted, enable always trigger invalidates_truncated;
 alter table orders enable always trigger invalidates_inserted, enable always trigger invalidates_updated,

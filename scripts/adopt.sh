@@ -36,7 +36,7 @@ mkdir -p "$folder"
 cd "$ROOT"
 cp -R adopt/. "$folder"
 cp -R src/cache "$folder/src/"
-cp migrations/0001_cache_ledger.sql migrations/0007_tenants.sql "$folder/migrations/"
+cp migrations/0001_cache.sql migrations/0007_tenants.sql "$folder/migrations/"
 cp src/domain/run_to_completion.rs "$folder/src/domain/"
 cp -R tests/cache "$folder/tests/"
 # What of the template knows nothing of this service.

@@ -11,6 +11,8 @@ set -euo pipefail
 . "$(dirname "$0")/services.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/instances.sh
 . "$(dirname "$0")/lib/instances.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/build.sh
+. "$ROOT/scripts/lib/build.sh"
 cd "$ROOT"
 need_build_tools
 has python3 || die "Schemathesis needs python3"
@@ -21,7 +23,7 @@ tools=$(python_env api-check $requirements) || die "Schemathesis couldn't be ins
 
 SERVICES_FAST=yes SERVICES_OWN=yes
 services_start
-run_to_end cargo build --locked --bin aside
+build_for_debugging
 aside="${CARGO_TARGET_DIR:-$ROOT/target}/debug/aside"
 run_to_end "$aside" seed
 # Schemathesis keeps what it found beside its configuration and where it runs: that is gone with the run.

@@ -8,6 +8,8 @@ set -euo pipefail
 . "$(dirname "$0")/lib/node.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/instances.sh
 . "$(dirname "$0")/lib/instances.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/build.sh
+. "$ROOT/scripts/lib/build.sh"
 cd "$ROOT"
 need_build_tools
 
@@ -26,7 +28,7 @@ PACKAGES=$(node_packages scripts/browser) || die "Playwright couldn't be install
 
 SERVICES_FAST=yes SERVICES_OWN=yes
 services_start
-run_to_end cargo build --locked --bin aside
+build_for_debugging
 aside="${CARGO_TARGET_DIR:-$ROOT/target}/debug/aside"
 run_to_end "$aside" seed
 pictures="${CARGO_TARGET_DIR:-$ROOT/target}/browser"

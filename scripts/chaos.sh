@@ -11,17 +11,16 @@ cd "$ROOT"
 need_build_tools
 need_open_files 4096
 
-profile=bench
-if [ "${1:-}" = --debug ]; then
-    profile=dev
-    shift
-fi
+# shellcheck source-path=SCRIPTDIR source=lib/build.sh
+. "$ROOT/scripts/lib/build.sh"
+make_run_folder
+
+built=release
+if [ "${1:-}" = --debug ]; then built=debug && shift; fi
 
 case " $* " in
 *" refusals "* | *" all "*)
     if [ -z "${PEERS_FOLDER:-}" ]; then
-        built=release
-        if [ "$profile" = dev ]; then built=debug; fi
         run_to_end cargo build --locked --profile "${built/debug/dev}" --manifest-path benches/peers/Cargo.toml --target-dir target/peers \
             --package plain --package load
         export PEERS_FOLDER="$ROOT/target/peers/$built"
@@ -30,6 +29,10 @@ case " $* " in
 esac
 
 find_server_binaries
-# Nothing else may be busy while it measures.
-run_to_end cargo bench --locked --profile "$profile" --bench chaos --no-run
-run_to_end cargo bench --locked --profile "$profile" --bench chaos -- "$@"
+if [ "$built" = debug ]; then
+    build_for_debugging lab
+else
+    build release cargo build --locked --profile bench --package aside --bin aside
+    build release cargo build --locked --profile bench --package lab
+fi
+run_to_end "${CARGO_TARGET_DIR:-$ROOT/target}/$built/lab" "$@"

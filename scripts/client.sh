@@ -9,6 +9,8 @@ set -euo pipefail
 . "$(dirname "$0")/lib/node.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/instances.sh
 . "$(dirname "$0")/lib/instances.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/build.sh
+. "$ROOT/scripts/lib/build.sh"
 cd "$ROOT"
 need_build_tools
 SERVICES_FAST=yes SERVICES_OWN=yes
@@ -26,7 +28,7 @@ run_to_end run_node "$packages/typescript/bin/tsc" --project "$client"
 say "Generated and compiled with --strict"
 
 services_start
-run_to_end cargo build --locked --bin aside
+build_for_debugging
 aside="${CARGO_TARGET_DIR:-$ROOT/target}/debug/aside"
 run_to_end "$aside" migrate
 start_instance one "$client"

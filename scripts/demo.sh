@@ -22,8 +22,7 @@ unset CACHE_MAX_STALENESS_MS CACHE_L1_BYTES
 services_start
 # --debug: what is built for the tests already, to see in CI that the tour is still true.
 profile=quick
-if [ "${1:-}" = --debug ]; then profile=debug; fi
-build $profile cargo build --locked --bin aside "--profile=${profile/debug/dev}"
+if [ "${1:-}" = --debug ]; then profile=debug && build_for_debugging; else build quick cargo build --locked --bin aside --profile quick; fi
 aside="${CARGO_TARGET_DIR:-$ROOT/target}/$profile/aside"
 run_to_end "$aside" seed
 

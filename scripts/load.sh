@@ -6,6 +6,8 @@ set -euo pipefail
 . "$(dirname "$0")/services.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/instances.sh
 . "$(dirname "$0")/lib/instances.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/build.sh
+. "$ROOT/scripts/lib/build.sh"
 cd "$ROOT"
 need_build_tools
 make_run_folder
@@ -17,7 +19,7 @@ fi
 
 SERVICES_FAST=yes SERVICES_OWN=yes
 services_start
-run_to_end cargo build --locked --bin aside
+build_for_debugging
 aside="${CARGO_TARGET_DIR:-$ROOT/target}/debug/aside"
 run_to_end "$aside" seed
 new_folder folder "$RUN"

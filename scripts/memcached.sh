@@ -23,4 +23,4 @@ say "$("$MEMCACHED_BIN" --version): $MEMCACHED_BIN"
 SERVICES_FAST=yes
 services_start
 find_server_binaries
-run_to_end cargo test --locked --test suite cache:: -- "$@"
+run_to_end cargo test --locked --workspace --test contract -- "$@"

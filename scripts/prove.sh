@@ -46,7 +46,7 @@ if [ ! -d "$CARGO_TARGET_DIR/debug" ] && [ -d target/debug/deps ]; then
     say "Copying the built dependencies into .run/prove (once)"
     mkdir -p "$CARGO_TARGET_DIR/debug.new"
     cp -a target/debug/.fingerprint target/debug/build target/debug/deps "$CARGO_TARGET_DIR/debug.new"
-    find "$CARGO_TARGET_DIR/debug.new" -maxdepth 2 \( -name 'aside-*' -o -name 'libaside-*' -o -name 'suite-*' \) -exec rm -rf {} +
+    find "$CARGO_TARGET_DIR/debug.new" -maxdepth 2 \( -name 'aside*' -o -name 'libaside*' -o -name 'suite-*' -o -name 'contract-*' \) -exec rm -rf {} +
     mv "$CARGO_TARGET_DIR/debug.new" "$CARGO_TARGET_DIR/debug"
 fi
 
@@ -54,55 +54,54 @@ fi
 base="$RUN/prove/base"
 rm -rf "$base" && mkdir -p "$base"
 git ls-files --cached --others --exclude-standard | while IFS= read -r file; do
-    if [ -e "$file" ]; then mkdir -p "$base/$(dirname "$file")" && cp "$file" "$base/$file"; fi
+    if [ -e "$file" ]; then mkdir -p "$base/$(dirname "$file")" && cp -P "$file" "$base/$file"; fi
 done
 
 # restore: the copy becomes the tree without a mutant. A file with the same contents keeps its time, so that cargo builds only what a mutant
 # changed. A file with other contents gets a new time.
 restore() {
     local file
-    (cd "$base" && find . -type f) | while IFS= read -r file; do
-        cmp -s "$base/$file" "$copy/$file" || { mkdir -p "$copy/$(dirname "$file")" && cp "$base/$file" "$copy/$file"; }
+    (cd "$base" && find . -type f -o -type l) | while IFS= read -r file; do
+        cmp -s "$base/$file" "$copy/$file" || { mkdir -p "$copy/$(dirname "$file")" && cp -P "$base/$file" "$copy/$file"; }
     done
-    (cd "$copy" && find . -type f) | while IFS= read -r file; do [ -e "$base/$file" ] || rm -f "$copy/$file"; done
+    (cd "$copy" && find . -type f -o -type l) | while IFS= read -r file; do [ -e "$base/$file" ] || rm -f "$copy/$file"; done
 }
 
 # get FIELD MUTANT: what its file says.
 get() { (cd "$base" && "$mutants" get "$1" "$2"); }
 
 log="$RUN/prove/log"
-# build LIBRARY_TESTS SUITE_TESTS: what these need; the log has what came of it.
+# Tests are lines of `caught_by`: a package, a target (lib or the name of a test binary), and a test's name. All packages are always built
+# together, so that those they share always have the same features.
+targets() { echo "$1" | cut -d' ' -f2 | sort -u; }
+names() { echo "$1" | cut -d' ' -f3 | sort -u; }
+# option TARGET: of cargo test.
+option() { if [ "$1" = lib ]; then echo --lib; else echo "--test=$1"; fi; }
+# build TESTS: what these need; the log has what came of it.
 build() {
-    local targets=()
-    [ -z "$1" ] || targets+=(--lib)
-    [ -z "$2" ] || targets+=(--test suite)
-    (cd "$copy" && run_to_end cargo test --locked --no-run "${targets[@]}") >"$log" 2>&1
+    local target options=()
+    for target in $(targets "$1"); do options+=("$(option "$target")"); done
+    (cd "$copy" && run_to_end cargo test --locked --workspace --no-run "${options[@]}") >"$log" 2>&1
 }
-# run_tests LIBRARY_TESTS SUITE_TESTS SECONDS
+# run_tests TESTS SECONDS
 run_tests() {
-    local status=0 limit=()
-    if has timeout; then limit=(timeout "$3"); fi
+    local status=0 limit=() target
+    if has timeout; then limit=(timeout "$2"); fi
     : >"$log"
-    # shellcheck disable=SC2086 # lists of words
-    if [ -n "$1" ]; then
-        (cd "$copy" && run_to_end ${limit[@]+"${limit[@]}"} cargo test --locked --lib -- --exact $1) >>"$log" 2>&1 || status=1
-    fi
-    # shellcheck disable=SC2086
-    if [ -n "$2" ]; then
-        (cd "$copy" && run_to_end ${limit[@]+"${limit[@]}"} cargo test --locked --test suite -- --exact $2) >>"$log" 2>&1 || status=1
-    fi
+    for target in $(targets "$1"); do
+        # shellcheck disable=SC2046 # a list of words
+        (cd "$copy" && run_to_end ${limit[@]+"${limit[@]}"} cargo test --locked --workspace "$(option "$target")" -- \
+            --exact $(names "$(echo "$1" | grep "^[^ ]* $target ")")) >>"$log" 2>&1 || status=1
+    done
     return "$status"
 }
-library_tests() { sed 's/^lib //;t;d' | sort -u | tr '\n' ' '; }
-suite_tests() { grep -v '^lib ' | sort -u | tr '\n' ' ' || true; }
 
 say "The tests of ${#chosen[@]} mutants, without a mutant"
 restore
 all=$(for name in "${chosen[@]}"; do get caught_by "$name"; done)
-library=$(echo "$all" | library_tests) suite=$(echo "$all" | suite_tests)
-build "$library" "$suite" || { show_log "The tree doesn't build" "$log"; exit 1; }
-run_tests "$library" "$suite" $((LIMIT + MORE * (${#chosen[@]} - 1))) || { grep -E '^test .*FAILED|panicked' "$log" >&2 || true; die "These must be green first"; }
-for name in $library $suite; do
+build "$all" || { show_log "The tree doesn't build" "$log"; exit 1; }
+run_tests "$all" $((LIMIT + MORE * (${#chosen[@]} - 1))) || { grep -E '^test .*FAILED|panicked' "$log" >&2 || true; die "These must be green first"; }
+for name in $(names "$all"); do
     grep -q "^test $name \.\.\. ok" "$log" || die "There is no test $name"
 done
 
@@ -110,17 +109,16 @@ failed=0
 printf '\n| mutant | rule that it breaks | promise | caught by | in s |\n|---|---|---|---|---|\n'
 for mutant in "${chosen[@]}"; do
     rule=$(get rule "$mutant") promise=$(get promise "$mutant") tests=$(get caught_by "$mutant")
-    library=$(echo "$tests" | library_tests) suite=$(echo "$tests" | suite_tests)
     result=''
     if ! (cd "$base" && "$mutants" apply "$mutant" "$copy") >"$log" 2>&1; then
         result="**can't be made**"
-    elif ! build "$library" "$suite"; then
+    elif ! build "$tests"; then
         result="**does not build**"
     else
         begun=$SECONDS
-        run_tests "$library" "$suite" "$LIMIT" || true
+        run_tests "$tests" "$LIMIT" || true
         took=$((SECONDS - begun))
-        for name in $library $suite; do
+        for name in $(names "$tests"); do
             grep -q "^test $name \.\.\. FAILED" "$log" || result="**missed** by $name"
         done
     fi

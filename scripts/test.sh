@@ -26,13 +26,13 @@ if find_memcached; then say "$("$MEMCACHED_BIN" --version): $MEMCACHED_BIN"; fi
 # Rust says of these that they are ignored.
 while IFS=$'\t' read -r test reason; do
     detail "Not part of this: $test ($reason)"
-done < <(find tests -name '*.rs' -exec awk -F'"' '/#\[ignore = "/ { reason = $2 } reason && /^ *(async )?fn / { sub(/\(.*/, ""); sub(/.*fn /, ""); print $0 "\t" reason; reason = "" }' {} +)
+done < <(find tests crates tools -name '*.rs' -exec awk -F'"' '/#\[ignore = "/ { reason = $2 } reason && /^ *(async )?fn / { sub(/\(.*/, ""); sub(/.*fn /, ""); print $0 "\t" reason; reason = "" }' {} +)
 
 export SKIPPED_LOG="$RUN/skipped.$$.log"
 # Cargo compiles tests in documentation only when it runs them.
-case " $* " in *' --doc '*) ;; *) build debug cargo test --locked --no-run "$@" ;; esac
+case " $* " in *' --doc '*) ;; *) build debug cargo test --locked --workspace --no-run "$@" ;; esac
 status=0
-run_to_end cargo test --locked "$@" || status=$?
+run_to_end cargo test --locked --workspace "$@" || status=$?
 if [ -s "$SKIPPED_LOG" ]; then
     sort -u "$SKIPPED_LOG" | cut -f2 | sort | uniq -c | while read -r count reason; do
         warn "SKIPPED in $count tests: what they do over Memcached ($reason)"

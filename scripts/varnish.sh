@@ -8,6 +8,8 @@ set -euo pipefail
 . "$ROOT/scripts/lib/varnish.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/instances.sh
 . "$ROOT/scripts/lib/instances.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/build.sh
+. "$ROOT/scripts/lib/build.sh"
 cd "$ROOT"
 need_build_tools
 has python3 || die "The scenario needs python3"
@@ -16,7 +18,7 @@ obtain_varnish
 
 SERVICES_FAST=yes SERVICES_OWN=yes
 services_start
-run_to_end cargo build --locked --bin aside
+build_for_debugging
 aside="${CARGO_TARGET_DIR:-$ROOT/target}/debug/aside"
 run_to_end "$aside" seed
 

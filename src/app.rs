@@ -22,11 +22,10 @@ use tower::ServiceExt;
 
 use crate::{
     audit::Audit,
-    cache::{Cache, CacheConfig, CacheMode, ConnectionPool},
     cdn::{Endpoint, PurgeMetrics, Purger, SurrogateKeys},
     config::{Config, ForwardedHeader},
     domain::{
-        self, Databases,
+        self,
         orders::{idempotency::run_removal, service::CachedOrderService},
         products::service::CachedProductService,
     },
@@ -36,6 +35,7 @@ use crate::{
     shutdown::ShutdownBudget,
     warming,
 };
+use aside_cache::{Cache, CacheConfig, CacheMode, ConnectionPool};
 use server::{Shutdown, bind, serve};
 
 /// How long a load may run after its request timed out. Postgres ends the load's statement together
@@ -70,6 +70,7 @@ pub struct App {
 
 /// Starts the cache and creates the services on top of it. Redis may be down.
 pub fn start_services(config: &Config, db: ConnectionPool) -> Result<Services, StartError> {
+    let replica = config.database_read_url.as_deref().map(|url| database::replica_pool(config, url)).transpose()?;
     let cache = Cache::start(
         CacheConfig {
             // Instances of different regions never read each other's entries, even if they share a
@@ -80,6 +81,7 @@ pub fn start_services(config: &Config, db: ConnectionPool) -> Result<Services, S
             l1_bytes: config.cache_l1_bytes,
             l2: l2::l2(config)?,
             l2_deadline: config.cache_l2_deadline,
+            replica,
             max_staleness: config.cache_max_staleness,
             poll: POLL.min(config.cache_max_staleness / 5),
             load_limit: config.request_timeout + LOAD_GRACE,
@@ -87,15 +89,12 @@ pub fn start_services(config: &Config, db: ConnectionPool) -> Result<Services, S
             policies: domain::policies(),
             ..CacheConfig::default()
         },
-        db.clone(),
+        db,
     );
-    let replica = config.database_read_url.as_deref().map(|url| database::replica_pool(config, url)).transpose()?;
-    let databases = Databases::new(db.clone(), replica);
     Ok(Services {
-        products: CachedProductService::new(cache.clone(), &databases),
-        orders: CachedOrderService::new(cache.clone(), &databases),
+        products: CachedProductService::new(cache.clone()),
+        orders: CachedOrderService::new(cache.clone()),
         cache,
-        databases,
     })
 }
 
@@ -122,7 +121,6 @@ impl App {
         let front = Arc::new(http::public_server(services.clone(), &http_config));
         let mut registry = Registry::default();
         services.cache.register_metrics(&mut registry);
-        services.databases.register_metrics(&mut registry);
         front.register_metrics(&mut registry);
         if let Some(audit) = &audit {
             audit.register_metrics(&mut registry);
@@ -205,7 +203,7 @@ impl App {
             }
         };
         let management = tokio::spawn(serve(management.0, MOST_OPERATORS, answers, stop_management.clone()));
-        tokio::spawn(run_removal(services.databases.primary.clone(), stop.graceful.clone()));
+        tokio::spawn(run_removal(services.cache.primary().clone(), stop.graceful.clone()));
         let again = warming::warm_again(services.products.clone(), config.cache_warm_top);
         tokio::spawn(stop.graceful.clone().run_until_cancelled_owned(again));
         let keys = keys::follow(config.clone(), services.cache.clone(), verifier);
@@ -242,7 +240,7 @@ impl App {
         stop_management.graceful.cancel();
         budget.step("management", 5, async { drop(management.await) }).await;
         stop_management.immediate.cancel();
-        budget.step("pool", 0, services.databases.close()).await;
+        budget.step("pool", 0, services.cache.close_pools()).await;
         tracing::info!("stopped");
         Ok(())
     }
@@ -266,7 +264,7 @@ fn purger(config: &Config, services: &Services, registry: &mut Registry) -> Resu
     let metrics = PurgeMetrics::default();
     metrics.register(registry);
     let times = (config.cache_max_staleness, config.request_timeout);
-    Ok(Some(Purger::new(services.cache.clone(), services.databases.primary.clone(), endpoint, metrics, times)))
+    Ok(Some(Purger::new(services.cache.clone(), services.cache.primary().clone(), endpoint, metrics, times)))
 }
 
 fn start_audit(path: &Path) -> Result<Audit, StartError> {

@@ -14,7 +14,6 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::{
     app::{App, StartError, database, start_services},
     audit::{self, ChainError, Head, Span, Verified},
-    cache::{CacheMode, Tenant, WarmingResult},
     config::{
         Config, ConfigErrors, LogConfig, LogFormat, Settings, env_example, names_of_variables, unknown_names,
         without_empty_variables,
@@ -26,6 +25,7 @@ use crate::{
     seed::{self, Progress, Report, SeedError, Source},
     shutdown, telemetry, warming,
 };
+use aside_cache::{CacheMode, Tenant, WarmingResult};
 
 /// The time limit of `healthcheck` for each of connecting, sending and reading.
 const HEALTHCHECK_LIMIT: Duration = Duration::from_secs(3);
@@ -237,7 +237,7 @@ async fn warm(config: Config) -> Result<(), Failure> {
     let WarmingResult { warmed, failed, duration_ms, .. } =
         warming::warm(&services.products, config.cache_warm_top, CacheMode::Default).await;
     services.cache.shutdown().await;
-    services.databases.close().await;
+    services.cache.close_pools().await;
     print(&format!("warmed {warmed}, failed {failed}, in {duration_ms} ms"))?;
     match failed {
         0 => Ok(()),

@@ -44,7 +44,6 @@
 
 pub mod app;
 pub mod audit;
-pub mod cache;
 pub mod cdn;
 pub mod cli;
 pub mod config;

@@ -4,10 +4,8 @@
 
 use std::time::Duration;
 
-use crate::{
-    cache::{Cache, CacheMode, CacheWarmer, MemoryState, WarmingResult},
-    domain::products::service::CachedProductService,
-};
+use crate::domain::products::service::CachedProductService;
+use aside_cache::{Cache, CacheMode, CacheWarmer, MemoryState, WarmingResult};
 
 /// The time limit of warming. Before it, warming waits up to a second until the floors are current,
 /// so readiness is delayed by at most five seconds. The remaining data is loaded on request.

@@ -5,9 +5,9 @@ use std::{sync::Arc, time::Duration};
 
 use aside::{
     app::database,
-    cache::{Cache, ConnectionPool, L2, RedisL2},
     config::{Config, Settings},
 };
+use aside_cache::{Cache, ConnectionPool, L2, RedisL2};
 use clap::Parser;
 use deadpool_redis::redis;
 use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgConnection, PgPool, postgres::PgConnectOptions};

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use aside::cache::{
+use aside_cache::{
     Cache, CacheConfig, Cacheable, DbTime, Format, Key, Loaded, Policy, Residency, Sensitivity, Tag, TagVersion,
 };
 use prometheus_client::{encoding::text::encode, registry::Registry};
@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use crate::{
     environment::{Database, Environment, until_current},
     figure::{Figure, interleaved},
-    metrics::Metrics,
     numbers::{Spread, grouped, quantile},
 };
+use aside_testkit::metrics::Metrics;
 
 /// Commits of one variant in one round.
 const COMMITS: usize = 30;
@@ -122,16 +122,16 @@ impl List {
                 tokio::time::sleep(Duration::from_millis(1)).await;
             }
         }
-        assert!(list.cache.get(&list.key(keys - 1)).await.is_some(), "{tier} serves the list");
+        assert!(list.cache.get(list.key(keys - 1)).only_if_cached().await.is_some(), "{tier} serves the list");
         list
     }
 
     fn key(&self, n: u64) -> Key<Page> {
-        Key::shared(&[&self.tier, &self.keys, &n])
+        Key::new((self.tier, self.keys, n))
     }
 
     fn tag(&self) -> Tag {
-        Tag::shared("bench-list", &[&self.tier, &self.keys])
+        Tag::new("bench-list", (self.tier, self.keys))
     }
 
     /// The median time of a commit in milliseconds.
@@ -154,7 +154,7 @@ impl List {
             assert_eq!(self.cache.stats().l1.entries, self.keys, "L1 still holds the list");
         }
         for n in [0, self.keys / 2, self.keys - 1] {
-            assert!(self.cache.get(&self.key(n)).await.is_none(), "an invalidated page is served");
+            assert!(self.cache.get(self.key(n)).only_if_cached().await.is_none(), "an invalidated page is served");
         }
     }
 }

@@ -8,8 +8,6 @@ mod fleet;
 mod floors;
 mod lists;
 #[allow(dead_code)]
-#[path = "../../tests/support/metrics.rs"]
-mod metrics;
 mod numbers;
 mod plot;
 mod polls;

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use aside::cache::{Cache, CacheConfig, Tag};
+use aside_cache::{Cache, CacheConfig, Tag};
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
 use tokio::task::JoinSet;
@@ -12,9 +12,9 @@ use tokio::task::JoinSet;
 use crate::{
     environment::{Database, Environment, until_current},
     figure::{Figure, interleaved},
-    metrics::Metrics,
     numbers::{Spread, grouped, short},
 };
+use aside_testkit::metrics::Metrics;
 
 /// Instances that poll, each at the service's interval.
 const INSTANCES: usize = 5;
@@ -141,7 +141,7 @@ impl Ledger {
                 let mut pace = tokio::time::interval(Duration::from_secs(1) * WRITERS / WRITES_PER_SECOND);
                 loop {
                     pace.tick().await;
-                    let name = Tag::shared("bench", &[&fastrand::u64(1..=names)]);
+                    let name = Tag::new("bench", fastrand::u64(1..=names));
                     cache.invalidate([name]).await.expect("a write");
                 }
             });

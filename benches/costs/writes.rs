@@ -8,15 +8,14 @@ use std::{
 
 use aside::{
     app,
-    cache::{Tag, Write},
     domain::{
         DomainError, ExpectedVersion,
         products::{Product, ProductChange, store},
-        run_to_completion,
     },
     http::Services,
     seed,
 };
+use aside_cache::{Tag, Write};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -59,11 +58,8 @@ pub async fn measure(environment: &Environment) -> Figure {
         ("plain transaction", Way::Plain),
         ("own tag", Way::Service),
         ("own tag, tags of category and department", Way::Named(|product| product.list_tags().into())),
-        ("own tag, one contended tag", Way::Named(|_| vec![Tag::shared("hot", &[])])),
-        (
-            "own tag, contended tag in 16 shards",
-            Way::Named(|product| vec![Tag::shared("hot", &[&(product.id % SHARDS)])]),
-        ),
+        ("own tag, one contended tag", Way::Named(|_| vec![Tag::new("hot", ())])),
+        ("own tag, contended tag in 16 shards", Way::Named(|product| vec![Tag::new("hot", (product.id % SHARDS))])),
     ];
     let ids: Arc<[i64]> = ids.into();
     let (rounds, time) = (environment.pick(7, 2), environment.time(2000, 300));
@@ -131,32 +127,31 @@ async fn round(services: &Services, ids: &Arc<[i64]>, way: Way, time: Duration) 
 /// A write in its own task, like every write of the service.
 async fn write(services: &Services, way: Way, id: i64) -> Result<(), DomainError> {
     let change = ProductChange { price_cents: Some(fastrand::i64(1..1_000_000)), ..ProductChange::default() };
-    let Services { databases, cache, products, .. } = services.clone();
-    let limit = cache.time_limit();
+    let Services { cache, products, .. } = services.clone();
     match way {
         Way::Plain => {
             let work = async move {
                 // The triggers are off too, because they are for writers outside of the service.
-                let mut transaction = databases
-                    .primary
+                let mut transaction = cache
+                    .primary()
                     .begin_with("begin isolation level read committed; set local aside.invalidates = 'on'")
                     .await?;
                 store::lock(&mut transaction, id).await?;
                 store::update(&mut transaction, id, &change).await?;
                 Ok(transaction.commit().await?)
             };
-            run_to_completion(limit, work).await
+            tokio::spawn(work).await.expect("no panic")
         }
         Way::Service => products.update_product(id, change, ExpectedVersion::any()).await.map(drop),
         Way::Named(tags) => {
             let work = async move |write: &mut Write| {
                 store::lock(write.conn(), id).await?;
                 let product = store::update(write.conn(), id, &change).await?;
-                write.invalidate(Product::tag_of(id));
-                tags(&product).into_iter().for_each(|tag| write.invalidate(tag));
+                write.invalidate(Product::key(id));
+                write.invalidate_all(tags(&product));
                 Ok(())
             };
-            run_to_completion(limit, cache.write([Product::tag_of(id)], work)).await
+            cache.write(work).await
         }
     }
 }

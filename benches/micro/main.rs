@@ -5,16 +5,15 @@
 use std::sync::{Arc, LazyLock};
 
 use aside::{
-    cache::{
-        Cache, CacheConfig, CacheMode, DbTime, Entry, Key, Keyring, Loaded, TagVersion,
-        codec::{decode, encode, entry},
-    },
     domain::{
-        Databases, DomainError, orders::service::CachedOrderService, products::Product,
-        products::service::CachedProductService,
+        DomainError, orders::service::CachedOrderService, products::Product, products::service::CachedProductService,
     },
     http::{self, HttpConfig, PublicServer, Services, TrustedProxies},
     readiness::Readiness,
+};
+use aside_cache::{
+    Cache, CacheConfig, CacheMode, DbTime, Entry, Key, Keyring, Loaded, TagVersion,
+    codec::{decode, encode, entry},
 };
 use axum::{body::Body, extract::Request, response::Response};
 use chrono::{DateTime, Utc};
@@ -47,12 +46,10 @@ impl Place {
         while !cache.is_current() {
             tokio::time::sleep(std::time::Duration::from_millis(5)).await;
         }
-        let databases = Databases::from(db);
         let services = Services {
-            products: CachedProductService::new(cache.clone(), &databases),
-            orders: CachedOrderService::new(cache.clone(), &databases),
+            products: CachedProductService::new(cache.clone()),
+            orders: CachedOrderService::new(cache.clone()),
             cache: cache.clone(),
-            databases,
         };
         let config = HttpConfig {
             cors_origins: vec![],

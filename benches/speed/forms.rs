@@ -3,12 +3,10 @@
 
 use std::{hint::black_box, time::Instant};
 
-use aside::{
-    cache::{
-        Cacheable, DbTime, Format, Key, Keyring, Policy, TagVersion,
-        codec::{decode, encode, entry},
-    },
-    domain::products::{Product, ProductPage},
+use aside::domain::products::{Product, ProductPage};
+use aside_cache::{
+    Cacheable, DbTime, Format, Key, Keyring, Policy, TagVersion,
+    codec::{decode, encode, entry},
 };
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;

@@ -16,9 +16,6 @@ mod numbers;
 mod pin;
 #[path = "../costs/plot.rs"]
 mod plot;
-#[path = "../../tests/support/process.rs"]
-#[allow(dead_code)]
-mod process;
 mod scale;
 mod servers;
 mod start;

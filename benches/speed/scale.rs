@@ -3,10 +3,8 @@
 
 use std::{fs, mem::size_of, time::Instant};
 
-use aside::{
-    cache::{Cache, CacheMode, DbTime, Loaded, TagVersion},
-    domain::{DomainError, products::Product},
-};
+use aside::domain::{DomainError, products::Product};
+use aside_cache::{Cache, CacheMode, DbTime, Loaded, TagVersion};
 use chrono::Utc;
 use futures_util::FutureExt;
 use sqlx::PgPool;

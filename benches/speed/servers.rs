@@ -9,11 +9,8 @@ use std::{
 
 use clap::ValueEnum;
 
-use crate::{
-    contenders::Contender,
-    pin::on_server_core,
-    process::{Process, free_port},
-};
+use crate::{contenders::Contender, pin::on_server_core};
+use aside_testkit::process::{Process, free_port};
 
 const START: Duration = Duration::from_secs(30);
 

@@ -4,10 +4,8 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use aside::{
-    cache::{Cache, CacheConfig, CacheMode, DbTime, Loaded, Outcome},
-    domain::{DomainError, products::Product},
-};
+use aside::domain::{DomainError, products::Product};
+use aside_cache::{Cache, CacheConfig, CacheMode, DbTime, Loaded, Outcome};
 use sqlx::PgPool;
 
 /// L1's part of the catalogue's bytes, in percent.

@@ -5,17 +5,13 @@
 
 use std::{env, sync::LazyLock};
 
-use aside::{
-    audit,
-    cache::{ConsistencyToken, Key, Keyring, Tag, Tenant, codec},
-    domain::{
+use aside_cache::{ConsistencyToken, Key, Keyring, Tag, Tenant, codec};
+use aside::{audit, domain::{
         ListKind, PageRequest,
         names::is_name,
         orders::{Order, OrderPage},
         products::{Product, ProductPage},
-    },
-    http::identity::{Expected, Verifier},
-};
+    }, http::identity::{Expected, Verifier}};
 use libfuzzer_sys::fuzz_target;
 
 /// Each target has a folder of its name in `corpus/`.
@@ -66,9 +62,9 @@ fn cursor(data: &[u8]) {
 /// An entry of Redis after it was opened.
 fn entry(data: &[u8]) {
     let _ = codec::decode(&Product::key(1), data);
-    let _ = codec::decode(&Key::<ProductPage>::shared(&[&1]), data);
+    let _ = codec::decode(&Key::<ProductPage>::new(1), data);
     let _ = codec::decode(&Order::key(&TENANT, 1), data);
-    let _ = codec::decode(&Key::<OrderPage>::tenant(&TENANT, &[&1]), data);
+    let _ = codec::decode(&Key::<OrderPage>::of_tenant(&TENANT, 1), data);
 }
 
 /// A set of public keys.
@@ -85,9 +81,9 @@ fn keys(data: &[u8]) {
 fn name(data: &[u8]) {
     let (a, b) = data.split_at(data.len() / 2);
     let [a, b] = [a, b].map(String::from_utf8_lossy);
-    let (two, one) = (Tag::shared("p", &[&a, &b]), Tag::shared("p", &[&format!("{a}{b}")]));
+    let (two, one) = (Tag::new("p", (a, b)), Tag::new("p", format!("{a}{b}")));
     assert_ne!(two, one);
-    assert_eq!(two == Tag::shared("p", &[&b, &a]), a == b);
+    assert_eq!(two == Tag::new("p", (b, a)), a == b);
     let _ = is_name(&String::from_utf8_lossy(data));
 }
 

@@ -25,6 +25,14 @@ build() {
     return "$status"
 }
 
+# build_for_debugging [BINARY…]: the service in the profile `dev`, and other programs of the workspace. With --workspace the packages that it
+# shares with the tests have the same features as there, so nothing is compiled twice.
+build_for_debugging() {
+    local binary binaries=()
+    for binary in aside "$@"; do binaries+=(--bin "$binary"); done
+    build debug cargo build --locked --workspace "${binaries[@]}"
+}
+
 # build_messages LOG: prints the output of cargo without its progress.
 build_messages() {
     tr '\r' '\n' <"$1" | sed $'s/\033\\[K//g' |

@@ -95,7 +95,7 @@ def lines(root):
                 yield "settings", name, number, text
 
 
-def matches(area, text, known, name="src/cache/"):
+def matches(area, text, known, name="crates/aside-cache/src/"):
     """The rules that a line breaks, with the words found; of two at one place the first."""
     starts = set()
     for rule in known:

@@ -13,7 +13,8 @@ use sqlx::{
 };
 
 use super::{StartError, migrations::migrator};
-use crate::{cache::ConnectionPool, config::Config};
+use crate::config::Config;
+use aside_cache::ConnectionPool;
 
 /// The longest wait for a Postgres that does not answer yet.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -12,10 +12,10 @@ use zeroize::Zeroizing;
 
 use super::StartError;
 use crate::{
-    cache::{Cache, Keyring},
     config::Config,
     http::identity::{Expected, Verifier},
 };
+use aside_cache::{Cache, Keyring};
 
 /// The interval between two checks of a file.
 const PAUSE: Duration = Duration::from_secs(2);

@@ -3,10 +3,8 @@
 use std::{path::PathBuf, sync::Arc};
 
 use super::StartError;
-use crate::{
-    cache::{L2, MemcachedL2, RedisL2, RedisTls, RedisTopology},
-    config::{Config, L2Config, RedisConfig, RedisMode},
-};
+use crate::config::{Config, L2Config, RedisConfig, RedisMode};
+use aside_cache::{L2, MemcachedL2, RedisL2, RedisTls, RedisTopology};
 
 /// L2, if one is configured.
 pub fn l2(config: &Config) -> Result<Option<Arc<dyn L2>>, StartError> {

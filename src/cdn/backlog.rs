@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::tags::ALL;
-use crate::cache::ChangeCursor;
+use aside_cache::ChangeCursor;
 
 /// The maximum number of separate tags. More tags are replaced by the tag of all answers.
 const MOST: usize = 20_000;
@@ -111,7 +111,7 @@ fn bounded(tags: BTreeSet<String>) -> BTreeSet<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cache::DbTime;
+    use aside_cache::DbTime;
 
     const LATER: Duration = Duration::from_secs(1);
     const LAST: Duration = Duration::from_secs(10);

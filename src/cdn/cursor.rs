@@ -1,9 +1,9 @@
 //! The purger's state in the database: which instance purges, and the cursor up to which all
-//! changes were purged. The migration `0008_cdn_cursor.sql` creates its table.
+//! changes were purged. The migration `0007_cdn_cursor.sql` creates its table.
 
 use sqlx::{PgConnection, Row};
 
-use crate::cache::{ChangeCursor, DbTime};
+use aside_cache::{ChangeCursor, DbTime};
 
 /// Makes this connection's instance the active purger for as long as the connection lives. It
 /// returns `false` if another instance is active. The server closes an idle connection after a

@@ -17,7 +17,7 @@ use super::{
     metrics::PurgeMetrics,
     tags::{ALL, purged_by},
 };
-use crate::cache::{Cache, Changefeed, Changes, ConnectionPool};
+use aside_cache::{Cache, Changefeed, Changes, ConnectionPool};
 
 /// The time limit of a statement.
 const LIMIT: Duration = Duration::from_secs(5);

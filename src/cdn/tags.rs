@@ -11,10 +11,8 @@ use std::{borrow::Cow, collections::BTreeSet, time::Duration};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
-use crate::{
-    cache::{Tag, TagVersion},
-    config::{CdnConfig, CdnTags},
-};
+use crate::config::{CdnConfig, CdnTags};
+use aside_cache::{Tag, TagVersion};
 
 /// The tag of all answers.
 pub(super) const ALL: &str = "*";

@@ -4,7 +4,7 @@
 use std::{io, sync::Arc};
 
 use super::violation::Violation;
-use crate::cache::{LoadError, LoadFailure, WriteError, is_busy, is_conflict, is_unavailable};
+use aside_cache::{LoadError, LoadFailure, WriteError, is_busy, is_conflict, is_unavailable};
 
 /// A refusal or a failure. It is cheap to clone, because all callers that waited for one load get
 /// the same error.

@@ -1,6 +1,6 @@
 //! Decides which texts are valid keys of cache entries or tags on which lists depend.
 
-use crate::cache::{Tenant, is_segment};
+use aside_cache::{Tenant, is_segment};
 
 /// The valid forms, shown to a client that sent another text.
 pub const FORMS: &str = "must be a key or a tag: product:ID, product-top:LIMIT, product-list, product-list:category:NAME, \
@@ -42,7 +42,7 @@ mod tests {
     use crate::domain::{
         orders::{Order, OrderFilter, OrderPage},
         page::PageRequest,
-        products::{Product, ProductFilter, TopProducts, names::category_tag},
+        products::{Product, ProductFilter, TopProducts, tags::category_tag},
     };
 
     #[test]

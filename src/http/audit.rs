@@ -11,10 +11,10 @@ use tracing::Span;
 use super::{WebState, identity::Caller, observe::Origin};
 use crate::{
     audit::{Audit, Record},
-    cache::{Cache, Cacheable, Key, Outcome, Tenant},
     domain::DomainError,
     telemetry,
 };
+use aside_cache::{Cache, Cacheable, Key, Outcome, Tenant};
 
 /// The first fields of a request's audit record. Handlers whose work is recorded take it as an
 /// argument.

@@ -25,10 +25,8 @@ use super::{
     problem::{Kind, Problem},
     text::Text,
 };
-use crate::{
-    cache::{self, Cacheable, Cached, ConsistencyToken, Outcome, TagVersion},
-    cdn::{SurrogateKeys, Tagged},
-};
+use crate::cdn::{SurrogateKeys, Tagged};
+use aside_cache::{Cacheable, Cached, ConsistencyToken, Outcome, TagVersion};
 
 /// The headers that tell caches and browsers how to handle one kind of answer. The list begins with
 /// the headers whose value differs in every answer, in the order of [`Representation::respond`].
@@ -178,7 +176,7 @@ impl Representation {
 /// `path`, so the client can use its entity tag for the next `If-Match`.
 pub fn written(status: StatusCode, path: &str, version: i64, body: Bytes) -> Result<Response, Problem> {
     let path = HeaderValue::try_from(path).map_err(|_| Problem::internal("a path is not a header value"))?;
-    let tag = EntityTag::new(Some(version), cache::digest(&body)).header();
+    let tag = EntityTag::new(Some(version), aside_cache::digest(&body)).header();
     let mut response = (status, body).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, JSON);

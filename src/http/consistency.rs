@@ -10,7 +10,7 @@ use axum::{
 };
 
 use super::{problem::Problem, text::Text};
-use crate::cache::{Cache, ConsistencyToken};
+use aside_cache::{Cache, ConsistencyToken};
 
 pub const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-token");
 const PREFER: HeaderName = HeaderName::from_static("prefer");

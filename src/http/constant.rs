@@ -15,7 +15,6 @@ use super::{
     negotiation,
     problem::{Kind, Problem},
 };
-use crate::cache;
 
 /// The minimum size of a compressed body. Smaller bodies gain nothing.
 const COMPRESSED_FROM: usize = 1024;
@@ -70,7 +69,7 @@ impl Constant {
 }
 
 fn tagged(bytes: Bytes) -> (Bytes, EntityTag) {
-    let tag = EntityTag::new(None, cache::digest(&bytes));
+    let tag = EntityTag::new(None, aside_cache::digest(&bytes));
     (bytes, tag)
 }
 

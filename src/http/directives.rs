@@ -20,7 +20,7 @@ use super::{
     WebState, consistency,
     problem::{Kind, Problem},
 };
-use crate::cache::{CacheMode, CatchUp, ConsistencyToken};
+use aside_cache::{CacheMode, CatchUp, ConsistencyToken};
 
 /// How a read may be answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

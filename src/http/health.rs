@@ -17,7 +17,8 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::WebState;
-use crate::{cache::MemoryState, readiness::Phase};
+use crate::readiness::Phase;
+use aside_cache::MemoryState;
 
 /// The time limit for the check of Postgres. Most of it would be spent waiting for a connection.
 const DEADLINE: Duration = Duration::from_secs(1);
@@ -87,7 +88,7 @@ pub async fn livez() -> Response {
 ))]
 pub async fn readyz(State(state): State<WebState>) -> Response {
     let services = &state.services;
-    let look = sqlx::query("select 1").execute(&services.databases.primary);
+    let look = sqlx::query("select 1").execute(services.cache.primary());
     let (postgres, redis) = tokio::join!(tokio::time::timeout(DEADLINE, look), services.cache.ping_l2());
     let postgres = matches!(postgres, Ok(Ok(_)));
     let report = ReadyReport::new(state.readiness.phase(), postgres, redis, services.cache.l2_memory());

@@ -11,7 +11,8 @@ use axum::{
 use serde::Serialize;
 
 use super::problem::Problem;
-use crate::{cache, domain::orders::Idempotency};
+
+use crate::domain::orders::Idempotency;
 
 /// The name of the request header.
 pub const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
@@ -32,7 +33,7 @@ impl IdempotencyKey {
             return Ok(None);
         };
         let body = serde_json::to_string(body).map_err(|_| Problem::internal("a request has no JSON form"))?;
-        let fingerprint = cache::digest(format!("{route}\n{body}").as_bytes());
+        let fingerprint = aside_cache::digest(format!("{route}\n{body}").as_bytes());
         Ok(Some(Idempotency { key, fingerprint: fingerprint.to_be_bytes().to_vec() }))
     }
 }

@@ -27,7 +27,7 @@ use super::{
     problem::{Kind, Problem},
     signatures,
 };
-use crate::cache::Tenant;
+use aside_cache::Tenant;
 
 /// The maximum length of a token.
 const MAX_TOKEN: usize = 8 * 1024;

@@ -16,7 +16,7 @@ use prometheus_client::{
 };
 
 use super::routes::{Route, Routes};
-use crate::cache::{LatencyHistogram, StripedCounters};
+use aside_cache::{LatencyHistogram, StripedCounters};
 
 const METHODS: [(Method, &str); 7] = [
     (Method::GET, "GET"),

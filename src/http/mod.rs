@@ -36,6 +36,7 @@ mod text;
 
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
+use aside_cache::{Cache, Tenant};
 use axum::http::HeaderName;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
@@ -47,9 +48,8 @@ pub use target::has_valid_host;
 
 use crate::{
     audit::Audit,
-    cache::{Cache, Tenant},
     cdn::SurrogateKeys,
-    domain::{Databases, orders::service::CachedOrderService, products::service::CachedProductService},
+    domain::{orders::service::CachedOrderService, products::service::CachedProductService},
     readiness::Readiness,
 };
 
@@ -59,7 +59,6 @@ pub struct Services {
     pub products: CachedProductService,
     pub orders: CachedOrderService,
     pub cache: Cache,
-    pub databases: Databases,
 }
 
 /// The configuration of the listener.

@@ -20,7 +20,8 @@ use super::{
     problem::Problem,
     routes::Route,
 };
-use crate::{cache::Outcome, telemetry};
+use crate::telemetry;
+use aside_cache::Outcome;
 
 /// The header with the id of a request, in both directions.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -41,7 +41,7 @@ use super::{
     routes::{Route, Routes},
     target,
 };
-use crate::cache::Cache;
+use aside_cache::Cache;
 
 /// The public listener's request handling.
 pub struct PublicServer {
@@ -235,7 +235,8 @@ mod tests {
     use utoipa::openapi::OpenApi;
 
     use super::*;
-    use crate::{cache::CacheConfig, readiness::Readiness};
+    use crate::readiness::Readiness;
+    use aside_cache::CacheConfig;
 
     fn server(origins: &[&str]) -> Arc<PublicServer> {
         let limits = HttpConfig {

@@ -21,7 +21,7 @@ use governor::{
 };
 
 use super::problem::{Kind, Problem};
-use crate::cache::Tenant;
+use aside_cache::Tenant;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");

@@ -1,6 +1,7 @@
 //! Administration of the cache: its policies, warming, and the two manual actions of an operator,
 //! invalidation and erasure.
 
+use aside_cache::{CacheMode, Tag, Tenant};
 use axum::{
     Json,
     extract::{State, rejection::JsonRejection},
@@ -12,11 +13,9 @@ use serde_json::json;
 
 use super::{Management, problem::problem};
 use crate::{
-    cache::{CacheMode, Tag, Tenant},
     domain::{
         names::{FORMS, is_name},
-        products::names::expand,
-        run_to_completion,
+        products::tags::expand,
     },
     warming,
 };
@@ -54,8 +53,7 @@ pub async fn erase_tenant(State(state): State<Management>, body: Result<Json<Era
     let Some(tenant) = Tenant::parse(&tenant) else {
         return problem(StatusCode::UNPROCESSABLE_ENTITY, "tenant must be 1 to 64 of a-z, 0-9 and '-'.");
     };
-    let (cache, erased) = (state.cache.clone(), tenant.clone());
-    let erased = run_to_completion(cache.time_limit(), async move { Ok(cache.erase(&erased).await?) }).await;
+    let erased = state.cache.erase(&tenant).await;
     if let Some(audit) = &state.audit {
         audit.by_hand("erase", tenant.as_str(), matches!(erased, Ok(true)));
     }
@@ -115,8 +113,7 @@ pub async fn invalidate_names(
         Err(rule) => return problem(StatusCode::UNPROCESSABLE_ENTITY, &rule),
     };
     let texts: Vec<String> = names.iter().map(Tag::to_string).collect();
-    let cache = state.cache.clone();
-    let invalidated = run_to_completion(cache.time_limit(), async move { Ok(cache.invalidate(names).await?) }).await;
+    let invalidated = state.cache.invalidate(names).await;
     if let Some(audit) = &state.audit {
         audit.by_hand("invalidate", &tenant, invalidated.is_ok());
     }
@@ -142,9 +139,9 @@ fn check(invalidation: Invalidation, patterns: &[&str]) -> Result<Vec<Tag>, Stri
             check_names(&names, patterns)?;
             Ok(names.iter().flat_map(|name| expand(name)).collect())
         }
-        Invalidation::Pattern(pattern) if patterns.contains(&pattern.as_str()) => Ok(vec![Tag::prefix(&[&pattern])]),
+        Invalidation::Pattern(pattern) if patterns.contains(&pattern.as_str()) => Ok(vec![Tag::prefix(pattern)]),
         Invalidation::Tenant(tenant) => match Tenant::parse(&tenant) {
-            Some(tenant) => Ok(vec![Tag::of_tenant(&tenant)]),
+            Some(tenant) => Ok(vec![Tag::all_of(&tenant)]),
             None => Err("tenant must be 1 to 64 of a-z, 0-9 and '-'.".to_owned()),
         },
         Invalidation::Pattern(_) => Err(format!("pattern must be one of: {}.", patterns.join(", "))),

@@ -11,7 +11,7 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use super::{Management, problem::problem};
-use crate::cache::{OutOfRegion, Policy, Residency};
+use aside_cache::{OutOfRegion, Policy, Residency};
 
 /// The parts of the configuration that the report covers.
 #[derive(Clone, Debug)]
@@ -98,7 +98,7 @@ fn report(policies: &[Policy], keys: Vec<String>, protection: &Protection) -> Re
 
 fn of_type(policy: &Policy, sealed: bool, protection: &Protection) -> TypeReport {
     let personal = policy.sensitivity.is_personal();
-    let regulated = policy.sensitivity == crate::cache::Sensitivity::Regulated;
+    let regulated = policy.sensitivity == aside_cache::Sensitivity::Regulated;
     let process_only = policy.residency == Residency::ProcessOnly;
     let in_l2 = protection.l2.filter(|_| !process_only && (sealed || !personal));
     let mut missing = Vec::new();

@@ -13,10 +13,8 @@ use sqlx::types::Json;
 use tokio::time::timeout;
 use uuid::Uuid;
 
-use crate::{
-    cache::{BreakerState, Cache, CacheStats, ConnectionPool, MemoryState, PatternStats},
-    readiness::{Phase, Readiness},
-};
+use crate::readiness::{Phase, Readiness};
+use aside_cache::{BreakerState, Cache, CacheStats, ConnectionPool, MemoryState, PatternStats};
 
 /// The interval between two exchanges.
 const PAUSE: Duration = Duration::from_secs(2);

@@ -24,7 +24,8 @@ use prometheus_client::registry::Registry;
 use tower_http::timeout::TimeoutLayer;
 
 use self::{compliance::Protection, instances::Instances};
-use crate::{audit::Audit, cache::Cache, domain::products::service::CachedProductService};
+use crate::{audit::Audit, domain::products::service::CachedProductService};
+use aside_cache::Cache;
 
 /// The time limit for a complete request and the start of its answer. The stream of the live page
 /// may continue longer.

@@ -26,7 +26,7 @@ use super::{
     instances::{Instances, KnownInstance},
     problem::problem,
 };
-use crate::cache::{Cache, CacheStats, LatencyHistogram, Policy, Tag};
+use aside_cache::{Cache, CacheStats, LatencyHistogram, Policy, Tag};
 
 /// The interval between two snapshots.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -3,10 +3,8 @@
 
 use std::time::Duration;
 
-use aside::{
-    app::database::serving_pool,
-    cache::{Cache, CacheConfig},
-};
+use aside::app::database::serving_pool;
+use aside_cache::{Cache, CacheConfig};
 use sqlx::{PgPool, Row};
 
 use crate::support::{Fault, Gate, Instance, TestApp, database, eventually, product, raw::json_request};

@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use aside::cache::{Cache, CacheConfig, Tag};
+use aside_cache::{Cache, CacheConfig, Tag};
 use sqlx::{
     AssertSqlSafe, PgPool,
     postgres::{PgConnectOptions, PgPoolOptions},

@@ -4,10 +4,8 @@
 
 use std::sync::atomic::{AtomicI64, Ordering};
 
-use aside::{
-    app::database::serving_pool,
-    cache::{Cache, CacheConfig, Tag},
-};
+use aside::app::database::serving_pool;
+use aside_cache::{Cache, CacheConfig, Tag};
 use reqwest::Method;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -186,7 +184,7 @@ async fn postgres_and_the_service_spell_names_alike(pool: PgPool) {
             .fetch_one(&app.pool)
             .await
             .unwrap_or_else(|error| panic!("{text:?}: {error}"));
-        assert_eq!(spelt, Tag::shared("tag", &[&text]).as_str(), "{text:?}");
+        assert_eq!(spelt, Tag::new("tag", &text).as_str(), "{text:?}");
     }
 }
 

@@ -18,9 +18,9 @@ fn a_copy_takes_the_same_versions() {
 
 #[test]
 fn a_copy_raises_names_by_the_function_of_the_ledger() {
-    assert!(read("migrations/0001_cache_ledger.sql").contains("create function cache_raise"));
-    assert!(read("scripts/adopt.sh").contains("migrations/0001_cache_ledger.sql"), "the copy has it too");
-    assert!(!read("adopt/migrations/0008_invoices.sql").contains("create function cache_raise"), "and no other");
+    assert!(read("migrations/0001_cache.sql").contains("create function cache_raise"));
+    assert!(read("scripts/adopt.sh").contains("migrations/0001_cache.sql"), "the copy has it too");
+    assert!(!read("adopt/migrations/0002_invoices.sql").contains("create function cache_raise"), "and no other");
 }
 
 #[test]

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 
-use aside::cache::Outcome;
+use aside_cache::Outcome;
 use serde_json::{Value, json};
 use sqlx::PgPool;
 

@@ -1,11 +1,12 @@
 //! The tests that every test named by a promise exists. A promise names it as `tests/…::name` or by
 //! its file.
 
-use super::sources::{files, read};
+use super::sources::{Source, files, read};
 
 #[test]
 fn every_test_that_a_document_or_comment_names_exists() {
     let mut places = files("src", ".rs");
+    places.extend(files("crates", ".rs"));
     places.extend(files("docs", ".md"));
     places.extend(files("tests", ".md"));
     places.extend(files("migrations", ".sql"));
@@ -28,10 +29,13 @@ fn every_test_that_a_document_or_comment_names_exists() {
 fn names(text: &str) -> Vec<String> {
     // The tests of a copy that `make adopt` makes are in another folder.
     let own = |at: usize| !text[..at].ends_with("adopt/");
-    let starts = text.match_indices("tests/").filter(|(at, _)| own(*at)).map(|(at, _)| &text[at..]);
-    let full = starts.map(|rest| {
-        let end = rest.find(|c: char| !(c.is_alphanumeric() || "_/.:".contains(c))).unwrap_or(rest.len());
-        rest[..end].trim_end_matches([':', '.']).to_owned()
+    let part = |c: char| c.is_alphanumeric() || "_/.:-".contains(c);
+    let starts = text.match_indices("tests/").filter(|(at, _)| own(*at));
+    let full = starts.map(|(at, _)| {
+        // The tests of a package are below its own folder.
+        let begin = text[..at].rfind(|c: char| !part(c)).map_or(0, |before| before + 1);
+        let end = text[at..].find(|c: char| !part(c)).map_or(text.len(), |after| at + after);
+        text[begin..end].trim_end_matches([':', '.']).to_owned()
     });
     full.filter(|name| name.contains("::") || name.ends_with(".rs")).collect()
 }
@@ -39,7 +43,7 @@ fn names(text: &str) -> Vec<String> {
 /// Whether a file, folder or module has a test of that name.
 fn exists(name: &str) -> bool {
     if name.ends_with(".rs") {
-        return files("tests", ".rs").iter().any(|source| source.path == name);
+        return all().iter().any(|source| source.path == name);
     }
     let mut segments: Vec<&str> = name.split("::").collect();
     let test = segments.pop().unwrap_or_default();
@@ -50,7 +54,12 @@ fn exists(name: &str) -> bool {
         let path = path.trim_end_matches(".rs").trim_end_matches("/mod");
         path == place || path.strip_prefix(place).is_some_and(|rest| rest.starts_with('/'))
     };
-    files("tests", ".rs").iter().any(|source| inside(&source.path) && source.text.contains(&function))
+    all().iter().any(|source| inside(&source.path) && source.text.contains(&function))
+}
+
+/// The files that may have tests.
+fn all() -> Vec<Source> {
+    ["tests", "crates", "tools"].iter().flat_map(|folder| files(folder, ".rs")).collect()
 }
 
 #[test]

@@ -90,7 +90,8 @@ fn every_script_reads_no_variable_before_the_empty_ones_are_gone() {
 #[test]
 fn scripts_set_no_variable_of_a_test_to_nothing() {
     // A variable that is exported later and may be empty would be set and empty for the tests.
-    let tests = read("tests/support/memcached_server.rs") + &read("tests/support/redis_server.rs");
+    let tests =
+        read("crates/aside-testkit/src/memcached_server.rs") + &read("crates/aside-testkit/src/redis_server.rs");
     assert!(tests.contains("variable(\"MEMCACHED_BIN\")") && tests.contains("variable(\"REDIS_SERVER_BIN\")"));
     let probe = r#"
         set -euo pipefail
@@ -126,7 +127,7 @@ fn make_takes_an_empty_cargo_for_none() {
 
 #[test]
 fn rust_reads_variables_where_an_empty_one_is_none() {
-    let folders = ["src", "tests", "benches", "examples", "adopt", "fuzz/src"];
+    let folders = ["src", "crates", "tools", "tests", "benches", "adopt", "fuzz/src"];
     let mut read = 0;
     for Source { path, text } in folders.iter().flat_map(|folder| files(folder, ".rs")) {
         for (at, _) in text.match_indices(&["env::", "var"].concat()) {
@@ -134,7 +135,7 @@ fn rust_reads_variables_where_an_empty_one_is_none() {
             let statement = &rest[..rest.find(';').unwrap_or(rest.len())];
             // The programs of the comparison share no code with this crate. Their callers set every
             // variable.
-            let may = ["tests/support/environment.rs", "src/config/environment.rs"].contains(&path.as_str())
+            let may = ["crates/aside-testkit/src/environment.rs", "src/config/environment.rs"].contains(&path.as_str())
                 || path.starts_with("benches/peers/");
             assert!(
                 may || statement.contains(".is_empty()"),

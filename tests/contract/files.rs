@@ -6,7 +6,7 @@ use super::sources::{Source, files};
 const LONGEST: usize = 400;
 
 fn ours() -> Vec<Source> {
-    ["src", "tests", "examples", "benches", "adopt"].iter().flat_map(|folder| files(folder, ".rs")).collect()
+    ["src", "tests", "crates", "tools", "benches", "adopt"].iter().flat_map(|folder| files(folder, ".rs")).collect()
 }
 
 #[test]
@@ -37,12 +37,12 @@ fn nothing_is_left_unfinished() {
 
 #[test]
 fn no_test_sleeps_to_wait() {
-    for source in files("tests", ".rs").into_iter().chain(files("adopt/tests", ".rs")) {
+    for source in ["tests", "crates", "tools", "adopt/tests"].iter().flat_map(|folder| files(folder, ".rs")) {
         let may = [
-            "tests/support/eventually.rs",
-            "tests/support/proxy.rs",
-            "tests/support/process.rs",
-            "tests/consistency/pace.rs",
+            "crates/aside-testkit/src/eventually.rs",
+            "crates/aside-testkit/src/proxy.rs",
+            "crates/aside-testkit/src/process.rs",
+            "tools/checker/src/pace.rs",
             // Contains the forms of sleeping as text, below.
             "tests/contract/files.rs",
         ];

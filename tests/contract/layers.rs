@@ -1,6 +1,6 @@
 //! The tests that modules depend in one direction only:
-//! `main → cli → app → http, management → domain, cdn → cache`, with the leaves below all of them.
-//! They also test that the cache can be copied as it is.
+//! `main → cli → app → http, management → domain, cdn`, with the leaves below all of them. The cache
+//! is a package of its own, so the compiler checks that it uses nothing of the service.
 
 use super::sources::{Source, files};
 
@@ -13,7 +13,7 @@ const ROWS: [&[&str]; 7] = [
     &["http", "management", "seed"],
     &["warming"],
     &["domain", "cdn"],
-    &["audit", "cache", "config", "telemetry", "shutdown", "readiness"],
+    &["audit", "config", "telemetry", "shutdown", "readiness"],
 ];
 
 #[test]
@@ -31,24 +31,15 @@ fn arrows_run_one_way() {
 }
 
 #[test]
-fn the_cache_uses_nothing_of_this_crate() {
-    for source in files("src/cache", ".rs") {
-        let all = uses(&source.text).into_iter().chain(uses_above(&source));
-        let foreign: Vec<_> = all.filter(|used| used != "cache").collect();
-        assert!(foreign.is_empty(), "{} uses {foreign:?}", source.path);
-    }
-}
-
-#[test]
 fn each_store_is_known_to_one_file_of_the_cache() {
     let homes = [
-        ("moka::", "src/cache/l1.rs"),
-        ("redis::", "src/cache/redis/"),
-        ("TcpStream", "src/cache/memcached/"),
-        ("sqlx::query", "src/cache/ledger.rs"),
-        ("PgConnectOptions", "src/cache/pool.rs"),
+        ("moka::", "crates/aside-cache/src/l1.rs"),
+        ("redis::", "crates/aside-cache/src/redis/"),
+        ("TcpStream", "crates/aside-cache/src/memcached/"),
+        ("sqlx::query", "crates/aside-cache/src/ledger.rs"),
+        ("PgConnectOptions", "crates/aside-cache/src/pool.rs"),
     ];
-    for source in files("src/cache", ".rs") {
+    for source in files("crates/aside-cache/src", ".rs") {
         // The folder's own module is called `redis` too.
         let code = source.code().replace("redis::{RedisL2, RedisTls, RedisTopology}", "");
         for (word, home) in homes {
@@ -80,7 +71,7 @@ fn writes_of_the_services_end_in_one_place() {
 
 #[test]
 fn drivers_of_the_tiers_are_known_to_the_cache_only() {
-    for source in files("src", ".rs").iter().filter(|source| !source.path.starts_with("src/cache/")) {
+    for source in files("src", ".rs") {
         for driver in ["moka", "deadpool_redis", "redis::"] {
             assert!(!source.code().contains(driver), "{} speaks {driver}", source.path);
         }
@@ -153,12 +144,12 @@ fn uses_above(source: &Source) -> Vec<String> {
 #[test]
 fn uses_are_found_in_every_form() {
     let above = |path: &str, text: &str| uses_above(&Source { path: path.to_owned(), text: text.to_owned() });
-    assert_eq!(above("src/cache/mod.rs", "use super::config::Config;"), ["config"]);
-    assert_eq!(above("src/cache/redis/connection.rs", "use super::super::super::{http, app::App};"), ["app", "http"]);
-    assert_eq!(above("src/cache/read.rs", "use super::l1::L1;"), [] as [&str; 0]);
+    assert_eq!(above("src/http/mod.rs", "use super::config::Config;"), ["config"]);
+    assert_eq!(above("src/http/products/batch.rs", "use super::super::super::{http, app::App};"), ["app", "http"]);
+    assert_eq!(above("src/http/caching.rs", "use super::extract::Body;"), [] as [&str; 0]);
     let code =
-        "use crate::cache::Cache;\nuse crate::{\n  config::{Config, A},\n  domain::x,\n};\nfn f() { crate::http::g() }";
-    assert_eq!(uses(code), ["cache", "config", "domain", "http"]);
+        "use crate::audit::Audit;\nuse crate::{\n  config::{Config, A},\n  domain::x,\n};\nfn f() { crate::http::g() }";
+    assert_eq!(uses(code), ["audit", "config", "domain", "http"]);
 }
 
 #[test]

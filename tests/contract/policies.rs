@@ -3,7 +3,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use aside::cache::{L1_LIFETIME_CAP, MAX_AGE_CAP, Outcome};
+use aside_cache::{L1_LIFETIME_CAP, MAX_AGE_CAP, Outcome};
 use sqlx::PgPool;
 
 use crate::support::{TestApp, order, product};

@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::sources::{Source, files, is_metric, paths, read};
 
 /// Folders whose files a document may name.
-const FOLDERS: [&str; 17] = [
+const FOLDERS: [&str; 18] = [
     "src",
     "tests",
     "docs",
@@ -17,7 +17,8 @@ const FOLDERS: [&str; 17] = [
     "ops",
     "migrations",
     "openapi",
-    "examples",
+    "crates",
+    "tools",
     "adopt",
     "clients",
     "benches",
@@ -42,7 +43,7 @@ fn documents() -> Vec<Source> {
         "CHANGELOG.md",
         "SECURITY.md",
         "tests/README.md",
-        "src/cache/README.md",
+        "crates/aside-cache/README.md",
     ];
     let root = root.map(|path| Source { path: path.to_owned(), text: read(path) });
     // The conformance tables show requests, many of them for paths that do not exist.
@@ -74,7 +75,7 @@ fn what_stands_in_backticks_is_there() {
                 Claim::Setting(name) => (2, known.settings.contains(*name)),
                 Claim::Metric(name) => (3, known.has_metric(name)),
                 Claim::Route(route) => (4, known.has_route(route)),
-                Claim::Example(name) => (5, known.files.contains(&format!("examples/{name}.rs"))),
+                Claim::Example(name) => (5, known.files.contains(&format!("crates/aside-cache/examples/{name}.rs"))),
             };
             seen[kind] += 1;
             if !is_there {
@@ -159,13 +160,16 @@ impl Known {
                     read(".cargo/config.toml"),
                     texts("scripts", ".sh"),
                     texts("tests/support", ".rs"),
+                    texts("crates/aside-testkit", ".rs"),
                 ]
                 .concat(),
             ),
             metrics: read("docs/metrics.md"),
-            tables: [texts("migrations", ".sql"), texts("adopt/migrations", ".sql")].concat(),
+            tables: ["migrations", "crates/aside-cache/migrations", "adopt/migrations"]
+                .map(|folder| texts(folder, ".sql"))
+                .concat(),
             routes: document["paths"].as_object().expect("paths").keys().cloned().collect(),
-            sources: texts("src", ".rs"),
+            sources: [texts("src", ".rs"), texts("crates", ".rs")].concat(),
             files: at_root.chain(inside).collect(),
         }
     }
@@ -227,8 +231,8 @@ fn links_lead_to_files() {
 #[test]
 fn claims_are_told_apart() {
     for (word, claim) in [
-        ("src/cache/freshness.rs", Some(Claim::File("src/cache/freshness.rs"))),
-        ("tests/cache", Some(Claim::File("tests/cache"))),
+        ("crates/aside-cache/src/freshness.rs", Some(Claim::File("crates/aside-cache/src/freshness.rs"))),
+        ("tests/contract", Some(Claim::File("tests/contract"))),
         ("make adopt DIR=../invoices", Some(Claim::Target("adopt"))),
         ("CACHE_L1_BYTES=0", Some(Claim::Setting("CACHE_L1_BYTES"))),
         ("cache_requests_total{outcome=\"stale\"}", Some(Claim::Metric("cache_requests_total"))),
@@ -243,7 +247,7 @@ fn claims_are_told_apart() {
         assert_eq!(claimed(word), claim, "{word}");
     }
     let known = Known::read();
-    assert!(!known.has_file("src/cache/nowhere.rs", "README.md") && !known.has_route("/cache/nowhere"));
+    assert!(!known.has_file("crates/aside-cache/src/nowhere.rs", "README.md") && !known.has_route("/cache/nowhere"));
     assert!(!known.has_metric("cache_nothing_total") && !known.settings.contains("CACHE_L1"));
     assert!(!known.targets.contains("nothing") && known.targets.contains("adopt"));
 }

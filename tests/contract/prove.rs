@@ -22,7 +22,8 @@ fn every_mutant_can_be_made() {
 
 #[test]
 fn every_mutant_names_the_promise_it_breaks_and_tests_that_exist() {
-    let sources: Vec<Source> = files("tests", ".rs").into_iter().chain(files("src", ".rs")).collect();
+    let sources: Vec<Source> =
+        ["src", "tests", "crates", "tools"].iter().flat_map(|folder| files(folder, ".rs")).collect();
     let model = read("docs/model.md");
     for Mutant { name: mutant, promise, caught_by, .. } in mutants() {
         for number in numbers(&promise) {
@@ -33,10 +34,19 @@ fn every_mutant_names_the_promise_it_breaks_and_tests_that_exist() {
             );
         }
         for test in &caught_by {
-            let (folder, test) = test.strip_prefix("lib ").map_or(("tests", test.as_str()), |test| ("src", test));
+            let [package, target, test] = test.split(' ').collect::<Vec<_>>()[..] else {
+                panic!("{mutant}: a test has a package, a target and a name: {test}");
+            };
+            let folder = match (package, target) {
+                ("aside", "suite") => "tests".to_owned(),
+                ("aside", _) => "src".to_owned(),
+                ("model" | "checker", _) => format!("tools/{package}/src"),
+                (_, "lib") => format!("crates/{package}/src"),
+                _ => format!("crates/{package}/tests/{target}"),
+            };
             let (module, name) = test.rsplit_once("::").expect("a module and a name");
             let place = format!("{folder}/{}", module.replace("::", "/"));
-            let place = place.strip_suffix("/tests").filter(|_| folder == "src").unwrap_or(&place).to_owned();
+            let place = place.strip_suffix("/tests").filter(|_| target == "lib").unwrap_or(&place).to_owned();
             let function = format!("fn {name}(");
             let inside = |source: &&Source| source.path.starts_with(&place) && source.text.contains(&function);
             assert!(sources.iter().any(|source| inside(&source)), "{mutant} names {test}, which isn't in {place}");

@@ -13,10 +13,8 @@ use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
 use super::Placed;
-use crate::{
-    cache::{ConnectionPool, Tenant},
-    domain::error::DomainError,
-};
+use crate::domain::error::DomainError;
+use aside_cache::{ConnectionPool, Tenant};
 
 /// The minimum time for which a key is kept.
 pub const KEPT: Duration = Duration::from_secs(24 * 3600);

@@ -1,17 +1,17 @@
 //! Orders: the purchases of a tenant's customers.
 //!
 //! Begin reading in `service.rs`. The rules of input are in `rules.rs`, the status transitions in
-//! `status.rs`, and the keys and tags in `names.rs`. The SQL is in `store.rs` (reading and
+//! `status.rs`, and the keys and tags in `tags.rs`. The SQL is in `store.rs` (reading and
 //! changing) and `placing.rs` (placing). `idempotency.rs` stores the answers that must be repeated
 //! exactly. This file holds the types and their caching policies.
 
 pub mod idempotency;
-pub mod names;
 pub mod placing;
 pub mod rules;
 pub mod service;
 pub mod status;
 pub mod store;
+pub mod tags;
 
 #[cfg(test)]
 mod tests;
@@ -23,10 +23,8 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::{
-    cache::{Cacheable, Format, OutOfRegion, Policy, Residency, Sensitivity},
-    domain::error::DomainError,
-};
+use crate::domain::error::DomainError;
+use aside_cache::{Cacheable, Format, OutOfRegion, Policy, Residency, Sensitivity};
 pub use idempotency::Idempotency;
 pub use status::OrderStatus;
 

@@ -9,7 +9,8 @@ use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, Row, postgres::PgRow};
 
 use super::{NewOrder, Order, OrderItem, OrderStatus};
-use crate::{cache::Tenant, domain::error::DomainError};
+use crate::domain::error::DomainError;
+use aside_cache::Tenant;
 
 /// The columns of a product that placing an order needs.
 #[derive(Clone, Debug)]

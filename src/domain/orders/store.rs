@@ -2,22 +2,19 @@
 //! the cache.
 //!
 //! Every read is one statement and thus one snapshot. The data, the versions of the tags on which
-//! it depends, and the read time (`read_at.rs`) belong together. Every statement names the tenant,
+//! it depends, and the read time (`READ_AT`) belong together. Every statement names the tenant,
 //! so another tenant's order looks like one that does not exist.
 
 use std::{collections::HashMap, sync::LazyLock};
 
+use aside_cache::{ConnectionPool, DbTime, Loaded, READ_AT, TagVersion, Tenant};
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row, postgres::PgRow, types::Json};
 
 use super::{Order, OrderFilter, OrderPage, OrderStatus};
-use crate::{
-    cache::{ConnectionPool, DbTime, Loaded, TagVersion, Tenant},
-    domain::{
-        error::DomainError,
-        page::{ListKind, PageRequest},
-        products::rules::MAX_STOCK,
-        read_at::READ_AT,
-    },
+use crate::domain::{
+    error::DomainError,
+    page::{ListKind, PageRequest},
+    products::rules::MAX_STOCK,
 };
 
 /// The columns are listed, because with `*` a new column would break the prepared statements of
@@ -70,78 +67,73 @@ fn head() -> String {
     )
 }
 
-/// Orders in Postgres. The store is cheap to clone.
-#[derive(Clone)]
-pub struct OrderStore {
-    pub db: ConnectionPool,
+/// Loads one order of the tenant.
+pub async fn load_one(db: ConnectionPool, (tenant, id): (Tenant, i64)) -> Result<Loaded<Order>, DomainError> {
+    let name = Order::key(&tenant, id).tag().clone();
+    let row =
+        sqlx::query(LOAD_ONE.as_str()).bind(name.as_str()).bind(tenant.as_str()).bind(id).fetch_optional(&db).await?;
+    let Some(row) = row else {
+        // An absence needs a tag version and a read time too. If the statement above returned
+        // them for absent orders, every load would pay for it.
+        let asked = (tenant, id);
+        let mut found = load_many(db, vec![asked.clone()]).await?;
+        return found.remove(&asked).ok_or_else(|| sqlx::Error::RowNotFound.into());
+    };
+    let tag_versions =
+        vec![TagVersion { tag: name, version: row.try_get::<Option<i64>, _>("tag_version")?.unwrap_or(0) }];
+    Ok(Loaded { value: order(&row)?, tag_versions, loaded_at: row.try_get("read_at")? })
 }
 
-impl OrderStore {
-    /// Loads one order of the tenant.
-    pub async fn load_one(self, tenant: Tenant, id: i64) -> Result<Loaded<Order>, DomainError> {
-        let name = Order::key(&tenant, id).tag().clone();
-        let row = sqlx::query(LOAD_ONE.as_str())
-            .bind(name.as_str())
-            .bind(tenant.as_str())
-            .bind(id)
-            .fetch_optional(&self.db)
-            .await?;
-        let Some(row) = row else {
-            // An absence needs a tag version and a read time too. If the statement above returned
-            // them for absent orders, every load would pay for it.
-            return self.load_many(tenant, vec![id]).await?.remove(&id).ok_or_else(|| sqlx::Error::RowNotFound.into());
-        };
-        let tag_versions =
-            vec![TagVersion { tag: name, version: row.try_get::<Option<i64>, _>("tag_version")?.unwrap_or(0) }];
-        Ok(Loaded { value: order(&row)?, tag_versions, loaded_at: row.try_get("read_at")? })
-    }
-
-    /// Loads orders of the tenant by id. The result contains every requested id, and unknown ids
-    /// are absent.
-    pub async fn load_many(self, tenant: Tenant, ids: Vec<i64>) -> Result<HashMap<i64, Loaded<Order>>, DomainError> {
-        let rows = sqlx::query(LOAD_MANY.as_str()).bind(tenant.as_str()).bind(&ids).fetch_all(&self.db).await?;
-        rows.iter()
-            .map(|row| {
-                let id = row.try_get("asked")?;
-                let name = Order::key(&tenant, id).tag().clone();
-                let tag_versions = vec![TagVersion { tag: name, version: row.try_get("tag_version")? }];
-                Ok((id, Loaded { value: order(row)?, tag_versions, loaded_at: row.try_get("read_at")? }))
-            })
-            .collect()
-    }
-
-    /// Loads a page of a customer's orders by descending id.
-    pub async fn load_page(
-        self,
-        tenant: Tenant,
-        filter: OrderFilter,
-        page: PageRequest,
-    ) -> Result<Loaded<OrderPage>, DomainError> {
-        let name = OrderPage::tag(&tenant, filter.customer_id);
-        let rows = sqlx::query(LOAD_PAGE[usize::from(filter.status.is_some())].as_str())
-            .bind(name.as_str())
-            .bind(tenant.as_str())
-            .bind(filter.customer_id)
-            .bind(page.after.unwrap_or(i64::MAX))
-            .bind(page.rows_to_read())
-            .bind(filter.status.map(OrderStatus::as_str))
-            .fetch_all(&self.db)
-            .await?;
-        let head = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        let tag_versions = vec![TagVersion { tag: name, version: head.try_get("tag_version")? }];
-        let loaded_at = head.try_get("read_at")?;
-        let ids = rows.iter().filter_map(|row| row.try_get("id").transpose());
-        let mut ids: Vec<i64> = ids.collect::<Result<_, _>>()?;
-        let next_cursor = page.cut(ListKind::Orders, &mut ids, |id| *id);
-        let readable = |(row, id)| {
-            let found: Result<Order, sqlx::Error> = Order::from_row(row);
-            found.inspect_err(|error| tracing::error!(id, %error, "an order can't be read; lists leave it out")).ok()
-        };
-        let items = rows.iter().zip(ids).filter_map(readable).collect();
-        Ok(Loaded { value: Some(OrderPage { items, next_cursor }), tag_versions, loaded_at })
-    }
+/// Loads orders by id. All of them belong to the same tenant. The result contains every requested
+/// id, and unknown ids are absent.
+pub async fn load_many(
+    db: ConnectionPool,
+    asked: Vec<(Tenant, i64)>,
+) -> Result<HashMap<(Tenant, i64), Loaded<Order>>, DomainError> {
+    let Some(tenant) = asked.first().map(|(tenant, _)| tenant.clone()) else { return Ok(HashMap::new()) };
+    let ids: Vec<i64> = asked.into_iter().map(|(_, id)| id).collect();
+    let rows = sqlx::query(LOAD_MANY.as_str()).bind(tenant.as_str()).bind(&ids).fetch_all(&db).await?;
+    rows.iter()
+        .map(|row| {
+            let id = row.try_get("asked")?;
+            let tag = Order::key(&tenant, id).tag().clone();
+            let tag_versions = vec![TagVersion { tag, version: row.try_get("tag_version")? }];
+            let loaded = Loaded { value: order(row)?, tag_versions, loaded_at: row.try_get("read_at")? };
+            Ok(((tenant.clone(), id), loaded))
+        })
+        .collect()
 }
 
+/// Loads a page of a customer's orders by descending id.
+pub async fn load_page(
+    db: ConnectionPool,
+    tenant: Tenant,
+    filter: OrderFilter,
+    page: PageRequest,
+) -> Result<Loaded<OrderPage>, DomainError> {
+    let name = OrderPage::tag(&tenant, filter.customer_id);
+    let rows = sqlx::query(LOAD_PAGE[usize::from(filter.status.is_some())].as_str())
+        .bind(name.as_str())
+        .bind(tenant.as_str())
+        .bind(filter.customer_id)
+        .bind(page.after.unwrap_or(i64::MAX))
+        .bind(page.rows_to_read())
+        .bind(filter.status.map(OrderStatus::as_str))
+        .fetch_all(&db)
+        .await?;
+    let head = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    let tag_versions = vec![TagVersion { tag: name, version: head.try_get("tag_version")? }];
+    let loaded_at = head.try_get("read_at")?;
+    let ids = rows.iter().filter_map(|row| row.try_get("id").transpose());
+    let mut ids: Vec<i64> = ids.collect::<Result<_, _>>()?;
+    let next_cursor = page.cut(ListKind::Orders, &mut ids, |id| *id);
+    let readable = |(row, id)| {
+        let found: Result<Order, sqlx::Error> = Order::from_row(row);
+        found.inspect_err(|error| tracing::error!(id, %error, "an order can't be read; lists leave it out")).ok()
+    };
+    let items = rows.iter().zip(ids).filter_map(readable).collect();
+    Ok(Loaded { value: Some(OrderPage { items, next_cursor }), tag_versions, loaded_at })
+}
 /// Reads an order and locks it until the transaction ends.
 pub async fn lock(db: &mut PgConnection, tenant: &Tenant, id: i64) -> Result<Order, DomainError> {
     let sql =

@@ -1,12 +1,10 @@
 //! Orders against a real database, with L1 and without L2.
 
+use aside_cache::{Cache, CacheConfig, CacheMode, Tenant};
 use sqlx::PgPool;
 
 use super::{service::CachedOrderService, *};
-use crate::{
-    cache::{Cache, CacheConfig, CacheMode, Tenant},
-    domain::{ExpectedVersion, ListKind, PageRequest, page::Cursor, products::Product},
-};
+use crate::domain::{ExpectedVersion, ListKind, PageRequest, page::Cursor, products::Product};
 
 const BANANAS: i64 = 1_082_185;
 const MANGO: i64 = 2;
@@ -19,7 +17,7 @@ async fn service(db: &PgPool) -> CachedOrderService {
     let sql = "insert into products (id, name, department, brand, category, type, price_cents, currency, stock)
                values ($1, 'Bananas', 'D', 'B', 'C', 'T', 94, 'USD', 10), ($2, 'Mango', 'D', 'B', 'C', 'T', 129, 'USD', 5)";
     sqlx::query(sql).bind(BANANAS).bind(MANGO).execute(db).await.unwrap();
-    CachedOrderService::new(Cache::start(CacheConfig::default(), db.clone()), &db.clone().into())
+    CachedOrderService::new(Cache::start(CacheConfig::default(), db.clone()))
 }
 
 fn order(items: &[(i64, i32)]) -> NewOrder {
@@ -57,15 +55,17 @@ async fn many_orders_are_read_as_each_alone_and_never_those_of_another_tenant(db
     for quantity in 1..3 {
         ids.push(orders.place_order(&demo(), order(&[(BANANAS, quantity)]), None).await.unwrap().id);
     }
-    let store = orders.reads.primary();
-    let loaded = store.clone().load_many(demo(), ids.clone()).await.unwrap();
+    let pool = orders.cache.primary().clone();
+    let keys: Vec<_> = ids.iter().map(|id| (demo(), *id)).collect();
+    let loaded = store::load_many(pool.clone(), keys.clone()).await.unwrap();
     assert_eq!(loaded.len(), 3);
-    for id in &ids {
-        let one = store.clone().load_one(demo(), *id).await.unwrap();
-        assert_eq!((&one.value, &one.tag_versions), (&loaded[id].value, &loaded[id].tag_versions), "{id}");
-        assert_eq!(one.value.is_some(), one.tag_versions[0].version > 0, "{id} has a version since it was placed");
+    for id in &keys {
+        let one = store::load_one(pool.clone(), id.clone()).await.unwrap();
+        assert_eq!((&one.value, &one.tag_versions), (&loaded[id].value, &loaded[id].tag_versions), "{id:?}");
+        assert_eq!(one.value.is_some(), one.tag_versions[0].version > 0, "{id:?} has a version since it was placed");
     }
-    let other = store.clone().load_many(Tenant::parse("other").unwrap(), ids).await.unwrap();
+    let foreign = Tenant::parse("other").unwrap();
+    let other = store::load_many(pool, ids.into_iter().map(|id| (foreign.clone(), id)).collect()).await.unwrap();
     assert!(other.values().all(|loaded| loaded.value.is_none() && loaded.tag_versions[0].version == 0));
 }
 
@@ -217,7 +217,7 @@ async fn another_version_or_another_tenant_can_not_change_an_order(db: PgPool) {
     let list = orders.list_orders(&acme, any_status(), FIRST_PAGE, CacheMode::Default).await.unwrap();
     assert!(list.entry.value.as_ref().unwrap().items.is_empty());
     assert_eq!(
-        orders.reads.primary().clone().load_one(demo(), id).await.unwrap().value.unwrap().status,
+        store::load_one(orders.cache.primary().clone(), (demo(), id)).await.unwrap().value.unwrap().status,
         OrderStatus::Pending
     );
 }
@@ -232,13 +232,8 @@ async fn orders_are_listed_newest_first_in_pages_and_by_status(db: PgPool) {
     orders.change_status(&demo(), ids[1], OrderStatus::Confirmed, ExpectedVersion::any()).await.unwrap();
     let (mut seen, mut after) = (Vec::new(), None);
     loop {
-        let loaded = orders
-            .reads
-            .primary()
-            .clone()
-            .load_page(demo(), any_status(), PageRequest { limit: 2, after })
-            .await
-            .unwrap();
+        let (pool, page) = (orders.cache.primary().clone(), PageRequest { limit: 2, after });
+        let loaded = store::load_page(pool, demo(), any_status(), page).await.unwrap();
         assert_eq!(loaded.tag_versions[0].version, number(&db, "order-list:demo:749").await);
         let page = loaded.value.unwrap();
         seen.extend(page.items.iter().map(|order| order.id));
@@ -249,6 +244,7 @@ async fn orders_are_listed_newest_first_in_pages_and_by_status(db: PgPool) {
     }
     assert_eq!(seen, ids);
     let confirmed = OrderFilter { status: Some(OrderStatus::Confirmed), ..any_status() };
-    let page = orders.reads.primary().clone().load_page(demo(), confirmed, FIRST_PAGE).await.unwrap().value.unwrap();
+    let pool = orders.cache.primary().clone();
+    let page = store::load_page(pool, demo(), confirmed, FIRST_PAGE).await.unwrap().value.unwrap();
     assert_eq!(page.items.iter().map(|order| order.id).collect::<Vec<_>>(), [ids[1]]);
 }

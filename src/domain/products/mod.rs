@@ -1,13 +1,13 @@
 //! Products: the articles that customers can order.
 //!
 //! Begin reading in `service.rs`. The rules of input are in `rules.rs`, the keys and tags in
-//! `names.rs`, the SQL in `store.rs`, and the view counter in `views.rs`. This file holds the types
+//! `tags.rs`, the SQL in `store.rs`, and the view counter in `views.rs`. This file holds the types
 //! and their caching policies.
 
-pub mod names;
 pub mod rules;
 pub mod service;
 pub mod store;
+pub mod tags;
 pub mod views;
 
 #[cfg(test)]
@@ -19,7 +19,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::cache::{Cacheable, Format, Policy, Residency, Sensitivity};
+use aside_cache::{Cacheable, Format, Policy, Residency, Sensitivity};
 
 /// A product that is for sale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, ToSchema)]

@@ -1,24 +1,18 @@
 //! START HERE: cache-aside with explicit invalidation.
 //!
-//! A read is one `get_or_load` around one store call. A read of products by id is a loader's `get`,
-//! because many products can be loaded at a time. A write begins a transaction, changes the rows,
-//! names the tags that changed, and commits. The commit raises the versions of those tags in the
-//! same transaction. Afterwards this instance drops its own entries that depend on them. The cache
-//! is never updated with the new value: the next reader loads it.
+//! A read is one `cache.get` around one store call. A read of products by id is a loader's `get`,
+//! because many products can be loaded at a time. A write is one `cache.write`: it changes the rows
+//! and invalidates the tags that changed. The commit raises the versions of those tags in the same
+//! transaction. Afterwards this instance drops its own entries that depend on them. The cache is
+//! never updated with the new value: the next reader loads it.
+
+use aside_cache::{Cache, CacheMode, Cached, Loader, Tag, Write};
 
 use super::{
-    NewProduct, Product, ProductChange, ProductFilter, ProductPage, TopProducts,
-    names::catalogue_tag,
-    store::{self, ProductStore},
+    NewProduct, Product, ProductChange, ProductFilter, ProductPage, TopProducts, store, tags::catalogue_tag,
     views::ViewCounter,
 };
-use crate::{
-    cache::{Cache, CacheMode, Cached, Tag, Write},
-    domain::{
-        Databases, ExpectedVersion, ReplicaRouter, RoutedLoader, error::DomainError, page::PageRequest,
-        run_to_completion,
-    },
-};
+use crate::domain::{ExpectedVersion, error::DomainError, page::PageRequest};
 
 /// How many products one load reads during warming.
 const WARM_BATCH: usize = 100;
@@ -27,17 +21,16 @@ const WARM_BATCH: usize = 100;
 #[derive(Clone)]
 pub struct CachedProductService {
     pub cache: Cache,
-    pub reads: ReplicaRouter<ProductStore>,
     /// The loader of products by id. Waiting loads are batched into one statement.
-    pub by_id: RoutedLoader<i64, Product>,
+    pub by_id: Loader<i64, Product, DomainError>,
     pub views: ViewCounter,
 }
 
 impl CachedProductService {
-    pub fn new(cache: Cache, databases: &Databases) -> Self {
-        let reads = databases.reads(&cache, |db| ProductStore { db });
-        let by_id = reads.loader(|id| Product::key(*id), ProductStore::load_one, ProductStore::load_many);
-        Self { cache, reads, by_id, views: ViewCounter::new(databases.primary.clone()) }
+    pub fn new(cache: Cache) -> Self {
+        let by_id = cache.loader(|id| Product::key(*id), store::load_one, store::load_many);
+        let views = ViewCounter::new(cache.primary().clone());
+        Self { cache, by_id, views }
     }
 
     pub async fn get_product(&self, id: i64, mode: CacheMode) -> Result<Cached<Product>, DomainError> {
@@ -60,37 +53,38 @@ impl CachedProductService {
         mode: CacheMode,
     ) -> Result<Cached<ProductPage>, DomainError> {
         filter.check()?;
-        self.reads.get_or_load(&filter.key(page), mode, move |store| store.load_page(filter.clone(), page)).await
+        let read = self.cache.get(filter.key(page)).mode(mode);
+        read.load(move |db| store::load_page(db, filter.clone(), page)).await
     }
 
     pub async fn top_products(&self, limit: u16, mode: CacheMode) -> Result<Cached<TopProducts>, DomainError> {
-        self.reads.get_or_load(&TopProducts::key(limit), mode, move |store| store.load_top(limit)).await
+        self.cache.get(TopProducts::key(limit)).mode(mode).load(move |db| store::load_top(db, limit)).await
     }
 
     /// Reads only from the cache tiers and never loads. It returns `None` if no tier holds an
     /// answer that may be served. A cached absence is `NotFound`.
     pub async fn peek_product(&self, id: i64) -> Result<Option<Cached<Product>>, DomainError> {
-        self.cache.get(&Product::key(id)).await.map(|read| require(id, read)).transpose()
+        self.cache.get(Product::key(id)).only_if_cached().await.map(|read| require(id, read)).transpose()
     }
 
     /// Reads only from the cache tiers, like [`Self::peek_product`].
     pub async fn peek_products(&self, filter: ProductFilter, page: PageRequest) -> Option<Cached<ProductPage>> {
-        self.cache.get(&filter.key(page)).await
+        self.cache.get(filter.key(page)).only_if_cached().await
     }
 
     /// Reads only from the cache tiers, like [`Self::peek_product`].
     pub async fn peek_top(&self, limit: u16) -> Option<Cached<TopProducts>> {
-        self.cache.get(&TopProducts::key(limit)).await
+        self.cache.get(TopProducts::key(limit)).only_if_cached().await
     }
 
     pub async fn create_product(&self, new: NewProduct) -> Result<Product, DomainError> {
         new.check()?;
-        let work = async move |write: &mut Write| {
-            let created = store::insert(write.conn(), &new).await?;
-            invalidate_all(write, membership(&created));
+        let create = async move |tx: &mut Write| {
+            let created = store::insert(tx.conn(), &new).await?;
+            tx.invalidate_all(membership(&created));
             Ok(created)
         };
-        run_to_completion(self.cache.time_limit(), self.cache.write([], work)).await
+        self.cache.write(create).await
     }
 
     /// A change that modifies nothing writes nothing and returns the current version.
@@ -101,34 +95,30 @@ impl CachedProductService {
         expected: ExpectedVersion,
     ) -> Result<Product, DomainError> {
         change.check()?;
-        let work = async move |write: &mut Write| {
-            let before = store::lock(write.conn(), id).await?;
-            write.observe(membership(&before));
-            expected.check(before.version)?;
+        let update = async move |tx: &mut Write| {
+            let before = locked(tx, id, &expected).await?;
             if !change.changes(&before) {
                 return Ok(before);
             }
-            let after = store::update(write.conn(), id, &change).await?;
-            write.invalidate(Product::tag_of(id));
+            let after = store::update(tx.conn(), id, &change).await?;
+            tx.invalidate(Product::key(id));
             if before.list_tags() != after.list_tags() {
-                invalidate_all(write, membership(&before));
-                invalidate_all(write, membership(&after));
+                tx.invalidate_all(membership(&before));
+                tx.invalidate_all(membership(&after));
             }
             Ok(after)
         };
-        run_to_completion(self.cache.time_limit(), self.cache.write([Product::tag_of(id)], work)).await
+        self.cache.write(update).await
     }
 
     pub async fn delete_product(&self, id: i64, expected: ExpectedVersion) -> Result<(), DomainError> {
-        let work = async move |write: &mut Write| {
-            let before = store::lock(write.conn(), id).await?;
-            write.observe(membership(&before));
-            expected.check(before.version)?;
-            store::discontinue(write.conn(), id).await?;
-            invalidate_all(write, membership(&before));
+        let delete = async move |tx: &mut Write| {
+            let before = locked(tx, id, &expected).await?;
+            store::discontinue(tx.conn(), id).await?;
+            tx.invalidate_all(membership(&before));
             Ok(())
         };
-        run_to_completion(self.cache.time_limit(), self.cache.write([Product::tag_of(id)], work)).await
+        self.cache.write(delete).await
     }
 
     /// Counts a view in memory; see [`ViewCounter`].
@@ -140,7 +130,7 @@ impl CachedProductService {
     /// loaded. `CacheMode::Reload` also reloads products that a tier already holds.
     pub async fn warm_top(&self, count: u32, mode: CacheMode) -> Result<usize, DomainError> {
         let mut warmed = 0;
-        for ids in self.reads.primary().top_ids(count).await?.chunks(WARM_BATCH) {
+        for ids in store::top_ids(self.cache.primary(), count).await?.chunks(WARM_BATCH) {
             warmed += self.by_id.warm_many(ids.to_vec(), mode).await?;
         }
         Ok(warmed)
@@ -154,8 +144,13 @@ fn membership(product: &Product) -> [Tag; 4] {
     [Product::tag_of(product.id), catalogue_tag().shard(product.id), category, department]
 }
 
-fn invalidate_all(write: &mut Write, names: impl IntoIterator<Item = Tag>) {
-    names.into_iter().for_each(|name| write.invalidate(name));
+/// Reads a product for a write, and checks the version that its client expects.
+async fn locked(tx: &mut Write, id: i64, expected: &ExpectedVersion) -> Result<Product, DomainError> {
+    tx.observe([Product::key(id)]);
+    let product = store::lock(tx.conn(), id).await?;
+    tx.observe(membership(&product));
+    expected.check(product.version)?;
+    Ok(product)
 }
 
 fn require(id: i64, read: Cached<Product>) -> Result<Cached<Product>, DomainError> {

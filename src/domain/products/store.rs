@@ -1,22 +1,19 @@
 //! The SQL of products. This file does not depend on the cache.
 //!
 //! Every read is one statement and thus one snapshot. The data, the versions of all tags on which
-//! the answer depends, and the read time (`read_at.rs`) belong together. A `head` row is always
+//! the answer depends, and the read time (`READ_AT`) belong together. A `head` row is always
 //! returned, so an empty answer has its versions and its read time too. Writes use the connection
 //! of the caller's transaction and lock products in the order of their ids.
 
 use std::{cmp::Reverse, collections::HashMap, sync::LazyLock};
 
+use aside_cache::{ConnectionPool, DbTime, Loaded, READ_AT, Tag, TagVersion};
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row, postgres::PgRow};
 
 use super::{NewProduct, Product, ProductChange, ProductFilter, ProductPage, TopProducts};
-use crate::{
-    cache::{ConnectionPool, DbTime, Loaded, Tag, TagVersion},
-    domain::{
-        error::DomainError,
-        page::{ListKind, PageRequest},
-        read_at::READ_AT,
-    },
+use crate::domain::{
+    error::DomainError,
+    page::{ListKind, PageRequest},
 };
 
 /// The columns are listed, because with `*` a new column would break the prepared statements of
@@ -83,82 +80,73 @@ static LOAD_TOP: LazyLock<String> = LazyLock::new(|| {
     )
 });
 
-/// Products in Postgres. The store is cheap to clone.
-#[derive(Clone)]
-pub struct ProductStore {
-    pub db: ConnectionPool,
+/// Loads one product.
+pub async fn load_one(db: ConnectionPool, id: i64) -> Result<Loaded<Product>, DomainError> {
+    let name = Product::tag_of(id);
+    let row = sqlx::query(LOAD_ONE.as_str()).bind(name.as_str()).bind(id).fetch_optional(&db).await?;
+    let Some(row) = row else {
+        // An absence needs a tag version and a read time too. If the statement above returned
+        // them for absent products, every load would pay for it.
+        return load_many(db, vec![id]).await?.remove(&id).ok_or_else(|| sqlx::Error::RowNotFound.into());
+    };
+    let tag_versions =
+        vec![TagVersion { tag: name, version: row.try_get::<Option<i64>, _>("tag_version")?.unwrap_or(0) }];
+    Ok(Loaded { value: product(&row)?, tag_versions, loaded_at: row.try_get("read_at")? })
 }
 
-impl ProductStore {
-    /// Loads one product.
-    pub async fn load_one(self, id: i64) -> Result<Loaded<Product>, DomainError> {
-        let name = Product::tag_of(id);
-        let row = sqlx::query(LOAD_ONE.as_str()).bind(name.as_str()).bind(id).fetch_optional(&self.db).await?;
-        let Some(row) = row else {
-            // An absence needs a tag version and a read time too. If the statement above returned
-            // them for absent products, every load would pay for it.
-            return self.load_many(vec![id]).await?.remove(&id).ok_or_else(|| sqlx::Error::RowNotFound.into());
-        };
-        let tag_versions =
-            vec![TagVersion { tag: name, version: row.try_get::<Option<i64>, _>("tag_version")?.unwrap_or(0) }];
-        Ok(Loaded { value: product(&row)?, tag_versions, loaded_at: row.try_get("read_at")? })
-    }
-
-    /// Loads products by id. The result contains every requested id, and unknown ids are absent.
-    pub async fn load_many(self, ids: Vec<i64>) -> Result<HashMap<i64, Loaded<Product>>, DomainError> {
-        let rows = sqlx::query(LOAD_MANY.as_str()).bind(&ids).fetch_all(&self.db).await?;
-        rows.iter()
-            .map(|row| {
-                let id = row.try_get("asked")?;
-                let tag_versions = vec![row_tag_version(id, row)?];
-                Ok((id, Loaded { value: product(row)?, tag_versions, loaded_at: row.try_get("read_at")? }))
-            })
-            .collect()
-    }
-
-    /// Loads a page by ascending id.
-    pub async fn load_page(self, filter: ProductFilter, page: PageRequest) -> Result<Loaded<ProductPage>, DomainError> {
-        let statement = usize::from(filter.category.is_some()) + 2 * usize::from(filter.department.is_some());
-        let tags = filter.tags();
-        let rows = sqlx::query(LOAD_PAGE[statement].as_str())
-            .bind(tags.iter().map(Tag::as_str).collect::<Vec<_>>())
-            .bind(page.after.unwrap_or(0))
-            .bind(page.rows_to_read())
-            .bind(&filter.category)
-            .bind(&filter.department)
-            .fetch_all(&self.db)
-            .await?;
-        let head = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        let versions: Vec<i64> = head.try_get("tag_versions")?;
-        let mut shown = shown(&rows)?;
-        // A join guarantees no order, and sorting in the database would cost more.
-        shown.sort_unstable_by_key(|row| row.id);
-        let next_cursor = page.cut(ListKind::Products, &mut shown, |row| row.id);
-        let (items, mut tag_versions) = apart(shown);
-        tag_versions.extend(tags.into_iter().zip(versions).map(|(name, version)| TagVersion { tag: name, version }));
-        Ok(Loaded {
-            value: Some(ProductPage { items, next_cursor }),
-            tag_versions,
-            loaded_at: head.try_get("read_at")?,
+/// Loads products by id. The result contains every requested id, and unknown ids are absent.
+pub async fn load_many(db: ConnectionPool, ids: Vec<i64>) -> Result<HashMap<i64, Loaded<Product>>, DomainError> {
+    let rows = sqlx::query(LOAD_MANY.as_str()).bind(&ids).fetch_all(&db).await?;
+    rows.iter()
+        .map(|row| {
+            let id = row.try_get("asked")?;
+            let tag_versions = vec![row_tag_version(id, row)?];
+            Ok((id, Loaded { value: product(row)?, tag_versions, loaded_at: row.try_get("read_at")? }))
         })
-    }
-
-    /// Loads the most viewed products, most viewed first.
-    pub async fn load_top(self, limit: u16) -> Result<Loaded<TopProducts>, DomainError> {
-        let rows = sqlx::query(LOAD_TOP.as_str()).bind(i64::from(limit)).fetch_all(&self.db).await?;
-        let head = rows.first().ok_or(sqlx::Error::RowNotFound)?;
-        let (mut items, tag_versions) = apart(shown(&rows)?);
-        items.sort_by_key(|product| (Reverse(product.view_count), product.id));
-        Ok(Loaded { value: Some(TopProducts { items }), tag_versions, loaded_at: head.try_get("read_at")? })
-    }
-
-    /// The ids of the most viewed products, most viewed first, which warming loads.
-    pub async fn top_ids(&self, count: u32) -> Result<Vec<i64>, DomainError> {
-        let sql = "select id from products where discontinued_at is null order by view_count desc, id limit $1";
-        Ok(sqlx::query_scalar(sql).bind(i64::from(count)).fetch_all(&self.db).await?)
-    }
+        .collect()
 }
 
+/// Loads a page by ascending id.
+pub async fn load_page(
+    db: ConnectionPool,
+    filter: ProductFilter,
+    page: PageRequest,
+) -> Result<Loaded<ProductPage>, DomainError> {
+    let statement = usize::from(filter.category.is_some()) + 2 * usize::from(filter.department.is_some());
+    let tags = filter.tags();
+    let rows = sqlx::query(LOAD_PAGE[statement].as_str())
+        .bind(tags.iter().map(Tag::as_str).collect::<Vec<_>>())
+        .bind(page.after.unwrap_or(0))
+        .bind(page.rows_to_read())
+        .bind(&filter.category)
+        .bind(&filter.department)
+        .fetch_all(&db)
+        .await?;
+    let head = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    let versions: Vec<i64> = head.try_get("tag_versions")?;
+    let mut shown = shown(&rows)?;
+    // A join guarantees no order, and sorting in the database would cost more.
+    shown.sort_unstable_by_key(|row| row.id);
+    let next_cursor = page.cut(ListKind::Products, &mut shown, |row| row.id);
+    let (items, mut tag_versions) = apart(shown);
+    tag_versions.extend(tags.into_iter().zip(versions).map(|(name, version)| TagVersion { tag: name, version }));
+    Ok(Loaded { value: Some(ProductPage { items, next_cursor }), tag_versions, loaded_at: head.try_get("read_at")? })
+}
+
+/// Loads the most viewed products, most viewed first.
+pub async fn load_top(db: ConnectionPool, limit: u16) -> Result<Loaded<TopProducts>, DomainError> {
+    let rows = sqlx::query(LOAD_TOP.as_str()).bind(i64::from(limit)).fetch_all(&db).await?;
+    let head = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+    let (mut items, tag_versions) = apart(shown(&rows)?);
+    items.sort_by_key(|product| (Reverse(product.view_count), product.id));
+    Ok(Loaded { value: Some(TopProducts { items }), tag_versions, loaded_at: head.try_get("read_at")? })
+}
+
+/// The ids of the most viewed products, most viewed first, which warming loads.
+pub async fn top_ids(db: &ConnectionPool, count: u32) -> Result<Vec<i64>, DomainError> {
+    let sql = "select id from products where discontinued_at is null order by view_count desc, id limit $1";
+    Ok(sqlx::query_scalar(sql).bind(i64::from(count)).fetch_all(db).await?)
+}
 /// Inserts a product.
 pub async fn insert(db: &mut PgConnection, new: &NewProduct) -> Result<Product, DomainError> {
     let sql = format!(

@@ -3,20 +3,18 @@
 
 use std::time::Duration;
 
+use aside_cache::{Cache, CacheConfig, CacheMode, ConnectionPool, DbTime, Tag};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
-use super::{names::catalogue_tag, service::CachedProductService, store::ProductStore, *};
-use crate::{
-    cache::{Cache, CacheConfig, CacheMode, DbTime, Tag},
-    domain::{DomainError, ExpectedVersion, ListKind, PageRequest, page::Cursor},
-};
+use super::{service::CachedProductService, tags::catalogue_tag, *};
+use crate::domain::{DomainError, ExpectedVersion, ListKind, PageRequest, page::Cursor};
 
 fn service(db: &PgPool) -> CachedProductService {
-    CachedProductService::new(Cache::start(CacheConfig::default(), db.clone()), &db.clone().into())
+    CachedProductService::new(Cache::start(CacheConfig::default(), db.clone()))
 }
 
-fn store(db: &PgPool) -> ProductStore {
-    ProductStore { db: db.clone().into() }
+fn pool(db: &PgPool) -> ConnectionPool {
+    db.clone().into()
 }
 
 fn new_product(name: &str) -> NewProduct {
@@ -50,7 +48,7 @@ fn of_category(category: &str) -> ProductFilter {
 async fn a_product_comes_with_its_number_and_an_absent_one_with_zero(db: PgPool) {
     let products = service(&db);
     let made = products.create_product(new_product("Mango")).await.unwrap();
-    let loaded = store(&db).load_many(vec![made.id, 7]).await.unwrap();
+    let loaded = store::load_many(pool(&db), vec![made.id, 7]).await.unwrap();
     assert_eq!(loaded[&made.id].value.as_ref(), Some(&made));
     assert_eq!(loaded[&made.id].tag_versions[0].version, number(&db, &Product::tag_of(made.id)).await);
     assert!(loaded[&7].value.is_none());
@@ -58,7 +56,7 @@ async fn a_product_comes_with_its_number_and_an_absent_one_with_zero(db: PgPool)
     let age = loaded[&7].loaded_at.age_at(DbTime(chrono::Utc::now().timestamp_micros()));
     assert!(age < Duration::from_secs(3_600), "a moment of the database: {age:?} ago");
     for id in [made.id, 7] {
-        let one = store(&db).load_one(id).await.unwrap();
+        let one = store::load_one(pool(&db), id).await.unwrap();
         assert_eq!(
             (&one.value, &one.tag_versions),
             (&loaded[&id].value, &loaded[&id].tag_versions),
@@ -71,12 +69,12 @@ async fn a_product_comes_with_its_number_and_an_absent_one_with_zero(db: PgPool)
 #[sqlx::test]
 async fn a_server_that_is_not_what_the_session_expects_answers_no_load(db: PgPool) {
     let options = (*db.connect_options()).clone().options([("aside.replica", "on")]);
-    let mistaken = ProductStore { db: PgPoolOptions::new().max_connections(1).connect_lazy_with(options).into() };
+    let mistaken: ConnectionPool = PgPoolOptions::new().max_connections(1).connect_lazy_with(options).into();
     let loads = [
-        mistaken.clone().load_one(7).await.map(|_| "one"),
-        mistaken.clone().load_many(vec![7]).await.map(|_| "many"),
-        mistaken.clone().load_page(of_category("NONE"), page(20, None)).await.map(|_| "a page"),
-        mistaken.clone().load_top(3).await.map(|_| "the most viewed"),
+        store::load_one(mistaken.clone(), 7).await.map(|_| "one"),
+        store::load_many(mistaken.clone(), vec![7]).await.map(|_| "many"),
+        store::load_page(mistaken.clone(), of_category("NONE"), page(20, None)).await.map(|_| "a page"),
+        store::load_top(mistaken.clone(), 3).await.map(|_| "the most viewed"),
     ];
     for load in loads {
         assert!(
@@ -98,7 +96,7 @@ async fn pages_follow_each_other_without_gap_or_repetition(db: PgPool) {
     for filter in [ProductFilter::default(), of_category("TROPICAL FRUIT"), department, both] {
         let (mut seen, mut after) = (Vec::new(), None);
         loop {
-            let loaded = store(&db).load_page(filter.clone(), page(2, after)).await.unwrap();
+            let loaded = store::load_page(pool(&db), filter.clone(), page(2, after)).await.unwrap();
             let shown = loaded.value.unwrap();
             let names = loaded.tag_versions[shown.items.len()..].iter().map(|tag_version| tag_version.tag.clone());
             assert_eq!(names.collect::<Vec<_>>(), filter.tags(), "after a label for each row");
@@ -114,7 +112,7 @@ async fn pages_follow_each_other_without_gap_or_repetition(db: PgPool) {
 
 #[sqlx::test]
 async fn an_empty_page_still_has_its_tag_and_its_time(db: PgPool) {
-    let loaded = store(&db).load_page(of_category("NONE"), page(20, None)).await.unwrap();
+    let loaded = store::load_page(pool(&db), of_category("NONE"), page(20, None)).await.unwrap();
     assert_eq!(loaded.value, Some(ProductPage { items: vec![], next_cursor: None }));
     assert_eq!(loaded.tag_versions.len(), 1);
     assert!(loaded.loaded_at.0 > 0);
@@ -169,7 +167,7 @@ async fn a_write_that_expects_another_version_changes_nothing(db: PgPool) {
     let refused = products.update_product(made.id, free.clone(), ExpectedVersion::one_of([2, 3])).await.unwrap_err();
     assert!(matches!(refused, DomainError::VersionConflict { current: 1 }), "{refused}");
     assert!(products.delete_product(made.id, ExpectedVersion::one_of([])).await.is_err());
-    assert_eq!(store(&db).load_one(made.id).await.unwrap().value, Some(made.clone()));
+    assert_eq!(store::load_one(pool(&db), made.id).await.unwrap().value, Some(made.clone()));
     assert!(products.update_product(made.id, free, ExpectedVersion::one_of([9, 1])).await.is_ok());
 }
 
@@ -184,9 +182,11 @@ async fn a_deleted_product_is_absent_everywhere_but_keeps_its_row(db: PgPool) {
     assert!(gone(products.update_product(made.id, ProductChange::default(), ExpectedVersion::any()).await.map(drop)));
     assert!(gone(products.delete_product(made.id, ExpectedVersion::any()).await));
     for filter in [ProductFilter::default(), of_category("TROPICAL FRUIT")] {
-        assert!(store(&db).load_page(filter.clone(), page(20, None)).await.unwrap().value.unwrap().items.is_empty());
+        assert!(
+            store::load_page(pool(&db), filter.clone(), page(20, None)).await.unwrap().value.unwrap().items.is_empty()
+        );
     }
-    assert!(store(&db).load_top(20).await.unwrap().value.unwrap().items.is_empty());
+    assert!(store::load_top(pool(&db), 20).await.unwrap().value.unwrap().items.is_empty());
     let rows: i64 = sqlx::query_scalar("select count(*) from products").fetch_one(&db).await.unwrap();
     assert_eq!(rows, 1);
 }
@@ -202,7 +202,7 @@ async fn views_are_flushed_together_and_change_neither_version_nor_ledger(db: Pg
     products.count_view(404);
     assert_eq!(products.views.flush().await.unwrap(), 3);
     assert_eq!(products.views.flush().await.unwrap(), 0);
-    let top = store(&db).load_top(2).await.unwrap().value.unwrap().items;
+    let top = store::load_top(pool(&db), 2).await.unwrap().value.unwrap().items;
     assert_eq!(top.iter().map(|p| (p.id, p.view_count)).collect::<Vec<_>>(), [(star.id, 3), (plain.id, 1)]);
     assert_eq!((top[0].version, top[0].updated_at), (star.version, star.updated_at));
     assert_eq!(number(&db, &Product::tag_of(star.id)).await, before);
@@ -217,5 +217,5 @@ async fn views_that_could_not_be_flushed_stay_counted(db: PgPool) {
     assert!(products.views.flush().await.is_err());
     sqlx::query("alter table elsewhere rename to products").execute(&db).await.unwrap();
     assert_eq!(products.views.flush().await.unwrap(), 1);
-    assert_eq!(store(&db).load_one(star.id).await.unwrap().value.unwrap().view_count, 1);
+    assert_eq!(store::load_one(pool(&db), star.id).await.unwrap().value.unwrap().view_count, 1);
 }

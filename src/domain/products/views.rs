@@ -15,7 +15,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use crate::cache::{ConnectionPool, Striped};
+use aside_cache::{ConnectionPool, Striped};
 
 /// How many products each thread counts between two flushes.
 const MAX_PRODUCTS: usize = 2_000;

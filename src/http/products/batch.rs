@@ -7,7 +7,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    cache::{self, Cacheable, Cached, ConsistencyToken, Outcome, TagVersion},
     domain::{
         error::DomainError,
         products::{Product, ProductPage, service::CachedProductService},
@@ -19,6 +18,7 @@ use crate::{
         problem::Problem,
     },
 };
+use aside_cache::{Cacheable, Cached, ConsistencyToken, Outcome, TagVersion};
 
 /// Products by their ids.
 #[derive(Debug, Serialize, ToSchema)]
@@ -102,7 +102,7 @@ impl Batch {
         let unknown = encode(&self.unknown)?;
         let body = Bytes::from([&b"{\"items\":["[..], &self.items, b"],\"unknown\":", &unknown, b"}"].concat());
         Ok(Representation {
-            tag: EntityTag::new(None, cache::digest(&body)),
+            tag: EntityTag::new(None, aside_cache::digest(&body)),
             body,
             age: self.age,
             since_read: self.since_read,
@@ -134,7 +134,7 @@ mod tests {
     use chrono::DateTime;
 
     use super::*;
-    use crate::cache::{DbTime, Entry};
+    use aside_cache::{DbTime, Entry};
 
     fn read(id: i64, known: bool, outcome: Outcome, since_read: u64, ttl: i64) -> Cached<Product> {
         let text = || "x".to_owned();

@@ -19,8 +19,8 @@ pub struct Mutant {
     pub rule: String,
     /// The promise to users that depends on the rule.
     pub promise: String,
-    /// The tests that must fail, as `cargo test` names them. A unit test of the library has `lib `
-    /// before its name.
+    /// The tests that must fail: package, target (`lib` or the name of a test binary) and the name
+    /// that `cargo test` prints.
     pub caught_by: Vec<String>,
     /// Whether the mutant is part of the short run.
     pub quick: bool,

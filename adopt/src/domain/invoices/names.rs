@@ -10,7 +10,7 @@ use crate::cache::{Key, Tag, Tenant};
 impl Invoice {
     /// The key of one invoice.
     pub fn key(tenant: &Tenant, id: i64) -> Key<Self> {
-        Key::tenant(tenant, &[&id])
+        Key::of_tenant(tenant, id)
     }
 
     /// The tags that every change of this invoice invalidates: the invoice's own tag and its
@@ -23,6 +23,6 @@ impl Invoice {
 impl InvoiceList {
     /// The key of a customer's list.
     pub fn key(tenant: &Tenant, customer_id: i64) -> Key<Self> {
-        Key::tenant(tenant, &[&customer_id])
+        Key::of_tenant(tenant, customer_id)
     }
 }

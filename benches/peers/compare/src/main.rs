@@ -11,10 +11,10 @@ mod miss;
 mod numbers;
 mod pin;
 #[allow(dead_code)]
-#[path = "../../../../tests/support/process.rs"]
+#[path = "../../../../crates/aside-testkit/src/process.rs"]
 mod process;
 mod redis_server;
-// Other functions of this module are used by benches/chaos.
+// Other functions of this module are used by tools/lab.
 #[allow(dead_code)]
 mod server;
 mod writes;

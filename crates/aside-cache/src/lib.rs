@@ -1,0 +1,383 @@
+//! A cache of several tiers in front of Postgres in which Redis is never trusted.
+//!
+//! SQL is only in `ledger.rs`, connections to Postgres only in `pool.rs`, Redis only in `redis/`,
+//! Memcached only in `memcached/`, and moka only in `l1.rs`. The crate needs the tables of its own
+//! [migrations][migrator], and triggers for the service's own tables.
+//!
+//! Postgres gives every change a version (the *ledger*). Every cached answer carries the versions
+//! at which it was read (its *tag versions*). Every instance knows the lowest version that it may
+//! still serve (its *floors*). Redis, its messages and its old contents can then be wrong, late or
+//! lost without one stale answer.
+//!
+//! | word | meaning |
+//! |---|---|
+//! | L1, L2 | the tier in this process (moka), and the shared tier (Redis or Memcached) |
+//! | tag | a piece of data, or a list, that a change can make stale, such as `product:42` |
+//! | ledger | the version table in Postgres, `cache_ledger`, with one row for each tag |
+//! | tag version | a number that each change raises: `TagVersion::version`, in SQL `version` |
+//! | entry version | the sum of an entry's tag versions, by which L2 compares two entries |
+//! | floor | the lowest version of a tag that this instance may still serve |
+//! | poll | one query for the changes since the last poll; a hint asks for one at once |
+//! | epoch | one run of the ledger; versions of different epochs can't be compared |
+//! | load | one statement that reads data and their tag versions from the database |
+//! | fill | to store a loaded value in the tiers |
+//! | lease | the right to fill a key of L2; other instances wait for its holder |
+//! | fresh | it may be served: it is young enough, and no tag version is below its floor |
+//! | stale | not fresh: not served, or flagged while Postgres is down, if the policy allows it |
+//! | absent | the known answer that a value does not exist; it is cached like a value |
+//! | freshness rule | it decides whether an answer is fresh: floors, max staleness, epoch |
+//! | max staleness | D: the time for which one poll proves that the floors are current |
+//! | invalidate | to raise a tag's version by the commit of a write that changes its data |
+//! | finish unchanged | to end a write that changes nothing; floors rise to the versions it saw |
+//! | warm | to fill the tiers before the first request |
+//! | permit | the right to use one connection to the database; work without one waits |
+//!
+//! Read on in `read.rs` (the read path), `write.rs` (the write path) and `freshness.rs` (the
+//! freshness rule).
+#![deny(missing_docs)]
+
+mod admission;
+mod batch;
+mod breaker;
+mod changefeed;
+mod clock;
+pub mod codec;
+mod completion;
+mod config;
+mod database_errors;
+mod entry;
+mod error;
+mod floors;
+mod freshness;
+mod gauges;
+mod get;
+mod guard;
+mod key;
+mod keyring;
+mod l1;
+mod l2;
+mod l2_read;
+mod ledger;
+mod load;
+mod loader;
+mod memcached;
+mod memory;
+mod metrics;
+mod migrations;
+mod moment;
+mod monitor;
+mod outcome;
+mod placement;
+mod policy;
+mod poller;
+mod pool;
+mod pressure;
+mod read;
+mod read_at;
+mod redis;
+mod replica;
+mod reusable;
+mod select;
+mod single_flight;
+mod spans;
+mod stale_if_error;
+mod state;
+mod stats;
+mod striped;
+mod tenants;
+mod token;
+mod triggers;
+mod turns;
+mod warmer;
+mod write;
+
+use std::{sync::Arc, time::Duration};
+
+use prometheus_client::registry::Registry;
+use tokio::sync::broadcast;
+use tokio_util::{
+    sync::{CancellationToken, DropGuard},
+    task::TaskTracker,
+};
+
+use self::{
+    admission::Admission, freshness::Freshness, guard::GuardedL2, keyring::Keys, l1::L1, monitor::ConsistencyMonitor,
+    placement::Placement, poller::LedgerPoller, pressure::Pressure, replica::Replica, single_flight::SingleFlight,
+    tenants::Tenants,
+};
+pub use self::{
+    admission::Concurrency,
+    breaker::BreakerState,
+    changefeed::{ChangeCursor, Changefeed, Changes},
+    clock::Clock,
+    codec::digest,
+    completion::PendingWrite,
+    config::CacheConfig,
+    database_errors::{is_busy, is_conflict, is_unavailable},
+    entry::{DbTime, Entry, Loaded, TagVersion},
+    error::Error,
+    get::Get,
+    key::{Key, Segments, ShardedTag, Tag, Tenant, is_segment},
+    keyring::{DecryptError, Keyring, KeyringError, Secret},
+    l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, NodeMemory},
+    ledger::is_outside_transaction,
+    load::{LoadError, LoadFailure},
+    loader::Loader,
+    memcached::MemcachedL2,
+    memory::MemoryL2,
+    metrics::CacheMetrics,
+    migrations::{MIGRATIONS, migrator},
+    outcome::Outcome,
+    policy::{Cacheable, Format, L1_LIFETIME_CAP, MAX_AGE_CAP, OutOfRegion, Policy, Residency, Sensitivity},
+    pool::ConnectionPool,
+    pressure::{Memory, MemoryState, MemoryUse},
+    read::CacheMode,
+    read_at::READ_AT,
+    redis::{RedisL2, RedisTls, RedisTopology},
+    stats::{CacheStats, EntryInspection, KeyInspection, L1Stats, PatternStats},
+    striped::{LatencyHistogram, Striped, StripedCounters},
+    token::{CatchUp, ConsistencyToken},
+    warmer::{CacheWarmer, WarmerReport, WarmingResult},
+    write::{Write, WriteError},
+};
+
+/// The number of tags by which a subscriber of the changes may be late.
+const NEWS: usize = 256;
+
+/// The interface to all tiers. Cheap to clone.
+#[derive(Clone)]
+pub struct Cache {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    tenants: Arc<Tenants>,
+    placement: Placement,
+    /// The channel of hints.
+    hints: String,
+    l1: Arc<L1>,
+    l1_bytes: u64,
+    l2: Option<Arc<GuardedL2>>,
+    freshness: Arc<Freshness>,
+    single_flight: SingleFlight,
+    admission: Admission,
+    load_limit: Duration,
+    request_limit: Duration,
+    metrics: CacheMetrics,
+    monitor: Arc<ConsistencyMonitor>,
+    pressure: Arc<Pressure>,
+    clock: Clock,
+    db: ConnectionPool,
+    replica: Replica,
+    policies: Vec<Policy>,
+    /// Publishes the tags whose versions have risen.
+    news: broadcast::Sender<Tag>,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+    _stop_when_dropped: DropGuard,
+}
+
+/// An answer and its source.
+#[derive(Debug)]
+pub struct Cached<T> {
+    /// The answer.
+    pub entry: Arc<Entry<T>>,
+    /// The source of the answer.
+    pub outcome: Outcome,
+    /// The time since the answer was last known to be current (RFC 9111, section 5.1). It counts
+    /// from the read of the database, or from the poll of the ledger that proved that nothing has
+    /// changed. `None` means that this request itself read the database.
+    pub age: Option<Duration>,
+    /// The time since the database was read, by the database's clock.
+    pub since_read: Duration,
+    /// The rest of the entry's lifetime in L1, in milliseconds. It is below zero after the
+    /// lifetime's end.
+    pub ttl_ms: i64,
+    /// Whether L1 may store such answers: it exists, and this is the tenant's home region.
+    pub stored: bool,
+    /// The token of this answer. A read that sends it never gets an older answer, on any instance.
+    pub token: Option<ConsistencyToken>,
+}
+
+impl Cache {
+    /// Sets the cache up and starts polling the ledger in the background. It waits for nothing.
+    /// Reads go to the database until the first poll of the ledger succeeds.
+    ///
+    /// `db` is a [`ConnectionPool`], best the one that loads use too, or a pool of sqlx.
+    pub fn start(config: CacheConfig, db: impl Into<ConnectionPool>) -> Self {
+        let db = db.into();
+        let CacheConfig {
+            namespace,
+            region,
+            keys,
+            l1_bytes,
+            l2,
+            l2_deadline,
+            replica,
+            max_staleness,
+            poll,
+            load_limit,
+            request_limit,
+            concurrency,
+            clock,
+            policies,
+        } = config;
+        let l1 = Arc::new(L1::new(l1_bytes));
+        let freshness = Arc::new(Freshness::new(clock.clone(), max_staleness));
+        let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
+        let (single_flight, metrics, (news, _)) =
+            (SingleFlight::default(), CacheMetrics::new(), broadcast::channel(NEWS));
+        metrics.prepare(&policies);
+        let poller = LedgerPoller {
+            db: db.clone(),
+            freshness: Arc::clone(&freshness),
+            l1: Arc::clone(&l1),
+            lag: metrics.lag.clone(),
+            clock: clock.clone(),
+            polls: metrics.polls.clone(),
+            poll,
+            limit: max_staleness / 2,
+            news: news.clone(),
+        };
+        tasks.spawn(poller.run(stop.clone()));
+        let l2 = l2.map(|backend| Arc::new(GuardedL2::new(backend, l2_deadline, clock.clone(), &namespace)));
+        let hints = format!("{namespace}:hints");
+        let most = concurrency.unwrap_or_else(|| Concurrency::of(db.inner().options().get_max_connections()));
+        let admission = Admission::new(most, clock.clone(), Arc::clone(&freshness));
+        let keys = Arc::new(Keys::new(keys));
+        let tenants =
+            Arc::new(Tenants::new(Arc::clone(&keys), admission.clone(), request_limit, clock.clone(), db.clone()));
+        let inner = Inner {
+            placement: Placement { namespace, region, keys, tenants: Arc::clone(&tenants) },
+            tenants,
+            hints,
+            l1,
+            l1_bytes,
+            l2,
+            freshness,
+            single_flight,
+            admission,
+            load_limit,
+            request_limit,
+            metrics,
+            monitor: Arc::new(ConsistencyMonitor::new()),
+            pressure: Arc::new(Pressure::new()),
+            clock,
+            db,
+            replica: Replica::new(replica),
+            policies,
+            news,
+            tasks,
+            _stop_when_dropped: stop.clone().drop_guard(),
+            stop,
+        };
+        let cache = Self { inner: Arc::new(inner) };
+        let admission = cache.inner.admission.clone();
+        cache.in_background(async move { admission.watch().await });
+        cache.listen_for_hints();
+        cache.check_what_is_served();
+        cache.watch_memory();
+        cache.follow_tenants();
+        cache
+    }
+
+    /// Runs a task in the background until the cache is shut down or dropped.
+    fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let stop = self.inner.stop.clone();
+        self.inner.tasks.spawn(async move { stop.run_until_cancelled(work).await });
+    }
+
+    /// Polls the ledger at once when another instance says that something changed.
+    fn listen_for_hints(&self) {
+        let Some(l2) = self.inner.l2.clone() else { return };
+        let (freshness, channel) = (Arc::clone(&self.inner.freshness), self.inner.hints.clone());
+        self.in_background(async move { l2.listen(&channel, || freshness.notify()).await });
+    }
+
+    /// Compares a sample of the served answers with the database.
+    fn check_what_is_served(&self) {
+        let Inner { monitor, db, freshness, clock, .. } = &*self.inner;
+        let (monitor, db, freshness, clock) = (Arc::clone(monitor), db.clone(), Arc::clone(freshness), clock.clone());
+        self.in_background(async move { monitor.run(&db, &freshness, &clock).await });
+    }
+
+    /// Follows how full the tiers are.
+    fn watch_memory(&self) {
+        let Inner { pressure, l1, l2, l1_bytes, .. } = &*self.inner;
+        let (pressure, l1, l2, capacity) = (Arc::clone(pressure), Arc::clone(l1), l2.clone(), *l1_bytes);
+        self.in_background(async move { pressure.run(&l1, capacity, l2.as_deref()).await });
+    }
+
+    /// Follows changes of the tenants' home regions.
+    fn follow_tenants(&self) {
+        let (tenants, l1) = (Arc::clone(&self.inner.tenants), Arc::clone(&self.inner.l1));
+        // The entries of these tenants may have to be stored in another region now.
+        self.in_background(async move { tenants.follow(|left| l1.remove_of(left)).await });
+    }
+
+    /// Seals with other keys from now on. Three steps change keys without losing an entry:
+    /// 1. Add the new key to all instances, behind the old one.
+    /// 2. Put the new key first.
+    /// 3. Remove the old key after the longest lifetime in L2.
+    pub fn change_keys(&self, keys: Keyring) {
+        self.inner.placement.keys.change(keys);
+    }
+
+    /// Loads a tenant's record, as reads of its data do. It takes a round trip to the database the
+    /// first time.
+    pub async fn ensure_tenant_loaded(&self, tenant: &Tenant) {
+        self.inner.tenants.ensure_loaded(tenant).await;
+    }
+
+    /// The digest that stands for personal data in L2: the last part of its key. It is all that a
+    /// reader without the secret sees. It is `None` while the tenant isn't known.
+    pub fn hashed_name<T: Cacheable>(&self, key: &Key<T>) -> Option<String> {
+        self.inner.placement.hashed(key.tenant_of()?, T::POLICY.name, key.tag())
+    }
+
+    /// The ids of the keys that seal and open entries. The key that seals is the first. If there is
+    /// none, nothing is sealed.
+    pub fn key_ids(&self) -> Vec<String> {
+        let keys = self.inner.placement.keys.current();
+        keys.iter().flat_map(|keys| keys.ids()).map(str::to_owned).collect()
+    }
+
+    /// Receives the tags whose versions rise from now on, on any instance, when this instance
+    /// learns of it.
+    pub fn changes(&self) -> broadcast::Receiver<Tag> {
+        self.inner.news.subscribe()
+    }
+
+    /// The pool of the primary.
+    pub fn primary(&self) -> &ConnectionPool {
+        &self.inner.db
+    }
+
+    /// The policies of all cached types.
+    pub fn policies(&self) -> &[Policy] {
+        &self.inner.policies
+    }
+
+    /// Registers the cache's metrics in `registry`.
+    pub fn register_metrics(&self, registry: &mut Registry) {
+        self.inner.metrics.register(registry);
+        self.inner.monitor.register(registry);
+        self.inner.replica.register(registry);
+        registry.register_collector(Box::new(gauges::Gauges(Arc::downgrade(&self.inner))));
+    }
+
+    /// Closes the pools of the primary and of the replica as soon as their connections are not in
+    /// use.
+    pub async fn close_pools(&self) {
+        self.inner.db.close().await;
+        self.inner.replica.close().await;
+    }
+
+    /// Stops polling the ledger and finishes fills and deletes in flight. Each ends by its own
+    /// deadline.
+    pub async fn shutdown(&self) {
+        self.inner.stop.cancel();
+        self.inner.tasks.close();
+        self.inner.tasks.wait().await;
+    }
+}

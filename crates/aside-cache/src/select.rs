@@ -1,0 +1,152 @@
+//! Runs a caller's plain select so that its rows, the versions of the tags on which the answer
+//! depends, and the read time come from one snapshot.
+//!
+//! The select becomes a subquery, so Postgres plans it as it stands. A read of one row has the
+//! versions beside its columns. If there is no row, the select is repeated below a head row that is
+//! always returned: an absence needs its versions and its read time too, and both statements must
+//! not mix snapshots. The order of a list is kept by numbering its rows.
+
+use std::fmt::Write;
+
+use sqlx::{
+    Arguments, AssertSqlSafe, Execute, FromRow, Postgres, Row,
+    postgres::{PgArguments, PgRow},
+    query::QueryAs,
+};
+
+use super::{
+    ConnectionPool,
+    entry::{DbTime, Loaded, TagVersion},
+    key::Tag,
+    read_at::READ_AT,
+};
+
+/// A select with its arguments.
+#[derive(Clone)]
+pub(super) struct Select {
+    sql: String,
+    arguments: PgArguments,
+}
+
+/// The tag of each row of a list: a pattern, and the column that identifies the row.
+#[derive(Clone, Copy)]
+pub(super) struct RowTag {
+    pub(super) pattern: &'static str,
+    pub(super) column: &'static str,
+}
+
+impl Select {
+    /// Takes the statement and the arguments of a query.
+    pub(super) fn new<R>(mut query: QueryAs<'_, Postgres, R, PgArguments>) -> Result<Self, sqlx::Error>
+    where
+        R: Send,
+    {
+        let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?.unwrap_or_default();
+        let sql = query.sql();
+        Ok(Self { sql: sql.as_str().trim_end().trim_end_matches(';').to_owned(), arguments })
+    }
+
+    /// The first row of the select, or the absence of one.
+    pub(super) async fn load_one<T>(&self, pool: &ConnectionPool, tags: &[Tag]) -> Result<Loaded<T>, sqlx::Error>
+    where
+        T: for<'r> FromRow<'r, PgRow>,
+    {
+        let versions = self.versions(tags.len());
+        let present = format!("select q.*, {READ_AT} as \"cache:read_at\"{versions} from ({}) as q limit 1", self.sql);
+        if let Some(row) = self.run(present, tags, pool).await?.first() {
+            return loaded(row, tags, Some(T::from_row(row)?));
+        }
+        let rows = self.run(self.below_head(&versions, ""), tags, pool).await?;
+        let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        let value = is_there(row)?.then(|| T::from_row(row)).transpose()?;
+        loaded(row, tags, value)
+    }
+
+    /// All rows of the select, in their order. With `row_tag`, the answer depends on each of them.
+    pub(super) async fn load_list<R>(
+        &self,
+        pool: &ConnectionPool,
+        tags: &[Tag],
+        row_tag: Option<RowTag>,
+    ) -> Result<Loaded<Vec<R>>, sqlx::Error>
+    where
+        R: for<'r> FromRow<'r, PgRow>,
+    {
+        let row_columns = row_tag.map_or_else(String::new, |RowTag { pattern, column }| {
+            let text = format!("q.\"{}\"::text", column.replace('"', "\"\""));
+            let tag = format!(
+                "'{pattern}:' || case when {text} ~ '^[A-Za-z0-9._-]*$' then {text} else cache_segment({text}) end"
+            );
+            format!(
+                ", {tag} as \"cache:row_tag\", \
+                 coalesce((select version from cache_ledger where tag = {tag}), 0) as \"cache:row_version\""
+            )
+        });
+        let statement = self.below_head(&self.versions(tags.len()), &row_columns);
+        let mut rows = self.run(statement, tags, pool).await?;
+        rows.sort_by_key(|row| row.try_get::<Option<i64>, _>("cache:row").ok().flatten());
+        let head = rows.first().ok_or(sqlx::Error::RowNotFound)?;
+        let Loaded { mut tag_versions, loaded_at, .. } = loaded::<()>(head, tags, None)?;
+        let mut found = Vec::with_capacity(rows.len());
+        for row in &rows {
+            if !is_there(row)? {
+                continue;
+            }
+            found.push(R::from_row(row)?);
+            if row_tag.is_some() {
+                let tag = Tag::from_ledger(row.try_get("cache:row_tag")?);
+                tag_versions.push(TagVersion { tag, version: row.try_get("cache:row_version")? });
+            }
+        }
+        Ok(Loaded { value: Some(found), tag_versions, loaded_at })
+    }
+
+    /// The select below a head row that is always returned.
+    fn below_head(&self, versions: &str, row_columns: &str) -> String {
+        // Columns of the select come first, so that a tuple can be read from the row too.
+        format!(
+            "select q.*, head.*{row_columns} from (select {READ_AT} as \"cache:read_at\"{versions}) as head
+             left join lateral (
+                 select numbered.*, row_number() over () as \"cache:row\" from ({}) as numbered
+             ) as q on true",
+            self.sql
+        )
+    }
+
+    /// A column for the version of each tag. The tags are the last arguments.
+    fn versions(&self, tags: usize) -> String {
+        let first = self.arguments.len() + 1;
+        (0..tags).fold(String::new(), |mut columns, at| {
+            // Writing to a `String` does not fail.
+            let _ = write!(
+                columns,
+                ", coalesce((select version from cache_ledger where tag = ${}), 0) as \"cache:version_{at}\"",
+                first + at
+            );
+            columns
+        })
+    }
+
+    async fn run(&self, statement: String, tags: &[Tag], pool: &ConnectionPool) -> Result<Vec<PgRow>, sqlx::Error> {
+        let mut arguments = self.arguments.clone();
+        for tag in tags {
+            arguments.add(tag.as_str()).map_err(sqlx::Error::Encode)?;
+        }
+        sqlx::query_with(AssertSqlSafe(statement), arguments).fetch_all(pool).await
+    }
+}
+
+fn loaded<T>(row: &PgRow, tags: &[Tag], value: Option<T>) -> Result<Loaded<T>, sqlx::Error> {
+    let version = |(at, tag): (usize, &Tag)| {
+        let version = row.try_get(format!("cache:version_{at}").as_str())?;
+        Ok(TagVersion { tag: tag.clone(), version })
+    };
+    let tag_versions = tags.iter().enumerate().map(version).collect::<Result<_, sqlx::Error>>()?;
+    let loaded_at: DbTime = row.try_get("cache:read_at")?;
+    Ok(Loaded { value, tag_versions, loaded_at })
+}
+
+/// Whether a row below the head row is one of the select.
+fn is_there(row: &PgRow) -> Result<bool, sqlx::Error> {
+    Ok(row.try_get::<Option<i64>, _>("cache:row")?.is_some())
+}
