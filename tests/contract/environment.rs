@@ -122,7 +122,7 @@ fn make_takes_an_empty_cargo_for_none() {
     // `make test` may have started this test and would pass on its own variables.
     make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").current_dir(env!("CARGO_MANIFEST_DIR"));
     let shown = make.output().expect("make runs");
-    assert_eq!(String::from_utf8_lossy(&shown.stdout).trim_end(), "cargo fmt");
+    assert_eq!(String::from_utf8_lossy(&shown.stdout).trim_end(), "cargo fmt --all");
 }
 
 #[test]

@@ -36,7 +36,9 @@ fn each_store_is_known_to_one_file_of_the_cache() {
         ("moka::", "crates/aside-cache/src/l1.rs"),
         ("redis::", "crates/aside-cache/src/redis/"),
         ("TcpStream", "crates/aside-cache/src/memcached/"),
-        ("sqlx::query", "crates/aside-cache/src/ledger.rs"),
+        // The statements of the cache itself, and the caller's select.
+        ("sqlx::query(", "crates/aside-cache/src/ledger.rs"),
+        ("sqlx::query_with(", "crates/aside-cache/src/select.rs"),
         ("PgConnectOptions", "crates/aside-cache/src/pool.rs"),
     ];
     for source in files("crates/aside-cache/src", ".rs") {
