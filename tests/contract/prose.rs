@@ -40,7 +40,6 @@ fn documents() -> Vec<Source> {
         "README.md",
         "CONTRIBUTING.md",
         "DECISIONS.md",
-        "CHANGELOG.md",
         "SECURITY.md",
         "tests/README.md",
         "crates/aside-cache/README.md",
