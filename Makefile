@@ -62,7 +62,7 @@ check: ## what CI runs: format, lint, clippy, documentation, tour, browser, clie
 	@scripts/lint.sh
 	$(CARGO) clippy --locked --workspace --all-targets --test mutants -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
-	@scripts/demo.sh --debug
+	@scripts/demo.sh
 	@scripts/browser.sh
 	@scripts/client.sh
 	@rm -rf .run/adopt && scripts/adopt.sh --test .run/../.run/adopt
@@ -73,7 +73,7 @@ check: ## what CI runs: format, lint, clippy, documentation, tour, browser, clie
 	@scripts/test.sh
 
 model: ## the protocol's model in every order of its steps: ten minutes; docs/model.md
-	$(CARGO) test --locked --profile quick --config profile.quick.opt-level=3 --package model runs::long_runs -- --ignored --nocapture
+	$(CARGO) test --locked --release --package model runs::long_runs -- --ignored --nocapture
 
 PROVE ?= all
 prove: ## mutation testing: breaks every rule in turn and expects its tests to catch it; the central ones: make prove PROVE=quick; one: PROVE=floor-check

@@ -20,10 +20,7 @@ PROMISED_MS=500 # how long another instance may go on answering with the old ver
 SERVICES_FAST=yes SERVICES_OWN=yes
 unset CACHE_MAX_STALENESS_MS CACHE_L1_BYTES
 services_start
-# --debug: what is built for the tests already, to see in CI that the tour is still true.
-profile=quick
-if [ "${1:-}" = --debug ]; then profile=debug && build_for_debugging; else build quick cargo build --locked --bin aside --profile quick; fi
-aside="${CARGO_TARGET_DIR:-$ROOT/target}/$profile/aside"
+build_service
 run_to_end "$aside" seed
 
 new_folder folder "$RUN"

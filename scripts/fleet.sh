@@ -34,8 +34,7 @@ if port_open "${public%:*}" "${public##*:}"; then
 fi
 unset PORT BIND_ADDR MANAGEMENT_ADDR
 services_start
-build quick cargo build --profile quick --locked --bin aside
-aside="${CARGO_TARGET_DIR:-$ROOT/target}/quick/aside"
+build_service
 say "Schema and data (some seconds)"
 run_to_end "$aside" seed
 

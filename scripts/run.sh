@@ -30,8 +30,7 @@ for address in "$public" "$management"; do
 done
 
 services_start
-build quick cargo build --profile quick --locked --bin aside
-aside="${CARGO_TARGET_DIR:-$ROOT/target}/quick/aside"
+build_service
 say "Schema and data (some seconds)"
 run_to_end "$aside" seed || {
     warn "The database could not be filled; the message is above."

@@ -7,7 +7,7 @@
 PROGRESS_EVERY=15
 
 # build FOLDER COMMAND…: runs a command of cargo that compiles. FOLDER is the folder of its output in the
-# target folder (quick, debug).
+# target folder (debug, release).
 build() {
     local folder="${CARGO_TARGET_DIR:-$ROOT/target}/$1" log="$RUN/build.$$.log" status=0
     shift
@@ -31,6 +31,19 @@ build_for_debugging() {
     local binary binaries=()
     for binary in aside "$@"; do binaries+=(--bin "$binary"); done
     build debug cargo build --locked --workspace "${binaries[@]}"
+}
+
+# build_service: the program to try things out with, in $aside. Another profile than dev, for speed: PROFILE=release
+build_service() {
+    local profile=${PROFILE:-dev}
+    if [ "$profile" = dev ]; then
+        build_for_debugging
+        aside="${CARGO_TARGET_DIR:-$ROOT/target}/debug/aside"
+    else
+        build "$profile" cargo build --locked --profile "$profile" --package aside --bin aside
+        # shellcheck disable=SC2034 # the caller's
+        aside="${CARGO_TARGET_DIR:-$ROOT/target}/$profile/aside"
+    fi
 }
 
 # build_messages LOG: prints the output of cargo without its progress.
