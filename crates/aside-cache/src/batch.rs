@@ -21,7 +21,7 @@ use super::{
 
 impl Cache {
     /// The values that the tiers contain and may serve, in the order of `keys`. It never loads.
-    pub async fn get_many<T: Cacheable>(&self, keys: &[Key<T>]) -> Vec<Option<Cached<T>>> {
+    pub(super) async fn peek_many<T: Cacheable>(&self, keys: &[Key<T>]) -> Vec<Option<Cached<T>>> {
         let begun = self.inner.clock.now();
         let (found, _lease) = self.tier_answers(keys, &self.inner.freshness.epoch()).await;
         found.into_iter().map(|found| self.finish_lookup(found.ok(), begun)).collect()

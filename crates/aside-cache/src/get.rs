@@ -1,6 +1,6 @@
 //! A read, described step by step: `cache.get(key)`, what the answer depends on, and its source.
 
-use std::{fmt, future::Future};
+use std::{collections::HashMap, fmt, future::Future, hash::Hash};
 
 use sqlx::{
     FromRow, Postgres,
@@ -50,6 +50,93 @@ impl Cache {
     /// ```
     pub fn get<T: Cacheable>(&self, key: Key<T>) -> Get<'_, T> {
         Get { cache: self, key, mode: CacheMode::Default, depends_on: Vec::new(), row_tag: None }
+    }
+}
+
+/// A read of several values that has not begun. [`GetMany::rows`] or [`GetMany::only_if_cached`]
+/// begins it.
+#[must_use = "a read begins with `rows` or `only_if_cached`"]
+pub struct GetMany<'c, I, T> {
+    cache: &'c Cache,
+    keys: Vec<(I, Key<T>)>,
+    mode: CacheMode,
+}
+
+impl Cache {
+    /// Describes a read of several values: their ids, and the key of each id. One call asks L2 for
+    /// all that are not in L1, and one select loads the rest.
+    ///
+    /// ```no_run
+    /// # use aside_cache::{Cache, Cacheable, Cached, Error, Key, Policy};
+    /// # use std::time::Duration;
+    /// # #[derive(serde::Serialize, serde::Deserialize, sqlx::FromRow)]
+    /// # struct Product { id: i64, price_cents: i64 }
+    /// # impl Cacheable for Product {
+    /// #     const POLICY: Policy = Policy::public("product", Duration::from_hours(1));
+    /// # }
+    /// async fn products(cache: &Cache, ids: Vec<i64>) -> Result<Vec<(i64, Cached<Product>)>, Error> {
+    ///     let select = |missing: Vec<i64>| {
+    ///         sqlx::query_as("select id, price_cents from products where id = any($1)").bind(missing)
+    ///     };
+    ///     cache.get_many(ids, |id| Key::new(*id)).rows("id", select).await
+    /// }
+    /// ```
+    pub fn get_many<I, T: Cacheable>(
+        &self,
+        ids: impl IntoIterator<Item = I>,
+        key: impl Fn(&I) -> Key<T>,
+    ) -> GetMany<'_, I, T> {
+        let keyed = |id| {
+            let key = key(&id);
+            (id, key)
+        };
+        GetMany { cache: self, keys: ids.into_iter().map(keyed).collect(), mode: CacheMode::Default }
+    }
+}
+
+impl<I, T> GetMany<'_, I, T>
+where
+    I: Clone + Eq + Hash + Send + Sync + 'static,
+    T: Cacheable,
+{
+    /// Sets how the read may use the tiers.
+    pub fn mode(mut self, mode: CacheMode) -> Self {
+        self.mode = mode;
+        self
+    }
+
+    /// Reads the values from the tiers, or from the database by one select for the ids that no tier
+    /// can answer. The result has the order of the ids, and an id without a row is an absence. The
+    /// last segment of each key is the row's value of `column`, and no two rows may share it.
+    ///
+    /// # Errors
+    /// As [`Get::one`].
+    pub async fn rows<F>(self, column: &'static str, select: F) -> Result<Vec<(I, Cached<T>)>, Error>
+    where
+        T: for<'r> FromRow<'r, PgRow>,
+        F: Fn(Vec<I>) -> QueryAs<'static, Postgres, T, PgArguments> + Send + Sync + 'static,
+    {
+        let Self { cache, keys, mode } = self;
+        let (router, by_id): (_, HashMap<I, Key<T>>) = (cache.clone(), keys.iter().cloned().collect());
+        let load = move |missing: Vec<I>| async move {
+            let key = |id: &I| by_id[id].clone();
+            let load = |pool: ConnectionPool, ids: Vec<I>| {
+                let tags: Vec<Tag> = ids.iter().map(|id| by_id[id].tag().clone()).collect();
+                let select = Select::new(select(ids.clone()));
+                async move {
+                    let loaded = select?.load_rows(&pool, &tags, column).await?;
+                    Ok::<_, Error>(ids.into_iter().zip(loaded).collect())
+                }
+            };
+            router.route_many(missing, key, mode, load).await
+        };
+        cache.get_or_load_many(keys, mode, load).await
+    }
+
+    /// Reads only from the tiers, in the order of the ids. A value is `None` if no tier holds it.
+    pub async fn only_if_cached(self) -> Vec<Option<Cached<T>>> {
+        let keys: Vec<Key<T>> = self.keys.into_iter().map(|(_, key)| key).collect();
+        self.cache.peek_many(&keys).await
     }
 }
 

@@ -116,7 +116,7 @@ pub use self::{
     database_errors::{is_busy, is_conflict, is_unavailable},
     entry::{DbTime, Entry, Loaded, TagVersion},
     error::Error,
-    get::Get,
+    get::{Get, GetMany},
     key::{Key, Segments, ShardedTag, Tag, Tenant, is_segment},
     keyring::{DecryptError, Keyring, KeyringError, Secret},
     l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, NodeMemory},

@@ -73,10 +73,7 @@ impl Select {
         R: for<'r> FromRow<'r, PgRow>,
     {
         let row_columns = row_tag.map_or_else(String::new, |RowTag { pattern, column }| {
-            let text = format!("q.\"{}\"::text", column.replace('"', "\"\""));
-            let tag = format!(
-                "'{pattern}:' || case when {text} ~ '^[A-Za-z0-9._-]*$' then {text} else cache_segment({text}) end"
-            );
+            let tag = format!("'{pattern}:' || {}", segment(&format!("q.{}", quoted(column))));
             format!(
                 ", {tag} as \"cache:row_tag\", \
                  coalesce((select version from cache_ledger where tag = {tag}), 0) as \"cache:row_version\""
@@ -99,6 +96,44 @@ impl Select {
             }
         }
         Ok(Loaded { value: Some(found), tag_versions, loaded_at })
+    }
+
+    /// The rows of the select by the tags of their keys, of which there are as many as answers. A
+    /// tag ends with the escaped value of `column` in its row.
+    pub(super) async fn load_rows<T>(
+        &self,
+        pool: &ConnectionPool,
+        tags: &[Tag],
+        column: &str,
+    ) -> Result<Vec<Loaded<T>>, sqlx::Error>
+    where
+        T: for<'r> FromRow<'r, PgRow>,
+    {
+        let segment = segment(&format!("numbered.{}", quoted(column)));
+        let statement = format!(
+            "select q.*, head.*, asked.at as \"cache:at\",
+                 coalesce((select version from cache_ledger where tag = asked.tag), 0) as \"cache:version_0\"
+             from (select {READ_AT} as \"cache:read_at\") as head
+             cross join unnest(${}::text[]) with ordinality as asked (tag, at)
+             left join (
+                 select numbered.*, {segment} as \"cache:segment\", row_number() over () as \"cache:row\"
+                 from ({}) as numbered
+             ) as q on right(asked.tag, length(q.\"cache:segment\") + 1) = ':' || q.\"cache:segment\"
+             order by asked.at",
+            self.arguments.len() + 1,
+            self.sql
+        );
+        let mut arguments = self.arguments.clone();
+        arguments.add(tags.iter().map(Tag::as_str).collect::<Vec<_>>()).map_err(sqlx::Error::Encode)?;
+        let rows = sqlx::query_with(AssertSqlSafe(statement), arguments).fetch_all(pool).await?;
+        if rows.len() != tags.len() {
+            return Err(sqlx::Error::Protocol(format!("the select has several rows with the same {column}")));
+        }
+        let one = |(row, tag): (&PgRow, &Tag)| {
+            let value = is_there(row)?.then(|| T::from_row(row)).transpose()?;
+            loaded(row, std::slice::from_ref(tag), value)
+        };
+        rows.iter().zip(tags).map(one).collect()
     }
 
     /// The select below a head row that is always returned.
@@ -134,6 +169,16 @@ impl Select {
         }
         sqlx::query_with(AssertSqlSafe(statement), arguments).fetch_all(pool).await
     }
+}
+
+/// A column's name as an SQL identifier.
+fn quoted(column: &str) -> String {
+    format!("\"{}\"", column.replace('"', "\"\""))
+}
+
+/// An SQL expression for the segment of a tag that has the value of `column`.
+fn segment(column: &str) -> String {
+    format!("case when {column}::text ~ '^[A-Za-z0-9._-]*$' then {column}::text else cache_segment({column}::text) end")
 }
 
 fn loaded<T>(row: &PgRow, tags: &[Tag], value: Option<T>) -> Result<Loaded<T>, sqlx::Error> {

@@ -67,7 +67,7 @@ async fn another_instance_takes_the_batch_from_l2(pool: PgPool) {
         let (read, asked) = read_many(&bench, &other, &ids, CacheMode::Default).await;
         assert_eq!(asked, [] as [Vec<i64>; 0]);
         assert!(read.iter().all(|(_, read)| read.outcome == Outcome::L2Hit));
-        let got = other.get_many(&ids.iter().map(|id| key(*id)).collect::<Vec<_>>()).await;
+        let got = other.get_many(ids, |id| key(*id)).only_if_cached().await;
         assert!(got.iter().all(|read| read.as_ref().is_some_and(|read| read.outcome == Outcome::L1Hit)));
     })
     .await;
@@ -80,10 +80,10 @@ async fn get_many_never_loads_and_keeps_the_order(pool: PgPool) {
         let (known, unknown) = (bench.fresh_id(), bench.fresh_id());
         bench.sabotage(known, "one").await;
         bench.read(&cache, known).await;
-        let got = cache.get_many(&[key(unknown), key(known)]).await;
+        let got = cache.get_many([unknown, known], |id| key(*id)).only_if_cached().await;
         assert!(got[0].is_none());
         assert_eq!(got[1].as_ref().and_then(|read| text(read)), Some("one"));
-        assert!(cache.get_many::<Note>(&[]).await.is_empty());
+        assert!(cache.get_many([], |id| key(*id)).only_if_cached().await.is_empty());
         assert_eq!(bench.loaded(), 1);
     })
     .await;

@@ -18,7 +18,7 @@ mod tags;
 #[path = "../../examples/warming.rs"]
 mod warming;
 
-#[sqlx::test]
+#[sqlx::test(migrations = false)]
 async fn the_smallest_cache_aside_loads_once_after_each_write(pool: PgPool) {
     let outcomes = cache_aside::run(pool).await.expect("the example runs");
     let [first, hit, changed, again] = outcomes[..] else { panic!("{outcomes:?}") };
@@ -28,13 +28,13 @@ async fn the_smallest_cache_aside_loads_once_after_each_write(pool: PgPool) {
     assert!(matches!(changed, Outcome::LoadedInvalidated | Outcome::LoadedCold), "{changed:?}");
 }
 
-#[sqlx::test]
+#[sqlx::test(migrations = false)]
 async fn a_batch_calls_its_loader_once_with_all_that_is_missing(pool: PgPool) {
     let asked = get_many::run(pool).await.expect("the example runs");
     assert_eq!(asked, [vec![1, 9], vec![2, 3]]);
 }
 
-#[sqlx::test]
+#[sqlx::test(migrations = false)]
 async fn a_tag_makes_one_list_old_and_no_other(pool: PgPool) {
     let seen = tags::run(pool).await.expect("the example runs");
     let names: Vec<Vec<&str>> = seen.iter().map(|(names, _)| names.iter().map(String::as_str).collect()).collect();
@@ -44,13 +44,13 @@ async fn a_tag_makes_one_list_old_and_no_other(pool: PgPool) {
     assert_eq!((changed, other, told), (Outcome::LoadedInvalidated, Outcome::L1Hit, Outcome::LoadedInvalidated));
 }
 
-#[sqlx::test]
+#[sqlx::test(migrations = false)]
 async fn what_was_warmed_is_served_and_one_broken_warmer_stops_no_other(pool: PgPool) {
     let (result, outcome) = warming::run(pool).await.expect("the example runs");
     assert_eq!((result.warmed, result.failed, outcome), (3, 1, Outcome::L1Hit));
 }
 
-#[sqlx::test]
+#[sqlx::test(migrations = false)]
 async fn a_policy_says_where_and_for_how_long(pool: PgPool) {
     let seen = policies::run(pool).await.expect("the example runs");
     let cold = Outcome::LoadedCold;

@@ -20,6 +20,7 @@ mod merging;
 mod monitor;
 mod refused_connections;
 mod residency;
+mod selects;
 mod single_flight;
 mod tiers;
 mod warming;
