@@ -1,5 +1,6 @@
-//! Many at once: L1 answers what it holds, L2 is asked for the rest in one call, and one call of the loader brings everything that no tier holds.
-//! `scripts/services.sh cargo run --example get_many`
+//! Many at once. L1 answers what it holds, L2 is asked for the rest in one call, and one select loads
+//! everything that no tier holds.
+//! `scripts/services.sh cargo run --package aside-cache --example get_many`
 
 #[path = "support/cities.rs"]
 mod cities;
@@ -11,8 +12,6 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use aside_cache::CacheMode;
-use cities::City;
 use sqlx::PgPool;
 use support::Failure;
 
@@ -20,7 +19,7 @@ fn main() -> ExitCode {
     support::main("get_many", run)
 }
 
-/// Returns the ids of each call of the loader.
+/// Returns the ids of each select.
 pub async fn run(db: PgPool) -> Result<Vec<Vec<i64>>, Failure> {
     let cache = support::cache(&db).await?;
     cities::prepare(&db, &cache).await?;
@@ -28,17 +27,16 @@ pub async fn run(db: PgPool) -> Result<Vec<Vec<i64>>, Failure> {
         cities::write(&cache, id, name, "DE").await?;
     }
     let asked: Arc<Mutex<Vec<Vec<i64>>>> = Arc::default();
-    // 9 is no city: that is an answer too, and is not asked for again.
+    // 9 is no city. The absence is cached too, so 9 is selected only once.
     for ids in [vec![1, 9], vec![1, 2, 3, 9], vec![1, 2, 3, 9]] {
-        let keys = ids.iter().map(|id| (*id, City::key(*id))).collect();
-        let (db, asked) = (db.clone(), Arc::clone(&asked));
-        let load = |missing: Vec<i64>| async move {
-            println!("  the loader is called for {missing:?}");
+        let asked = Arc::clone(&asked);
+        let select = move |missing: Vec<i64>| {
+            println!("  selected: {missing:?}");
             asked.lock().unwrap_or_else(PoisonError::into_inner).push(missing.clone());
-            cities::load_many(&db, missing).await
+            cities::select(missing)
         };
         println!("{ids:?}");
-        for (id, read) in cache.get_or_load_many(keys, CacheMode::Default, load).await? {
+        for (id, read) in cache.get_many(ids, cities::key).rows("id", select).await? {
             let name = read.entry.value.as_ref().map(|city| city.name.as_str());
             println!("  {id}: {name:?} from {}", read.outcome.as_str());
         }

@@ -1,5 +1,5 @@
 //! A walk through the policy: the effect of its fields on one value, with a clock that the example moves forward and an L2 whose entries it lists.
-//! `scripts/services.sh cargo run --example policies`
+//! `scripts/services.sh cargo run --package aside-cache --example policies`
 
 #[path = "support/mod.rs"]
 #[allow(dead_code)] // its cache is set up here
@@ -8,12 +8,12 @@ mod support;
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use aside_cache::{
-    Cache, CacheConfig, CacheMode, Cacheable, Clock, DbTime, Format, Key, Loaded, MemoryL2, Outcome, Policy, Residency,
-    Sensitivity, Tenant,
+    Cache, CacheConfig, CacheMode, Cacheable, Clock, DbTime, Error, Key, Loaded, MemoryL2, Outcome, Policy, Residency,
+    Tenant,
 };
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
-use support::{Failed, Failure};
+use support::Failure;
 
 fn main() -> ExitCode {
     support::main("policies", run)
@@ -24,31 +24,17 @@ fn main() -> ExitCode {
 struct Rate(f64);
 
 impl Cacheable for Rate {
-    const POLICY: Policy = Policy {
-        // First part of every key, and the label of the type's metrics.
-        name: "rate",
-        // In the process. At its end the value is served once more, while one load refreshes it.
-        l1_ttl: Duration::from_secs(10),
-        // In Redis, before jitter.
-        l2_ttl: Duration::from_secs(60),
-        // "There is none": short, where somebody may be about to make one.
-        negative_ttl: Duration::from_secs(5),
-        // Never served beyond this, wherever it was kept. Not how fresh it is after a write: that doesn't depend on lifetimes.
-        max_age: Duration::from_secs(60),
-        // For how much longer it may be served, flagged, while Postgres is down.
-        stale_if_error: Duration::from_secs(600),
-        // Each lifetime is shortened by up to this percentage, so that entries made together do not expire together.
-        jitter_percent: 10,
-        // The bytes of the answer, or MessagePack, which is smaller and must be encoded again.
-        format: Format::Json,
-        schema_version: "1",
-        // From so many bytes on, L2 gets it compressed.
-        compress_above: 1024,
-        // Everybody's. Anything else has keys that name a tenant; the compiler sees to it.
-        sensitivity: Sensitivity::Public,
-        // In every region.
-        residency: Residency::Shared,
-    };
+    // The name is the first segment of every key and the label of the type's metrics. The lifetime
+    // is that in L2, before jitter, and the maximum age: no tier serves an older value. How fresh a
+    // value is after a write does not depend on it.
+    const POLICY: Policy = Policy::public("rate", Duration::from_mins(1))
+        // At the end of the lifetime in the process, the value is served once more, while one load
+        // refreshes it.
+        .l1_ttl(Duration::from_secs(10))
+        // An absence is cached shortly where it may end soon.
+        .negative_ttl(Duration::from_secs(5))
+        // For how much longer a value may be served, flagged, while Postgres is down.
+        .stale_if_error(Duration::from_mins(10));
 }
 
 /// A value of one tenant. Without encryption keys it stays out of L2.
@@ -56,8 +42,7 @@ impl Cacheable for Rate {
 struct Address(String);
 
 impl Cacheable for Address {
-    const POLICY: Policy =
-        Policy { name: "address", sensitivity: Sensitivity::Personal, stale_if_error: Duration::ZERO, ..Rate::POLICY };
+    const POLICY: Policy = Policy::personal("address", Duration::from_mins(1));
 }
 
 /// A value that is cheaper to compute than a round trip to Redis.
@@ -65,16 +50,16 @@ impl Cacheable for Address {
 struct Sum(i64);
 
 impl Cacheable for Sum {
-    const POLICY: Policy = Policy { name: "sum", residency: Residency::ProcessOnly, ..Rate::POLICY };
+    const POLICY: Policy = Rate::POLICY.named("sum").residency(Residency::ProcessOnly);
 }
 
-/// A value that depends on no name of the ledger: only time makes it old.
-async fn read<T: Cacheable>(cache: &Cache, db: &PgPool, key: Key<T>, value: T) -> Result<Outcome, Failed> {
+/// Reads a value that depends on no tag: only time makes it stale.
+async fn read<T: Cacheable>(cache: &Cache, db: &PgPool, key: Key<T>, value: T) -> Result<Outcome, Error> {
     let db = db.clone();
     let load = move || async move {
         let sql = "select (extract(epoch from now()) * 1000000)::bigint";
         let loaded_at = DbTime(sqlx::query_scalar(sql).fetch_one(&db).await?);
-        Ok::<_, Failed>(Loaded { value: Some(value), tag_versions: Vec::new(), loaded_at })
+        Ok::<_, Error>(Loaded { value: Some(value), tag_versions: Vec::new(), loaded_at })
     };
     let outcome = cache.get_or_load(&key, CacheMode::Default, load).await?.outcome;
     println!("{key:?} from {}", outcome.as_str());
@@ -103,7 +88,7 @@ pub async fn run(db: PgPool) -> Result<Seen, Failure> {
         read(&cache, &db, Key::of_tenant(&tenant, 7), Address("1 High Street".into())).await?,
         read(&cache, &db, Key::new(1), Sum(3)).await?,
     ];
-    // Fills go on behind the answers.
+    // Fills continue after the answers.
     support::until(|| !l2.keys().is_empty()).await?;
     println!("twice the lifetime in L1 later:");
     clock.advance(2 * Rate::POLICY.l1_ttl);

@@ -1,5 +1,6 @@
-//! A list depends on a tag, a name that every change of its members raises: one row in the ledger makes all pages of it old at once.
-//! `scripts/services.sh cargo run --example tags`
+//! A list depends on a tag that every change of its members raises. One row in the ledger makes all
+//! pages of the list stale at once.
+//! `scripts/services.sh cargo run --package aside-cache --example tags`
 
 #[path = "support/cities.rs"]
 #[allow(dead_code)] // single cities are not read here
@@ -7,13 +8,13 @@ mod cities;
 #[path = "support/mod.rs"]
 mod support;
 
-use std::process::ExitCode;
+use std::{process::ExitCode, time::Duration};
 
-use aside_cache::{Cache, CacheMode, Cacheable, Cached, DbTime, Key, Loaded, Outcome, Policy, TagVersion};
+use aside_cache::{Cache, Cacheable, Cached, Error, Key, Outcome, Policy};
 use cities::City;
 use serde::{Deserialize, Serialize};
-use sqlx::{PgPool, Row};
-use support::{Failed, Failure};
+use sqlx::PgPool;
+use support::Failure;
 
 fn main() -> ExitCode {
     support::main("tags", run)
@@ -23,22 +24,20 @@ fn main() -> ExitCode {
 #[derive(Debug, Serialize, Deserialize)]
 struct Names(Vec<String>);
 
-impl Cacheable for Names {
-    const POLICY: Policy = Policy { name: "example-cities", ..City::POLICY };
+impl From<Vec<City>> for Names {
+    fn from(cities: Vec<City>) -> Self {
+        Self(cities.into_iter().map(|city| city.name).collect())
+    }
 }
 
-async fn list(cache: &Cache, db: &PgPool, country: &'static str) -> Result<Cached<Names>, Failed> {
-    let (tag, db) = (cities::tag(country), db.clone());
-    let load = move || async move {
-        // One statement: names, the tag's number and the time belong together.
-        let sql = "select array(select name from example_cities where country = $1 order by name) as names,
-            coalesce((select version from cache_ledger where tag = $2), 0) as number,
-            (extract(epoch from now()) * 1000000)::bigint as time";
-        let row = sqlx::query(sql).bind(country).bind(tag.as_str()).fetch_one(&db).await?;
-        let tag_versions = vec![TagVersion { tag, version: row.try_get("number")? }];
-        Ok(Loaded { value: Some(Names(row.try_get("names")?)), tag_versions, loaded_at: DbTime(row.try_get("time")?) })
-    };
-    cache.get_or_load(&Key::new((country, "by-name")), CacheMode::Default, load).await
+impl Cacheable for Names {
+    const POLICY: Policy = Policy::public("example-cities", Duration::from_mins(10));
+}
+
+async fn list(cache: &Cache, country: &'static str) -> Result<Cached<Names>, Error> {
+    let sql = "select id, name, country from example_cities where country = $1 order by name";
+    let query = sqlx::query_as::<_, City>(sql).bind(country);
+    cache.get(Key::new((country, "by-name"))).depends_on(cities::list_tag(country)).list(query).await
 }
 
 /// Returns the result of each read of a list, and its outcome.
@@ -49,16 +48,16 @@ pub async fn run(db: PgPool) -> Result<Vec<(Vec<String>, Outcome)>, Failure> {
     cities::write(&cache, 2, "Lyon", "FR").await?;
     let mut seen = Vec::new();
     for country in ["DE", "FR"] {
-        seen.push(list(&cache, &db, country).await?);
+        seen.push(list(&cache, country).await?);
     }
     println!("a city comes to DE");
     cities::write(&cache, 3, "Aachen", "DE").await?;
     for country in ["DE", "FR"] {
-        seen.push(list(&cache, &db, country).await?);
+        seen.push(list(&cache, country).await?);
     }
-    println!("somebody says that all lists of FR are wrong");
-    cache.invalidate([cities::tag("FR")]).await?;
-    seen.push(list(&cache, &db, "FR").await?);
+    println!("all lists of FR are invalidated by hand");
+    cache.invalidate([cities::list_tag("FR")]).await?;
+    seen.push(list(&cache, "FR").await?);
     cache.shutdown().await;
 
     let told = seen.iter().map(|read| {

@@ -1,5 +1,6 @@
-//! Warming: the tiers are filled before anyone asks, in batches and within a limit, and a warmer that fails stops no other.
-//! `scripts/services.sh cargo run --example warming`
+//! Warming: the tiers are filled before the first request, in batches and within a time limit. A
+//! warmer that fails stops no other.
+//! `scripts/services.sh cargo run --package aside-cache --example warming`
 
 #[path = "support/cities.rs"]
 mod cities;
@@ -8,10 +9,9 @@ mod support;
 
 use std::{process::ExitCode, time::Duration};
 
-use aside_cache::{CacheMode, CacheWarmer, Outcome, WarmingResult};
-use cities::City;
+use aside_cache::{CacheWarmer, Error, Outcome, WarmingResult};
 use sqlx::PgPool;
-use support::{Failed, Failure};
+use support::Failure;
 
 fn main() -> ExitCode {
     support::main("warming", run)
@@ -24,16 +24,14 @@ pub async fn run(db: PgPool) -> Result<(WarmingResult, Outcome), Failure> {
     for (id, name) in [(1, "Bonn"), (2, "Köln"), (3, "Aachen")] {
         cities::write(&cache, id, name, "DE").await?;
     }
-    let (tiers, pool) = (cache.clone(), db.clone());
+    let tiers = cache.clone();
     let cities = async move {
-        let ids: Vec<i64> = sqlx::query_scalar("select id from example_cities order by id").fetch_all(&pool).await?;
+        let ids: Vec<i64> = sqlx::query_scalar("select id from example_cities order by id").fetch_all(&db).await?;
         let mut count = 0;
         for batch in ids.chunks(2) {
-            let (pool, keys) = (pool.clone(), batch.iter().map(|id| (*id, City::key(*id))).collect());
-            let load = |missing| async move { cities::load_many(&pool, missing).await };
-            count += tiers.warm_many(keys, CacheMode::Default, load).await?;
+            count += tiers.get_many(batch.to_vec(), cities::key).warm("id", cities::select).await?;
         }
-        Ok::<_, Failed>(count)
+        Ok::<_, Error>(count)
     };
     let broken = async { Err::<usize, _>("there is no such table") };
     let warmer = CacheWarmer::new().with("cities", cities).with("broken", broken);
@@ -46,8 +44,7 @@ pub async fn run(db: PgPool) -> Result<(WarmingResult, Outcome), Failure> {
             report.error.as_deref().unwrap_or("without an error")
         );
     }
-    let load = |missing| async move { cities::load_many(&db, missing).await };
-    let reads = cache.get_or_load_many(vec![(1, City::key(1))], CacheMode::Default, load).await?;
+    let reads = cache.get_many([1], cities::key).rows("id", cities::select).await?;
     let (_, read) = reads.first().ok_or("an answer is missing")?;
     println!("the first read: {:?} from {}", read.entry.value, read.outcome.as_str());
     let outcome = read.outcome;

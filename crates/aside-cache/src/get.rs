@@ -1,6 +1,6 @@
 //! A read, described step by step: `cache.get(key)`, what the answer depends on, and its source.
 
-use std::{collections::HashMap, fmt, future::Future, hash::Hash};
+use std::{collections::HashMap, fmt, future::Future, hash::Hash, pin::Pin};
 
 use sqlx::{
     FromRow, Postgres,
@@ -94,6 +94,41 @@ impl Cache {
     }
 }
 
+/// A load of many rows, as [`Cache::get_or_load_many`] takes it.
+type LoadRows<I, T> = Pin<Box<dyn Future<Output = Result<HashMap<I, Loaded<T>>, Error>> + Send>>;
+
+impl Cache {
+    /// A load of the rows that `select` returns for the missing ones of these keys.
+    fn load_rows<I, T, F>(
+        &self,
+        keys: &[(I, Key<T>)],
+        mode: CacheMode,
+        column: &'static str,
+        select: F,
+    ) -> impl FnOnce(Vec<I>) -> LoadRows<I, T> + Send + 'static + use<I, T, F>
+    where
+        I: Clone + Eq + Hash + Send + Sync + 'static,
+        T: Cacheable + for<'r> FromRow<'r, PgRow>,
+        F: Fn(Vec<I>) -> QueryAs<'static, Postgres, T, PgArguments> + Send + Sync + 'static,
+    {
+        let (router, by_id): (_, HashMap<I, Key<T>>) = (self.clone(), keys.iter().cloned().collect());
+        move |missing| {
+            Box::pin(async move {
+                let key = |id: &I| by_id[id].clone();
+                let load = |pool: ConnectionPool, ids: Vec<I>| {
+                    let tags: Vec<Tag> = ids.iter().map(|id| by_id[id].tag().clone()).collect();
+                    let select = Select::new(select(ids.clone()));
+                    async move {
+                        let loaded = select?.load_rows(&pool, &tags, column).await?;
+                        Ok::<_, Error>(ids.into_iter().zip(loaded).collect())
+                    }
+                };
+                router.route_many(missing, key, mode, load).await
+            })
+        }
+    }
+}
+
 impl<I, T> GetMany<'_, I, T>
 where
     I: Clone + Eq + Hash + Send + Sync + 'static,
@@ -117,20 +152,24 @@ where
         F: Fn(Vec<I>) -> QueryAs<'static, Postgres, T, PgArguments> + Send + Sync + 'static,
     {
         let Self { cache, keys, mode } = self;
-        let (router, by_id): (_, HashMap<I, Key<T>>) = (cache.clone(), keys.iter().cloned().collect());
-        let load = move |missing: Vec<I>| async move {
-            let key = |id: &I| by_id[id].clone();
-            let load = |pool: ConnectionPool, ids: Vec<I>| {
-                let tags: Vec<Tag> = ids.iter().map(|id| by_id[id].tag().clone()).collect();
-                let select = Select::new(select(ids.clone()));
-                async move {
-                    let loaded = select?.load_rows(&pool, &tags, column).await?;
-                    Ok::<_, Error>(ids.into_iter().zip(loaded).collect())
-                }
-            };
-            router.route_many(missing, key, mode, load).await
-        };
+        let load = cache.load_rows(&keys, mode, column, select);
         cache.get_or_load_many(keys, mode, load).await
+    }
+
+    /// Makes sure that the tiers contain the values, and returns how many they are. No client
+    /// requested these reads, so they are not counted as reads. The arguments are those of
+    /// [`GetMany::rows`].
+    ///
+    /// # Errors
+    /// As [`Get::one`].
+    pub async fn warm<F>(self, column: &'static str, select: F) -> Result<usize, Error>
+    where
+        T: for<'r> FromRow<'r, PgRow>,
+        F: Fn(Vec<I>) -> QueryAs<'static, Postgres, T, PgArguments> + Send + Sync + 'static,
+    {
+        let Self { cache, keys, mode } = self;
+        let load = cache.load_rows(&keys, mode, column, select);
+        cache.warm_many(keys, mode, load).await
     }
 
     /// Reads only from the tiers, in the order of the ids. A value is `None` if no tier holds it.

@@ -1,40 +1,18 @@
-//! Shared by all examples: a database with the cache's tables, a cache that may use its tiers, and a loader's error.
+//! Shared by all examples: a database with the cache's tables, and a cache that may use its tiers.
 
 use std::{env, error::Error, future::Future, process::ExitCode, sync::Arc, time::Duration};
 
-use aside_cache::{Cache, CacheConfig, L2, LoadError, LoadFailure, RedisL2};
+use aside_cache::{Cache, CacheConfig, L2, RedisL2};
 use sqlx::PgPool;
 
 /// The error of an example whose requirements are missing.
 pub type Failure = Box<dyn Error + Send + Sync>;
 
-/// A loader's error. Cloned to everyone who waited for the load.
-#[derive(Clone, Debug, thiserror::Error)]
-#[allow(dead_code)] // an example of its own uses `aside_cache::Error`
-pub enum Failed {
-    #[error("{0}")]
-    LoadFailure(#[from] LoadFailure),
-    #[error("{0}")]
-    Database(Arc<sqlx::Error>),
-}
-
-impl From<sqlx::Error> for Failed {
-    fn from(error: sqlx::Error) -> Self {
-        Self::Database(Arc::new(error))
-    }
-}
-
-impl LoadError for Failed {
-    fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Database(_))
-    }
-}
-
 /// Runs an example on the database that `DATABASE_URL` names.
 pub fn main<T, F: Future<Output = Result<T, Failure>>>(name: &str, example: impl FnOnce(PgPool) -> F) -> ExitCode {
     let run = async {
         let url = env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()).ok_or_else(|| {
-            format!("DATABASE_URL is not set. This brings a Postgres and a Redis: scripts/services.sh cargo run --example {name}")
+            format!("DATABASE_URL is not set. This brings a Postgres and a Redis: scripts/services.sh cargo run --package aside-cache --example {name}")
         })?;
         example(PgPool::connect(&url).await?).await
     };
