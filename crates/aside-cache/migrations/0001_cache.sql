@@ -69,7 +69,10 @@ create function cache_epoch() returns text language sql stable
 create unlogged table cache_checkpoints (
     taken_at timestamptz not null default clock_timestamp(),
     epoch    text        not null default cache_epoch(),
-    snap     pg_snapshot not null
+    snap     pg_snapshot not null,
+    -- How long the service that took the snapshot keeps entries. Rows of the ledger are kept for
+    -- twice the longest such time of all services that share it.
+    retention interval   not null default '1 hour 30 seconds'
 );
 create index cache_checkpoints_taken_at_idx on cache_checkpoints (taken_at);
 

@@ -13,7 +13,7 @@ use sqlx::PgConnection;
 
 use super::{
     entry::DbTime,
-    freshness::Freshness,
+    freshness::MIN_RETENTION,
     key::Tag,
     ledger::{ChangeBatch, FAR_FUTURE, LedgerConnection, MAX_CHANGES},
     pool::ConnectionPool,
@@ -51,7 +51,7 @@ impl Changefeed {
     /// # Errors
     /// Returns an error if the database can't be reached or is a standby.
     pub async fn connect(db: &ConnectionPool, limit: Duration) -> Result<Self, sqlx::Error> {
-        let mut connection = LedgerConnection::connect(db, limit).await?;
+        let mut connection = LedgerConnection::connect(db, limit, MIN_RETENTION).await?;
         connection.ensure_epoch().await?;
         Ok(Self(connection))
     }
@@ -80,7 +80,5 @@ impl Changefeed {
 /// Whether the poll contains every change since the cursor. Postgres may have removed rows of tags
 /// that were idle for twice as long as floors are kept.
 fn is_complete(cursor: &ChangeCursor, batch: &ChangeBatch) -> bool {
-    batch.complete
-        && batch.epoch.as_ref() == Some(&cursor.epoch)
-        && cursor.at.age_at(batch.statement) < Freshness::memory()
+    batch.complete && batch.epoch.as_ref() == Some(&cursor.epoch) && cursor.at.age_at(batch.statement) < MIN_RETENTION
 }

@@ -23,6 +23,8 @@ use super::{
 /// The time for which floors outlive the oldest entry that may be served. It covers the database's
 /// clock being set back.
 const MARGIN: Duration = Duration::from_secs(30);
+/// The shortest time for which floors and rows of the ledger are kept.
+pub(super) const MIN_RETENTION: Duration = Duration::from_hours(1);
 /// The largest delay of a replica of the database. It is less than [`MARGIN`], the time for which
 /// floors outlive the oldest entry.
 const MAX_REPLICA_LAG: Duration = Duration::from_secs(20);
@@ -58,6 +60,8 @@ pub(super) struct Freshness {
     clock: Clock,
     /// D: the time for which a poll of the ledger proves that the floors are current.
     max_staleness: Duration,
+    /// The time for which floors are kept. Older answers are refused.
+    retention: Duration,
     /// The time at which the last answered poll was *sent*, in nanoseconds of the instance's clock.
     /// 0 means never.
     last_poll_sent_at: AtomicU64,
@@ -76,10 +80,12 @@ pub(super) struct Freshness {
 }
 
 impl Freshness {
-    pub(super) fn new(clock: Clock, max_staleness: Duration) -> Self {
+    /// `max_age`: the highest maximum age of all policies.
+    pub(super) fn new(clock: Clock, max_staleness: Duration, max_age: Duration) -> Self {
         Self {
             clock,
             max_staleness,
+            retention: max_age.max(MIN_RETENTION) + MARGIN,
             last_poll_sent_at: AtomicU64::new(0),
             offset: AtomicI64::new(0),
             floors: Floors::new(MAX_FLOORS),
@@ -308,13 +314,13 @@ impl Freshness {
     /// Removes floors that are older than any answer that may be served, and refuses all older
     /// answers.
     pub(super) fn sweep(&self, sent: Duration, statement: DbTime) {
-        self.floors.raise_min_read_time(statement.before(Self::memory()));
-        self.floors.sweep(sent.saturating_sub(Self::memory()), sent, statement);
+        self.floors.raise_min_read_time(statement.before(self.retention));
+        self.floors.sweep(sent.saturating_sub(self.retention), sent, statement);
     }
 
-    /// The time for which floors are kept.
-    pub(super) fn memory() -> Duration {
-        super::policy::MAX_AGE_CAP + MARGIN
+    /// The time for which floors are kept. No answer is served that is older.
+    pub(super) fn retention(&self) -> Duration {
+        self.retention
     }
 
     /// The number of floors.

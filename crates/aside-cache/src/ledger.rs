@@ -4,11 +4,13 @@
 
 use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
 
-use sqlx::{AssertSqlSafe, Connection, PgConnection, Postgres, Row, Transaction, postgres::PgRow};
+use sqlx::{
+    AssertSqlSafe, Connection, PgConnection, Postgres, Row, Transaction,
+    postgres::{PgRow, types::PgInterval},
+};
 
 use super::{
     entry::{DbTime, TagVersion},
-    freshness::Freshness,
     key::{Tag, Tenant},
     pool::ConnectionPool,
     tenants::TenantRecord,
@@ -68,11 +70,14 @@ pub(super) async fn bump(db: &mut PgConnection, tags: &BTreeSet<Tag>) -> Result<
 const RECENTLY_CHANGED: &str = "at > clock_timestamp() - $2 * interval '1 second'";
 
 /// The current versions of tags. Tags that were idle for long have none.
-pub(super) async fn versions(db: &mut PgConnection, tags: &BTreeSet<Tag>) -> Result<Vec<TagVersion>, sqlx::Error> {
+pub(super) async fn versions(
+    db: &mut PgConnection,
+    tags: &BTreeSet<Tag>,
+    retention: Duration,
+) -> Result<Vec<TagVersion>, sqlx::Error> {
     let names: Vec<&str> = tags.iter().map(Tag::as_str).collect();
     let sql = format!("select tag, version from cache_ledger where tag = any($1) and {RECENTLY_CHANGED}");
-    let rows =
-        sqlx::query(AssertSqlSafe(sql)).bind(names).bind(Freshness::memory().as_secs_f64()).fetch_all(db).await?;
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(names).bind(retention.as_secs_f64()).fetch_all(db).await?;
     rows.iter().map(tag_version).collect()
 }
 
@@ -91,14 +96,14 @@ const EPOCH: &str = "(
 pub(super) async fn versions_with_epoch(
     db: &ConnectionPool,
     tags: impl IntoIterator<Item = Tag>,
+    retention: Duration,
 ) -> Result<(String, Vec<TagVersion>), sqlx::Error> {
     let names: Vec<String> = tags.into_iter().map(|tag| tag.to_string()).collect();
     let sql = format!(
         "select {EPOCH} as epoch, tag, version
          from (select 1) as always left join cache_ledger on tag = any($1) and {RECENTLY_CHANGED}"
     );
-    let rows =
-        sqlx::query(AssertSqlSafe(sql)).bind(names).bind(Freshness::memory().as_secs_f64()).fetch_all(db).await?;
+    let rows = sqlx::query(AssertSqlSafe(sql)).bind(names).bind(retention.as_secs_f64()).fetch_all(db).await?;
     let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     Ok((first.try_get("epoch")?, rows.iter().filter(|row| has_tag(row)).map(tag_version).collect::<Result<_, _>>()?))
 }
@@ -201,6 +206,8 @@ pub(super) struct LedgerConnection {
     db: PgConnection,
     /// The highest version that a poll has returned.
     highest: i64,
+    /// The time for which the service keeps entries and floors.
+    retention: Duration,
 }
 
 impl LedgerConnection {
@@ -210,7 +217,11 @@ impl LedgerConnection {
     /// that must do without an index then counts as costly, and JIT compilation would take longer
     /// than `limit`, so JIT is off. Each statement is planned once. Otherwise Postgres would plan
     /// every poll again for its snapshot.
-    pub(super) async fn connect(pool: &ConnectionPool, limit: Duration) -> Result<Self, sqlx::Error> {
+    pub(super) async fn connect(
+        pool: &ConnectionPool,
+        limit: Duration,
+        retention: Duration,
+    ) -> Result<Self, sqlx::Error> {
         let milliseconds = limit.as_millis().to_string();
         let settings = [
             ("statement_timeout", milliseconds.as_str()),
@@ -218,7 +229,7 @@ impl LedgerConnection {
             ("jit", "off"),
             ("plan_cache_mode", "force_generic_plan"),
         ];
-        Ok(Self { db: pool.connect(&settings).await?, highest: 0 })
+        Ok(Self { db: pool.connect(&settings).await?, highest: 0, retention })
     }
 
     /// The connection, for callers that store their own state beside the changes.
@@ -263,8 +274,8 @@ impl LedgerConnection {
              ) as candidates
              order by choice limit 1"
         );
-        let memory = Freshness::memory().as_secs_f64();
-        let row = sqlx::query(AssertSqlSafe(sql)).bind(memory).fetch_optional(&mut self.db).await?;
+        let row =
+            sqlx::query(AssertSqlSafe(sql)).bind(self.retention.as_secs_f64()).fetch_optional(&mut self.db).await?;
         row.map(|row| Ok((row.try_get("snapshot")?, row.try_get("taken_at")?))).transpose()
     }
 
@@ -348,23 +359,25 @@ impl LedgerConnection {
     }
 
     /// Stores a snapshot for instances that start later, unless another instance did so in the last
-    /// five seconds. It also removes old snapshots.
+    /// five seconds. It also removes snapshots that are too old for every service.
     async fn record_checkpoint(&mut self) -> Result<(), sqlx::Error> {
         let sql = format!(
             "with old as (
                  delete from cache_checkpoints
-                 where taken_at < clock_timestamp() - 3 * $1 * interval '1 second'
+                 where taken_at < clock_timestamp() - 3 * greatest($1::interval, {LONGEST_RETENTION})
              )
-             insert into cache_checkpoints (epoch, snap)
-             select epoch, pg_current_snapshot() from (select {EPOCH} as epoch) as now
+             insert into cache_checkpoints (epoch, snap, retention)
+             select epoch, pg_current_snapshot(), $1 from (select {EPOCH} as epoch) as now
              where epoch is not null and not exists
-                 (select 1 from cache_checkpoints where epoch = now.epoch and taken_at > clock_timestamp() - interval '5 seconds')"
+                 (select 1 from cache_checkpoints
+                  where epoch = now.epoch and retention >= $1 and taken_at > clock_timestamp() - interval '5 seconds')"
         );
-        sqlx::query(AssertSqlSafe(sql)).bind(Freshness::memory().as_secs_f64()).execute(&mut self.db).await?;
+        sqlx::query(AssertSqlSafe(sql)).bind(interval(self.retention)).execute(&mut self.db).await?;
         Ok(())
     }
 
-    /// Removes some rows of tags that have been idle for twice as long as any entry or floor lives.
+    /// Removes some rows of tags that have been idle for twice as long as any entry or floor of any
+    /// service lives.
     /// Without a row, the version of a tag is 0, and by then no instance remembers a higher one.
     /// Versions come from one sequence, so the next change is above all of them.
     async fn prune_idle_tags(&mut self) -> Result<(), sqlx::Error> {
@@ -372,13 +385,20 @@ impl LedgerConnection {
             "delete from cache_ledger where ctid = any (array(
                  select ctid from cache_ledger
                  where xid < (select pg_snapshot_xmin(snap) from cache_checkpoints
-                              where epoch = {EPOCH} and taken_at < clock_timestamp() - 2 * $1 * interval '1 second'
+                              where epoch = {EPOCH} and taken_at < clock_timestamp() - 2 * greatest($1::interval, {LONGEST_RETENTION})
                               order by taken_at desc limit 1)
                  order by xid limit 1000 for update skip locked))"
         );
-        sqlx::query(AssertSqlSafe(sql)).bind(Freshness::memory().as_secs_f64()).execute(&mut self.db).await?;
+        sqlx::query(AssertSqlSafe(sql)).bind(interval(self.retention)).execute(&mut self.db).await?;
         Ok(())
     }
+}
+
+/// The longest retention of all services that share the ledger.
+const LONGEST_RETENTION: &str = "(select coalesce(max(retention), '0') from cache_checkpoints)";
+
+fn interval(duration: Duration) -> PgInterval {
+    PgInterval { months: 0, days: 0, microseconds: i64::try_from(duration.as_micros()).unwrap_or(i64::MAX) }
 }
 
 /// Whether a row has a tag. One row without a tag always comes.

@@ -222,8 +222,9 @@ impl Cache {
             clock,
             policies,
         } = config;
+        let longest = policies.iter().map(|policy| policy.max_age).max().unwrap_or_default();
         let l1 = Arc::new(L1::new(l1_bytes));
-        let freshness = Arc::new(Freshness::new(clock.clone(), max_staleness));
+        let freshness = Arc::new(Freshness::new(clock.clone(), max_staleness, longest));
         let (tasks, stop) = (TaskTracker::new(), CancellationToken::new());
         let (single_flight, metrics, (news, _)) =
             (SingleFlight::default(), CacheMetrics::new(), broadcast::channel(NEWS));

@@ -121,7 +121,7 @@ impl ConsistencyMonitor {
             let tags = std::mem::take(&mut *self.recent_tags.lock().unwrap_or_else(PoisonError::into_inner));
             let epoch = freshness.epoch();
             // If the database can't be read, the known baseline continues to apply.
-            if let Ok((epoch_name, versions)) = ledger::versions_with_epoch(db, tags).await {
+            if let Ok((epoch_name, versions)) = ledger::versions_with_epoch(db, tags, freshness.retention()).await {
                 let from = clock.now() + freshness.max_staleness();
                 self.baseline(&epoch, &epoch_name, versions, from..from + 2 * pause);
             }

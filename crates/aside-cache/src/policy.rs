@@ -9,10 +9,11 @@ use serde::{Serialize, de::DeserializeOwned};
 /// serve it during the refresh.
 pub const L1_LIFETIME_CAP: Duration = Duration::from_secs(60);
 
-/// The highest maximum age that a policy may have. Floors are retained for as long, so an old
-/// answer can't outlive the floor of the change that made it stale. [`Key`](super::Key) checks the
-/// limit at compile time.
-pub const MAX_AGE_CAP: Duration = Duration::from_hours(1);
+/// The highest maximum age that a policy may have. Floors and rows of the ledger are retained for
+/// as long as the highest maximum age of all policies of a cache, and for an hour at least. So an
+/// old answer can't outlive the floor of the change that made it stale. [`Key`](super::Key) checks
+/// the limit at compile time.
+pub const MAX_AGE_CAP: Duration = Duration::from_hours(24);
 
 /// A type whose values may be cached, with the rules that apply to all of them.
 pub trait Cacheable: Serialize + DeserializeOwned + Send + Sync + 'static {

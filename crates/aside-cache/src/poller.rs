@@ -101,7 +101,7 @@ impl LedgerPoller {
         triggers: &mut TriggerWatch,
     ) -> Result<std::convert::Infallible, Interrupted> {
         // Connecting needs several round trips, so it may take longer than a poll.
-        let connecting = LedgerConnection::connect(&self.db, MAX_POLL_TIMEOUT);
+        let connecting = LedgerConnection::connect(&self.db, MAX_POLL_TIMEOUT, self.freshness.retention());
         let mut connection = in_time(4 * *poll_timeout, connecting).await?;
         let mut next_maintenance = self.clock.now();
         loop {

@@ -234,7 +234,7 @@ pub(super) mod tests {
         let nowhere = PgPoolOptions::new().connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap().into();
         let keys = Keys::new(Keyring::parse(&format!("a:{}", "1".repeat(64))).ok());
         let clock = Clock::adjustable();
-        let freshness = Arc::new(Freshness::new(clock.clone(), Duration::from_secs(1)));
+        let freshness = Arc::new(Freshness::new(clock.clone(), Duration::from_secs(1), Duration::ZERO));
         let admission = Admission::new(Concurrency::of(10), clock.clone(), freshness);
         let tenants = Tenants::new(Arc::new(keys), admission, Duration::from_secs(1), clock, nowhere);
         (Arc::new(tenants), Tenant::parse("acme").unwrap())

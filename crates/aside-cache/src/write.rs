@@ -257,8 +257,9 @@ impl Write {
             // The work turned a failed statement into a refusal, for example a unique violation.
             Err(error) if ledger::is_aborted(&error) => {
                 self.transaction.rollback().await?;
+                let retention = self.cache.inner.freshness.retention();
                 let mut connection = self.cache.inner.db.acquire().await?;
-                let versions = ledger::versions(&mut connection, &self.observed).await?;
+                let versions = ledger::versions(&mut connection, &self.observed, retention).await?;
                 self.cache.raise_floors(&versions);
                 Ok(())
             }
@@ -293,7 +294,8 @@ impl Write {
         let patterns: Vec<Tag> = self.observed.iter().flat_map(Tag::wildcards).collect();
         self.observed.extend(patterns);
         if !self.observed.is_empty() {
-            let versions = ledger::versions(&mut self.transaction, &self.observed).await?;
+            let retention = self.cache.inner.freshness.retention();
+            let versions = ledger::versions(&mut self.transaction, &self.observed, retention).await?;
             self.cache.raise_floors(&versions);
         }
         Ok(())

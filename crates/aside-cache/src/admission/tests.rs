@@ -17,7 +17,7 @@ struct Fixture {
 /// Admission with these numbers of permits.
 fn fixture(loads: usize, writes: usize, total: usize) -> Fixture {
     let clock = Clock::adjustable();
-    let freshness = Arc::new(Freshness::new(clock.clone(), SECOND));
+    let freshness = Arc::new(Freshness::new(clock.clone(), SECOND, SECOND));
     let most = Concurrency { loads, writes, total };
     Fixture { admission: Admission::new(most, clock.clone(), Arc::clone(&freshness)), clock, freshness }
 }

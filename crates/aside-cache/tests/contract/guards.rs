@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use aside_cache::{Cache, CacheConfig, CacheMode, DbTime, Loaded, Outcome, Tag, Write};
+use aside_cache::{Cache, CacheConfig, CacheMode, DbTime, Loaded, Outcome, Policy, Tag, Write};
 use sqlx::PgPool;
 
 use super::bench::{Backend, Bench, Door, NoteError, WriteRefused, key, name, over_every_backend, over_every_l2, text};
@@ -284,6 +284,29 @@ async fn who_is_refused_by_a_constraint_does_not_answer_older_than_what_broke_it
     assert!(matches!(refused, Err(WriteRefused::Taken)), "{refused:?}");
     assert_eq!(text(&bench.read(&cache, id).await), Some("there"));
     gate.open().await;
+}
+
+#[sqlx::test]
+async fn rows_are_kept_for_the_longest_lived_type_of_all_services(pool: PgPool) {
+    let bench = Bench::new(&pool, Backend::None).await;
+    let (writer, id) = (bench.cache().await, bench.fresh_id());
+    bench.write(&writer, id, "one").await;
+    let reference = Policy::public("reference", Duration::from_hours(24));
+    let _other = bench.cache_with(|config| config.policies.push(reference)).await;
+    let kept = "select count(*) from cache_checkpoints where retention > '24 hours'";
+    eventually("the other service has left a checkpoint", || async {
+        let count: i64 = sqlx::query_scalar(kept).fetch_one(&pool).await.expect("checkpoints");
+        (count > 0).then_some(())
+    })
+    .await;
+    let checkpoint = "insert into cache_checkpoints (taken_at, snap)
+         select clock_timestamp() - interval '2.5 hours', format('%s:%s:', now, now)::pg_snapshot
+         from pg_current_xact_id() as now";
+    sqlx::query(checkpoint).execute(&pool).await.expect("a checkpoint");
+    let _started = bench.cache().await;
+    let sql = "select count(*) from cache_ledger where tag = 'note:' || $1";
+    let left: i64 = sqlx::query_scalar(sql).bind(id).fetch_one(&pool).await.expect("the ledger");
+    assert_eq!(left, 1, "an instance of the other service may still hold an entry of two hours ago");
 }
 
 #[sqlx::test]
