@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # What a load costs Postgres, against the plain select of the same columns (scripts/load-cost.sh [SECONDS [ROUNDS]]). It starts a
 # Postgres of its own, fills it, and runs both with pgbench as prepared statements, one after the other in each round. The
-# statements are those of scripts/load-cost/; a test compares them with the code's. All are planned once, as the service sets it for its
+# statements are those of scripts/load-cost/; tests compare them with the code's. `wrapped` is what `cache.get(key).one` and `.list` make of the plain select. All are planned once, as the service sets it for its
 # connections. Ratios are of the same round: the median
 # and, in brackets, the lowest and the highest.
 set -euo pipefail
@@ -38,9 +38,9 @@ latency() {
         sed -n 's/^latency average = \([0-9.]*\) ms$/\1/p'
 }
 printf '%-18s %-22s %s\n' load 'ratio to the select' 'ms of both, medians'
-for load in one page; do
+for load in one one-wrapped page page-wrapped; do
     for ((round = 0; round < rounds; round++)); do
-        echo "$(latency "$load-plain") $(latency "$load")"
+        echo "$(latency "${load%-wrapped}-plain") $(latency "$load")"
     done | awk -v what="$load" '
         function median(values, n,    i, j, t) {
             for (i = 2; i <= n; i++) for (j = i; j > 1 && values[j - 1] > values[j]; j--) { t = values[j]; values[j] = values[j - 1]; values[j - 1] = t }
@@ -49,6 +49,6 @@ for load in one page; do
         { plain[NR] = $1; with[NR] = $2; ratio[NR] = $2 / $1 }
         END {
             middle = median(ratio, NR)
-            printf "%-18s %.2f (%.2f–%.2f)       %.3f %.3f\n", what == "one" ? "one product" : "a page of 20", middle, ratio[1], ratio[NR], median(plain, NR), median(with, NR)
+            printf "%-18s %.2f (%.2f–%.2f)       %.3f %.3f\n", what, middle, ratio[1], ratio[NR], median(plain, NR), median(with, NR)
         }'
 done

@@ -35,6 +35,18 @@ pub(super) struct RowTag {
     pub(super) column: &'static str,
 }
 
+impl RowTag {
+    /// Columns for the tag of a row and for its version.
+    fn columns(self) -> String {
+        let Self { pattern, column } = self;
+        let tag = format!("'{pattern}:' || {}", segment(&format!("q.{}", quoted(column))));
+        format!(
+            ", {tag} as \"cache:row_tag\", \
+             coalesce((select version from cache_ledger where tag = {tag}), 0) as \"cache:row_version\""
+        )
+    }
+}
+
 impl Select {
     /// Takes the statement and the arguments of a query.
     pub(super) fn new<R>(mut query: QueryAs<'_, Postgres, R, PgArguments>) -> Result<Self, sqlx::Error>
@@ -52,8 +64,7 @@ impl Select {
         T: for<'r> FromRow<'r, PgRow>,
     {
         let versions = self.versions(tags.len());
-        let present = format!("select q.*, {READ_AT} as \"cache:read_at\"{versions} from ({}) as q limit 1", self.sql);
-        if let Some(row) = self.run(present, tags, pool).await?.first() {
+        if let Some(row) = self.run(self.with_columns(&versions), tags, pool).await?.first() {
             return loaded(row, tags, Some(T::from_row(row)?));
         }
         let rows = self.run(self.below_head(&versions, ""), tags, pool).await?;
@@ -72,13 +83,7 @@ impl Select {
     where
         R: for<'r> FromRow<'r, PgRow>,
     {
-        let row_columns = row_tag.map_or_else(String::new, |RowTag { pattern, column }| {
-            let tag = format!("'{pattern}:' || {}", segment(&format!("q.{}", quoted(column))));
-            format!(
-                ", {tag} as \"cache:row_tag\", \
-                 coalesce((select version from cache_ledger where tag = {tag}), 0) as \"cache:row_version\""
-            )
-        });
+        let row_columns = row_tag.map_or_else(String::new, RowTag::columns);
         let statement = self.below_head(&self.versions(tags.len()), &row_columns);
         let mut rows = self.run(statement, tags, pool).await?;
         rows.sort_by_key(|row| row.try_get::<Option<i64>, _>("cache:row").ok().flatten());
@@ -134,6 +139,11 @@ impl Select {
             loaded(row, std::slice::from_ref(tag), value)
         };
         rows.iter().zip(tags).map(one).collect()
+    }
+
+    /// The first row of the select, with columns for the versions and the read time.
+    fn with_columns(&self, versions: &str) -> String {
+        format!("select q.*, {READ_AT} as \"cache:read_at\"{versions} from ({}) as q limit 1", self.sql)
     }
 
     /// The select below a head row that is always returned.
@@ -194,4 +204,32 @@ fn loaded<T>(row: &PgRow, tags: &[Tag], value: Option<T>) -> Result<Loaded<T>, s
 /// Whether a row below the head row is one of the select.
 fn is_there(row: &PgRow) -> Result<bool, sqlx::Error> {
     Ok(row.try_get::<Option<i64>, _>("cache:row")?.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The words of a statement, so that line breaks do not matter. Statements for pgbench have
+    /// their variables instead of arguments.
+    fn words(statement: &str) -> Vec<String> {
+        let lines = statement.lines().filter(|line| !line.starts_with('\\'));
+        let words = lines.flat_map(str::split_whitespace).map(|word| word.trim_end_matches(';').to_owned());
+        words.filter(|word| !word.is_empty()).collect()
+    }
+
+    fn select(sql: &str, arguments: usize) -> Select {
+        let mut bound = PgArguments::default();
+        (0..arguments).for_each(|_| bound.add(1_i64).expect("an argument"));
+        Select { sql: sql.trim_end().trim_end_matches(';').to_owned(), arguments: bound }
+    }
+
+    #[test]
+    fn the_cost_of_wrapped_selects_is_measured_with_these_statements() {
+        let plain = include_str!("../../../scripts/load-cost/one-plain.sql");
+        let plain = plain.split_once('\n').expect("a line of pgbench").1.replace(":id", "$1");
+        let one = select(&plain, 1);
+        let one = one.with_columns(&one.versions(1)).replace("$2", "'product:' || :id").replace("$1", ":id");
+        assert_eq!(words(&one), words(include_str!("../../../scripts/load-cost/one-wrapped.sql")));
+    }
 }
