@@ -49,8 +49,8 @@ client: ## the TypeScript client, generated from the OpenAPI document and run ag
 load: ## reads and changes of products by k6 for twenty seconds, against a seeded service; another: make load SECONDS=60
 	@scripts/load.sh $(SECONDS)
 
-adopt: ## a new crate that caches by the pattern, with its tests: make adopt DIR=../invoices
-	@scripts/adopt.sh $(if $(DIR),"$(DIR)")
+adopt: ## a new crate that caches an entity of yours, with its tests: make adopt NAME=patient DIR=../patients; with the cache's source: COPY=yes
+	@scripts/adopt.sh $(if $(NAME),--name "$(NAME)") $(if $(PLURAL),--plural "$(PLURAL)") $(if $(filter yes,$(COPY)),--copy) $(if $(DIR),"$(DIR)")
 
 varnish: ## the service behind a real Varnish: purges, stale answers, hit ratio, checked; three minutes; docs/l3.md
 	@scripts/varnish.sh
@@ -65,7 +65,7 @@ check: ## what CI runs: format, lint, clippy, documentation, tour, browser, clie
 	@scripts/demo.sh
 	@scripts/browser.sh
 	@scripts/client.sh
-	@rm -rf .run/adopt && scripts/adopt.sh --test .run/../.run/adopt
+	@rm -rf .run/adopt && scripts/adopt.sh --test --copy --name lab_result .run/../.run/adopt
 	@scripts/consistency.sh --seconds 75
 	@scripts/chaos.sh --debug soak --seconds 40
 	@scripts/fuzz.sh 3

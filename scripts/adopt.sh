@@ -1,24 +1,68 @@
 #!/usr/bin/env bash
-# Copies the cache, its tests and a service that uses it into a new crate (make adopt DIR=…): scripts/adopt.sh [--test] FOLDER. The crate
-# uses nothing of this checkout. With --test it is also built and tested here, in this checkout's target folder, so that what both need
-# is compiled once; `make check` does that, in a folder under .run/.
+# Makes a new crate that caches an entity of yours, from the template in adopt/:
+#
+#   scripts/adopt.sh [--name patient] [--plural patients] [--copy] [--test] FOLDER    (make adopt NAME=patient DIR=../patients)
+#
+# The crate depends on the crates of this checkout by their path. With --copy (COPY=yes) it has copies of them in its folder crates/, and
+# uses nothing of this checkout. With --test it is also built and tested here, in this checkout's target folder, so that what both need is
+# compiled once; `make check` does that, in a folder under .run/.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=services.sh
 . "$(dirname "$0")/services.sh"
 
-test=''
-if [ "${1:-}" = --test ]; then test=yes; shift; fi
-if [ $# -ne 1 ] || [ -z "$1" ]; then die "Say where: make adopt DIR=../invoices"; fi
+test='' copy='' name=invoice plural=''
+while [ $# -gt 0 ]; do
+    case $1 in
+    --test) test=yes ;;
+    --copy) copy=yes ;;
+    --name) name=${2:-}; shift ;;
+    --plural) plural=${2:-}; shift ;;
+    *) break ;;
+    esac
+    shift
+done
+if [ $# -ne 1 ] || [ -z "$1" ]; then die "Say where: make adopt NAME=patient DIR=../patients"; fi
 need_build_tools
+
+# a_name WORD VARIABLE: ends the script unless WORD can be a table, a module and, in its other spelling, a type.
+a_name() {
+    case $1 in
+    '' | [!a-z]* | *[!a-z0-9_]* | *_ | *__*) die "$2=$1 is no name: use small letters, digits and single underscores, such as lab_result" ;;
+    as | async | await | break | const | continue | crate | dyn | else | enum | extern | false | final | fn | for | gen | if | impl | in | let | \
+        loop | macro | match | mod | move | mut | pub | ref | return | self | static | struct | super | trait | true | try | type | unsafe | use | \
+        where | while | abstract | become | box | do | override | priv | typeof | unsized | virtual | yield)
+        die "$2=$1 is a keyword of Rust"
+        ;;
+    esac
+    # Words of the template mean something else in it. `order` is only a part of `order by`.
+    if [ "$1" != "${1#invoice}" ] || sed 's/order by//g' adopt/src/*.rs adopt/migrations/*.sql | grep -w -e "$1" -e "$(camel "$1")" >/dev/null; then
+        [ "$1" = invoice ] || [ "$1" = invoices ] || die "$2=$1 is a word of the template: take another one, and rename it afterwards"
+    fi
+}
+# lab_result → LabResult
+camel() { printf '%s' "$1" | awk -F_ '{ for (i = 1; i <= NF; i++) printf "%s%s", toupper(substr($i, 1, 1)), substr($i, 2) }'; }
+cd "$ROOT"
+a_name "$name" NAME
+if [ -z "$plural" ]; then
+    case $name in
+    *[!aeiou]y) plural=${name%y}ies ;;
+    *s | *x | *z | *ch | *sh) plural=${name}es ;;
+    *) plural=${name}s ;;
+    esac
+fi
+a_name "$plural" PLURAL
+[ "$plural" != "$name" ] || die "PLURAL=$plural must differ from the name of one"
+cd "$OLDPWD"
+
 if [ -e "$1" ] && { [ ! -d "$1" ] || [ -n "$(ls -A "$1")" ]; }; then die "$1 is there already, and isn't an empty folder"; fi
 # Without .. and links, or nobody could tell what is inside of this checkout.
 if [ -d "$1" ]; then
     there=yes folder=$(cd "$1" && pwd -P)
 else
-    there='' name=$(basename "$1")
+    there='' last=$(basename "$1")
     mkdir -p "$(dirname "$1")"
     folder=$(cd "$(dirname "$1")" && pwd -P)
-    folder=${folder%/}/$name
+    folder=${folder%/}/$last
 fi
 root=$(cd "$ROOT" && pwd -P)
 case $folder in "$root"/.run/*) ;; "$root" | "$root"/*) die "$folder is inside of this checkout" ;; esac
@@ -34,23 +78,51 @@ trap take_back EXIT
 trap_exits
 mkdir -p "$folder"
 cd "$ROOT"
+
+# The template, by its new name: in texts, then in the names of files.
 cp -R adopt/. "$folder"
-cp -R src/cache "$folder/src/"
-cp migrations/0001_cache.sql migrations/0007_tenants.sql "$folder/migrations/"
-cp src/domain/run_to_completion.rs "$folder/src/domain/"
-cp -R tests/cache "$folder/tests/"
-# What of the template knows nothing of this service.
-for part in environment eventually gate memcached_server process proxy redis_server together triggers; do cp "tests/support/$part.rs" "$folder/tests/support/"; done
-cp -R .cargo rustfmt.toml clippy.toml LICENSE-MIT LICENSE-APACHE "$folder"
-printf '/target\n' >"$folder/.gitignore"
+article='s/@NAME@/@NAME@/'
+case $name in [!aeiou]*) article='s/\([Aa]\)n @NAME@/\1 @NAME@/g' ;; esac
+find "$folder" -type f | while IFS= read -r file; do
+    sed -e 's/invoices/@PLURAL@/g; s/Invoices/@PLURALS@/g; s/invoice/@NAME@/g; s/Invoice/@TYPE@/g' -e "$article" \
+        -e "s/@PLURAL@/$plural/g; s/@PLURALS@/$(camel "$plural")/g; s/@NAME@/$name/g; s/@TYPE@/$(camel "$name")/g" "$file" >"$file.new"
+    mv "$file.new" "$file"
+done
+find "$folder" -depth -name '*invoice*' | while IFS= read -r file; do
+    mv "$file" "$(dirname "$file")/$(basename "$file" | sed "s/invoices/@PLURAL@/g; s/invoice/$name/g; s/@PLURAL@/$plural/g")"
+done
+
+# The crates that it depends on. Copies are a workspace of their own, which is replaced as one folder.
+crates=$root/crates
+if [ -n "$copy" ]; then
+    crates=crates
+    mkdir "$folder/crates"
+    cp -R crates/aside-cache crates/aside-testkit LICENSE-MIT LICENSE-APACHE Cargo.lock "$folder/crates/"
+    {
+        printf '# Copies of crates of Aside. To take a newer version, replace this folder as a whole.\n[workspace]\nmembers = ["*"]\nexclude = ["target"]\nresolver = "3"\n\n'
+        awk '/^\[/ { wanted = /^\[workspace\.(package|dependencies|lints\.[a-z]*)\]/ } wanted && !/^aside = /' Cargo.toml | sed 's|path = "crates/|path = "|'
+    } >"$folder/crates/Cargo.toml"
+fi
+sed "s|path = \"\.\./crates/|path = \"$crates/|" adopt/Cargo.toml | sed "s/invoices/$plural/" >"$folder/Cargo.toml"
+{
+    printf '\n# A workspace of its own, wherever the folder is.\n[workspace]\n'
+    if [ -n "$copy" ]; then printf 'exclude = ["crates"]\n'; fi
+    printf '\n[profile.dev]\ndebug = "line-tables-only"\n\n[profile.dev.package."*"]\ndebug = false\n'
+} >>"$folder/Cargo.toml"
+cp -R .cargo rustfmt.toml clippy.toml "$folder"
+printf '/target\n/crates/target\n' >"$folder/.gitignore"
 # The same versions as here: Cargo takes what this lock file names and drops the rest.
 cp Cargo.lock "$folder/Cargo.lock"
-run_to_end cargo metadata --quiet --format-version 1 --manifest-path "$folder/Cargo.toml" >/dev/null
+if has rustfmt; then (cd "$folder" && "${CARGO:-cargo}" fmt); fi
+run_to_end "${CARGO:-cargo}" metadata --quiet --format-version 1 --manifest-path "$folder/Cargo.toml" >"$folder/metadata.json"
+uses=$(grep -o "\"manifest_path\":\"$root/[^\"]*" "$folder/metadata.json" | grep -v "\"$folder/" || true)
+rm -f "$folder/metadata.json"
+if [ -n "$copy" ] && [ -n "$uses" ]; then die "It uses this checkout: $uses"; fi
 packages() { awk '/^name = / { name = $3 } /^version = / { print name, $3 }' "$1" | sort; }
-new=$(comm -13 <(packages Cargo.lock) <(packages "$folder/Cargo.lock") | grep -v '^"invoices"' || true)
+new=$(comm -13 <(packages Cargo.lock) <(packages "$folder/Cargo.lock") | grep -v "^\"$plural\"" || true)
 [ -z "$new" ] || die "Packages that aren't in Cargo.lock here: $new"
 trap - EXIT
-say "$folder: $(find "$folder" -name '*.rs' | wc -l) files of Rust, $(packages "$folder/Cargo.lock" | wc -l) packages, all of them in Cargo.lock here too"
+say "$folder: $(find "$folder/src" "$folder/tests" -name '*.rs' -exec cat {} + | wc -l) lines of Rust, $(packages "$folder/Cargo.lock" | wc -l) packages, all of them in Cargo.lock here too"
 
 if [ -n "$test" ]; then
     export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$ROOT/target}"
@@ -59,9 +131,9 @@ if [ -n "$test" ]; then
     services_start
     find_server_binaries
     cd "$folder"
-    run_to_end cargo fmt --check
-    run_to_end cargo test --locked --quiet
-    run_to_end cargo run --locked --quiet
+    run_to_end "${CARGO:-cargo}" fmt --check
+    run_to_end "${CARGO:-cargo}" test --locked --quiet
+    run_to_end "${CARGO:-cargo}" run --locked --quiet
     say "From nothing to green in $((SECONDS - begun)) s"
 else
     say "To build and test it against throw-away servers:"

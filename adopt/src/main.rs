@@ -1,13 +1,11 @@
-//! Demonstrates the pattern on the database at `DATABASE_URL` and, if it is set, the Redis at
-//! `REDIS_URL`.
+//! Shows the pattern on the database at `DATABASE_URL` and, if it is set, the Redis at `REDIS_URL`.
 
 use std::{env, error::Error, process::ExitCode, sync::Arc, time::Duration};
 
-use invoices::{
-    cache::{Cache, CacheConfig, CacheMode, Cached, Keyring, L2, Outcome, RedisL2, Tenant},
-    database,
-    domain::{self, invoices::service::CachedInvoiceService},
-};
+use aside_cache::{Cache, CacheConfig, CacheMode, ConnectionPool, Keyring, L2, RedisL2, Tenant};
+use chrono::Utc;
+use invoices::invoices::{CachedInvoiceService, Invoice, Line, Status};
+use sqlx::postgres::PgPoolOptions;
 
 #[tokio::main]
 async fn main() -> ExitCode {
@@ -23,20 +21,27 @@ async fn main() -> ExitCode {
 async fn show() -> Result<(), Box<dyn Error>> {
     let variable = |name| env::var(name).ok().filter(|value| !value.is_empty());
     let url = variable("DATABASE_URL").ok_or("set DATABASE_URL to a Postgres database of its own")?;
-    let db = database::pool(url.parse()?);
-    database::migrate(&db).await?;
+    let db = ConnectionPool::new("Postgres", PgPoolOptions::new().max_connections(5), url.parse()?);
+    invoices::migrate(db.inner()).await?;
 
     let l2 = variable("REDIS_URL");
     let l2 = l2.map(|url| RedisL2::standalone(&url).map(|redis| Arc::new(redis) as Arc<dyn L2>)).transpose()?;
     // Without keys, invoices are not stored in Redis, because they are personal data.
     let keys = variable("CACHE_KEYS").map(|keys| Keyring::parse(&keys)).transpose()?;
-    let config =
-        CacheConfig { namespace: "invoices".into(), keys, l2, policies: domain::policies(), ..CacheConfig::default() };
-    let service = CachedInvoiceService::new(Cache::start(config, db.clone()), db);
+    let config = CacheConfig {
+        namespace: "invoices".into(),
+        keys,
+        l2,
+        policies: invoices::policies(),
+        ..CacheConfig::default()
+    };
+    let service = CachedInvoiceService { cache: Cache::start(config, db) };
 
-    let (tenant, customer) = (Tenant::parse("demo").ok_or("not a tenant")?, 7);
-    let issued = service.issue_invoice(&tenant, customer, 4_200).await?;
-    println!("issued    {issued:?}");
+    let tenant = Tenant::parse("demo").ok_or("not a tenant")?;
+    let lines = vec![Line { text: "a chair".into(), amount_cents: 4_200 }];
+    let (number, due_at) = (Utc::now().to_rfc3339(), Utc::now());
+    let new = Invoice { number: number.clone(), customer: 7, status: Status::Draft, due_at, lines, version: 1 };
+    println!("created   {:?}", service.create(&tenant, new).await?);
     // The first poll of the ledger takes a moment. Until then, every read is a load.
     let followed = tokio::time::timeout(Duration::from_secs(10), async {
         while !service.cache.is_current() {
@@ -44,21 +49,13 @@ async fn show() -> Result<(), Box<dyn Error>> {
         }
     });
     followed.await.map_err(|_| "the ledger can't be read")?;
-    for _ in 0..2 {
-        tell("read", &service.get_invoice(&tenant, issued.id, CacheMode::Default).await?);
+    for to in [Status::Sent, Status::Paid] {
+        println!("changed   {:?}", service.set_status(&tenant, &number, to, None).await?);
+        for _ in 0..2 {
+            let read = service.get(&tenant, &number, CacheMode::Default).await?;
+            println!("read      {:?} from {}", read.entry.value, read.outcome.as_str());
+        }
     }
-    println!("paid      {:?}", service.pay_invoice(&tenant, issued.id).await?);
-    for _ in 0..2 {
-        tell("read", &service.get_invoice(&tenant, issued.id, CacheMode::Default).await?);
-    }
-    tell("list", &service.list_invoices(&tenant, customer, CacheMode::Default).await?);
     service.cache.shutdown().await;
     Ok(())
-}
-
-/// Prints an answer and its outcome.
-fn tell<T: std::fmt::Debug>(what: &str, read: &Cached<T>) {
-    let Cached { entry, outcome, .. } = read;
-    let from = if *outcome == Outcome::L1Hit { "memory" } else { outcome.as_str() };
-    println!("{what:9} {:?} from {from}", entry.value);
 }

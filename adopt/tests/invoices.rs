@@ -1,199 +1,226 @@
-//! Tests of the invoice service through its public functions. Every reader sees the latest write,
-//! and a failure of Redis changes no answer.
+//! Tests of the service of invoices on real servers. Every reader sees the latest write, and a
+//! failure of Redis changes no answer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use invoices::{
-    cache::{CacheMode, Outcome, Tenant},
-    domain::{
-        DomainError,
-        invoices::{Invoice, service::CachedInvoiceService},
-    },
-};
-use sqlx::PgPool;
+use aside_cache::{Cache, CacheConfig, CacheMode, ConnectionPool, Error, Keyring, L2, Outcome, RedisL2, Tenant};
+use aside_testkit::{Gate, RedisServer, TestDatabase, eventually, redis_server::fresh_namespace, triggers};
+use chrono::DateTime;
+use invoices::invoices::{CachedInvoiceService, Invoice, Line, Refusal, Status};
+use sqlx::{PgPool, postgres::PgPoolOptions};
 
-use crate::support::{Fixture, Gate, RedisServer, eventually, triggers};
-
+/// These keys seal the entries in Redis. They are not secret.
+const KEYS: &str = "test:00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff";
+/// The slash shows that a number needs no special care in tags.
+const NUMBER: &str = "2026/7";
 const CUSTOMER: i64 = 7;
 
-fn tenant(name: &str) -> Tenant {
-    Tenant::parse(name).expect("a tenant")
+/// Instances over one database and one Redis.
+struct Fixture {
+    database: TestDatabase,
+    redis: String,
+    namespace: String,
 }
 
-/// Reads an invoice and returns it with the outcome of the read.
-async fn read(service: &CachedInvoiceService, id: i64) -> (Invoice, Outcome) {
-    let read = service.get_invoice(&tenant("demo"), id, CacheMode::Default).await.expect("an invoice");
-    (read.entry.value.clone().expect("a value"), read.outcome)
+impl Fixture {
+    async fn new(pool: PgPool, redis: &RedisServer) -> Self {
+        invoices::migrate(&pool).await.expect("the migrations run");
+        Self { database: TestDatabase::new(pool).await, redis: redis.url(), namespace: fresh_namespace() }
+    }
+
+    /// Starts one more instance. Its limits are long, so that a busy machine causes no extra loads.
+    async fn instance(&mut self) -> Service {
+        let pool = PgPoolOptions::new().max_connections(5);
+        let db = ConnectionPool::new("Postgres", pool, self.database.options());
+        let config = CacheConfig {
+            namespace: self.namespace.clone(),
+            keys: Some(Keyring::parse(KEYS).expect("keys")),
+            l2: Some(Arc::new(RedisL2::standalone(&self.redis).expect("the URL of Redis")) as Arc<dyn L2>),
+            l2_deadline: Duration::from_secs(2),
+            max_staleness: Duration::from_secs(60),
+            policies: invoices::policies(),
+            ..CacheConfig::default()
+        };
+        let cache = Cache::start(config, db);
+        eventually("the ledger is followed", || async { cache.is_current().then_some(()) }).await;
+        let ending = cache.clone();
+        self.database.at_end(async move {
+            ending.shutdown().await;
+            ending.close_pools().await;
+        });
+        Service { service: CachedInvoiceService { cache }, tenant: Tenant::parse("demo").expect("a tenant") }
+    }
 }
 
-/// Returns the ids in the customer's list.
-async fn listed(service: &CachedInvoiceService) -> Vec<i64> {
-    let read = service.list_invoices(&tenant("demo"), CUSTOMER, CacheMode::Default).await.expect("a list");
-    read.entry.value.iter().flat_map(|list| &list.items).map(|invoice| invoice.id).collect()
+/// The service as one tenant uses it.
+struct Service {
+    service: CachedInvoiceService,
+    tenant: Tenant,
 }
 
-async fn issue(service: &CachedInvoiceService) -> Invoice {
-    service.issue_invoice(&tenant("demo"), CUSTOMER, 4_200).await.expect("an invoice is issued")
+impl Service {
+    async fn create(&self, number: &str) -> Invoice {
+        let due_at = DateTime::from_timestamp(1_800_000_000, 0).expect("a time");
+        let lines = vec![Line { text: "a chair".into(), amount_cents: 4_200 }];
+        let new =
+            Invoice { number: number.into(), customer: CUSTOMER, status: Status::Draft, due_at, lines, version: 1 };
+        self.service.create(&self.tenant, new).await.expect("an invoice is created")
+    }
+
+    /// Returns the invoice, if there is one, with the source of the answer.
+    async fn read(&self, number: &str) -> (Option<Invoice>, Outcome) {
+        let read = self.service.get(&self.tenant, number, CacheMode::Default).await.expect("an answer");
+        (read.entry.value.clone(), read.outcome)
+    }
+
+    async fn numbers(&self, status: Status) -> Vec<String> {
+        let read = self.service.list(&self.tenant, CUSTOMER, status, CacheMode::Default).await.expect("a list");
+        read.entry.value.iter().flat_map(|list| &list.0).map(|invoice| invoice.number.clone()).collect()
+    }
+
+    async fn set_status(&self, to: Status, expected: Option<i64>) -> Result<Invoice, Error> {
+        self.service.set_status(&self.tenant, NUMBER, to, expected).await
+    }
 }
 
-#[sqlx::test]
-async fn what_was_written_is_read_back(pool: PgPool) {
-    let mut fixture = Fixture::new(pool).await;
+fn refusal<T>(result: Result<T, Error>) -> Option<Refusal> {
+    match result {
+        Err(Error::Other(error)) => error.downcast_ref().cloned(),
+        _ => None,
+    }
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_reader_sees_every_write_and_the_invoice_moves_between_lists(pool: PgPool) {
+    let mut fixture = Fixture::new(pool, RedisServer::shared()).await;
     let service = fixture.instance().await;
-    assert!(listed(&service).await.is_empty(), "an empty list is cached too");
-    let issued = issue(&service).await;
-    assert_eq!(read(&service, issued.id).await.0, issued);
-    assert_eq!(listed(&service).await, [issued.id]);
+    assert_eq!(service.read(NUMBER).await.0, None);
+    assert!(service.numbers(Status::Draft).await.is_empty());
 
-    let paid = service.pay_invoice(&tenant("demo"), issued.id).await.expect("it is paid");
-    assert_eq!(paid, Invoice { paid: true, version: 2, ..issued.clone() });
-    assert_eq!(read(&service, issued.id).await.0, paid);
-    let stored: (bool, i64) = sqlx::query_as("select paid, version from invoices where id = $1")
-        .bind(issued.id)
-        .fetch_one(&fixture.pool)
+    let created = service.create(NUMBER).await;
+    assert_eq!(service.read(NUMBER).await.0, Some(created.clone()));
+    assert_eq!(service.numbers(Status::Draft).await, [NUMBER]);
+    assert!(service.numbers(Status::Sent).await.is_empty());
+
+    let sent = service.set_status(Status::Sent, Some(1)).await.expect("it is sent");
+    assert_eq!(sent, Invoice { status: Status::Sent, version: 2, ..created });
+    assert_eq!(service.read(NUMBER).await.0, Some(sent));
+    assert!(service.numbers(Status::Draft).await.is_empty());
+    assert_eq!(service.numbers(Status::Sent).await, [NUMBER]);
+    let stored: (String, i64) = sqlx::query_as("select status, version from invoices where number = $1")
+        .bind(NUMBER)
+        .fetch_one(&fixture.database.pool)
         .await
         .expect("its row");
-    assert_eq!(stored, (true, 2));
-
-    let again = service.pay_invoice(&tenant("demo"), issued.id).await.expect("it stays paid");
-    assert_eq!(again, paid, "paying twice changes nothing");
+    assert_eq!(stored, ("sent".to_owned(), 2));
 }
 
-#[sqlx::test]
-async fn what_one_instance_writes_the_other_shows_within_d(pool: PgPool) {
-    let mut fixture = Fixture::new(pool).await;
-    let max_staleness = Duration::from_millis(500);
-    let one = fixture.instance_with(|config| config.max_staleness = max_staleness).await;
-    let other = fixture.instance_with(|config| config.max_staleness = max_staleness).await;
-    let issued = issue(&one).await;
-    assert!(!read(&other, issued.id).await.0.paid);
-    assert_eq!(listed(&other).await, [issued.id]);
-
-    one.pay_invoice(&tenant("demo"), issued.id).await.expect("it is paid");
-    let second = issue(&one).await;
-    // The test asserts no time limit, because a busy machine could exceed one. D bounds the
-    // staleness of answers, not the time of a request.
-    eventually("the other instance shows the payment", || async { read(&other, issued.id).await.0.paid.then_some(()) })
-        .await;
-    eventually("and the list", || async { (listed(&other).await == [second.id, issued.id]).then_some(()) }).await;
-}
-
-#[sqlx::test]
-async fn a_read_from_memory_needs_no_database(pool: PgPool) {
-    let mut fixture = Fixture::new(pool).await;
-    let service = fixture.instance().await;
-    let issued = issue(&service).await;
-    read(&service, issued.id).await;
-    fixture.database.cut();
-    assert_eq!(read(&service, issued.id).await, (issued, Outcome::L1Hit));
-}
-
-#[sqlx::test]
-async fn a_read_from_redis_needs_no_database(pool: PgPool) {
-    let mut fixture = Fixture::new(pool).await;
-    let (one, watcher) = (fixture.instance().await, fixture.instance().await);
-    let issued = issue(&one).await;
-    read(&one, issued.id).await;
-    let key = Invoice::key(&tenant("demo"), issued.id);
-    watcher.cache.ensure_tenant_loaded(&tenant("demo")).await;
-    eventually("Redis is filled", || async { watcher.cache.get(key).only_if_cached().await }).await;
-
-    let other = fixture.instance().await;
-    other.cache.ensure_tenant_loaded(&tenant("demo")).await;
-    fixture.database.cut();
-    assert_eq!(read(&other, issued.id).await, (issued, Outcome::L2Hit));
-}
-
-#[sqlx::test]
-async fn without_redis_everything_goes_on(pool: PgPool) {
-    let mut redis = RedisServer::start();
-    let mut fixture = Fixture::with_redis(pool, &redis.url()).await;
-    let service = fixture.instance().await;
-    let issued = issue(&service).await;
-    read(&service, issued.id).await;
-
-    redis.kill_9();
-    let paid = service.pay_invoice(&tenant("demo"), issued.id).await.expect("writes don't need Redis");
-    assert_eq!(read(&service, issued.id).await.0, paid);
-    let second = issue(&service).await;
-    assert_eq!(listed(&service).await, [second.id, issued.id]);
-
-    redis.restart();
-    let other = fixture.instance().await;
-    assert_eq!(read(&other, issued.id).await.0, paid, "nor does its return bring anything old");
-}
-
-#[sqlx::test]
-async fn writers_outside_of_the_service_show_too(pool: PgPool) {
-    let mut fixture = Fixture::new(pool).await;
-    let service = fixture.instance().await;
-    let issued = issue(&service).await;
-    read(&service, issued.id).await;
-    listed(&service).await;
-
-    let sql = "update invoices set amount_cents = 1 where id = $1";
-    sqlx::query(sql).bind(issued.id).execute(&fixture.pool).await.expect("an update by somebody else");
-    eventually("the change shows", || async { (read(&service, issued.id).await.0.amount_cents == 1).then_some(()) })
-        .await;
-
-    sqlx::query("delete from invoices where id = $1").bind(issued.id).execute(&fixture.pool).await.expect("a deletion");
-    eventually("it is gone from the list", || async { listed(&service).await.is_empty().then_some(()) }).await;
-    eventually("and gone itself", || async {
-        let read = service.get_invoice(&tenant("demo"), issued.id, CacheMode::Default).await;
-        matches!(read, Err(DomainError::NotFound { .. })).then_some(())
-    })
-    .await;
-}
-
-#[sqlx::test]
-async fn a_write_touches_all_that_the_triggers_would_name(pool: PgPool) {
-    let mut fixture = Fixture::new(pool).await;
-    let service = fixture.instance().await;
-    triggers::listen(&fixture.pool).await;
-    let issued = issue(&service).await;
-    assert_eq!(triggers::heard(&fixture.pool).await, (2, vec![]), "issuing names the invoice and the list");
-    service.pay_invoice(&tenant("demo"), issued.id).await.expect("it is paid");
-    assert_eq!(triggers::heard(&fixture.pool).await, (2, vec![]), "and so does paying");
-}
-
-/// The other instance cannot poll the ledger. Its write still reports the database's state, and its
-/// later reads show the same state.
-#[sqlx::test]
-async fn what_a_write_without_effect_said_is_read_afterwards(pool: PgPool) {
-    let mut fixture = Fixture::new(pool).await;
+#[sqlx::test(migrations = false)]
+async fn a_write_of_one_instance_shows_on_another(pool: PgPool) {
+    let mut fixture = Fixture::new(pool, RedisServer::shared()).await;
     let (one, other) = (fixture.instance().await, fixture.instance().await);
-    let (paid, gone) = (issue(&other).await, issue(&other).await);
-    for invoice in [&paid, &gone] {
-        assert!(!read(&other, invoice.id).await.0.paid);
-    }
-    assert_eq!(listed(&other).await.len(), 2);
-    let gate = Gate::polls(&fixture.pool).await;
-    one.pay_invoice(&tenant("demo"), paid.id).await.expect("it is paid");
-    let sql = "delete from invoices where id = $1";
-    sqlx::query(sql).bind(gone.id).execute(&fixture.pool).await.expect("a deletion by somebody else");
-    for invoice in [&paid, &gone] {
-        assert!(!read(&other, invoice.id).await.0.paid, "it has not heard of the change");
-    }
-    other.pay_invoice(&tenant("demo"), paid.id).await.expect("it stays paid");
-    assert!(read(&other, paid.id).await.0.paid);
-    assert_eq!(listed(&other).await, [paid.id]);
-    let refused = other.pay_invoice(&tenant("demo"), gone.id).await;
-    assert!(matches!(refused, Err(DomainError::NotFound { .. })), "{refused:?}");
-    let read = other.get_invoice(&tenant("demo"), gone.id, CacheMode::Default).await;
-    assert!(matches!(read, Err(DomainError::NotFound { .. })), "{read:?}");
+    one.create(NUMBER).await;
+    eventually("the invoice shows", || async { other.read(NUMBER).await.0 }).await;
+    assert_eq!(other.numbers(Status::Draft).await, [NUMBER]);
+    one.set_status(Status::Sent, None).await.expect("it is sent");
+    eventually("the change shows", || async { other.read(NUMBER).await.0.filter(|it| it.status == Status::Sent) })
+        .await;
+    eventually("it left the list", || async { other.numbers(Status::Draft).await.is_empty().then_some(()) }).await;
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_hit_needs_no_database(pool: PgPool) {
+    let mut fixture = Fixture::new(pool, RedisServer::shared()).await;
+    let (one, watcher) = (fixture.instance().await, fixture.instance().await);
+    let created = one.create(NUMBER).await;
+    one.read(NUMBER).await;
+    watcher.service.cache.ensure_tenant_loaded(&watcher.tenant).await;
+    let key = Invoice::key(&watcher.tenant, NUMBER);
+    eventually("Redis is filled", || watcher.service.cache.get(key.clone()).only_if_cached()).await;
+    let other = fixture.instance().await;
+    other.service.cache.ensure_tenant_loaded(&other.tenant).await;
+    fixture.database.proxy.cut();
+    assert_eq!(one.read(NUMBER).await, (Some(created.clone()), Outcome::L1Hit));
+    assert_eq!(other.read(NUMBER).await, (Some(created), Outcome::L2Hit));
+}
+
+#[sqlx::test(migrations = false)]
+async fn everything_works_without_redis(pool: PgPool) {
+    let mut redis = RedisServer::start();
+    let mut fixture = Fixture::new(pool, &redis).await;
+    let service = fixture.instance().await;
+    service.create(NUMBER).await;
+    service.read(NUMBER).await;
+    redis.kill_9();
+    let sent = service.set_status(Status::Sent, None).await.expect("writes don't need Redis");
+    assert_eq!(service.read(NUMBER).await.0, Some(sent.clone()));
+    assert_eq!(service.numbers(Status::Sent).await, [NUMBER]);
+    redis.restart();
+    assert_eq!(fixture.instance().await.read(NUMBER).await.0, Some(sent));
+}
+
+#[sqlx::test(migrations = false)]
+async fn writers_outside_of_the_service_show_too(pool: PgPool) {
+    let mut fixture = Fixture::new(pool, RedisServer::shared()).await;
+    let service = fixture.instance().await;
+    service.create(NUMBER).await;
+    service.read(NUMBER).await;
+    service.numbers(Status::Draft).await;
+    let pool = fixture.database.pool.clone();
+    let execute = async |sql| drop(sqlx::query(sql).execute(&pool).await.expect("a write by another program"));
+
+    execute("update invoice_lines set text = 'a table'").await;
+    let is_table = |invoice: &Invoice| invoice.lines[0].text == "a table";
+    eventually("the line shows", || async { service.read(NUMBER).await.0.filter(is_table) }).await;
+    execute("update invoices set status = 'paid'").await;
+    eventually("it left one list", || async { service.numbers(Status::Draft).await.is_empty().then_some(()) }).await;
+    eventually("it is in the other", || async { service.numbers(Status::Paid).await.pop() }).await;
+    execute("delete from invoices").await;
+    eventually("it is gone", || async { service.read(NUMBER).await.0.is_none().then_some(()) }).await;
+    eventually("also from its list", || async { service.numbers(Status::Paid).await.is_empty().then_some(()) }).await;
+}
+
+#[sqlx::test(migrations = false)]
+async fn a_write_invalidates_all_that_the_triggers_would(pool: PgPool) {
+    let mut fixture = Fixture::new(pool, RedisServer::shared()).await;
+    let service = fixture.instance().await;
+    triggers::listen(&fixture.database.pool).await;
+    service.create(NUMBER).await;
+    assert_eq!(triggers::heard(&fixture.database.pool).await, (2, vec![]), "the invoice and its list");
+    service.set_status(Status::Sent, None).await.expect("it is sent");
+    assert_eq!(triggers::heard(&fixture.database.pool).await, (3, vec![]), "the invoice and both lists");
+}
+
+/// The other instance can't poll the ledger. Its refusal still reports the database's state, and its
+/// later reads show the same state.
+#[sqlx::test(migrations = false)]
+async fn a_read_is_not_older_than_a_refusal(pool: PgPool) {
+    let mut fixture = Fixture::new(pool, RedisServer::shared()).await;
+    let (one, other) = (fixture.instance().await, fixture.instance().await);
+    other.create(NUMBER).await;
+    other.read(NUMBER).await;
+    other.numbers(Status::Draft).await;
+    let gate = Gate::polls(&fixture.database.pool).await;
+    one.set_status(Status::Sent, None).await.expect("it is sent");
+    let is_draft = other.read(NUMBER).await.0.is_some_and(|invoice| invoice.status == Status::Draft);
+    assert!(is_draft, "it has not heard of the change");
+
+    assert_eq!(refusal(other.set_status(Status::Sent, Some(1)).await), Some(Refusal::VersionConflict(2)));
+    assert_eq!(other.read(NUMBER).await.0.map(|invoice| invoice.version), Some(2));
+    assert_eq!(other.numbers(Status::Sent).await, [NUMBER]);
+    let refused = other.set_status(Status::Draft, None).await;
+    assert_eq!(refusal(refused), Some(Refusal::IllegalStep(Status::Sent, Status::Draft)));
     gate.open().await;
 }
 
-#[sqlx::test]
+#[sqlx::test(migrations = false)]
 async fn another_tenant_sees_nothing(pool: PgPool) {
-    let mut fixture = Fixture::new(pool).await;
+    let mut fixture = Fixture::new(pool, RedisServer::shared()).await;
     let service = fixture.instance().await;
-    let issued = issue(&service).await;
-    read(&service, issued.id).await;
-    let foreign = service.get_invoice(&tenant("acme"), issued.id, CacheMode::Default).await;
-    assert!(matches!(foreign, Err(DomainError::NotFound { .. })), "{foreign:?}");
-    let list = service.list_invoices(&tenant("acme"), CUSTOMER, CacheMode::Default).await.expect("a list");
-    assert_eq!(list.entry.value.as_ref().map(|list| list.items.len()), Some(0));
-    let paid = service.pay_invoice(&tenant("acme"), issued.id).await;
-    assert!(matches!(paid, Err(DomainError::NotFound { .. })), "{paid:?}");
+    service.create(NUMBER).await;
+    service.read(NUMBER).await;
+    let other = Service { tenant: Tenant::parse("acme").expect("a tenant"), ..service };
+    assert_eq!(other.read(NUMBER).await.0, None);
+    assert!(other.numbers(Status::Draft).await.is_empty());
+    assert_eq!(refusal(other.set_status(Status::Sent, None).await), Some(Refusal::NotFound));
 }
