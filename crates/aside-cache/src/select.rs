@@ -36,14 +36,9 @@ pub(super) struct RowTag {
 }
 
 impl RowTag {
-    /// Columns for the tag of a row and for its version.
-    fn columns(self) -> String {
-        let Self { pattern, column } = self;
-        let tag = format!("'{pattern}:' || {}", segment(&format!("q.{}", quoted(column))));
-        format!(
-            ", {tag} as \"cache:row_tag\", \
-             coalesce((select version from cache_ledger where tag = {tag}), 0) as \"cache:row_version\""
-        )
+    /// An expression for the tag of a row of `numbered`.
+    fn expression(self) -> String {
+        format!("'{}:' || {}", self.pattern, segment(&format!("numbered.{}", quoted(self.column))))
     }
 }
 
@@ -67,7 +62,7 @@ impl Select {
         if let Some(row) = self.run(self.with_columns(&versions), tags, pool).await?.first() {
             return loaded(row, tags, Some(T::from_row(row)?));
         }
-        let rows = self.run(self.below_head(&versions, ""), tags, pool).await?;
+        let rows = self.run(self.below_head(&versions, None), tags, pool).await?;
         let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         let value = is_there(row)?.then(|| T::from_row(row)).transpose()?;
         loaded(row, tags, value)
@@ -83,10 +78,9 @@ impl Select {
     where
         R: for<'r> FromRow<'r, PgRow>,
     {
-        let row_columns = row_tag.map_or_else(String::new, RowTag::columns);
-        let statement = self.below_head(&self.versions(tags.len()), &row_columns);
+        let statement = self.below_head(&self.versions(tags.len()), row_tag);
         let mut rows = self.run(statement, tags, pool).await?;
-        rows.sort_by_key(|row| row.try_get::<Option<i64>, _>("cache:row").ok().flatten());
+        rows.sort_by_key(|row| row.try_get::<Option<i64>, _>("cache.row").ok().flatten());
         let head = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         let Loaded { mut tag_versions, loaded_at, .. } = loaded::<()>(head, tags, None)?;
         let mut found = Vec::with_capacity(rows.len());
@@ -96,8 +90,8 @@ impl Select {
             }
             found.push(R::from_row(row)?);
             if row_tag.is_some() {
-                let tag = Tag::from_ledger(row.try_get("cache:row_tag")?);
-                tag_versions.push(TagVersion { tag, version: row.try_get("cache:row_version")? });
+                let tag = Tag::from_ledger(row.try_get("cache.row_tag")?);
+                tag_versions.push(TagVersion { tag, version: row.try_get("cache.row_version")? });
             }
         }
         Ok(Loaded { value: Some(found), tag_versions, loaded_at })
@@ -116,14 +110,14 @@ impl Select {
     {
         let segment = segment(&format!("numbered.{}", quoted(column)));
         let statement = format!(
-            "select q.*, head.*, asked.at as \"cache:at\",
-                 coalesce((select version from cache_ledger where tag = asked.tag), 0) as \"cache:version_0\"
-             from (select {READ_AT} as \"cache:read_at\") as head
+            "select q.*, head.*, asked.at as \"cache.at\",
+                 coalesce((select version from cache_ledger where tag = asked.tag), 0) as \"cache.version_0\"
+             from (select {READ_AT} as \"cache.read_at\") as head
              cross join unnest(${}::text[]) with ordinality as asked (tag, at)
              left join (
-                 select numbered.*, {segment} as \"cache:segment\", row_number() over () as \"cache:row\"
+                 select numbered.*, {segment} as \"cache.segment\", row_number() over () as \"cache.row\"
                  from ({}) as numbered
-             ) as q on right(asked.tag, length(q.\"cache:segment\") + 1) = ':' || q.\"cache:segment\"
+             ) as q on right(asked.tag, length(q.\"cache.segment\") + 1) = ':' || q.\"cache.segment\"
              order by asked.at",
             self.arguments.len() + 1,
             self.sql
@@ -143,16 +137,22 @@ impl Select {
 
     /// The first row of the select, with columns for the versions and the read time.
     fn with_columns(&self, versions: &str) -> String {
-        format!("select q.*, {READ_AT} as \"cache:read_at\"{versions} from ({}) as q limit 1", self.sql)
+        format!("select q.*, {READ_AT} as \"cache.read_at\"{versions} from ({}) as q limit 1", self.sql)
     }
 
     /// The select below a head row that is always returned.
-    fn below_head(&self, versions: &str, row_columns: &str) -> String {
+    fn below_head(&self, versions: &str, row_tag: Option<RowTag>) -> String {
+        let (row, row_version) = row_tag.map_or_else(Default::default, |row_tag| {
+            let tag = format!(", {} as \"cache.row_tag\"", row_tag.expression());
+            let version = ", coalesce((select version from cache_ledger where tag = q.\"cache.row_tag\"), 0) \
+                           as \"cache.row_version\"";
+            (tag, version)
+        });
         // Columns of the select come first, so that a tuple can be read from the row too.
         format!(
-            "select q.*, head.*{row_columns} from (select {READ_AT} as \"cache:read_at\"{versions}) as head
+            "select q.*, head.*{row_version} from (select {READ_AT} as \"cache.read_at\"{versions}) as head
              left join lateral (
-                 select numbered.*, row_number() over () as \"cache:row\" from ({}) as numbered
+                 select numbered.*, row_number() over () as \"cache.row\"{row} from ({}) as numbered
              ) as q on true",
             self.sql
         )
@@ -165,7 +165,7 @@ impl Select {
             // Writing to a `String` does not fail.
             let _ = write!(
                 columns,
-                ", coalesce((select version from cache_ledger where tag = ${}), 0) as \"cache:version_{at}\"",
+                ", coalesce((select version from cache_ledger where tag = ${}), 0) as \"cache.version_{at}\"",
                 first + at
             );
             columns
@@ -193,17 +193,17 @@ fn segment(column: &str) -> String {
 
 fn loaded<T>(row: &PgRow, tags: &[Tag], value: Option<T>) -> Result<Loaded<T>, sqlx::Error> {
     let version = |(at, tag): (usize, &Tag)| {
-        let version = row.try_get(format!("cache:version_{at}").as_str())?;
+        let version = row.try_get(format!("cache.version_{at}").as_str())?;
         Ok(TagVersion { tag: tag.clone(), version })
     };
     let tag_versions = tags.iter().enumerate().map(version).collect::<Result<_, sqlx::Error>>()?;
-    let loaded_at: DbTime = row.try_get("cache:read_at")?;
+    let loaded_at: DbTime = row.try_get("cache.read_at")?;
     Ok(Loaded { value, tag_versions, loaded_at })
 }
 
 /// Whether a row below the head row is one of the select.
 fn is_there(row: &PgRow) -> Result<bool, sqlx::Error> {
-    Ok(row.try_get::<Option<i64>, _>("cache:row")?.is_some())
+    Ok(row.try_get::<Option<i64>, _>("cache.row")?.is_some())
 }
 
 #[cfg(test)]
@@ -231,5 +231,11 @@ mod tests {
         let one = select(&plain, 1);
         let one = one.with_columns(&one.versions(1)).replace("$2", "'product:' || :id").replace("$1", ":id");
         assert_eq!(words(&one), words(include_str!("../../../scripts/load-cost/one-wrapped.sql")));
+        let plain = include_str!("../../../scripts/load-cost/page-plain.sql");
+        let plain = plain.split_once("rows 21\n").expect("lines of pgbench").1;
+        let page = select(plain, 0);
+        let page = page.below_head(&page.versions(1), Some(RowTag { pattern: "product", column: "id" }));
+        let page = page.replace("$1", "E'product-list\\x3acategory\\x3aCATEGORY' || :n");
+        assert_eq!(words(&page), words(include_str!("../../../scripts/load-cost/page-wrapped.sql")));
     }
 }
