@@ -21,7 +21,7 @@ use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
 use crate::{
-    audit::Audit,
+    audit::{AccessRecorder, Audit},
     cdn::{Endpoint, PurgeMetrics, Purger, SurrogateKeys},
     config::{Config, ForwardedHeader},
     domain::{
@@ -69,7 +69,7 @@ pub struct App {
 }
 
 /// Starts the cache and creates the services on top of it. Redis may be down.
-pub fn start_services(config: &Config, db: ConnectionPool) -> Result<Services, StartError> {
+pub fn start_services(config: &Config, db: ConnectionPool, audit: Option<Audit>) -> Result<Services, StartError> {
     let replica = config.database_read_url.as_deref().map(|url| database::replica_pool(config, url)).transpose()?;
     let cache = Cache::start(
         CacheConfig {
@@ -87,6 +87,7 @@ pub fn start_services(config: &Config, db: ConnectionPool) -> Result<Services, S
             load_limit: config.request_timeout + LOAD_GRACE,
             request_limit: config.request_timeout,
             policies: domain::policies(),
+            recorder: Some(Arc::new(AccessRecorder::new(audit))),
             ..CacheConfig::default()
         },
         db,
@@ -113,10 +114,10 @@ impl App {
         let public = bind(config.bind_addr, "BIND_ADDR").await?;
         let management = bind(config.management_addr, "MANAGEMENT_ADDR").await?;
 
-        let services = start_services(&config, db.clone())?;
+        let audit = config.audit_log.as_deref().map(start_audit).transpose()?;
+        let services = start_services(&config, db.clone(), audit.clone())?;
         let readiness = Readiness::default();
         let verifier = keys::verifier(&config)?;
-        let audit = config.audit_log.as_deref().map(start_audit).transpose()?;
         let http_config = http_config(&config, &readiness, verifier.clone(), audit.clone());
         let front = Arc::new(http::public_server(services.clone(), &http_config));
         let mut registry = Registry::default();

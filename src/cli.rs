@@ -233,7 +233,7 @@ async fn warm(config: Config) -> Result<(), Failure> {
     }
     let db = database::serving_pool(&config).await?;
     database::expect_migrated(&db).await?;
-    let services = start_services(&config, db.clone())?;
+    let services = start_services(&config, db.clone(), None)?;
     let WarmingResult { warmed, failed, duration_ms, .. } =
         warming::warm(&services.products, config.cache_warm_top, CacheMode::Default).await;
     services.cache.shutdown().await;

@@ -1,6 +1,7 @@
 //! A service that caches invoices. `invoices.rs` has the types, their tags, the reads and the
 //! writes. The tables and their triggers are in `migrations`.
 
+pub mod audit;
 pub mod invoices;
 
 use aside_cache::Policy;

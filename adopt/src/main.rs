@@ -4,6 +4,7 @@ use std::{env, error::Error, process::ExitCode, sync::Arc, time::Duration};
 
 use aside_cache::{Cache, CacheConfig, CacheMode, ConnectionPool, Keyring, L2, RedisL2, Tenant};
 use chrono::Utc;
+use invoices::audit::AccessLog;
 use invoices::invoices::{CachedInvoiceService, Invoice, Line, Status};
 use sqlx::postgres::PgPoolOptions;
 
@@ -24,6 +25,8 @@ async fn show() -> Result<(), Box<dyn Error>> {
     let db = ConnectionPool::new("Postgres", PgPoolOptions::new().max_connections(5), url.parse()?);
     invoices::migrate(db.inner()).await?;
 
+    let (lines, log) = std::sync::mpsc::channel();
+    std::thread::spawn(move || log.iter().for_each(|line: String| eprintln!("accessed  {line}")));
     let l2 = variable("REDIS_URL");
     let l2 = l2.map(|url| RedisL2::standalone(&url).map(|redis| Arc::new(redis) as Arc<dyn L2>)).transpose()?;
     // Without keys, invoices are not stored in Redis, because they are personal data.
@@ -33,6 +36,7 @@ async fn show() -> Result<(), Box<dyn Error>> {
         keys,
         l2,
         policies: invoices::policies(),
+        recorder: Some(Arc::new(AccessLog(lines))),
         ..CacheConfig::default()
     };
     let service = CachedInvoiceService { cache: Cache::start(config, db) };

@@ -6,6 +6,7 @@ use std::{sync::Arc, time::Duration};
 use aside_cache::{Cache, CacheConfig, CacheMode, ConnectionPool, Error, Keyring, L2, Outcome, RedisL2, Tenant};
 use aside_testkit::{Gate, RedisServer, TestDatabase, eventually, redis_server::fresh_namespace, triggers};
 use chrono::DateTime;
+use invoices::audit::AccessLog;
 use invoices::invoices::{CachedInvoiceService, Invoice, Line, Refusal, Status};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
@@ -39,6 +40,7 @@ impl Fixture {
             l2_deadline: Duration::from_secs(2),
             max_staleness: Duration::from_secs(60),
             policies: invoices::policies(),
+            recorder: Some(Arc::new(AccessLog(std::sync::mpsc::channel().0))),
             ..CacheConfig::default()
         };
         let cache = Cache::start(config, db);

@@ -79,7 +79,7 @@ impl Instance {
                         select n, 'Bananas', 'PRODUCE', 'National', 'TROPICAL FRUIT', 'BANANAS', 94, 'USD', 1
                         from generate_series(1, $1) as n";
         sqlx::query(products).bind(PRODUCTS).execute(&database.patient).await.expect("products");
-        let services = app::start_services(&database.config, database.pool.clone()).expect("the services start");
+        let services = app::start_services(&database.config, database.pool.clone(), None).expect("the services start");
         until_current(&services.cache).await;
         let mut instance = Self { floors, bytes: None, database, services };
         // The first steps allocate memory that later ones use again.

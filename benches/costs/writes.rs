@@ -51,7 +51,7 @@ pub async fn measure(environment: &Environment) -> Figure {
     let ids: Vec<i64> =
         sqlx::query_scalar("select id from products").fetch_all(&database.pool).await.expect("the products");
     database.quiesce().await;
-    let services = app::start_services(&database.config, database.pool.clone()).expect("the services start");
+    let services = app::start_services(&database.config, database.pool.clone(), None).expect("the services start");
     crate::environment::until_current(&services.cache).await;
 
     let variants: [(&str, Way); 5] = [

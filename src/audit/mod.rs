@@ -6,6 +6,7 @@
 
 mod chain;
 mod files;
+mod recorder;
 mod sink;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use serde::Serialize;
 
 pub use chain::{Head, Verified, VerifyError, verify};
 pub use files::{ChainError, Span, verify_files};
+pub use recorder::AccessRecorder;
 use sink::Sink;
 
 /// The capacity of the queue in records.

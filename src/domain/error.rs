@@ -90,7 +90,7 @@ pub enum DomainError {
 impl From<LoadFailure> for DomainError {
     fn from(failure: LoadFailure) -> Self {
         match failure {
-            LoadFailure::Panicked => Self::Panicked,
+            LoadFailure::Panicked | LoadFailure::NotRecorded => Self::Panicked,
             LoadFailure::WrongRegion => Self::OutOfRegion,
             LoadFailure::Overloaded | LoadFailure::TimedOut => Self::Busy,
             LoadFailure::Unreachable => sqlx::Error::Io(io::ErrorKind::NotConnected.into()).into(),

@@ -2,8 +2,10 @@
 //! also when it fails.
 
 use axum::{
-    extract::FromRequestParts,
+    extract::{FromRequestParts, Request},
     http::{Method, request::Parts},
+    middleware::Next,
+    response::Response,
 };
 use chrono::Utc;
 use tracing::Span;
@@ -14,7 +16,7 @@ use crate::{
     domain::DomainError,
     telemetry,
 };
-use aside_cache::{Cache, Cacheable, Key, Outcome, Tenant};
+use aside_cache::{Cache, Cacheable, Key, Outcome, Tenant, on_behalf_of};
 
 /// The first fields of a request's audit record. Handlers whose work is recorded take it as an
 /// argument.
@@ -62,6 +64,11 @@ fn operation(parts: &Parts) -> &'static str {
         (_, "/orders") => "list",
         _ => "read",
     }
+}
+
+/// Runs a request whose handler writes the record. The cache's recorder then writes no other one.
+pub async fn with_record(request: Request, next: Next) -> Response {
+    on_behalf_of("request", next.run(request)).await
 }
 
 /// Records a caller of a regulated route whose request was refused. The record contains the

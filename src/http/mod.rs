@@ -37,7 +37,7 @@ mod text;
 use std::{num::NonZeroU32, sync::Arc, time::Duration};
 
 use aside_cache::{Cache, Tenant};
-use axum::http::HeaderName;
+use axum::{http::HeaderName, middleware::from_fn};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 pub use forwarded::TrustedProxies;
@@ -159,8 +159,12 @@ fn resources() -> OpenApiRouter<WebState> {
         .routes(routes!(products::list_products, products::create_product))
         .routes(routes!(products::top_products))
         .routes(routes!(products::get_product, products::update_product, products::delete_product))
-        .routes(routes!(orders::list_orders, orders::create_order))
-        .routes(routes!(orders::get_order, orders::update_order))
+        .merge(
+            OpenApiRouter::new()
+                .routes(routes!(orders::list_orders, orders::create_order))
+                .routes(routes!(orders::get_order, orders::update_order))
+                .layer(from_fn(audit::with_record)),
+        )
 }
 
 /// The routes that answer under any load.

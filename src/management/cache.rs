@@ -1,7 +1,7 @@
 //! Administration of the cache: its policies, warming, and the two manual actions of an operator,
 //! invalidation and erasure.
 
-use aside_cache::{CacheMode, Tag, Tenant};
+use aside_cache::{CacheMode, Tag, Tenant, on_behalf_of};
 use axum::{
     Json,
     extract::{State, rejection::JsonRejection},
@@ -24,6 +24,8 @@ use crate::{
 /// transaction ends.
 const MAX_NAMES: usize = 1000;
 const MAX_NAME_BYTES: usize = 512;
+/// The subject of the manual actions.
+const OPERATOR: &str = "operator";
 
 pub async fn show_stats(State(state): State<Management>) -> Response {
     Json(state.cache.stats()).into_response()
@@ -53,7 +55,7 @@ pub async fn erase_tenant(State(state): State<Management>, body: Result<Json<Era
     let Some(tenant) = Tenant::parse(&tenant) else {
         return problem(StatusCode::UNPROCESSABLE_ENTITY, "tenant must be 1 to 64 of a-z, 0-9 and '-'.");
     };
-    let erased = state.cache.erase(&tenant).await;
+    let erased = on_behalf_of(OPERATOR, state.cache.erase(&tenant)).await;
     if let Some(audit) = &state.audit {
         audit.by_hand("erase", tenant.as_str(), matches!(erased, Ok(true)));
     }
@@ -113,7 +115,7 @@ pub async fn invalidate_names(
         Err(rule) => return problem(StatusCode::UNPROCESSABLE_ENTITY, &rule),
     };
     let texts: Vec<String> = names.iter().map(Tag::to_string).collect();
-    let invalidated = state.cache.invalidate(names).await;
+    let invalidated = on_behalf_of(OPERATOR, state.cache.invalidate(names)).await;
     if let Some(audit) = &state.audit {
         audit.by_hand("invalidate", &tenant, invalidated.is_ok());
     }

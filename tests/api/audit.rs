@@ -3,6 +3,8 @@
 
 use std::{cell::Cell, fs, path::Path, process::Command};
 
+use aside::{app::start_services, audit::Audit, domain::DomainError};
+use aside_cache::{CacheMode, Tag, Tenant};
 use serde_json::{Value, json};
 use sqlx::PgPool;
 
@@ -151,6 +153,30 @@ async fn a_tenant_that_is_told_to_wait_is_recorded(pool: PgPool) {
     let refused = |record: &Value| record["outcome"] == "refused" && record["subject"] == "somebody-of-acme";
     let written = records(&file).iter().filter(|record| refused(record)).count();
     assert!((1..50).contains(&written), "{written}: one a second, not every one, which would fill the disk");
+}
+
+/// The listeners record the accesses of requests. Other code of the service has no record of its
+/// own.
+#[sqlx::test]
+async fn an_access_that_no_request_makes_is_recorded_too(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    let folder = Temporary::folder("audit");
+    let file = folder.join("audit.jsonl");
+    let (audit, _thread) = Audit::start(&file).expect("the file opens");
+    let services = start_services(&app.config, app.pool.clone().into(), Some(audit.clone())).expect("services");
+    let demo = Tenant::parse("demo").expect("a tenant");
+    let read = services.orders.get_order(&demo, 1, CacheMode::Default).await;
+    assert!(matches!(read, Err(DomainError::NotFound { .. })), "{read:?}");
+    services.cache.invalidate([Tag::of_tenant("order", &demo, 1), Tag::new("product", 1)]).await.expect("a commit");
+    tokio::task::spawn_blocking(move || audit.flush()).await.expect("all is written");
+    services.cache.shutdown().await;
+
+    let text = |record: &Value, name: &str| record[name].as_str().expect("a text").to_owned();
+    let seen: Vec<_> = records(&file)
+        .iter()
+        .map(|record| ["tenant", "subject", "operation", "outcome"].map(|name| text(record, name)).join(" "))
+        .collect();
+    assert_eq!(seen, ["demo service read absent", "demo service invalidate done"]);
 }
 
 #[sqlx::test]

@@ -22,9 +22,13 @@ use super::{
 impl Cache {
     /// The values that the tiers contain and may serve, in the order of `keys`. It never loads.
     pub(super) async fn peek_many<T: Cacheable>(&self, keys: &[Key<T>]) -> Vec<Option<Cached<T>>> {
+        if self.ensure_recorded::<T>().is_err() {
+            return keys.iter().map(|_| None).collect();
+        }
         let begun = self.inner.clock.now();
         let (found, _lease) = self.tier_answers(keys, &self.inner.freshness.epoch()).await;
-        found.into_iter().map(|found| self.finish_lookup(found.ok(), begun)).collect()
+        let answers = found.into_iter().zip(keys);
+        answers.map(|(found, key)| self.finish_lookup(key, found.ok(), begun)).collect()
     }
 
     /// The values of `keys`, in their order. `load` is called at most once, with the ids that no
@@ -61,7 +65,8 @@ impl Cache {
         E: LoadError,
         L: LoadMany<I, T, E>,
     {
-        let (begun, count) = (self.inner.clock.now(), keys.len());
+        self.ensure_recorded::<T>()?;
+        let begun = self.inner.clock.now();
         let asked = keys.clone();
         let read = self.spawn_batch(keys, mode, load);
         let found = match mode {
@@ -70,9 +75,10 @@ impl Cache {
             CacheMode::Reload | CacheMode::NoStore => read.await,
         };
         if found.is_err() {
-            (0..count).for_each(|_| self.count::<T>(Outcome::Failed, begun));
+            asked.iter().for_each(|(_, key)| self.count(key, Outcome::Failed, begun));
         }
-        let answer = |((id, found), (_, key)): (_, &(I, Key<T>))| (id, self.finish(found, self.may_store(key), begun));
+        let answer =
+            |((id, found), (_, key)): (_, &(I, Key<T>))| (id, self.finish(key, found, self.may_store(key), begun));
         Ok(found?.into_iter().zip(&asked).map(answer).collect())
     }
 

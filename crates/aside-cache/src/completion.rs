@@ -14,6 +14,8 @@ use std::{
 
 use tracing::Instrument;
 
+use super::recorder::for_this_subject;
+
 /// A write that begins when it is awaited. It then runs in its own task, so it ends even if the
 /// caller is dropped.
 #[must_use = "a write begins when it is awaited"]
@@ -58,7 +60,7 @@ where
 {
     let cut_off = || sqlx::Error::Io(io::ErrorKind::TimedOut.into()).into();
     let work = async move { tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(cut_off())) };
-    match tokio::spawn(work.in_current_span()).await {
+    match tokio::spawn(for_this_subject(work).in_current_span()).await {
         Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => resume_unwind(panic),

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Clock, Concurrency, ConnectionPool, Keyring, L2, Policy};
+use super::{Clock, Concurrency, ConnectionPool, Keyring, L2, Policy, Recorder};
 
 /// The configuration of a cache.
 pub struct CacheConfig {
@@ -40,8 +40,11 @@ pub struct CacheConfig {
     pub concurrency: Option<Concurrency>,
     /// The instance's clock.
     pub clock: Clock,
-    /// The policies of all types that will be cached, for pages and reports.
+    /// The policies of all types that will be cached, for pages, reports and records.
     pub policies: Vec<Policy>,
+    /// Records the accesses to regulated types, whose policies must be in `policies`. With `None`, no
+    /// policy may be regulated.
+    pub recorder: Option<Arc<dyn Recorder>>,
 }
 
 impl Default for CacheConfig {
@@ -61,6 +64,7 @@ impl Default for CacheConfig {
             concurrency: None,
             clock: Clock::system(),
             policies: Vec::new(),
+            recorder: None,
         }
     }
 }

@@ -37,6 +37,7 @@
 #![deny(missing_docs)]
 
 mod admission;
+mod answer;
 mod batch;
 mod breaker;
 mod changefeed;
@@ -74,6 +75,7 @@ mod pool;
 mod pressure;
 mod read;
 mod read_at;
+mod recorder;
 mod redis;
 mod replica;
 mod reusable;
@@ -128,11 +130,12 @@ pub use self::{
     metrics::CacheMetrics,
     migrations::{MIGRATIONS, migrator},
     outcome::Outcome,
-    policy::{Cacheable, Format, L1_LIFETIME_CAP, MAX_AGE_CAP, OutOfRegion, Policy, Residency, Sensitivity},
+    policy::{Cacheable, Format, L1_LIFETIME_CAP, Listed, MAX_AGE_CAP, OutOfRegion, Policy, Residency, Sensitivity},
     pool::ConnectionPool,
     pressure::{Memory, MemoryState, MemoryUse},
     read::CacheMode,
     read_at::READ_AT,
+    recorder::{Access, AccessKind, Recorder, on_behalf_of},
     redis::{RedisL2, RedisTls, RedisTopology},
     stats::{CacheStats, EntryInspection, KeyInspection, L1Stats, PatternStats},
     striped::{LatencyHistogram, Striped, StripedCounters},
@@ -170,6 +173,7 @@ struct Inner {
     db: ConnectionPool,
     replica: Replica,
     policies: Vec<Policy>,
+    recorder: Option<Arc<dyn Recorder>>,
     /// Publishes the tags whose versions have risen.
     news: broadcast::Sender<Tag>,
     tasks: TaskTracker,
@@ -204,6 +208,9 @@ impl Cache {
     /// Reads go to the database until the first poll of the ledger succeeds.
     ///
     /// `db` is a [`ConnectionPool`], best the one that loads use too, or a pool of sqlx.
+    ///
+    /// # Panics
+    /// If a policy is regulated and there is no [`CacheConfig::recorder`].
     pub fn start(config: CacheConfig, db: impl Into<ConnectionPool>) -> Self {
         let db = db.into();
         let CacheConfig {
@@ -221,7 +228,9 @@ impl Cache {
             concurrency,
             clock,
             policies,
+            recorder,
         } = config;
+        recorder::require(recorder.as_ref(), &policies);
         let longest = policies.iter().map(|policy| policy.max_age).max().unwrap_or_default();
         let l1 = Arc::new(L1::new(l1_bytes));
         let freshness = Arc::new(Freshness::new(clock.clone(), max_staleness, longest));
@@ -267,6 +276,7 @@ impl Cache {
             db,
             replica: Replica::new(replica),
             policies,
+            recorder,
             news,
             tasks,
             _stop_when_dropped: stop.clone().drop_guard(),

@@ -35,6 +35,11 @@ pub enum LoadFailure {
     /// data.
     #[error("not readable in this region")]
     WrongRegion,
+    /// The read was refused, because the type is regulated and its accesses can't be recorded.
+    /// Either [`CacheConfig::recorder`](super::CacheConfig::recorder) is missing, or its policy is not
+    /// in [`CacheConfig::policies`](super::CacheConfig::policies).
+    #[error("the type is regulated, and the cache has no recorder or doesn't know its policy")]
+    NotRecorded,
 }
 
 /// The error of a loader. It is cloned for every caller that waited for the load.

@@ -21,6 +21,37 @@ pub trait Cacheable: Serialize + DeserializeOwned + Send + Sync + 'static {
     const POLICY: Policy;
 }
 
+/// A type of which lists are cached too. A list is a `Vec` of it.
+///
+/// ```
+/// use std::time::Duration;
+/// use aside_cache::{Cacheable, Key, Listed, Policy};
+///
+/// #[derive(serde::Serialize, serde::Deserialize)]
+/// struct Product {
+///     id: i64,
+/// }
+///
+/// impl Cacheable for Product {
+///     const POLICY: Policy = Policy::public("product", Duration::from_hours(1));
+/// }
+///
+/// impl Listed for Product {
+///     const LIST: Policy = Self::POLICY.named("product-list");
+/// }
+///
+/// let key: Key<Vec<Product>> = Key::new(("category", "tea"));
+/// assert_eq!(key.as_str(), "product-list:category:tea");
+/// ```
+pub trait Listed: Cacheable {
+    /// The caching rules of the lists.
+    const LIST: Policy;
+}
+
+impl<T: Listed> Cacheable for Vec<T> {
+    const POLICY: Policy = T::LIST;
+}
+
 /// How long, where and in which form the values of one type are cached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct Policy {
@@ -106,7 +137,8 @@ impl Policy {
         Self { sensitivity, residency, ..Self::public(name, ttl) }
     }
 
-    /// As [`Policy::personal`], and every access must be recorded.
+    /// As [`Policy::personal`], and each access is recorded by the service's
+    /// [`Recorder`](super::Recorder), without which the cache does not start.
     pub const fn regulated(name: &'static str, ttl: Duration) -> Self {
         Self { sensitivity: Sensitivity::Regulated, ..Self::personal(name, ttl) }
     }
@@ -196,7 +228,7 @@ pub enum Sensitivity {
     /// The values belong to a tenant. Keys name the tenant, and L2 gets only sealed values under
     /// hashed tags, or nothing.
     Personal,
-    /// As `Personal`, and every access is recorded.
+    /// As `Personal`, and the cache tells each access to the service's [`Recorder`](super::Recorder).
     Regulated,
 }
 

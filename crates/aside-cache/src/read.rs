@@ -15,13 +15,11 @@ use super::{
     l1::{Hit, LocalEntry, MissReason},
     l2_read::WriteBack,
     load::{Failure, Load, Once, TimedLoad},
-    monitor::ServedSample,
     outcome::Outcome,
     placement::Storage,
     policy::{Cacheable, L1_LIFETIME_CAP},
     single_flight::{Flight, Waiter},
     spans,
-    token::ConsistencyToken,
 };
 
 /// How a read may use the tiers.
@@ -39,6 +37,7 @@ pub enum CacheMode {
 impl Cache {
     /// The value from a tier, if it is fresh. Never loads.
     pub(super) async fn peek<T: Cacheable>(&self, key: &Key<T>) -> Option<Cached<T>> {
+        self.ensure_recorded::<T>().ok()?;
         let begun = self.inner.clock.now();
         let now = self.inner.freshness.wait_until_current(begun).await;
         let found = match self.l1_unexpired(key, now) {
@@ -49,7 +48,7 @@ impl Cache {
                 found.pop().unwrap_or(Err(missed))
             }
         };
-        self.finish_lookup(found.ok(), begun)
+        self.finish_lookup(key, found.ok(), begun)
     }
 
     /// The value from the nearest tier with a fresh entry. Without one, `load` loads and stores it.
@@ -74,6 +73,7 @@ impl Cache {
         E: LoadError,
         L: Load<T, E>,
     {
+        self.ensure_recorded::<T>()?;
         let begun = self.inner.clock.now();
         let span = spans::read(T::POLICY.name);
         let missed = match mode {
@@ -85,7 +85,7 @@ impl Cache {
                             self.join(key, load, Outcome::LoadedExpired, self.deadline(begun));
                         }
                         spans::ended(&span, Outcome::L1Hit);
-                        return Ok(self.finish((local, Outcome::L1Hit), true, begun));
+                        return Ok(self.finish(key, (local, Outcome::L1Hit), true, begun));
                     }
                     Err(missed) => missed,
                 }
@@ -96,9 +96,9 @@ impl Cache {
         let found = Box::pin(self.on_l1_miss(key, mode, load, missed, begun).instrument(span.clone())).await;
         spans::ended(&span, found.as_ref().map_or(Outcome::Failed, |(_, outcome)| *outcome));
         if found.is_err() {
-            self.count::<T>(Outcome::Failed, begun);
+            self.count(key, Outcome::Failed, begun);
         }
-        found.map(|found| self.finish(found, self.may_store(key), begun))
+        found.map(|found| self.finish(key, found, self.may_store(key), begun))
     }
 
     async fn on_l1_miss<T, E, L>(
@@ -351,40 +351,6 @@ impl Cache {
     pub(super) fn check_freshness<T: Cacheable>(&self, key: &Key<T>, local: &LocalEntry<T>, now: Duration) -> Verdict {
         let max_age = T::POLICY.max_age(local.entry.value.is_none());
         self.inner.freshness.check(now, key.tag(), local, max_age)
-    }
-
-    /// Counts a read that ended without an answer.
-    pub(super) fn count<T: Cacheable>(&self, outcome: Outcome, begun: Duration) {
-        let took = self.inner.clock.now().saturating_sub(begun);
-        self.inner.metrics.read(T::POLICY.name, outcome, took);
-    }
-
-    /// Counts and returns the answer to a request. `stored`: whether L1 may store it.
-    pub(super) fn finish<T: Cacheable>(&self, (local, outcome): Hit<T>, stored: bool, begun: Duration) -> Cached<T> {
-        let LocalEntry { entry, epoch, fresh_until, .. } = local;
-        let now = self.inner.clock.now();
-        self.inner.metrics.read(T::POLICY.name, outcome, now.saturating_sub(begun));
-        let since_read = self.inner.freshness.age(entry.loaded_at, now);
-        if outcome != Outcome::Stale {
-            self.inner.monitor.sample(&ServedSample {
-                tag_versions: &entry.tag_versions,
-                epoch: epoch.number,
-                age: since_read,
-                begun,
-            });
-        }
-        let age = (!outcome.is_load()).then(|| self.inner.freshness.since_validation(since_read, now));
-        let token = ConsistencyToken::new(epoch, entry.snapshot_upper_bound);
-        let ttl_ms = fresh_until.as_millis() as i64 - now.as_millis() as i64;
-        Cached { entry, outcome, age, since_read, ttl_ms, stored, token }
-    }
-
-    /// Counts and returns the result of a lookup in the tiers, which may be `None`.
-    pub(super) fn finish_lookup<T: Cacheable>(&self, found: Option<Hit<T>>, begun: Duration) -> Option<Cached<T>> {
-        if found.is_none() {
-            self.count::<T>(Outcome::NotCached, begun);
-        }
-        found.map(|found| self.finish(found, true, begun))
     }
 }
 

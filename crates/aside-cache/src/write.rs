@@ -236,6 +236,7 @@ impl Write {
         let committed = self.transaction.commit().instrument(span).await;
         self.cache.raise_floors(&raised);
         self.cache.evict(&raised);
+        self.cache.record_invalidations(&raised);
         committed
     }
 

@@ -18,6 +18,7 @@ mod masses;
 mod memcached;
 mod merging;
 mod monitor;
+mod recorded;
 mod refused_connections;
 mod residency;
 mod selects;

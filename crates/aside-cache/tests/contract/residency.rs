@@ -30,7 +30,7 @@ const IN_PROCESS: u8 = 3;
 impl<const KIND: u8> Cacheable for Diary<KIND> {
     const POLICY: Policy = Policy {
         name: ["shared", "at-home", "refused", "in-process"][KIND as usize],
-        sensitivity: Sensitivity::Regulated,
+        sensitivity: Sensitivity::Personal,
         residency: match KIND {
             SHARED => Residency::Shared,
             AT_HOME => Residency::Regional(OutOfRegion::NoStore),
