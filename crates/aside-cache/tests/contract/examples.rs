@@ -13,6 +13,8 @@ mod cache_aside;
 mod get_many;
 #[path = "../../examples/policies.rs"]
 mod policies;
+#[path = "../../examples/smallest.rs"]
+mod smallest;
 #[path = "../../examples/tags.rs"]
 mod tags;
 #[path = "../../examples/warming.rs"]
@@ -56,4 +58,11 @@ async fn a_policy_says_where_and_for_how_long(pool: PgPool) {
     let cold = Outcome::LoadedCold;
     assert_eq!(seen.outcomes, [cold, Outcome::L1Hit, cold, cold, Outcome::L2Hit, Outcome::LoadedExpired]);
     assert!(matches!(&seen.in_l2[..], [rate] if rate.ends_with(":rate:EUR:USD")), "{:?}", seen.in_l2);
+}
+
+#[sqlx::test(migrations = false)]
+async fn the_smallest_program_runs_and_is_small(pool: PgPool) {
+    smallest::run(pool).await.expect("the example runs");
+    let text = include_str!("../../examples/smallest.rs");
+    assert!(text.lines().count() <= 40 && !text.contains("cache_ledger"), "no column of the ledger, at most 40 lines");
 }
