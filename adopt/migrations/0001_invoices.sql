@@ -22,63 +22,9 @@ create table invoice_lines (
     foreign key (tenant, number) references invoices on delete cascade
 );
 
--- Writers outside of the service (psql, migrations, other programs) raise versions by triggers. The
--- service raises the versions of its own changes, and `aside.invalidates` turns the triggers off.
-create function cache_tags_of_invoice(tenant text, number text, customer bigint, status text) returns text[]
-    language sql immutable parallel safe
-    return array['invoice:' || tenant || ':' || cache_segment(number),
-                 'invoice-list:' || tenant || ':' || customer || ':' || status];
-
-create function cache_invoices_changed() returns trigger language plpgsql as $$
-begin
-    if current_setting('aside.invalidates', true) = 'on' then
-        return null;
-    end if;
-    if tg_op in ('UPDATE', 'DELETE') then
-        perform cache_raise(array(select unnest(cache_tags_of_invoice(tenant, number, customer, status))
-                                  from (select * from old_rows limit 1001) as changed));
-    end if;
-    if tg_op in ('UPDATE', 'INSERT') then
-        perform cache_raise(array(select unnest(cache_tags_of_invoice(tenant, number, customer, status))
-                                  from (select * from new_rows limit 1001) as changed));
-    end if;
-    return null;
-end $$;
-
--- A line is a part of its invoice. If the invoice is deleted, its own trigger raises the tags.
-create function cache_invoice_lines_changed() returns trigger language plpgsql as $$
-begin
-    if current_setting('aside.invalidates', true) = 'on' then
-        return null;
-    end if;
-    if tg_op in ('UPDATE', 'DELETE') then
-        perform cache_raise(array(select unnest(cache_tags_of_invoice(tenant, number, customer, status))
-                                  from (select distinct tenant, number from old_rows limit 1001) as changed
-                                  join invoices using (tenant, number)));
-    end if;
-    if tg_op in ('UPDATE', 'INSERT') then
-        perform cache_raise(array(select unnest(cache_tags_of_invoice(tenant, number, customer, status))
-                                  from (select distinct tenant, number from new_rows limit 1001) as changed
-                                  join invoices using (tenant, number)));
-    end if;
-    return null;
-end $$;
-
-do $$
-declare
-    tracked text;
-begin
-    foreach tracked in array array['invoices', 'invoice_lines'] loop
-        execute format('
-            create trigger invalidates_inserted after insert on %1$I referencing new table as new_rows
-                for each statement execute function cache_%1$s_changed();
-            create trigger invalidates_updated after update on %1$I referencing old table as old_rows new table as new_rows
-                for each statement execute function cache_%1$s_changed();
-            create trigger invalidates_deleted after delete on %1$I referencing old table as old_rows
-                for each statement execute function cache_%1$s_changed();
-            create trigger invalidates_truncated after truncate on %1$I for each statement execute function cache_truncated();
-            alter table %1$I enable always trigger invalidates_inserted, enable always trigger invalidates_updated,
-                enable always trigger invalidates_deleted, enable always trigger invalidates_truncated', tracked);
-    end loop;
-end $$;
-select cache_fix_search_paths();
+-- The tags that triggers raise for writers outside of the service (psql, migrations, other programs).
+-- The service invalidates its own changes, and the triggers are quiet then. A line is a part of its
+-- invoice.
+select cache_track('invoices', tags => array['invoice:{tenant}:{number}', 'invoice-list:{tenant}:{customer}:{status}']);
+select cache_track('invoice_lines',
+    tags => array['invoice:{tenant}:{number}', 'invoice-list:{tenant}:{invoices.customer}:{invoices.status}']);

@@ -1,4 +1,4 @@
-//! Copies new rows from the staging tables to the real ones and invalidates the tags that change.
+//! Copies new rows from the staging tables to the real ones.
 
 use sqlx::{PgConnection, PgPool};
 
@@ -7,8 +7,8 @@ const TENANT: &str = "demo";
 
 /// Adds the missing rows and returns how many products, orders and lines it added.
 pub(super) async fn merge(db: &mut PgConnection) -> Result<(u64, u64, u64), sqlx::Error> {
-    // Rows that already exist are first deleted from the staging tables. The staging tables then
-    // contain only new rows, also for the tags.
+    // Rows that already exist are first deleted from the staging tables, which then contain only new
+    // rows.
     run(db, "delete from staged_products s using products p where p.id = s.id").await?;
     run(db, "delete from staged_lines s using orders o where o.id = s.order_id").await?;
     run(db, "delete from staged_orders s using orders o where o.id = s.id").await?;
@@ -40,17 +40,6 @@ pub(super) async fn merge(db: &mut PgConnection) -> Result<(u64, u64, u64), sqlx
     )
     .await?;
     Ok((products, orders, lines))
-}
-
-/// Invalidates the tags of all new rows and of their lists, so that running instances drop cached
-/// absences. It is the last statement in the transaction, as in every write.
-pub(super) async fn raise_names(db: &mut PgConnection) -> Result<(), sqlx::Error> {
-    let sql = "select cache_raise(array(
-             select unnest(cache_tags_of_product(id, category, department)) from staged_products
-             union select 'order:' || $1 || ':' || id from staged_orders
-             union select 'order-list:' || $1 || ':' || customer_id from staged_orders))";
-    sqlx::query(sql).bind(TENANT).execute(db).await?;
-    Ok(())
 }
 
 /// Updates the statistics. Otherwise the first queries after a large load would be planned for

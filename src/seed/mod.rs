@@ -53,9 +53,8 @@ pub enum SeedError {
 /// Loads `source` into a migrated database.
 pub async fn seed(db: &PgPool, source: Source, progress: Progress) -> Result<Report, SeedError> {
     let began = Instant::now();
-    // One statement at the end invalidates the tags of all loaded rows, instead of the triggers.
-    let mut transaction =
-        db.begin_with("begin isolation level read committed; set local aside.invalidates = 'on'").await?;
+    // The triggers invalidate the tags of all loaded rows, so running instances drop cached absences.
+    let mut transaction = db.begin_with("begin isolation level read committed").await?;
     // A second load waits here. Afterwards it finds that all rows exist.
     sqlx::query("select pg_advisory_xact_lock(hashtext('aside seed'))").execute(&mut *transaction).await?;
     source::copy::<rows::Products>(&mut transaction, &source, progress).await?;
@@ -64,7 +63,6 @@ pub async fn seed(db: &PgPool, source: Source, progress: Progress) -> Result<Rep
 
     let step = Step::begin(progress, "merge", 0);
     let (products, orders, lines) = merge::merge(&mut transaction).await?;
-    merge::raise_names(&mut transaction).await?;
     transaction.commit().await?;
     merge::analyze(db).await?;
     step.finish(&format!("{products} products, {orders} orders, {lines} lines added"));

@@ -6,6 +6,7 @@ mod conditional;
 mod conformance;
 mod consistency;
 mod database_outage;
+mod declarations;
 mod directives;
 mod disconnects;
 mod epochs;

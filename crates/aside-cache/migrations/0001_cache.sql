@@ -136,13 +136,6 @@ create function cache_segment(value text) returns text
               from generate_series(0, octet_length(value) - 1) as at) as bytes
     ) end;
 
--- TRUNCATE has no transition tables, so everything cached is invalidated.
-create function cache_truncated() returns trigger language plpgsql as $$
-begin
-    perform cache_raise(array['*']);
-    return null;
-end $$;
-
 -- Gives all functions a fixed search path, because callers may have another one: a restore, for
 -- example, has an empty path.
 create function cache_fix_search_paths() returns void language plpgsql as $$

@@ -1,6 +1,6 @@
 //! The ledger's SQL. It raises versions in a write's transaction and polls the changes since a
-//! snapshot. All of the cache's SQL is in this file. The migration `0001_cache.sql` creates
-//! the tables.
+//! snapshot. All of the cache's SQL is in this file, except a check of the triggers
+//! (`triggers.rs`). The migration `0001_cache.sql` creates the tables.
 
 use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
 
@@ -203,7 +203,7 @@ pub(super) const MAX_CHANGES_AT_START: i64 = 100_000;
 /// A separate connection for polls of the ledger. A busy pool must not make an instance's floors
 /// count as not current.
 pub(super) struct LedgerConnection {
-    db: PgConnection,
+    pub(super) db: PgConnection,
     /// The highest version that a poll has returned.
     highest: i64,
     /// The time for which the service keeps entries and floors.
@@ -340,17 +340,6 @@ impl LedgerConnection {
             sqlx::query("update cache_epochs set id = gen_random_uuid()").execute(&mut self.db).await?;
         }
         Ok(())
-    }
-
-    /// The triggers for other writers that don't fire in every session, as `table.trigger`. Each
-    /// has a flag that says whether it fires at all.
-    pub(super) async fn silent_triggers(&mut self) -> Result<Vec<(String, bool)>, sqlx::Error> {
-        let sql = "select tgrelid::regclass || '.' || tgname, tgenabled <> 'D'
-            from pg_catalog.pg_trigger t join pg_catalog.pg_proc p on p.oid = t.tgfoid
-            where tgenabled <> 'A' and not tgisinternal and proname like 'cache\\_%'
-                and pronamespace = (select relnamespace from pg_catalog.pg_class where oid = 'cache_ledger'::regclass)
-            order by 1";
-        sqlx::query_as(sql).fetch_all(&mut self.db).await
     }
 
     /// Invalidates every answer that was read before.

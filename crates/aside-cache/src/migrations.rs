@@ -9,7 +9,10 @@ use sqlx::{
 
 /// The statements of each migration, oldest first, with its number and its name. A service that
 /// keeps all migrations in one folder copies them there.
-pub const MIGRATIONS: &[(i64, &str, &str)] = &[(1, "cache", include_str!("../migrations/0001_cache.sql"))];
+pub const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "cache", include_str!("../migrations/0001_cache.sql")),
+    (2, "tracking", include_str!("../migrations/0002_tracking.sql")),
+];
 
 /// The history of these migrations has a table of its own, so their numbers don't collide with the
 /// service's migrations.

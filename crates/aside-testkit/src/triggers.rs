@@ -3,8 +3,8 @@
 
 use sqlx::PgPool;
 
-/// SQL that changes the triggers' functions (`cache_…_changed`). From now on they note the tags
-/// that they would raise, in the service's own writes too.
+/// SQL that changes the functions of the triggers (`invalidates_…`), which `cache_track` generates.
+/// From now on they note the tags that they would raise, in the service's own writes too.
 const LISTEN: &str = r"
 create table noted (xid xid8, name text);
 create function note(names text[]) returns void language sql as
@@ -12,9 +12,15 @@ create function note(names text[]) returns void language sql as
 do $$
 declare source text;
 begin
-    for source in select pg_get_functiondef(oid) from pg_proc where proname ~ '^cache_.*_changed$' loop
+    for source in
+        select pg_get_functiondef(oid) from pg_proc
+        where oid in (select tgfoid from pg_trigger where tgname like 'invalidates\_%')
+    loop
         execute replace(replace(source, 'aside.invalidates', 'aside.nobody_sets_this'), 'cache_raise(', 'note(');
     end loop;
+    if source is null then
+        raise 'no table has such triggers';
+    end if;
 end $$";
 
 /// Makes the triggers of a test's database note their tags.

@@ -6,6 +6,7 @@
 
 mod batches;
 mod bench;
+mod declarations;
 mod examples;
 mod faults;
 mod freshness;
@@ -20,9 +21,11 @@ mod merging;
 mod monitor;
 mod recorded;
 mod refused_connections;
+mod replication;
 mod residency;
 mod selects;
 mod single_flight;
 mod tiers;
+mod tracking;
 mod warming;
 mod writes;

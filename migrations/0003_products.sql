@@ -60,3 +60,29 @@ create index products_by_department on products (department, id) where discontin
 --   Limit
 --     ->  Index Scan using products_by_popularity on products
 create index products_by_popularity on products (view_count desc, id) where discontinued_at is null;
+
+-- The tags that triggers raise for writers outside of the service (`0002_tracking.sql`). The same
+-- tags are in `src/domain/products/tags.rs`, and tests compare the two. Views change nothing with a
+-- freshness promise. Lists change only if a product is added, removed or moved.
+select cache_track('products',
+    tags => array['product:{id}'],
+    lists => array['product-list#{id%16}', 'product-list:category:{category}', 'product-list:department:{department}#{id%16}'],
+    membership => array['discontinued_at'],
+    ignore => array['view_count']);
+
+-- A change by another writer also raises the version of the row, so that a client's If-Match
+-- notices it. The trigger ignores a writer that raises the version itself, and the service's own
+-- writes. Views raise no version.
+create function count_version() returns trigger language plpgsql as $$
+begin
+    if new.version = old.version and to_jsonb(old) - 'view_count' is distinct from to_jsonb(new) - 'view_count' then
+        new.version := old.version + 1;
+        if new.updated_at = old.updated_at then
+            new.updated_at := clock_timestamp();
+        end if;
+    end if;
+    return new;
+end $$;
+-- The trigger names no column, because Postgres refuses to change the type of a named column.
+create trigger counts_version before update on products for each row
+    when (current_setting('aside.invalidates', true) is distinct from 'on') execute function count_version();

@@ -59,3 +59,12 @@ create index orders_by_customer on orders (tenant, customer_id, id desc);
 --     ->  Index Scan using orders_by_customer_and_status on orders
 --           Index Cond: ((tenant = $2) AND (customer_id = $3) AND (status = $6) AND (id < $4))
 create index orders_by_customer_and_status on orders (tenant, customer_id, status, id desc);
+
+-- The tags that triggers raise for writers outside of the service, as in `src/domain/orders/tags.rs`.
+-- A line raises those of its order.
+select cache_track('orders', tags => array['order:{tenant}:{id}', 'order-list:{tenant}:{customer_id}']);
+select cache_track('order_items', tags => array['order:{orders.tenant}:{order_id}', 'order-list:{orders.tenant}:{orders.customer_id}']);
+
+-- As on products: a change by another writer raises the version too.
+create trigger counts_version before update on orders for each row
+    when (current_setting('aside.invalidates', true) is distinct from 'on') execute function count_version();

@@ -1,0 +1,1 @@
+../crates/aside-cache/migrations/0002_tracking.sql
