@@ -5,6 +5,7 @@ FROM rust:1.95.0-slim-bookworm AS build
 WORKDIR /build
 # The dependencies first, against empty packages: this layer is rebuilt only when a manifest or the lock file changes.
 COPY Cargo.toml Cargo.lock ./
+COPY crates/aside-axum/Cargo.toml crates/aside-axum/
 COPY crates/aside-cache/Cargo.toml crates/aside-cache/
 COPY crates/aside-testkit/Cargo.toml crates/aside-testkit/
 COPY tools/checker/Cargo.toml tools/checker/
@@ -12,15 +13,16 @@ COPY tools/lab/Cargo.toml tools/lab/
 COPY tools/model/Cargo.toml tools/model/
 RUN for package in . crates/* tools/*; do mkdir $package/src && touch $package/src/lib.rs && echo 'fn main() {}' > $package/src/main.rs; done \
     && cargo build --release --locked --package aside --bin aside \
-    && rm -r src crates/aside-cache/src
+    && rm -r src crates/aside-axum/src crates/aside-cache/src
 COPY build.rs ./
+COPY crates/aside-axum crates/aside-axum
 COPY crates/aside-cache crates/aside-cache
 COPY src src
 COPY migrations migrations
 # The sample that `aside seed` loads is part of the program.
 COPY data/sample data/sample
 # The empty packages are newer than the sources' own dates.
-RUN touch src/lib.rs src/main.rs crates/aside-cache/src/lib.rs && cargo build --release --locked --package aside --bin aside
+RUN touch src/lib.rs src/main.rs crates/aside-axum/src/lib.rs crates/aside-cache/src/lib.rs && cargo build --release --locked --package aside --bin aside
 
 FROM debian:bookworm-slim
 RUN useradd --system --uid 10001 --no-create-home --shell /usr/sbin/nologin aside

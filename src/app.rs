@@ -119,7 +119,11 @@ impl App {
         let readiness = Readiness::default();
         let verifier = keys::verifier(&config)?;
         let http_config = http_config(&config, &readiness, verifier.clone(), audit.clone());
-        let front = Arc::new(http::public_server(services.clone(), &http_config));
+        let front = http::public_server(services.clone(), &http_config).map_err(|error| StartError {
+            what: error.to_string(),
+            advice: "This release has a defect: start the previous one, and report this message.".to_owned(),
+        })?;
+        let front = Arc::new(front);
         let mut registry = Registry::default();
         services.cache.register_metrics(&mut registry);
         front.register_metrics(&mut registry);
@@ -197,9 +201,9 @@ impl App {
         let answers = move |_peer, request| {
             let router = management.2.clone();
             async move {
-                match http::has_valid_host(&request) {
-                    true => router.oneshot(request).map(|Ok(answer)| answer).await,
-                    false => management::refuse_host(),
+                match http::check_host(&request) {
+                    Ok(()) => router.oneshot(request).map(|Ok(answer)| answer).await,
+                    Err(rule) => management::refuse_host(rule),
                 }
             }
         };

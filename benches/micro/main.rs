@@ -63,7 +63,7 @@ impl Place {
             audit: None,
             cdn: None,
         };
-        Self { front: Arc::new(http::public_server(services, &config)), cache }
+        Self { front: Arc::new(http::public_server(services, &config).expect("bodies of known types")), cache }
     }
 
     fn holds(&self, products: i64) {

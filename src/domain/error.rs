@@ -4,7 +4,7 @@
 use std::{io, sync::Arc};
 
 use super::violation::Violation;
-use aside_cache::{LoadError, LoadFailure, WriteError, is_busy, is_conflict, is_unavailable};
+use aside_cache::{LoadError, LoadFailure, VersionConflict, WriteError, is_busy, is_conflict, is_unavailable};
 
 /// A refusal or a failure. It is cheap to clone, because all callers that waited for one load get
 /// the same error.
@@ -22,11 +22,8 @@ pub enum DomainError {
         id: i64,
     },
     /// The current version is not one of the versions that the caller accepts.
-    #[error("the version is {current} by now")]
-    VersionConflict {
-        /// The current version.
-        current: i64,
-    },
+    #[error(transparent)]
+    VersionConflict(#[from] VersionConflict),
     /// An item of a new order names a product that is not sold.
     #[error("unknown product {product_id}")]
     UnknownProduct {
@@ -78,6 +75,9 @@ pub enum DomainError {
     /// The database rejected a statement, which is a defect of the service.
     #[error("the database failed: {0}")]
     Database(Arc<sqlx::Error>),
+    /// The caller wants no load, and no cache tier holds an answer that may be served.
+    #[error("no cache tier holds an answer that may be served")]
+    NotCached,
     /// The tenant's data may not be read in this region.
     #[error("not readable in this region")]
     OutOfRegion,
@@ -92,6 +92,7 @@ impl From<LoadFailure> for DomainError {
         match failure {
             LoadFailure::Panicked | LoadFailure::NotRecorded => Self::Panicked,
             LoadFailure::WrongRegion => Self::OutOfRegion,
+            LoadFailure::NotCached => Self::NotCached,
             LoadFailure::Overloaded | LoadFailure::TimedOut => Self::Busy,
             LoadFailure::Unreachable => sqlx::Error::Io(io::ErrorKind::NotConnected.into()).into(),
         }

@@ -7,7 +7,6 @@
 //! does not depend on HTTP.
 
 pub mod error;
-pub mod expected;
 pub mod names;
 pub mod orders;
 pub mod page;
@@ -17,7 +16,6 @@ pub mod violation;
 use aside_cache::{Cacheable, Policy};
 
 pub use error::DomainError;
-pub use expected::ExpectedVersion;
 pub use page::{Cursor, ListKind, PageRequest};
 pub use violation::{MAX_ID, Violation};
 

@@ -9,7 +9,7 @@ use serde::de::DeserializeOwned;
 use serde_json::value::RawValue;
 
 use super::problem::{Kind, Problem};
-pub use shape::{Shape, Shapes};
+pub use shape::{Shape, Shapes, UnknownSchema};
 
 /// Parses a body. Broken syntax is a 400. A body of the wrong shape is a 422 that lists its faults,
 /// at most a hundred.
@@ -70,7 +70,13 @@ mod tests {
                 "properties": { "quantity": { "type": "integer", "format": "int32", "minimum": 1, "maximum": 1000 } },
             },
         });
-        Shapes::of(&json!({ "components": { "schemas": schemas } })).get("Basket").unwrap().clone()
+        let body =
+            json!({ "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Basket" } } } });
+        let document = json!({
+            "paths": { "/baskets": { "post": { "requestBody": body } } },
+            "components": { "schemas": schemas },
+        });
+        Shapes::of(&document).unwrap().get("Basket").unwrap().clone()
     }
 
     async fn refused(body: &[u8]) -> (u16, Value) {

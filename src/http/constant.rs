@@ -3,18 +3,15 @@
 
 use std::io::Write;
 
+use aside_axum::{Conditions, EntityTag, Validation};
 use axum::{
-    body::{Body, Bytes},
-    http::{HeaderMap, HeaderValue, StatusCode, header},
+    body::Bytes,
+    http::{HeaderMap, HeaderValue, header},
     response::Response,
 };
 use flate2::{Compression, write::GzEncoder};
 
-use super::{
-    conditional::{Conditions, EntityTag, PreconditionResult},
-    negotiation,
-    problem::{Kind, Problem},
-};
+use super::{negotiation, problem::Problem};
 
 /// The minimum size of a compressed body. Smaller bodies gain nothing.
 const COMPRESSED_FROM: usize = 1024;
@@ -44,32 +41,25 @@ impl Constant {
     ) -> Result<Response, Problem> {
         let gzip = self.gzip.as_ref().filter(|_| negotiation::accepts_gzip(headers));
         let (bytes, tag) = gzip.unwrap_or(&self.plain);
-        let verdict = conditions.evaluate(tag);
-        if verdict == PreconditionResult::Failed {
-            return Err(Problem::new(&Kind::VERSION_CONFLICT, "If-Match names no current representation."));
-        }
-        let mut response = Response::new(Body::empty());
-        let out = response.headers_mut();
+        let validation = conditions.evaluate(tag)?;
+        let mut out = HeaderMap::new();
         out.insert(header::ETAG, tag.header());
         out.insert(header::CACHE_CONTROL, cache_control);
         if self.gzip.is_some() {
             out.append(header::VARY, HeaderValue::from_static("accept-encoding"));
         }
-        if verdict == PreconditionResult::NotModified {
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-            return Ok(response);
+        if validation == Validation::Modified {
+            out.insert(header::CONTENT_TYPE, self.content_type.clone());
+            if gzip.is_some() {
+                out.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+            }
         }
-        out.insert(header::CONTENT_TYPE, self.content_type.clone());
-        if gzip.is_some() {
-            out.insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-        }
-        *response.body_mut() = Body::from(bytes.clone());
-        Ok(response)
+        Ok(validation.respond(out, bytes.clone()))
     }
 }
 
 fn tagged(bytes: Bytes) -> (Bytes, EntityTag) {
-    let tag = EntityTag::new(None, aside_cache::digest(&bytes));
+    let tag = EntityTag::of(None, &bytes);
     (bytes, tag)
 }
 

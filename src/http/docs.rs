@@ -7,6 +7,7 @@ use std::{
     sync::{Arc, LazyLock, Mutex, PoisonError},
 };
 
+use aside_axum::Conditions;
 use axum::{
     Router,
     body::Bytes,
@@ -20,7 +21,6 @@ use utoipa::{ToSchema, openapi::OpenApi};
 
 use super::{
     WebState,
-    conditional::Conditions,
     constant::Constant,
     negotiation, openapi,
     problem::{Kind, Problem},

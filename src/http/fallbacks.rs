@@ -46,7 +46,7 @@ pub async fn method_not_allowed(method: Method, uri: Uri) -> Response {
 pub fn with_options(response: &mut Response) {
     if let Some(allow) = response.headers_mut().get_mut(header::ALLOW) {
         let methods = allow.to_str().unwrap_or_default().replace(", ", ",").replace(',', ", ");
-        if !methods.contains("OPTIONS")
+        if !methods.split(", ").any(|method| method == "OPTIONS")
             && let Ok(all) = HeaderValue::try_from(format!("{methods}, OPTIONS"))
         {
             *allow = all;

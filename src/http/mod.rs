@@ -8,10 +8,7 @@
 mod audit;
 mod body;
 mod caching;
-mod conditional;
-mod consistency;
 mod constant;
-mod directives;
 mod docs;
 mod extract;
 mod fallbacks;
@@ -32,19 +29,20 @@ mod rate;
 mod routes;
 mod signatures;
 mod target;
-mod text;
 
-use std::{num::NonZeroU32, sync::Arc, time::Duration};
+use std::{num::NonZeroU32, ops::Deref, sync::Arc, time::Duration};
 
+use aside_axum::CacheAccess;
 use aside_cache::{Cache, Tenant};
-use axum::{http::HeaderName, middleware::from_fn};
+use axum::{extract::FromRef, http::HeaderName, middleware::from_fn};
 use utoipa_axum::{router::OpenApiRouter, routes};
 
+pub use body::UnknownSchema;
 pub use forwarded::TrustedProxies;
 use identity::Verifier;
 pub use public_server::PublicServer;
 use routes::Routes;
-pub use target::has_valid_host;
+pub use target::check_host;
 
 use crate::{
     audit::Audit,
@@ -88,11 +86,28 @@ pub struct HttpConfig {
 }
 
 /// How many reads per second each instance sends past its tiers at the clients' request.
-const FORCED_RELOADS_PER_SECOND: u32 = 50;
+const FORCED_LOADS_PER_SECOND: u32 = 50;
 
 const ACCEPT_PATCH: HeaderName = HeaderName::from_static("accept-patch");
 
-/// The state of all handlers.
+/// The state of all handlers. It is cheap to clone.
+#[derive(Clone)]
+struct WebState(Arc<Shared>);
+
+impl Deref for WebState {
+    type Target = Shared;
+
+    fn deref(&self) -> &Shared {
+        &self.0
+    }
+}
+
+impl FromRef<WebState> for CacheAccess {
+    fn from_ref(state: &WebState) -> Self {
+        state.access.clone()
+    }
+}
+
 struct Shared {
     services: Services,
     readiness: Readiness,
@@ -108,23 +123,23 @@ struct Shared {
     cdn: Option<SurrogateKeys>,
     /// The tenant of all requests if there is no verifier.
     tenant: Tenant,
-    reloads: directives::ReloadBudget,
-    /// Whether `Cache-Status` reports an L2.
-    l2: bool,
+    /// The cache as clients may use it.
+    access: CacheAccess,
     body_timeout: Duration,
     body_limit: usize,
     /// The shapes of bodies from the API document.
     shapes: body::Shapes,
 }
 
-type WebState = Arc<Shared>;
-
 /// Builds the public listener with all its routes.
-pub fn public_server(services: Services, config: &HttpConfig) -> PublicServer {
+///
+/// # Errors
+/// If the API document describes a body of a request that can't be checked.
+pub fn public_server(services: Services, config: &HttpConfig) -> Result<PublicServer, UnknownSchema> {
     let cache = services.cache.clone();
     let (router, api) = resources().merge(probes()).split_for_parts();
-    let state = Arc::new(Shared {
-        l2: services.cache.l2_breaker().is_some(),
+    let state = WebState(Arc::new(Shared {
+        access: CacheAccess::new(services.cache.clone(), FORCED_LOADS_PER_SECOND),
         services,
         readiness: config.readiness.clone(),
         verifier: config.verifier.clone(),
@@ -133,19 +148,18 @@ pub fn public_server(services: Services, config: &HttpConfig) -> PublicServer {
         audit: config.audit.clone(),
         cdn: config.cdn.clone(),
         tenant: identity::anonymous_tenant(),
-        reloads: directives::ReloadBudget::new(FORCED_RELOADS_PER_SECOND),
         body_timeout: config.request_timeout / 2,
         body_limit: config.body_limit,
         // A document that was built from these types can always be encoded as JSON.
-        shapes: body::Shapes::of(&serde_json::to_value(&api).unwrap_or_default()),
-    });
+        shapes: body::Shapes::of(&serde_json::to_value(&api).unwrap_or_default())?,
+    }));
     let router = router
         .merge(docs::routes(&api))
         .method_not_allowed_fallback(fallbacks::method_not_allowed)
         .fallback(fallbacks::no_such_route)
         .with_state(state);
     let routes = Routes::new(&resources().into_openapi(), &api);
-    PublicServer::new(router, routes, cache, config)
+    Ok(PublicServer::new(router, routes, cache, config))
 }
 
 /// Generates only the API document, which needs neither a database nor a configuration.

@@ -7,10 +7,12 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
+use aside_axum::Refusal;
+use aside_cache::Outcome;
 use axum::{
     body::{Body, HttpBody},
     extract::Request,
-    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
+    http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     response::Response,
 };
 use tracing::Span;
@@ -21,7 +23,6 @@ use super::{
     routes::Route,
 };
 use crate::telemetry;
-use aside_cache::Outcome;
 
 /// The header with the id of a request, in both directions.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -97,9 +98,10 @@ impl<'a> Observation<'a> {
     }
 
     /// Adds the id and the headers that every answer must have. A problem also gets the path and id
-    /// of the request.
+    /// of the request, and a refusal of `aside_axum` becomes a problem.
     pub fn complete(mut self, mut response: Response) -> Response {
-        let problem = response.extensions_mut().remove::<Problem>();
+        let refused = |extensions: &mut Extensions| extensions.remove::<Refusal>().map(Problem::from);
+        let problem = response.extensions_mut().remove().or_else(|| refused(response.extensions_mut()));
         if let Some(problem) = &problem {
             let id = self.id.to_str().ok().map(str::to_owned);
             let (parts, body) = problem.render(Some(self.uri.path().to_owned()), id).into_parts();

@@ -1,5 +1,6 @@
 //! `/orders`: the orders of the caller's tenant.
 
+use aside_axum::{Conditions, ReadRequest, Representation};
 use axum::{
     extract::State,
     http::{HeaderValue, StatusCode},
@@ -11,9 +12,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::{
     WebState,
     audit::AuditContext,
-    caching::{PERSONAL, Representation, encode, written},
-    conditional::Conditions,
-    directives::ReadMode,
+    caching::{encode, personal, written},
     extract::{Id, Json, MergePatch},
     idempotency::{IDEMPOTENCY_REPLAYED, IdempotencyKey},
     identity::{Caller, OrdersRead, OrdersWrite},
@@ -38,19 +37,13 @@ pub async fn get_order(
     caller: Caller<OrdersRead>,
     audit_context: AuditContext,
     Id(id): Id,
-    mode: ReadMode,
-    conditions: Conditions,
+    request: ReadRequest,
 ) -> Result<Response, Problem> {
     let orders = &state.services.orders;
     let mut audit_guard = audit_context.begin(&state, &caller).await.with_key(|| Order::key(&caller.tenant, id));
-    let read = match mode {
-        ReadMode::Load(mode) => audit_guard.note_absent(orders.get_order(&caller.tenant, id, mode).await)?,
-        ReadMode::OnlyIfCached => {
-            ReadMode::cached(audit_guard.note_absent(orders.peek_order(&caller.tenant, id).await)?)?
-        }
-    };
+    let read = audit_guard.note_absent(orders.get_order(&caller.tenant, id, request.mode()).await)?;
     audit_guard.set_outcome(Some(read.outcome));
-    Representation::of(&read, |order| Some(order.version))?.respond(&conditions, &PERSONAL, state.l2)
+    personal(&request, Representation::versioned(&read, |order| order.version)?)
 }
 
 /// Which orders to list.
@@ -78,20 +71,16 @@ pub async fn list_orders(
     caller: Caller<OrdersRead>,
     audit_context: AuditContext,
     Query(wanted): Query<ListOrders>,
-    mode: ReadMode,
-    conditions: Conditions,
+    request: ReadRequest,
 ) -> Result<Response, Problem> {
     let orders = &state.services.orders;
     let filter =
         OrderFilter { customer_id: wanted.customer_id.0, status: wanted.status.map(|StatusText(status)| status) };
     let page = page(ListKind::Orders, wanted.limit, wanted.cursor.as_deref())?;
     let mut audit_guard = audit_context.begin(&state, &caller).await.with_key(|| filter.key(&caller.tenant, page));
-    let read = match mode {
-        ReadMode::Load(mode) => orders.list_orders(&caller.tenant, filter, page, mode).await?,
-        ReadMode::OnlyIfCached => ReadMode::cached(orders.peek_orders(&caller.tenant, filter, page).await)?,
-    };
+    let read = orders.list_orders(&caller.tenant, filter, page, request.mode()).await?;
     audit_guard.set_outcome(Some(read.outcome));
-    Representation::of(&read, |_: &OrderPage| None)?.respond(&conditions, &PERSONAL, state.l2)
+    personal(&request, Representation::of(&read)?)
 }
 
 /// Places an order.

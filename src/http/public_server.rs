@@ -1,5 +1,5 @@
 //! The steps around every handler, from the outside in: id, log line and metrics (`observe`), CORS,
-//! permits, tokens (`consistency`), time limit, panics, and routes. This is one function around the
+//! permits, consistency tokens, time limit, panics, and routes. This is one function around the
 //! router instead of a stack of layers. Each layer would cost every request one or two boxes, which
 //! is more than an L1 hit costs.
 
@@ -16,6 +16,8 @@ use std::{
     time::Duration,
 };
 
+use aside_axum::{CONSISTENCY_TOKEN, ConsistencyRequest};
+use aside_cache::Cache;
 use axum::{
     Router,
     extract::Request,
@@ -29,9 +31,7 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use tracing::Instrument;
 
 use super::{
-    ACCEPT_PATCH, HttpConfig,
-    consistency::{CONSISTENCY_TOKEN, ConsistencyRequest},
-    fallbacks,
+    ACCEPT_PATCH, HttpConfig, fallbacks,
     forwarded::TrustedProxies,
     idempotency::{IDEMPOTENCY_KEY, IDEMPOTENCY_REPLAYED},
     metrics::{HttpCollector, HttpMetrics},
@@ -41,7 +41,6 @@ use super::{
     routes::{Route, Routes},
     target,
 };
-use aside_cache::Cache;
 
 /// The public listener's request handling.
 pub struct PublicServer {
@@ -93,8 +92,10 @@ impl PublicServer {
             request.extensions_mut().insert(observation.origin(client));
         }
         let answer = async {
+            if let Err(rule) = target::check_host(&request) {
+                return Problem::header("Host", rule).into_response();
+            }
             match &self.cors {
-                _ if !target::has_valid_host(&request) => Problem::header("Host", target::HOST_RULE).into_response(),
                 Some(cors) if request.method() != Method::OPTIONS || is_preflight(&request) => {
                     let with_limits = async |request| Ok::<_, Infallible>(self.with_limits(route, request).await);
                     let Ok(response) = Box::pin(cors.layer(service_fn(with_limits)).oneshot(request)).await;

@@ -20,37 +20,42 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Query<T> {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Problem> {
-        parse(pairs(parts.uri.query().unwrap_or_default())?).map(Self)
+        parse(parts.uri.query().unwrap_or_default()).map(Self)
     }
-}
-
-/// The names and values of a query in form encoding.
-fn pairs(query: &str) -> Result<Vec<(String, String)>, Problem> {
-    let split = |pair: &str| {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let name = String::from_utf8_lossy(&plain(name)).into_owned();
-        match String::from_utf8(plain(value)) {
-            Ok(value) if value.contains('\0') => Err(Problem::parameter(name, "must not contain the character U+0000")),
-            Ok(value) => Ok((name, value)),
-            Err(_) => Err(Problem::parameter(name, "must be UTF-8")),
-        }
-    };
-    query.split('&').filter(|pair| !pair.is_empty()).map(split).collect()
 }
 
 /// The names of the parameters in a query.
 pub fn names(query: &str) -> impl Iterator<Item = String> {
-    let pairs = query.split('&').filter(|pair| !pair.is_empty());
-    pairs.map(|pair| String::from_utf8_lossy(&plain(pair.split('=').next().unwrap_or_default())).into_owned())
+    pairs(query).map(|(name, _)| name)
 }
 
-fn plain(text: &str) -> Vec<u8> {
+/// The names of a query in form encoding, each with its value as bytes.
+fn pairs(query: &str) -> impl Iterator<Item = (String, Vec<u8>)> {
+    query.split('&').filter(|pair| !pair.is_empty()).map(|pair| {
+        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+        (String::from_utf8_lossy(&decoded(name)).into_owned(), decoded(value))
+    })
+}
+
+fn decoded(text: &str) -> Vec<u8> {
     target::decoded(text.replace('+', " ").as_bytes(), |_| true).into_owned()
 }
 
-fn parse<T: DeserializeOwned>(pairs: Vec<(String, String)>) -> Result<T, Problem> {
+fn text(value: Vec<u8>) -> Result<String, &'static str> {
+    match String::from_utf8(value) {
+        Ok(text) if text.contains('\0') => Err("must not contain the character U+0000"),
+        Ok(text) => Ok(text),
+        Err(_) => Err("must be UTF-8"),
+    }
+}
+
+fn parse<T: DeserializeOwned>(query: &str) -> Result<T, Problem> {
+    let texts = |(name, value)| match text(value) {
+        Ok(value) => Ok((name, value)),
+        Err(rule) => Err(Problem::parameter(name, rule)),
+    };
     let mut parameters = Map::new();
-    for (name, value) in pairs {
+    for (name, value) in pairs(query).map(texts).collect::<Result<Vec<_>, _>>()? {
         if parameters.insert(name.clone(), Value::String(value)).is_some() {
             return Err(Problem::parameter(name, "must be given once"));
         }

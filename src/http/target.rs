@@ -9,12 +9,18 @@ use axum::{
 };
 
 /// The rule for the `Host` header, shown when it is refused.
-pub const HOST_RULE: &str = "must be given once, as a host name or address, perhaps with a port";
+const HOST_RULE: &str = "must be given once, as a host name or address, perhaps with a port";
+
+/// Checks the host of a request. The error is the rule that it breaks, as the rest of a sentence
+/// about the header.
+pub fn check_host<B>(request: &axum::http::Request<B>) -> Result<(), &'static str> {
+    if has_valid_host(request) { Ok(()) } else { Err(HOST_RULE) }
+}
 
 /// Returns whether the host of a request is valid (RFC 9112, section 3.2). HTTP/1.1 requires one,
 /// and HTTP/1.0 does not. HTTP/2 uses `:authority`, and a `Host` header must not contradict it (RFC
 /// 9113, section 8.3.1).
-pub fn has_valid_host<B>(request: &axum::http::Request<B>) -> bool {
+fn has_valid_host<B>(request: &axum::http::Request<B>) -> bool {
     let mut hosts = request.headers().get_all(header::HOST).iter();
     let (host, more) = (hosts.next(), hosts.next());
     let authority = request.uri().authority();

@@ -51,11 +51,8 @@ pub struct Management {
 }
 
 /// The answer to a request without a valid host (RFC 9112, section 3.2).
-pub fn refuse_host() -> Response {
-    problem::problem(
-        StatusCode::BAD_REQUEST,
-        "The header Host must be given once, as a host name or address, perhaps with a port.",
-    )
+pub fn refuse_host(rule: &str) -> Response {
+    problem::problem(StatusCode::BAD_REQUEST, &format!("The header Host {rule}."))
 }
 
 /// All routes of the management listener.

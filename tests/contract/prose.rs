@@ -42,6 +42,7 @@ fn documents() -> Vec<Source> {
         "DECISIONS.md",
         "SECURITY.md",
         "tests/README.md",
+        "crates/aside-axum/README.md",
         "crates/aside-cache/README.md",
     ];
     let root = root.map(|path| Source { path: path.to_owned(), text: read(path) });

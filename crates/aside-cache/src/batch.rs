@@ -72,10 +72,11 @@ impl Cache {
         let found = match mode {
             _ if T::POLICY.stale_if_error.is_zero() => read.await,
             CacheMode::Default => self.or_stale(read, || self.stale_many(&asked)).await,
-            CacheMode::Reload | CacheMode::NoStore => read.await,
+            CacheMode::Reload | CacheMode::NoStore | CacheMode::OnlyIfCached => read.await,
         };
         if found.is_err() {
-            asked.iter().for_each(|(_, key)| self.count(key, Outcome::Failed, begun));
+            let outcome = if mode == CacheMode::OnlyIfCached { Outcome::NotCached } else { Outcome::Failed };
+            asked.iter().for_each(|(_, key)| self.count(key, outcome, begun));
         }
         let answer =
             |((id, found), (_, key)): (_, &(I, Key<T>))| (id, self.finish(key, found, self.may_store(key), begun));
@@ -155,7 +156,7 @@ impl Cache {
         let epoch = self.inner.freshness.epoch();
         let bypass = || keys.iter().map(|_| Err(Outcome::Bypass)).collect();
         let (found, write_back) = match mode {
-            CacheMode::Default => {
+            CacheMode::Default | CacheMode::OnlyIfCached => {
                 let keys: Vec<_> = keys.iter().map(|(_, key)| key.clone()).collect();
                 self.tier_answers(&keys, &epoch).await
             }
@@ -167,6 +168,8 @@ impl Cache {
         let tenant = keys.first().and_then(|(_, key)| key.tenant_of().cloned());
         let mut loaded = if missing.is_empty() {
             HashMap::new()
+        } else if mode == CacheMode::OnlyIfCached {
+            return Err(LoadFailure::NotCached.into());
         } else {
             load.load_many(self, tenant.as_ref(), missing, deadline).await?
         };

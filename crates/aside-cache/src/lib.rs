@@ -48,6 +48,7 @@ mod config;
 mod database_errors;
 mod entry;
 mod error;
+mod expected;
 mod floors;
 mod freshness;
 mod gauges;
@@ -118,6 +119,7 @@ pub use self::{
     database_errors::{is_busy, is_conflict, is_unavailable},
     entry::{DbTime, Entry, Loaded, TagVersion},
     error::Error,
+    expected::{ExpectedVersion, VersionConflict},
     get::{Get, GetMany},
     key::{Key, Segments, ShardedTag, Tag, Tenant, is_segment},
     keyring::{DecryptError, Keyring, KeyringError, Secret},

@@ -40,6 +40,10 @@ pub enum LoadFailure {
     /// in [`CacheConfig::policies`](super::CacheConfig::policies).
     #[error("the type is regulated, and the cache has no recorder or doesn't know its policy")]
     NotRecorded,
+    /// The read was told not to load ([`CacheMode::OnlyIfCached`](super::CacheMode::OnlyIfCached)),
+    /// and no tier holds an answer that may be served.
+    #[error("no tier holds an answer that may be served")]
+    NotCached,
 }
 
 /// The error of a loader. It is cloned for every caller that waited for the load.

@@ -32,6 +32,9 @@ pub enum CacheMode {
     Reload,
     /// Load, and leave the tiers unchanged.
     NoStore,
+    /// Never load. If no tier holds an answer that may be served, the read fails with
+    /// [`LoadFailure::NotCached`](super::LoadFailure::NotCached).
+    OnlyIfCached,
 }
 
 impl Cache {
@@ -91,6 +94,9 @@ impl Cache {
                 }
             }
             CacheMode::Reload | CacheMode::NoStore => Outcome::Bypass,
+            CacheMode::OnlyIfCached => {
+                return Box::pin(self.peek(key)).await.ok_or_else(|| LoadFailure::NotCached.into());
+            }
         };
         // The box keeps the large future of a miss out of the future of an L1 hit.
         let found = Box::pin(self.on_l1_miss(key, mode, load, missed, begun).instrument(span.clone())).await;
@@ -125,6 +131,7 @@ impl Cache {
             }
             CacheMode::Reload => self.load_uncoalesced(key, load, missed, WriteBack::IfFree, deadline).await,
             CacheMode::NoStore => self.load_uncoalesced(key, load, missed, WriteBack::Skip, deadline).await,
+            CacheMode::OnlyIfCached => Err(LoadFailure::NotCached.into()),
         }
     }
 

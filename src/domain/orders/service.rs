@@ -2,10 +2,10 @@
 //! a tenant. The tenant is part of every key, tag and statement. Placing and cancelling an order
 //! change orders and products, so the write invalidates tags of both.
 
-use aside_cache::{Cache, CacheMode, Cached, Loader, Tag, Tenant, Write};
+use aside_cache::{Cache, CacheMode, Cached, ExpectedVersion, Loader, Tag, Tenant, Write};
 
 use super::{Idempotency, NewOrder, Order, OrderFilter, OrderPage, OrderStatus, Placed, idempotency, placing, store};
-use crate::domain::{ExpectedVersion, error::DomainError, page::PageRequest, products::Product};
+use crate::domain::{error::DomainError, page::PageRequest, products::Product};
 
 /// The cached service of orders. It is cheap to clone.
 #[derive(Clone)]
@@ -37,22 +37,6 @@ impl CachedOrderService {
         let (key, tenant) = (filter.key(tenant, page), tenant.clone());
         let load = move |db| store::load_page(db, tenant.clone(), filter.clone(), page);
         self.cache.get(key).mode(mode).load(load).await
-    }
-
-    /// Reads only from the cache tiers and never loads. It returns `None` if no tier holds an
-    /// answer that may be served. A cached absence is `NotFound`.
-    pub async fn peek_order(&self, tenant: &Tenant, id: i64) -> Result<Option<Cached<Order>>, DomainError> {
-        self.cache.get(Order::key(tenant, id)).only_if_cached().await.map(|read| require(id, read)).transpose()
-    }
-
-    /// Reads only from the cache tiers, like [`Self::peek_order`].
-    pub async fn peek_orders(
-        &self,
-        tenant: &Tenant,
-        filter: OrderFilter,
-        page: PageRequest,
-    ) -> Option<Cached<OrderPage>> {
-        self.cache.get(filter.key(tenant, page)).only_if_cached().await
     }
 
     /// Takes stock and prices from the products. With `once`, repeated calls place the order only

@@ -1,10 +1,10 @@
 //! Orders against a real database, with L1 and without L2.
 
-use aside_cache::{Cache, CacheConfig, CacheMode, Tenant};
+use aside_cache::{Cache, CacheConfig, CacheMode, ExpectedVersion, Tenant, VersionConflict};
 use sqlx::PgPool;
 
 use super::{service::CachedOrderService, *};
-use crate::domain::{ExpectedVersion, ListKind, PageRequest, page::Cursor, products::Product};
+use crate::domain::{ListKind, PageRequest, page::Cursor, products::Product};
 
 const BANANAS: i64 = 1_082_185;
 const MANGO: i64 = 2;
@@ -210,7 +210,7 @@ async fn another_version_or_another_tenant_can_not_change_an_order(db: PgPool) {
     let id = orders.place_order(&demo(), order(&[(BANANAS, 1)]), None).await.unwrap().id;
     let stale =
         orders.change_status(&demo(), id, OrderStatus::Confirmed, ExpectedVersion::one_of([7])).await.unwrap_err();
-    assert!(matches!(stale, DomainError::VersionConflict { current: 1 }), "{stale}");
+    assert!(matches!(stale, DomainError::VersionConflict(VersionConflict { current: 1 })), "{stale}");
     let foreign = orders.change_status(&acme, id, OrderStatus::Confirmed, ExpectedVersion::any()).await.unwrap_err();
     assert!(matches!(foreign, DomainError::NotFound { kind: "order", .. }), "{foreign}");
     assert!(orders.get_order(&acme, id, CacheMode::Default).await.is_err());

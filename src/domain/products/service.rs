@@ -6,13 +6,13 @@
 //! transaction. Afterwards this instance drops its own entries that depend on them. The cache is
 //! never updated with the new value: the next reader loads it.
 
-use aside_cache::{Cache, CacheMode, Cached, Loader, Tag, Write};
+use aside_cache::{Cache, CacheMode, Cached, ExpectedVersion, Loader, Tag, Write};
 
 use super::{
     NewProduct, Product, ProductChange, ProductFilter, ProductPage, TopProducts, store, tags::catalogue_tag,
     views::ViewCounter,
 };
-use crate::domain::{ExpectedVersion, error::DomainError, page::PageRequest};
+use crate::domain::{error::DomainError, page::PageRequest};
 
 /// How many products one load reads during warming.
 const WARM_BATCH: usize = 100;
@@ -59,22 +59,6 @@ impl CachedProductService {
 
     pub async fn top_products(&self, limit: u16, mode: CacheMode) -> Result<Cached<TopProducts>, DomainError> {
         self.cache.get(TopProducts::key(limit)).mode(mode).load(move |db| store::load_top(db, limit)).await
-    }
-
-    /// Reads only from the cache tiers and never loads. It returns `None` if no tier holds an
-    /// answer that may be served. A cached absence is `NotFound`.
-    pub async fn peek_product(&self, id: i64) -> Result<Option<Cached<Product>>, DomainError> {
-        self.cache.get(Product::key(id)).only_if_cached().await.map(|read| require(id, read)).transpose()
-    }
-
-    /// Reads only from the cache tiers, like [`Self::peek_product`].
-    pub async fn peek_products(&self, filter: ProductFilter, page: PageRequest) -> Option<Cached<ProductPage>> {
-        self.cache.get(filter.key(page)).only_if_cached().await
-    }
-
-    /// Reads only from the cache tiers, like [`Self::peek_product`].
-    pub async fn peek_top(&self, limit: u16) -> Option<Cached<TopProducts>> {
-        self.cache.get(TopProducts::key(limit)).only_if_cached().await
     }
 
     pub async fn create_product(&self, new: NewProduct) -> Result<Product, DomainError> {

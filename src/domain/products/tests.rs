@@ -3,11 +3,11 @@
 
 use std::time::Duration;
 
-use aside_cache::{Cache, CacheConfig, CacheMode, ConnectionPool, DbTime, Tag};
+use aside_cache::{Cache, CacheConfig, CacheMode, ConnectionPool, DbTime, ExpectedVersion, Tag, VersionConflict};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
 use super::{service::CachedProductService, tags::catalogue_tag, *};
-use crate::domain::{DomainError, ExpectedVersion, ListKind, PageRequest, page::Cursor};
+use crate::domain::{DomainError, ListKind, PageRequest, page::Cursor};
 
 fn service(db: &PgPool) -> CachedProductService {
     CachedProductService::new(Cache::start(CacheConfig::default(), db.clone()))
@@ -165,7 +165,7 @@ async fn a_write_that_expects_another_version_changes_nothing(db: PgPool) {
     let made = products.create_product(new_product("Mango")).await.unwrap();
     let free = ProductChange { price_cents: Some(0), ..Default::default() };
     let refused = products.update_product(made.id, free.clone(), ExpectedVersion::one_of([2, 3])).await.unwrap_err();
-    assert!(matches!(refused, DomainError::VersionConflict { current: 1 }), "{refused}");
+    assert!(matches!(refused, DomainError::VersionConflict(VersionConflict { current: 1 })), "{refused}");
     assert!(products.delete_product(made.id, ExpectedVersion::one_of([])).await.is_err());
     assert_eq!(store::load_one(pool(&db), made.id).await.unwrap().value, Some(made.clone()));
     assert!(products.update_product(made.id, free, ExpectedVersion::one_of([9, 1])).await.is_ok());

@@ -10,7 +10,7 @@ use super::raw::{Members, Number, number};
 /// The JSON pointer and the rule of each fault.
 pub type Faults = Vec<(String, String)>;
 
-/// The shapes of all schemas in the document by name.
+/// The shapes of the schemas that the document names for bodies of requests.
 #[derive(Debug, Default)]
 pub struct Shapes(HashMap<String, Shape>);
 
@@ -30,16 +30,25 @@ pub enum Shape {
     },
     /// Also `null`.
     Nullable(Box<Shape>),
-    /// A type that no body uses so far. A member of this type is refused.
-    Other,
 }
 
+/// A body of a request has a schema that [`Shape`] can't describe. It is a defect of this program.
+#[derive(Debug, thiserror::Error)]
+#[error("the API document describes a request body by a schema that this program can't check: {0}")]
+pub struct UnknownSchema(String);
+
 impl Shapes {
-    /// Builds the shapes of a document.
-    pub fn of(document: &Value) -> Self {
-        let schemas = document["components"]["schemas"].as_object();
-        let named = schemas.into_iter().flatten().map(|(name, schema)| (name.clone(), shape(schema, document)));
-        Self(named.collect())
+    /// Builds the shapes of the request bodies of a document.
+    ///
+    /// # Errors
+    /// If one of them has a type that no body used before.
+    pub fn of(document: &Value) -> Result<Self, UnknownSchema> {
+        let operations = document["paths"].as_object().into_iter().flatten();
+        let operations = operations.flat_map(|(_, item)| item.as_object().into_iter().flatten());
+        let bodies = operations.flat_map(|(_, operation)| operation["requestBody"]["content"].as_object());
+        let schemas = bodies.flat_map(|content| content.values()).map(|media_type| &media_type["schema"]);
+        let named = schemas.map(|schema| Ok((name(schema)?.to_owned(), shape(schema, document)?)));
+        named.collect::<Result<_, _>>().map(Self)
     }
 
     /// The shape of the schema of this name.
@@ -48,47 +57,50 @@ impl Shapes {
     }
 }
 
-fn shape(schema: &Value, document: &Value) -> Shape {
+/// The name of a schema, by which the type of a body finds its shape.
+fn name(schema: &Value) -> Result<&str, UnknownSchema> {
+    let reference = schema["$ref"].as_str().and_then(|reference| reference.rsplit('/').next());
+    reference.ok_or_else(|| UnknownSchema(schema.to_string()))
+}
+
+fn shape(schema: &Value, document: &Value) -> Result<Shape, UnknownSchema> {
+    let unknown = || UnknownSchema(schema.to_string());
     if let Some(pointer) = schema["$ref"].as_str() {
-        return document
-            .pointer(pointer.trim_start_matches('#'))
-            .map_or(Shape::Other, |schema| shape(schema, document));
+        return shape(document.pointer(pointer.trim_start_matches('#')).ok_or_else(unknown)?, document);
     }
     match &schema["type"] {
         Value::Array(types) => {
             let other = types.iter().find(|one| *one != "null").cloned().unwrap_or_default();
             let mut schema = schema.clone();
             schema["type"] = other;
-            Shape::Nullable(Box::new(shape(&schema, document)))
+            Ok(Shape::Nullable(Box::new(shape(&schema, document)?)))
         }
         Value::String(name) => match name.as_str() {
-            "object" => Shape::Object(members(schema, document)),
-            "array" => Shape::List(Box::new(shape(&schema["items"], document))),
-            "string" => Shape::Text(texts(&schema["enum"])),
+            "object" => Ok(Shape::Object(members(schema, document)?)),
+            "array" => Ok(Shape::List(Box::new(shape(&schema["items"], document)?))),
+            "string" => Ok(Shape::Text(texts(&schema["enum"]))),
             "integer" => {
                 let fits =
                     if schema["format"] == "int32" { (i32::MIN.into(), i32::MAX.into()) } else { (i64::MIN, i64::MAX) };
                 let bound = |name: &str, other| schema[name].as_f64().map_or(other, |bound| bound as i64);
-                Shape::Whole { fits, bounds: (bound("minimum", fits.0), bound("maximum", fits.1)) }
+                Ok(Shape::Whole { fits, bounds: (bound("minimum", fits.0), bound("maximum", fits.1)) })
             }
-            _ => Shape::Other,
+            _ => Err(unknown()),
         },
-        _ => Shape::Other,
+        _ => Err(unknown()),
     }
 }
 
 /// The members in their order, required ones first.
-fn members(schema: &Value, document: &Value) -> Vec<(String, bool, Shape)> {
+fn members(schema: &Value, document: &Value) -> Result<Vec<(String, bool, Shape)>, UnknownSchema> {
     let required = texts(&schema["required"]);
-    let mut members: Vec<_> = schema["properties"]
-        .as_object()
-        .into_iter()
-        .flatten()
-        .map(|(name, schema)| (name.clone(), required.contains(name), shape(schema, document)))
-        .collect();
+    let properties = schema["properties"].as_object().into_iter().flatten();
+    let member =
+        |(name, schema): (&String, &Value)| Ok((name.clone(), required.contains(name), shape(schema, document)?));
+    let mut members = properties.map(member).collect::<Result<Vec<_>, _>>()?;
     let place = |name: &String| required.iter().position(|one| one == name).unwrap_or(usize::MAX);
     members.sort_by_key(|(name, ..)| place(name));
-    members
+    Ok(members)
 }
 
 fn texts(list: &Value) -> Vec<String> {
@@ -124,7 +136,6 @@ impl Shape {
                 Some(Number::Whole(_) | Number::Huge) => Err(format!("must be between {least} and {most}")),
                 Some(Number::Fraction) | None => Err("must be a whole number".to_owned()),
             },
-            Self::Other => Err("must not be given".to_owned()),
         };
         read.unwrap_or_else(|rule| {
             fault(&rule, pointer, faults);
@@ -180,4 +191,28 @@ fn fault(rule: &str, pointer: &str, faults: &mut Faults) {
 /// A key as a segment of a JSON pointer (RFC 6901).
 fn escaped(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_member(schema: Value) -> Result<Shapes, UnknownSchema> {
+        let body =
+            json!({ "content": { "application/json": { "schema": { "$ref": "#/components/schemas/Basket" } } } });
+        let basket = json!({ "type": "object", "properties": { "member": schema } });
+        Shapes::of(&json!({
+            "paths": { "/baskets": { "post": { "requestBody": body } } },
+            "components": { "schemas": { "Basket": basket, "Answer": { "type": "number" } } },
+        }))
+    }
+
+    #[test]
+    fn a_body_with_an_unknown_type_is_found_before_the_first_request() {
+        assert!(with_member(json!({ "type": "integer" })).is_ok(), "schemas of answers need no shape");
+        for unknown in [json!({ "type": "number" }), json!({ "type": ["boolean", "null"] }), json!({ "oneOf": [] })] {
+            let error = with_member(json!({ "type": "array", "items": unknown })).unwrap_err();
+            assert!(error.to_string().contains("can't check"), "{error}");
+        }
+    }
 }

@@ -1,7 +1,11 @@
-//! Maps errors of the domain to problems. This is the only place that knows both.
+//! Maps errors of the domain and refusals of `aside_axum` to problems. This is the only place that
+//! knows both sides.
 //!
 //! Only the class of a database error is logged, never its message, because messages can quote
 //! values.
+
+use aside_axum::Refusal;
+use aside_cache::VersionConflict;
 
 use crate::domain::{DomainError, Violation};
 
@@ -11,13 +15,14 @@ impl From<DomainError> for Problem {
     fn from(error: DomainError) -> Self {
         match error {
             DomainError::NotFound { kind, id } => Self::new(&Kind::NOT_FOUND, format!("There is no {kind} {id}.")),
-            DomainError::VersionConflict { current } => {
+            DomainError::VersionConflict(VersionConflict { current }) => {
                 Self::new(&Kind::VERSION_CONFLICT, format!("The current version is {current}."))
             }
             DomainError::Invalid(broken) => invalid(broken),
             DomainError::Rule { field, rule } => Self::validation([(field, rule)]),
             DomainError::UnknownProduct { item, product_id } => {
-                Self::validation([(format!("/items/{item}/product_id"), format!("there is no product {product_id}"))])
+                let (member, rule) = (format!("items/{item}/product_id"), format!("there is no product {product_id}"));
+                Self::new(&Kind::VALIDATION, format!("`{member}`: {rule}.")).with_pointer(format!("/{member}"), rule)
             }
             DomainError::OutOfStock { item, product_id, available } => {
                 Self::new(&Kind::OUT_OF_STOCK, format!("Product {product_id} has {available} left."))
@@ -37,6 +42,7 @@ impl From<DomainError> for Problem {
                 Self::new(&Kind::OVERLOADED, "The database has no time for this request at the moment.")
                     .with_cause("database busy")
             }
+            DomainError::NotCached => Refusal::NotCached.into(),
             DomainError::OutOfRegion => {
                 Self::new(&Kind::OTHER_REGION, "The tenant's data may only be read in the tenant's home region.")
             }
@@ -45,6 +51,24 @@ impl From<DomainError> for Problem {
             }
             DomainError::Database(error) => Self::internal(cause(&error)),
             DomainError::Panicked => Self::internal("a load or a write panicked"),
+        }
+    }
+}
+
+impl From<Refusal> for Problem {
+    fn from(refusal: Refusal) -> Self {
+        match refusal {
+            Refusal::MalformedHeader { header, rule } => Self::header(header, rule),
+            Refusal::Absent => Self::new(&Kind::NOT_FOUND, "There is no such thing."),
+            Refusal::PreconditionFailed => {
+                Self::new(&Kind::VERSION_CONFLICT, "If-Match names no current representation.")
+            }
+            Refusal::TokenNotReached => Self::new(
+                &Kind::OVERLOADED,
+                "Nothing proves at the moment that an answer would not be older than the token.",
+            )
+            .with_cause("tokens wait for a late poll of the ledger"),
+            Refusal::NotCached => Self::new(&Kind::NOT_CACHED, "No tier holds an answer that may be served."),
         }
     }
 }

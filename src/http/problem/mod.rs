@@ -92,7 +92,8 @@ impl Problem {
         Self(Box::new(Occurrence { kind, detail, errors: Vec::new(), headers: Vec::new(), cause: None }))
     }
 
-    /// The body breaks rules. Each item has a JSON pointer and a rule.
+    /// The body breaks rules. Each item has a JSON pointer and a rule, which is the rest of a
+    /// sentence about the member.
     pub fn validation(broken: impl IntoIterator<Item = (String, String)>) -> Self {
         let mut problem = Self::new(&Kind::VALIDATION, "");
         problem.0.errors.extend(broken.into_iter().map(|(pointer, detail)| FieldError {
@@ -128,7 +129,8 @@ impl Problem {
         problem.tell_the_first()
     }
 
-    /// Sets the detail to the first of the errors, as a sentence.
+    /// Sets the detail to the first of the errors, as a sentence. Every rule is the rest of a
+    /// sentence about its place, such as `must be given`.
     fn tell_the_first(mut self) -> Self {
         if let Some(FieldError { detail, pointer, parameter, header }) = self.0.errors.first() {
             let place = match (pointer.as_deref(), parameter.as_deref()) {
@@ -137,8 +139,7 @@ impl Problem {
                 (None, Some("")) => "A parameter without a name".to_owned(),
                 (None, parameter) => format!("`{}`", parameter.or(*header).unwrap_or_default()),
             };
-            let mark = if ["must ", "is ", "can't "].iter().any(|verb| detail.starts_with(verb)) { "" } else { ":" };
-            self.0.detail = format!("{place}{mark} {detail}.").into();
+            self.0.detail = format!("{place} {detail}.").into();
         }
         self
     }

@@ -2,6 +2,7 @@
 
 mod batch;
 
+use aside_axum::{Conditions, ReadRequest, Representation};
 use axum::{
     extract::State,
     http::{Method, StatusCode, header},
@@ -14,9 +15,7 @@ pub use batch::{ProductBatch, ProductPageOrBatch};
 
 use super::{
     WebState,
-    caching::{Representation, encode, written},
-    conditional::Conditions,
-    directives::ReadMode,
+    caching::{catalogue, encode, written},
     extract::{Id, Json, MergePatch},
     identity::{Caller, ProductsWrite},
     openapi::{
@@ -27,7 +26,7 @@ use super::{
 };
 use crate::domain::{
     ListKind,
-    products::{NewProduct, Product, ProductChange, ProductFilter, ProductPage, TopProducts},
+    products::{NewProduct, Product, ProductChange, ProductFilter, TopProducts},
 };
 
 /// Reads a product.
@@ -40,20 +39,16 @@ pub async fn get_product(
     State(state): State<WebState>,
     method: Method,
     Id(id): Id,
-    mode: ReadMode,
-    conditions: Conditions,
+    request: ReadRequest,
 ) -> Result<Response, Problem> {
     let products = &state.services.products;
-    let read = match mode {
-        ReadMode::Load(mode) => products.get_product(id, mode).await?,
-        ReadMode::OnlyIfCached => ReadMode::cached(products.peek_product(id).await?)?,
-    };
-    let answer = Representation::of(&read, |product| Some(product.version))?;
+    let read = products.get_product(id, request.mode()).await?;
     // HEAD does not count as a view.
     if method == Method::GET {
         products.count_view(id);
     }
-    answer.into_public_response(&conditions, state.cdn.as_ref(), state.l2)
+    let answer = Representation::versioned(&read, |product| product.version)?;
+    catalogue(&state, &request, answer)
 }
 
 /// Which products to list.
@@ -85,8 +80,7 @@ pub struct ListProducts {
 pub async fn list_products(
     State(state): State<WebState>,
     Query(wanted): Query<ListProducts>,
-    mode: ReadMode,
-    conditions: Conditions,
+    request: ReadRequest,
 ) -> Result<Response, Problem> {
     let products = &state.services.products;
     if let Some(Ids(ids)) = wanted.ids {
@@ -94,16 +88,14 @@ pub async fn list_products(
         {
             return Err(Problem::parameter("ids", "can't be combined with other parameters"));
         }
-        return batch::read(products, ids, mode).await?.into_public_response(&conditions, state.cdn.as_ref(), state.l2);
+        let reads = products.get_products(ids, request.mode()).await?;
+        return catalogue(&state, &request, batch::compose(&reads)?);
     }
     let filter = ProductFilter { category: wanted.category, department: wanted.department };
     filter.check()?;
     let page = page(ListKind::Products, wanted.limit, wanted.cursor.as_deref())?;
-    let read = match mode {
-        ReadMode::Load(mode) => products.list_products(filter, page, mode).await?,
-        ReadMode::OnlyIfCached => ReadMode::cached(products.peek_products(filter, page).await)?,
-    };
-    Representation::of(&read, |_: &ProductPage| None)?.into_public_response(&conditions, state.cdn.as_ref(), state.l2)
+    let read = products.list_products(filter, page, request.mode()).await?;
+    catalogue(&state, &request, Representation::of(&read)?)
 }
 
 /// How much of the top to list.
@@ -123,16 +115,12 @@ pub struct TopLimit {
 pub async fn top_products(
     State(state): State<WebState>,
     Query(wanted): Query<TopLimit>,
-    mode: ReadMode,
-    conditions: Conditions,
+    request: ReadRequest,
 ) -> Result<Response, Problem> {
     let products = &state.services.products;
     let limit = page(ListKind::Products, wanted.limit, None)?.limit;
-    let read = match mode {
-        ReadMode::Load(mode) => products.top_products(limit, mode).await?,
-        ReadMode::OnlyIfCached => ReadMode::cached(products.peek_top(limit).await)?,
-    };
-    Representation::of(&read, |_: &TopProducts| None)?.into_public_response(&conditions, state.cdn.as_ref(), state.l2)
+    let read = products.top_products(limit, request.mode()).await?;
+    catalogue(&state, &request, Representation::of(&read)?)
 }
 
 /// Adds a product.

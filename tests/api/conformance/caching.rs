@@ -78,10 +78,11 @@ pub fn table() -> Table {
                 .after(product)
                 .request(get)
                 .contains("cache-status", "aside-l1; hit; ttl="),
-            row("RFC 9211, 2.4", "an entry past its lifetime has a negative one")
-                .shown_by("src/http/caching.rs::an_entry_that_has_outlived_its_lifetime_has_a_negative_ttl"),
+            row("RFC 9211, 2.4", "an entry past its lifetime has a negative one").shown_by(
+                "crates/aside-axum/src/cache_status.rs::an_entry_that_has_outlived_its_lifetime_has_a_negative_ttl",
+            ),
             row("RFC 9211, 2.2", "one that was found and was not fresh is forwarded as `stale`")
-                .shown_by("src/http/caching.rs::every_outcome_has_its_cache_status"),
+                .shown_by("crates/aside-axum/src/cache_status.rs::every_outcome_has_its_cache_status"),
             row("RFC 9211, 2.2", "an entry that the request excludes is forwarded as `request`")
                 .after(product)
                 .request(get)

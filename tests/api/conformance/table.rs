@@ -31,6 +31,7 @@ enum Expectation {
     Status(u16),
     Has(&'static str, String),
     Contains(&'static str, String),
+    Lists(&'static str, &'static str),
     Lacks(&'static str),
     Problem(&'static str, u16),
     Names(&'static str),
@@ -109,6 +110,12 @@ impl Row {
     /// Expects this header with `part` in its value. An empty `part` accepts any value.
     pub fn contains(mut self, name: &'static str, part: &str) -> Self {
         self.answer.push(Expectation::Contains(name, part.into()));
+        self
+    }
+
+    /// Expects this header with `member` in its list of names, in any case.
+    pub fn lists(mut self, name: &'static str, member: &'static str) -> Self {
+        self.answer.push(Expectation::Lists(name, member));
         self
     }
 
@@ -267,6 +274,11 @@ impl Expectation {
                 let holds = header(name).is_some_and(|value| value.contains(&part));
                 ended(holds, format!("no {part} in {name}: {:?}", header(name)))
             }
+            Self::Lists(name, member) => {
+                let is_it = |given: &str| given.trim().eq_ignore_ascii_case(member);
+                let holds = header(name).is_some_and(|value| value.split(',').any(is_it));
+                ended(holds, format!("no {member} in {name}: {:?}", header(name)))
+            }
             Self::Lacks(name) => ended(header(name).is_none(), format!("{name}: {:?}", header(name))),
             Self::Problem(kind, status) => {
                 let typed = header("content-type").as_deref() == Some("application/problem+json");
@@ -303,6 +315,7 @@ impl Expectation {
             Self::Has(name, value) => format!("`{name}: {value}`"),
             Self::Contains(name, part) if part.is_empty() => format!("`{name}`"),
             Self::Contains(name, part) => format!("`{part}` in `{name}`"),
+            Self::Lists(name, member) => format!("`{member}` in `{name}`"),
             Self::Lacks(name) => format!("no `{name}`"),
             Self::Problem(kind, status) => format!("{status} `{kind}`"),
             Self::Names(place) => format!("names `{place}`"),

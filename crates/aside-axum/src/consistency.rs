@@ -3,53 +3,85 @@
 //! `Prefer: fleet-consistent`, a write is acknowledged only when no instance serves older data any
 //! more. The cache implements the protocol of both.
 
+use aside_cache::{Cache, ConsistencyToken};
 use axum::{
-    extract::Request,
-    http::{HeaderMap, HeaderName, HeaderValue},
+    extract::{FromRequestParts, Request, State},
+    http::{HeaderMap, HeaderName, HeaderValue, request::Parts},
+    middleware::Next,
     response::Response,
 };
 
-use super::{problem::Problem, text::Text};
-use aside_cache::{Cache, ConsistencyToken};
+use super::{read_request::CacheAccess, refusal::Refusal, text::Text};
 
+/// The name of the header with a consistency token, in both directions.
 pub const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-token");
 const PREFER: HeaderName = HeaderName::from_static("prefer");
 const PREFERENCE_APPLIED: HeaderName = HeaderName::from_static("preference-applied");
 const FLEET_CONSISTENT: &str = "fleet-consistent";
 
-/// Parses the token of a request.
-pub fn token(headers: &HeaderMap) -> Result<Option<ConsistencyToken>, Problem> {
-    let mut values = headers.get_all(CONSISTENCY_TOKEN).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    let token = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|_| values.next().is_none());
-    token.map(Some).ok_or_else(malformed_token)
+/// The token that a request sent, if it sent one. [`ReadRequest`](super::ReadRequest) follows it
+/// already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ClientToken(pub Option<ConsistencyToken>);
+
+impl ClientToken {
+    pub(crate) const MALFORMED: Refusal = Refusal::MalformedHeader {
+        header: "Consistency-Token",
+        rule: "must be one token, as an earlier answer gave it",
+    };
+
+    /// Reads the token.
+    ///
+    /// # Errors
+    /// Returns [`Refusal::MalformedHeader`] if there are several, or if it is not a token.
+    pub fn parse(headers: &HeaderMap) -> Result<Self, Refusal> {
+        let mut values = headers.get_all(CONSISTENCY_TOKEN).iter();
+        let Some(value) = values.next() else { return Ok(Self(None)) };
+        let token = value.to_str().ok().and_then(|text| text.parse().ok()).filter(|_| values.next().is_none());
+        token.map(|token| Self(Some(token))).ok_or(Self::MALFORMED)
+    }
 }
 
-/// The problem for a token that no answer of this service can have contained.
-pub fn malformed_token() -> Problem {
-    Problem::header("Consistency-Token", "must be one token, as an earlier answer gave it")
+impl<S: Send + Sync> FromRequestParts<S> for ClientToken {
+    type Rejection = Refusal;
+
+    async fn from_request_parts(parts: &mut Parts, _state: &S) -> Result<Self, Refusal> {
+        Self::parse(&parts.headers)
+    }
 }
 
-/// The header of an answer that was read at `token`.
-pub fn header_of(token: &ConsistencyToken) -> HeaderValue {
+/// The value of `Consistency-Token` for an answer that was read at `token`.
+pub fn token_header(token: &ConsistencyToken) -> HeaderValue {
     Text::default().put(token.epoch()).put("-").number(token.moment().0).value()
 }
 
+/// Gives each answer of a router the consistency that its request asked for. It is for
+/// `axum::middleware::from_fn_with_state` with a [`CacheAccess`] as the state. A service without
+/// layers calls [`ConsistencyRequest`] itself.
+pub async fn consistency(State(access): State<CacheAccess>, request: Request, next: Next) -> Response {
+    let consistency = ConsistencyRequest::from_request(&request);
+    consistency.apply(access.cache(), next.run(request).await).await
+}
+
 /// The consistency that a request requires of its answer.
+#[derive(Clone, Debug)]
 pub enum ConsistencyRequest {
     /// A read, with the token that the request sent. The answer's token must not be older. A token
     /// ahead of this instance is not repeated, because no instance has issued it.
     Read(Option<ConsistencyToken>),
     /// A write, whose answer carries a token. With `fleet`, the answer waits until no instance
     /// serves older data.
-    Write { fleet: bool },
+    Write {
+        /// Whether the request prefers `fleet-consistent`.
+        fleet: bool,
+    },
 }
 
 impl ConsistencyRequest {
     /// Reads the requirements of a request.
     pub fn from_request(request: &Request) -> Self {
         match request.method().is_safe() {
-            true => Self::Read(token(request.headers()).ok().flatten()),
+            true => Self::Read(token_of(request.headers())),
             false => Self::Write { fleet: prefers_fleet(request.headers()) },
         }
     }
@@ -58,10 +90,9 @@ impl ConsistencyRequest {
     pub async fn apply(self, cache: &Cache, mut response: Response) -> Response {
         let token = match self {
             Self::Read(None) => return response,
-            Self::Read(Some(brought)) => {
-                let given = token(response.headers()).ok().flatten();
-                given.and_then(|given| given.overtaken_by(brought)).filter(|token| cache.has_reached(token))
-            }
+            Self::Read(Some(brought)) => token_of(response.headers())
+                .and_then(|given| given.overtaken_by(brought))
+                .filter(|token| cache.has_reached(token)),
             Self::Write { .. } if !response.status().is_success() => None,
             Self::Write { fleet } => {
                 if fleet {
@@ -72,10 +103,15 @@ impl ConsistencyRequest {
             }
         };
         if let Some(token) = token {
-            response.headers_mut().insert(CONSISTENCY_TOKEN, header_of(&token));
+            response.headers_mut().insert(CONSISTENCY_TOKEN, token_header(&token));
         }
         response
     }
+}
+
+/// The token of a message, if it has one that can be read.
+fn token_of(headers: &HeaderMap) -> Option<ConsistencyToken> {
+    ClientToken::parse(headers).ok().and_then(|ClientToken(token)| token)
 }
 
 /// Returns whether the request prefers `fleet-consistent`. Preferences are a list of tokens with
@@ -110,10 +146,11 @@ mod tests {
 
     #[test]
     fn one_token_is_taken_and_anything_else_refused() {
-        assert!(matches!(token(&headers(CONSISTENCY_TOKEN, &[])), Ok(None)));
-        assert!(matches!(token(&headers(CONSISTENCY_TOKEN, &["0a1b-17"])), Ok(Some(_))));
-        for wrong in [&["x"][..], &[""], &["a-1", "a-1"], &["a-1, a-2"], &["a--1"]] {
-            assert!(token(&headers(CONSISTENCY_TOKEN, wrong)).is_err(), "{wrong:?}");
+        let parse = |values| ClientToken::parse(&headers(CONSISTENCY_TOKEN, values));
+        assert!(matches!(parse(&[]), Ok(ClientToken(None))));
+        assert!(matches!(parse(&["0a1b-17"]), Ok(ClientToken(Some(_)))));
+        for wrong in [&["x"] as &[_], &[""], &["a-1", "a-1"], &["a-1, a-2"], &["a--1"]] {
+            assert_eq!(parse(wrong), Err(ClientToken::MALFORMED), "{wrong:?}");
         }
     }
 }
