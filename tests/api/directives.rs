@@ -33,10 +33,15 @@ async fn no_store_reads_the_database_and_leaves_the_tiers_alone(pool: PgPool) {
 #[sqlx::test]
 async fn only_if_cached_never_loads(pool: PgPool) {
     let app = TestApp::start(pool).await;
-    let id = app.product(product()).await;
+    let (id, other) = (app.product(product()).await, app.product(product()).await);
     let number = app.order(order(1).item(id, 1)).await;
-    let paths =
-        [format!("/products/{id}"), format!("/orders/{number}"), "/products".into(), "/orders?customer_id=1".into()];
+    let paths = [
+        format!("/products/{id}"),
+        format!("/products?ids={id},{other}"),
+        format!("/orders/{number}"),
+        "/products".into(),
+        "/orders?customer_id=1".into(),
+    ];
     for path in paths {
         app.get_with(&path, "cache-control", "only-if-cached").await.problem("not-cached", 504);
         app.get(&path).await.expect(200);

@@ -93,6 +93,8 @@ mod read_request;
 mod refusal;
 mod representation;
 mod template;
+#[cfg(test)]
+mod tests;
 mod text;
 mod written;
 
