@@ -13,7 +13,9 @@ pub mod page;
 pub mod products;
 pub mod violation;
 
-use aside_cache::{Cacheable, Policy};
+use aside_cache::{Cacheable, DbTime, Policy};
+use chrono::{DateTime, Utc};
+use sqlx::{Row, postgres::PgRow};
 
 pub use error::DomainError;
 pub use page::{Cursor, ListKind, PageRequest};
@@ -24,4 +26,11 @@ pub fn policies() -> Vec<Policy> {
     use orders::{Order, OrderPage};
     use products::{Product, ProductPage, TopProducts};
     vec![Product::POLICY, ProductPage::POLICY, TopProducts::POLICY, Order::POLICY, OrderPage::POLICY]
+}
+
+/// The date and time in a column of a row. Infinity is an error, while a plain decode of a date
+/// panics.
+fn date(row: &PgRow, column: &str) -> sqlx::Result<DateTime<Utc>> {
+    let DbTime(micros) = row.try_get(column)?;
+    DateTime::from_timestamp_micros(micros).ok_or_else(|| sqlx::Error::Decode("not a date".into()))
 }

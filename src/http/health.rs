@@ -5,8 +5,6 @@
 //! service at once, a slow minute would become an outage. The body reports Redis as `degraded`
 //! instead.
 
-use std::time::Duration;
-
 use axum::{
     Json,
     extract::State,
@@ -18,10 +16,7 @@ use utoipa::ToSchema;
 
 use super::WebState;
 use crate::readiness::Phase;
-use aside_cache::MemoryState;
-
-/// The time limit for the check of Postgres. Most of it would be spent waiting for a connection.
-const DEADLINE: Duration = Duration::from_secs(1);
+use aside_cache::{CacheReadiness, MemoryState};
 
 /// That the process is alive.
 #[derive(Debug, Serialize, ToSchema)]
@@ -88,10 +83,8 @@ pub async fn livez() -> Response {
 ))]
 pub async fn readyz(State(state): State<WebState>) -> Response {
     let services = &state.services;
-    let look = sqlx::query("select 1").execute(services.cache.primary());
-    let (postgres, redis) = tokio::join!(tokio::time::timeout(DEADLINE, look), services.cache.ping_l2());
-    let postgres = matches!(postgres, Ok(Ok(_)));
-    let report = ReadyReport::new(state.readiness.phase(), postgres, redis, services.cache.l2_memory());
+    let CacheReadiness { database, l2, l2_memory, .. } = services.cache.readiness().await;
+    let report = ReadyReport::new(state.readiness.phase(), database, l2, l2_memory);
     let status = if report.is_ready() { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
     (status, [(header::CACHE_CONTROL, "no-store")], Json(report)).into_response()
 }

@@ -57,6 +57,12 @@ impl Concurrency {
     /// Divides the connections of a pool: at most two thirds for loads and at most two fifths for
     /// writes. Of ten connections, nine are used, at most six of them for loads and four for
     /// writes.
+    ///
+    /// ```
+    /// use aside_cache::Concurrency;
+    ///
+    /// assert_eq!(Concurrency::of(10), Concurrency { loads: 6, writes: 4, total: 9 });
+    /// ```
     pub fn of(connections: u32) -> Self {
         let connections = connections as usize;
         let total = connections.saturating_sub(1).max(2);

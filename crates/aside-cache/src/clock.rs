@@ -24,11 +24,23 @@ impl Clock {
     }
 
     /// Returns a clock that runs with the machine's clock and can be advanced.
+    ///
+    /// ```
+    /// use aside_cache::Clock;
+    /// use std::time::Duration;
+    ///
+    /// let clock = Clock::adjustable();
+    /// let before = clock.now();
+    /// clock.advance(Duration::from_hours(1));
+    /// assert!(clock.now() - before >= Duration::from_hours(1));
+    /// ```
+    #[cfg(any(test, feature = "test-util"))]
     pub fn adjustable() -> Self {
         Self { ahead: Some(Arc::default()) }
     }
 
     /// Advances an adjustable clock. It does nothing to the machine's clock.
+    #[cfg(any(test, feature = "test-util"))]
     pub fn advance(&self, by: Duration) {
         if let Some(ahead) = &self.ahead {
             ahead.fetch_add(by.as_nanos() as u64, Ordering::SeqCst);

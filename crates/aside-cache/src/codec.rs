@@ -84,11 +84,38 @@ pub fn entry<T: Cacheable>(
 }
 
 /// A digest of response bytes. It is the same on every machine and in every build.
+///
+/// ```
+/// use aside_cache::digest;
+///
+/// assert_eq!(digest(b"bananas"), digest(b"bananas"));
+/// assert_ne!(digest(b"bananas"), digest(b"Bananas"));
+/// ```
 pub fn digest(body: &[u8]) -> u64 {
     rapidhash::v3::rapidhash_v3(body)
 }
 
 /// Encodes an entry for L2.
+///
+/// ```
+/// # use aside_cache::{Cacheable, Policy};
+/// # #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+/// # struct Product { price_cents: i64 }
+/// # impl Cacheable for Product {
+/// #     const POLICY: Policy = Policy::public("product", std::time::Duration::from_hours(1));
+/// # }
+/// use aside_cache::{DbTime, Key, Tag, TagVersion, codec};
+///
+/// let key = Key::<Product>::new(42);
+/// let versions = [TagVersion { tag: Tag::new("product", 42), version: 7 }];
+/// let read_at = (DbTime(1_795_000_000_000_000), DbTime(1_795_000_000_000_001));
+/// let entry = codec::entry(Some(Product { price_cents: 89 }), versions.into(), read_at).unwrap();
+/// assert_eq!((entry.entry_version(), &*entry.body), (7, br#"{"price_cents":89}"#.as_slice()));
+///
+/// let encoded = codec::encode(&key, &entry).unwrap();
+/// assert_eq!(codec::decode(&key, &encoded).unwrap().value, entry.value);
+/// assert!(codec::decode(&Key::<Product>::new(43), &encoded).is_err());
+/// ```
 ///
 /// # Errors
 /// Returns an error if the entry is too large, or if its value can't be encoded in the policy's

@@ -5,6 +5,14 @@ use std::{sync::Arc, time::Duration};
 use super::{Clock, Concurrency, ConnectionPool, Keyring, L2, Policy, Recorder};
 
 /// The configuration of a cache.
+///
+/// ```
+/// use aside_cache::CacheConfig;
+/// use std::time::Duration;
+///
+/// let config = CacheConfig { namespace: "shop".into(), l1_bytes: 16 << 20, ..CacheConfig::default() };
+/// assert_eq!(config.max_staleness, Duration::from_millis(500));
+/// ```
 pub struct CacheConfig {
     /// The first segment of every key in L2. It isolates services, regions and tests that share a
     /// Redis.

@@ -10,6 +10,13 @@ use sqlx::postgres::{PgDatabaseError, PgSeverity};
 /// could be opened, with any SQLSTATE of the refusal, or the session ended. Or the server is in a
 /// state in which it can't execute the statement. Every other error of the database is a defect of
 /// the caller.
+///
+/// ```
+/// use aside_cache::is_unavailable;
+///
+/// assert!(is_unavailable(&sqlx::Error::PoolClosed));
+/// assert!(!is_unavailable(&sqlx::Error::RowNotFound));
+/// ```
 pub fn is_unavailable(error: &sqlx::Error) -> bool {
     match error {
         sqlx::Error::Io(_)
@@ -28,6 +35,12 @@ pub fn is_unavailable(error: &sqlx::Error) -> bool {
 
 /// Whether an error says that there was no capacity in time. No connection of the pool became free,
 /// or other transactions held a lock, or the database, for too long.
+///
+/// ```
+/// use aside_cache::is_busy;
+///
+/// assert!(is_busy(&sqlx::Error::PoolTimedOut));
+/// ```
 pub fn is_busy(error: &sqlx::Error) -> bool {
     const BUSY: [&str; 2] = ["55P03", "57014"];
     match error {

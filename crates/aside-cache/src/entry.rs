@@ -8,6 +8,14 @@ use super::key::Tag;
 
 /// A moment by the database's clock: microseconds since 1970. Only Postgres makes these, so the
 /// code never compares two clocks.
+///
+/// ```
+/// use aside_cache::DbTime;
+/// use std::time::Duration;
+///
+/// let moment = DbTime(1_795_000_000_000_000);
+/// assert_eq!(moment.age_at(moment.after(Duration::from_secs(2))), Duration::from_secs(2));
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub struct DbTime(pub i64);
 

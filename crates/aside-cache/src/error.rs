@@ -6,6 +6,13 @@ use super::{LoadError, LoadFailure, WriteError, is_conflict, is_unavailable};
 
 /// Why a read or a write has no result. Clones are cheap, because every caller that waited for a
 /// load gets the same error.
+///
+/// ```
+/// use aside_cache::{Error, LoadFailure};
+///
+/// assert!(Error::from(LoadFailure::Overloaded).is_unavailable());
+/// assert!(!Error::from(sqlx::Error::RowNotFound).is_unavailable());
+/// ```
 #[derive(Clone, Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -23,6 +30,17 @@ pub enum Error {
 
 impl Error {
     /// Wraps an error of the work of a write, which depends on the data: a refusal.
+    ///
+    /// ```
+    /// use aside_cache::Error;
+    ///
+    /// #[derive(Debug, thiserror::Error)]
+    /// #[error("only {0} left")]
+    /// struct TooFew(i64);
+    ///
+    /// let refused = Error::other(TooFew(2));
+    /// assert_eq!(refused.to_string(), "only 2 left");
+    /// ```
     pub fn other(error: impl std::error::Error + Send + Sync + 'static) -> Self {
         Self::Other(Arc::new(error))
     }

@@ -5,9 +5,12 @@
 //! ids never have the same key. The same text is the [`Tag`] under which the ledger counts the
 //! changes of the entity.
 
-use std::{cell::RefCell, fmt, marker::PhantomData, sync::Arc};
+use std::{fmt, marker::PhantomData, sync::Arc};
 
-use super::policy::{Cacheable, MAX_AGE_CAP};
+use super::{
+    policy::{Cacheable, MAX_AGE_CAP},
+    segments::{Segments, join},
+};
 
 /// A tenant: 1 to 64 of `a-z 0-9 -`. It is part of every key of tenant data.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -15,6 +18,13 @@ pub struct Tenant(Arc<str>);
 
 impl Tenant {
     /// Parses a tenant's name. Returns `None` if it breaks the rule above.
+    ///
+    /// ```
+    /// use aside_cache::Tenant;
+    ///
+    /// assert_eq!(Tenant::parse("acme-2").unwrap().as_str(), "acme-2");
+    /// assert_eq!(Tenant::parse("Acme Inc."), None);
+    /// ```
     pub fn parse(name: &str) -> Option<Self> {
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
         let valid = (1..=64).contains(&name.len()) && name.chars().all(allowed);
@@ -55,6 +65,13 @@ impl Tag {
     }
 
     /// A tag of one tenant's data.
+    ///
+    /// ```
+    /// use aside_cache::{Tag, Tenant};
+    ///
+    /// let acme = Tenant::parse("acme").unwrap();
+    /// assert_eq!(Tag::of_tenant("order", &acme, 7).as_str(), "order:acme:7");
+    /// ```
     pub fn of_tenant(pattern: &str, tenant: &Tenant, segments: impl Segments) -> Self {
         Self(join(pattern, Some(tenant), segments))
     }
@@ -62,6 +79,14 @@ impl Tag {
     /// A wildcard for every tag that begins with these segments, and for the tag of exactly these
     /// segments. `"product"` means all products, `("order", "demo")` the orders of a tenant, and
     /// `()` every tag.
+    ///
+    /// ```
+    /// use aside_cache::Tag;
+    ///
+    /// assert_eq!(Tag::prefix("product").as_str(), "product:*");
+    /// assert_eq!(Tag::prefix(("order", "acme")).as_str(), "order:acme:*");
+    /// assert_eq!(Tag::prefix(()).as_str(), "*");
+    /// ```
     pub fn prefix(segments: impl Segments) -> Self {
         let joined = join("", None, segments);
         match joined.strip_prefix(':') {
@@ -125,6 +150,12 @@ impl Tag {
     }
 
     /// The key pattern of the tag: `product` of `product:42`, `product-list` of `product-list#7`.
+    ///
+    /// ```
+    /// use aside_cache::Tag;
+    ///
+    /// assert_eq!(Tag::new("product", 42).pattern(), "product");
+    /// ```
     pub fn pattern(&self) -> &str {
         self.0.split([':', '#']).next().unwrap_or_default()
     }
@@ -140,6 +171,14 @@ impl fmt::Display for Tag {
 /// until its commit. With one row, all these writes would wait for each other. This tag has several
 /// rows, `tag#0` to `tag#15`, and a write raises one of them. An answer that depends on the tag
 /// carries the versions of all rows.
+///
+/// ```
+/// use aside_cache::{ShardedTag, Tag};
+///
+/// let list = ShardedTag::new(Tag::new("product-list", ()));
+/// assert_eq!(list.shard(42).as_str(), "product-list#10");
+/// assert_eq!(list.shards().len(), 16);
+/// ```
 #[derive(Clone, Debug)]
 pub struct ShardedTag(Tag);
 
@@ -173,12 +212,38 @@ pub struct Key<T> {
 impl<T: Cacheable> Key<T> {
     /// The key of a value that every client may read. A personal type has no such key, and the call
     /// does not compile.
+    ///
+    /// ```
+    /// # use aside_cache::{Cacheable, Policy};
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Product;
+    /// # impl Cacheable for Product {
+    /// #     const POLICY: Policy = Policy::public("product", std::time::Duration::from_hours(1));
+    /// # }
+    /// use aside_cache::Key;
+    ///
+    /// let key = Key::<Product>::new(42);
+    /// assert_eq!(key.as_str(), "product:42");
+    /// ```
     pub fn new(segments: impl Segments) -> Self {
         const { assert!(!T::POLICY.sensitivity.is_personal(), "what is personal belongs to a tenant") };
         Self::with_tag(Tag::new(T::POLICY.name, segments), None)
     }
 
     /// The key of a value that belongs to one tenant.
+    ///
+    /// ```
+    /// # use aside_cache::{Cacheable, Policy};
+    /// # #[derive(serde::Serialize, serde::Deserialize)]
+    /// # struct Order;
+    /// # impl Cacheable for Order {
+    /// #     const POLICY: Policy = Policy::personal("order", std::time::Duration::from_hours(1));
+    /// # }
+    /// use aside_cache::{Key, Tenant};
+    ///
+    /// let acme = Tenant::parse("acme").unwrap();
+    /// assert_eq!(Key::<Order>::of_tenant(&acme, 7).as_str(), "order:acme:7");
+    /// ```
     pub fn of_tenant(tenant: &Tenant, segments: impl Segments) -> Self {
         Self::with_tag(Tag::of_tenant(T::POLICY.name, tenant, segments), Some(tenant.clone()))
     }
@@ -230,167 +295,5 @@ impl<T> fmt::Debug for Key<T> {
     }
 }
 
-/// The segments of a key or a tag after its pattern: nothing, one value, or a tuple of values. Each
-/// value becomes one segment, escaped where needed.
-pub trait Segments {
-    /// Calls `add` with each segment.
-    fn each(&self, add: &mut dyn FnMut(&dyn fmt::Display));
-}
-
-impl<S: Segments + ?Sized> Segments for &S {
-    fn each(&self, add: &mut dyn FnMut(&dyn fmt::Display)) {
-        (**self).each(add);
-    }
-}
-
-macro_rules! one_segment {
-    ($($type:ty),*) => {
-        $(impl Segments for $type {
-            fn each(&self, add: &mut dyn FnMut(&dyn fmt::Display)) {
-                add(&self);
-            }
-        })*
-    };
-}
-
-one_segment!(i8, i16, i32, i64, i128, isize, u8, u16, u32, u64, u128, usize, bool, char, str, String, uuid::Uuid);
-
-macro_rules! many_segments {
-    ($($name:ident),*) => {
-        impl<$($name: Segments),*> Segments for ($($name,)*) {
-            #[allow(non_snake_case, unused_variables)]
-            fn each(&self, add: &mut dyn FnMut(&dyn fmt::Display)) {
-                let ($($name,)*) = self;
-                $($name.each(add);)*
-            }
-        }
-    };
-}
-
-impl<S: Segments> Segments for [S] {
-    fn each(&self, add: &mut dyn FnMut(&dyn fmt::Display)) {
-        self.iter().for_each(|segment| segment.each(add));
-    }
-}
-
-many_segments!();
-many_segments!(A);
-many_segments!(A, B);
-many_segments!(A, B, C);
-many_segments!(A, B, C, D);
-many_segments!(A, B, C, D, E);
-
-fn join(pattern: &str, tenant: Option<&Tenant>, segments: impl Segments) -> Arc<str> {
-    use fmt::Write;
-    thread_local! {
-        /// A buffer in which the text of a tag is built. A new tag then allocates only its own
-        /// text.
-        static TEXT: RefCell<String> = const { RefCell::new(String::new()) };
-    }
-    // The buffer is taken out, because a segment's `Display` could build a tag too.
-    let mut text = TEXT.take();
-    text.push_str(pattern);
-    if let Some(tenant) = tenant {
-        text.push(':');
-        text.push_str(tenant.as_str());
-    }
-    segments.each(&mut |segment| {
-        text.push(':');
-        // Writing to a `String` does not fail.
-        let _ = write!(Escaped(&mut text), "{segment}");
-    });
-    let joined = text.as_str().into();
-    text.clear();
-    TEXT.set(text);
-    joined
-}
-
-/// Whether a text is a segment in the spelling of keys. Each segment has only one spelling.
-pub fn is_segment(text: &str) -> bool {
-    let mut bytes = text.bytes();
-    let mut plain = Vec::with_capacity(text.len());
-    while let Some(byte) = bytes.next() {
-        let digit = |byte: Option<u8>| byte.and_then(|byte| char::from(byte).to_digit(16));
-        plain.push(match byte {
-            b'%' => match (digit(bytes.next()), digit(bytes.next())) {
-                (Some(high), Some(low)) => (16 * high + low) as u8,
-                _ => return false,
-            },
-            byte => byte,
-        });
-    }
-    !text.is_empty()
-        && String::from_utf8(plain).is_ok_and(|plain| *join("", None, plain.as_str()) == *format!(":{text}"))
-}
-
-/// Percent-escapes everything but letters, digits, `-`, `.` and `_` in the text of a key.
-struct Escaped<'a>(&'a mut String);
-
-impl fmt::Write for Escaped<'_> {
-    fn write_str(&mut self, part: &str) -> fmt::Result {
-        let plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_');
-        if part.as_bytes().iter().all(plain) {
-            self.0.push_str(part);
-            return Ok(());
-        }
-        for byte in part.bytes() {
-            if plain(&byte) {
-                self.0.push(byte as char);
-            } else {
-                write!(self.0, "%{byte:02X}")?;
-            }
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn different_segments_never_meet_in_one_name(a in prop::collection::vec(".{0,8}", 1..4), b in prop::collection::vec(".{0,8}", 1..4)) {
-            let name = |segments: &[String]| Tag::new("product", segments);
-            prop_assert_eq!(a == b, name(&a) == name(&b));
-        }
-    }
-
-    #[test]
-    fn a_wildcard_covers_whole_segments_only() {
-        let covers = |wildcard: Tag, name: &str| Tag::from_ledger(name).matches(wildcard.wildcard().unwrap());
-        let tenant = Tag::prefix(("order", "demo"));
-        assert_eq!(tenant.as_str(), "order:demo:*");
-        assert!(covers(tenant.clone(), "order:demo:7") && !covers(tenant.clone(), "order:demo2:7"));
-        assert!(!covers(tenant, "order-list:demo:7"));
-        assert!(covers(Tag::prefix("product-list"), "product-list"));
-        assert!(covers(Tag::prefix(()), "anything"));
-        let demo = Tag::all_of(&Tenant::parse("demo").unwrap());
-        assert!(covers(demo.clone(), "order:demo:7") && covers(demo.clone(), "order-list:demo:749"));
-        assert!(
-            !covers(demo.clone(), "order:demo2:7") && !covers(demo.clone(), "order:acme:demo") && !covers(demo, "demo")
-        );
-        assert_eq!(Tag::new("product", "*").wildcard(), None, "an id can't be a wildcard: it is escaped");
-    }
-
-    #[test]
-    fn the_wildcards_of_a_name_are_those_that_cover_it() {
-        let all = |name: &str| Tag::from_ledger(name).wildcards().iter().map(ToString::to_string).collect::<Vec<_>>();
-        assert_eq!(all("order:demo:7"), ["order:*", "order:demo:*", "order:demo:7:*", "*:demo:*", "*"]);
-        assert_eq!(all("product-list#7"), ["product-list:*", "*"]);
-        for name in ["order:demo:7", "product-list#7", "product:42", "product-list:department:DRUG%20GM#3"] {
-            let name = Tag::from_ledger(name);
-            assert!(name.wildcards().iter().all(|one| name.matches(one.wildcard().unwrap())), "{name}");
-        }
-    }
-
-    #[test]
-    fn tenants_are_short_and_plain() {
-        assert!(Tenant::parse("demo-2").is_some());
-        for wrong in ["", "Demo", "a:b", "a b", "ä", &"x".repeat(65)] {
-            assert_eq!(Tenant::parse(wrong), None, "{wrong}");
-        }
-    }
-}
+mod tests;

@@ -19,21 +19,23 @@ use std::{
 use ring::{
     aead::{AES_256_GCM, Aad, LessSafeKey, MAX_TAG_LEN, NONCE_LEN, Nonce, UnboundKey},
     hkdf::{HKDF_SHA256, Prk, Salt},
+    hmac,
     rand::{SecureRandom, SystemRandom},
 };
 use zeroize::Zeroizing;
+
+use super::{key::Tag, keys::Secret};
 
 /// The revision of the sealed form, which is its first byte.
 const VERSION: u8 = 1;
 const SALT: usize = 16;
 const KEY: usize = 32;
+/// Bytes of a hashed tag. The hashes of two different tags never share these 128 bits.
+const HASHED: usize = 16;
 /// The longest id of a key.
 const MAX_ID: usize = 32;
 /// The largest number of derived keys in memory. Deriving one takes a few microseconds.
 const REMEMBERED: usize = 4096;
-
-/// The secret of one tenant. Shared data have one too.
-pub type Secret = [u8; 32];
 
 /// The reason why the configured keys can't be used.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,6 +81,15 @@ type Derived = (usize, [u8; SALT], Secret);
 impl Keyring {
     /// Parses configured keys: `id:64 hex digits`, separated by commas or line ends.
     ///
+    /// ```
+    /// use aside_cache::{Keyring, KeyringError};
+    ///
+    /// let (new, old) = ("11".repeat(32), "22".repeat(32));
+    /// let keys = Keyring::parse(&format!("2027:{new},2026:{old}")).unwrap();
+    /// assert_eq!(keys.ids(), ["2027", "2026"]);
+    /// assert_eq!(Keyring::parse("2027:too-short").err(), Some(KeyringError::Malformed));
+    /// ```
+    ///
     /// # Errors
     /// Returns an error if they are not in that form. The error does not contain the keys.
     pub fn parse(text: &str) -> Result<Self, KeyringError> {
@@ -112,6 +123,15 @@ impl Keyring {
     }
 
     /// Seals `plain` for a place. Returns `None` after 2^64 seals.
+    ///
+    /// ```
+    /// use aside_cache::{DecryptError, Keyring};
+    ///
+    /// let keys = Keyring::parse(&format!("2027:{}", "11".repeat(32))).unwrap();
+    /// let sealed = keys.seal(&[7; 32], b"order:acme:7", b"bananas").unwrap();
+    /// assert_eq!(keys.open(&[7; 32], b"order:acme:7", &sealed).unwrap(), b"bananas");
+    /// assert_eq!(keys.open(&[7; 32], b"order:acme:8", &sealed), Err(DecryptError));
+    /// ```
     pub fn seal(&self, secret: &Secret, place: &[u8], plain: &[u8]) -> Option<Vec<u8>> {
         let count =
             self.sealed.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |count| count.checked_add(1)).ok()?;
@@ -198,23 +218,16 @@ impl Keyring {
     }
 }
 
-/// The keys in use. They may change while the process runs.
-pub(super) struct Keys(RwLock<Option<Arc<Keyring>>>);
-
-impl Keys {
-    pub(super) fn new(keys: Option<Keyring>) -> Self {
-        Self(RwLock::new(keys.map(Arc::new)))
+/// A hash of a tag. Without the secret, a reader can't tell which tag it stands for.
+pub(super) fn hashed(secret: &Secret, pattern: &str, tag: &Tag) -> Option<String> {
+    use std::fmt::Write;
+    let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), tag.as_str().as_bytes());
+    let mut text = format!("{pattern}:");
+    for byte in &mac.as_ref()[..HASHED] {
+        // Writing to a String does not fail.
+        let _ = write!(text, "{byte:02x}");
     }
-
-    /// Seals with other keys from now on, and opens the entries that these keys can open.
-    pub(super) fn change(&self, keys: Keyring) {
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(keys));
-    }
-
-    /// The current keys, if there are any.
-    pub(super) fn current(&self) -> Option<Arc<Keyring>> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
-    }
+    Some(text)
 }
 
 impl fmt::Debug for Keyring {

@@ -1,4 +1,6 @@
 //! A cache of several tiers in front of Postgres in which Redis is never trusted.
+#![doc = include_str!("../README.md")]
+//! # How it works
 //!
 //! SQL is only in `ledger.rs`, connections to Postgres only in `pool.rs`, Redis only in `redis/`,
 //! Memcached only in `memcached/`, and moka only in `l1.rs`. The crate needs the tables of its own
@@ -45,24 +47,32 @@ mod clock;
 pub mod codec;
 mod completion;
 mod config;
+mod counters;
 mod database_errors;
 mod entry;
 mod error;
 mod expected;
 mod floors;
+mod foreign;
 mod freshness;
-mod gauges;
 mod get;
 mod guard;
 mod key;
+#[cfg(feature = "encryption")]
 mod keyring;
+#[cfg(not(feature = "encryption"))]
+#[path = "no_keyring.rs"]
+mod keyring;
+mod keys;
 mod l1;
 mod l2;
 mod l2_read;
 mod ledger;
 mod load;
 mod loader;
+#[cfg(feature = "memcached")]
 mod memcached;
+#[cfg(any(test, feature = "test-util"))]
 mod memory;
 mod metrics;
 mod migrations;
@@ -74,14 +84,19 @@ mod policy;
 mod poller;
 mod pool;
 mod pressure;
+#[cfg(feature = "prometheus")]
+mod prometheus;
 mod read;
 mod read_at;
 mod recorder;
+#[cfg(feature = "redis")]
 mod redis;
 mod replica;
 mod reusable;
+mod segments;
 mod select;
 mod single_flight;
+mod snapshot;
 mod spans;
 mod stale_if_error;
 mod state;
@@ -96,7 +111,6 @@ mod write;
 
 use std::{sync::Arc, time::Duration};
 
-use prometheus_client::registry::Registry;
 use tokio::sync::broadcast;
 use tokio_util::{
     sync::{CancellationToken, DropGuard},
@@ -104,9 +118,9 @@ use tokio_util::{
 };
 
 use self::{
-    admission::Admission, freshness::Freshness, guard::GuardedL2, keyring::Keys, l1::L1, monitor::ConsistencyMonitor,
-    placement::Placement, poller::LedgerPoller, pressure::Pressure, replica::Replica, single_flight::SingleFlight,
-    tenants::Tenants,
+    admission::Admission, freshness::Freshness, guard::GuardedL2, keys::Keys, l1::L1, metrics::CacheMetrics,
+    monitor::ConsistencyMonitor, placement::Placement, poller::LedgerPoller, pressure::Pressure, replica::Replica,
+    single_flight::SingleFlight, tenants::Tenants,
 };
 pub use self::{
     admission::Concurrency,
@@ -120,16 +134,15 @@ pub use self::{
     entry::{DbTime, Entry, Loaded, TagVersion},
     error::Error,
     expected::{ExpectedVersion, VersionConflict},
+    foreign::{Invalidated, invalidate_in},
     get::{Get, GetMany},
-    key::{Key, Segments, ShardedTag, Tag, Tenant, is_segment},
-    keyring::{DecryptError, Keyring, KeyringError, Secret},
+    key::{Key, ShardedTag, Tag, Tenant},
+    keyring::Keyring,
+    keys::Secret,
     l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, NodeMemory},
     ledger::is_outside_transaction,
     load::{LoadError, LoadFailure},
     loader::Loader,
-    memcached::MemcachedL2,
-    memory::MemoryL2,
-    metrics::CacheMetrics,
     migrations::{MIGRATIONS, migrator},
     outcome::Outcome,
     policy::{Cacheable, Format, L1_LIFETIME_CAP, Listed, MAX_AGE_CAP, OutOfRegion, Policy, Residency, Sensitivity},
@@ -138,13 +151,26 @@ pub use self::{
     read::CacheMode,
     read_at::READ_AT,
     recorder::{Access, AccessKind, Recorder, on_behalf_of},
-    redis::{RedisL2, RedisTls, RedisTopology},
+    segments::{Segments, is_segment},
+    snapshot::{Distribution, Metric, MetricKind, MetricValue, Series},
+    state::CacheReadiness,
     stats::{CacheStats, EntryInspection, KeyInspection, L1Stats, PatternStats},
     striped::{LatencyHistogram, Striped, StripedCounters},
     token::{CatchUp, ConsistencyToken},
     warmer::{CacheWarmer, WarmerReport, WarmingResult},
     write::{Write, WriteError},
 };
+
+#[cfg(feature = "encryption")]
+pub use self::keyring::{DecryptError, KeyringError};
+#[cfg(feature = "memcached")]
+pub use self::memcached::MemcachedL2;
+#[cfg(any(test, feature = "test-util"))]
+pub use self::memory::MemoryL2;
+#[cfg(feature = "redis")]
+pub use self::redis::{RedisL2, RedisTls, RedisTopology};
+#[cfg(feature = "redis")]
+pub use deadpool_redis;
 
 /// The number of tags by which a subscriber of the changes may be late.
 const NEWS: usize = 256;
@@ -207,12 +233,21 @@ pub struct Cached<T> {
 
 impl Cache {
     /// Sets the cache up and starts polling the ledger in the background. It waits for nothing.
-    /// Reads go to the database until the first poll of the ledger succeeds.
-    ///
-    /// `db` is a [`ConnectionPool`], best the one that loads use too, or a pool of sqlx.
+    /// Reads go to the database until the first poll of the ledger succeeds. `db` is a
+    /// [`ConnectionPool`], best the one that loads use too, or a pool of sqlx.
     ///
     /// # Panics
     /// If a policy is regulated and there is no [`CacheConfig::recorder`].
+    ///
+    /// ```
+    /// use aside_cache::{Cache, CacheConfig};
+    ///
+    /// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+    /// let pool = sqlx::PgPool::connect_lazy("postgres://127.0.0.1:1/none").unwrap();
+    /// let cache = Cache::start(CacheConfig::default(), pool);
+    /// assert!(!cache.is_current(), "no poll has been answered yet");
+    /// # });
+    /// ```
     pub fn start(config: CacheConfig, db: impl Into<ConnectionPool>) -> Self {
         let db = db.into();
         let CacheConfig {
@@ -244,9 +279,9 @@ impl Cache {
             db: db.clone(),
             freshness: Arc::clone(&freshness),
             l1: Arc::clone(&l1),
-            lag: metrics.lag.clone(),
+            lag: Arc::clone(&metrics.lag),
             clock: clock.clone(),
-            polls: metrics.polls.clone(),
+            polls: Arc::clone(&metrics.polls),
             poll,
             limit: max_staleness / 2,
             news: news.clone(),
@@ -328,31 +363,10 @@ impl Cache {
         self.in_background(async move { tenants.follow(|left| l1.remove_of(left)).await });
     }
 
-    /// Seals with other keys from now on. Three steps change keys without losing an entry:
-    /// 1. Add the new key to all instances, behind the old one.
-    /// 2. Put the new key first.
-    /// 3. Remove the old key after the longest lifetime in L2.
-    pub fn change_keys(&self, keys: Keyring) {
-        self.inner.placement.keys.change(keys);
-    }
-
     /// Loads a tenant's record, as reads of its data do. It takes a round trip to the database the
     /// first time.
     pub async fn ensure_tenant_loaded(&self, tenant: &Tenant) {
         self.inner.tenants.ensure_loaded(tenant).await;
-    }
-
-    /// The digest that stands for personal data in L2: the last part of its key. It is all that a
-    /// reader without the secret sees. It is `None` while the tenant isn't known.
-    pub fn hashed_name<T: Cacheable>(&self, key: &Key<T>) -> Option<String> {
-        self.inner.placement.hashed(key.tenant_of()?, T::POLICY.name, key.tag())
-    }
-
-    /// The ids of the keys that seal and open entries. The key that seals is the first. If there is
-    /// none, nothing is sealed.
-    pub fn key_ids(&self) -> Vec<String> {
-        let keys = self.inner.placement.keys.current();
-        keys.iter().flat_map(|keys| keys.ids()).map(str::to_owned).collect()
     }
 
     /// Receives the tags whose versions rise from now on, on any instance, when this instance
@@ -369,14 +383,6 @@ impl Cache {
     /// The policies of all cached types.
     pub fn policies(&self) -> &[Policy] {
         &self.inner.policies
-    }
-
-    /// Registers the cache's metrics in `registry`.
-    pub fn register_metrics(&self, registry: &mut Registry) {
-        self.inner.metrics.register(registry);
-        self.inner.monitor.register(registry);
-        self.inner.replica.register(registry);
-        registry.register_collector(Box::new(gauges::Gauges(Arc::downgrade(&self.inner))));
     }
 
     /// Closes the pools of the primary and of the replica as soon as their connections are not in

@@ -17,6 +17,24 @@ use super::{
 };
 
 /// A store in this process.
+///
+/// ```
+/// use aside_cache::{Fetch, Fetched, Fill, L2, MemoryL2};
+/// use std::time::Duration;
+///
+/// # tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(async {
+/// let l2 = MemoryL2::default();
+/// let fetch = [Fetch { key: "product:42".into(), min_version: 0 }];
+/// let lease = Duration::from_secs(1);
+/// assert_eq!(l2.fetch(&fetch, "me", lease).await.unwrap(), [Fetched::Leased]);
+///
+/// let value = Some((7, "bananas".into()));
+/// let fill = [Fill { key: "product:42".into(), value, lifetime: Duration::from_hours(1) }];
+/// l2.fill(&fill, "me").await.unwrap();
+/// let hit = Fetched::Hit { version: 7, value: "bananas".into() };
+/// assert_eq!(l2.fetch(&fetch, "another", lease).await.unwrap(), [hit]);
+/// # });
+/// ```
 #[derive(Clone, Default)]
 pub struct MemoryL2 {
     clock: Clock,

@@ -1,88 +1,22 @@
 //! The counters of the cache, by key pattern. Names and units follow the conventions of Prometheus,
 //! and labels come from closed sets.
 
-use std::{array::from_fn, sync::OnceLock, time::Duration};
-
-use prometheus_client::{
-    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric},
-    metrics::{
-        MetricType,
-        counter::{ConstCounter, Counter},
-        family::Family,
-        histogram::{Histogram, exponential_buckets},
-    },
-    registry::{Registry, Unit},
+use std::{
+    array::from_fn,
+    sync::{Arc, OnceLock},
+    time::Duration,
 };
 
 use super::{
     admission::Refusal,
+    counters::{Counters, Family, Histogram},
     l2::Filled,
     outcome::Outcome,
     policy::Policy,
+    snapshot::{Labels, Metric, Series, of_pattern},
     striped::{LatencyHistogram, StripedCounters},
     warmer::WarmerReport,
 };
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Request {
-    pattern: &'static str,
-    outcome: Outcome,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Tier {
-    pattern: &'static str,
-    tier: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Pattern {
-    pattern: String,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Operation {
-    operation: &'static str,
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct FillResult {
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Warming {
-    warmer: &'static str,
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Warmer {
-    warmer: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Load {
-    pattern: &'static str,
-    result: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct Refused {
-    pattern: &'static str,
-    reason: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct OfKind {
-    pub(super) kind: &'static str,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-pub(super) struct OfPattern {
-    pub(super) pattern: &'static str,
-}
 
 /// The results of a load.
 const OK: &str = "ok";
@@ -122,46 +56,51 @@ impl Reads {
 
 /// Counters and histograms of one cache.
 #[derive(Debug)]
-pub struct CacheMetrics {
+pub(super) struct CacheMetrics {
     reads: OnceLock<Box<Reads>>,
-    loads: Family<Load, Counter>,
-    refused: Family<Refused, Counter>,
-    merged_statements: Family<OfPattern, Counter>,
-    merged_loads: Family<OfPattern, Counter>,
-    load_duration: Family<OfPattern, Histogram, fn() -> Histogram>,
-    wait_duration: Family<OfPattern, Histogram, fn() -> Histogram>,
-    invalidations: Family<Pattern, Counter>,
-    l2_calls: Family<Operation, Counter>,
-    fills: Family<FillResult, Counter>,
-    warmings: Family<Warming, Counter>,
-    warmed: Family<Warmer, Counter>,
+    /// By key pattern and result.
+    loads: Counters<(&'static str, &'static str)>,
+    /// By key pattern and reason.
+    refused: Counters<(&'static str, &'static str)>,
+    merged_statements: Counters<&'static str>,
+    merged_loads: Counters<&'static str>,
+    load_duration: Family<&'static str, Histogram>,
+    wait_duration: Family<&'static str, Histogram>,
+    /// By key pattern, also of tags without a policy.
+    invalidations: Counters<String>,
+    /// By operation and result.
+    l2_calls: Counters<(&'static str, &'static str)>,
+    fills: Counters<&'static str>,
+    /// By warmer and result.
+    warmings: Counters<(&'static str, &'static str)>,
+    warmed: Counters<&'static str>,
     /// The time from a commit to this instance's floors.
-    pub(super) lag: Histogram,
+    pub(super) lag: Arc<Histogram>,
     /// The time of a poll of the ledger.
-    pub(super) polls: Histogram,
+    pub(super) polls: Arc<Histogram>,
 }
 
 fn load_durations() -> Histogram {
-    Histogram::new(exponential_buckets(0.000_1, 4.0, 9))
+    Histogram::exponential(Duration::from_micros(100), 4, 9)
 }
 
 impl CacheMetrics {
     pub(super) fn new() -> Self {
         Self {
             reads: OnceLock::new(),
-            loads: Family::default(),
-            refused: Family::default(),
-            merged_statements: Family::default(),
-            merged_loads: Family::default(),
-            load_duration: Family::new_with_constructor(load_durations),
-            wait_duration: Family::new_with_constructor(load_durations),
-            invalidations: Family::default(),
-            l2_calls: Family::default(),
-            fills: Family::default(),
-            warmings: Family::default(),
-            warmed: Family::default(),
-            lag: Histogram::new(exponential_buckets(0.000_5, 2.0, 14)),
-            polls: Histogram::new(exponential_buckets(0.000_1, 2.0, 14)),
+            loads: Counters::default(),
+            refused: Counters::default(),
+            merged_statements: Counters::default(),
+            merged_loads: Counters::default(),
+            load_duration: Family::new(load_durations),
+            wait_duration: Family::new(load_durations),
+            invalidations: Counters::default(),
+            l2_calls: Counters::default(),
+            fills: Counters::default(),
+            warmings: Counters::default(),
+            warmed: Counters::default(),
+            lag: Arc::new(Histogram::exponential(Duration::from_micros(500), 2, 14)),
+            polls: Arc::new(Histogram::exponential(Duration::from_micros(100), 2, 14)),
         }
     }
 
@@ -171,14 +110,14 @@ impl CacheMetrics {
         for Policy { name: pattern, .. } in policies {
             self.reads_of(pattern);
             for result in [OK, FAILED] {
-                drop(self.loads.get_or_create(&Load { pattern, result }));
+                self.loads.add(&(*pattern, result), 0);
             }
             for reason in Refusal::ALL.map(Refusal::as_str) {
-                drop(self.refused.get_or_create(&Refused { pattern, reason }));
+                self.refused.add(&(*pattern, reason), 0);
             }
-            drop(self.merged_statements.get_or_create(&OfPattern { pattern }));
-            drop(self.merged_loads.get_or_create(&OfPattern { pattern }));
-            drop(self.wait_duration.get_or_create(&OfPattern { pattern }));
+            self.merged_statements.add(pattern, 0);
+            self.merged_loads.add(pattern, 0);
+            self.wait_duration.with(pattern, |_| ());
         }
     }
 
@@ -205,34 +144,34 @@ impl CacheMetrics {
 
     /// Counts one call of a loader, for one key or many.
     pub(super) fn loaded(&self, pattern: &'static str, succeeded: bool, took: Duration) {
-        self.loads.get_or_create(&Load { pattern, result: if succeeded { OK } else { FAILED } }).inc();
-        self.load_duration.get_or_create(&OfPattern { pattern }).observe(took.as_secs_f64());
+        self.loads.add(&(pattern, if succeeded { OK } else { FAILED }), 1);
+        self.load_duration.with(&pattern, |durations| durations.observe(took));
     }
 
     /// Counts one load or write that waited for its turn and got it.
     pub(super) fn waited(&self, pattern: &'static str, waited: Duration) {
-        self.wait_duration.get_or_create(&OfPattern { pattern }).observe(waited.as_secs_f64());
+        self.wait_duration.with(&pattern, |durations| durations.observe(waited));
     }
 
     /// Counts one statement with this number of values, whose loads waited for their turn.
     pub(super) fn merged(&self, pattern: &'static str, loads: usize) {
-        self.merged_statements.get_or_create(&OfPattern { pattern }).inc();
-        self.merged_loads.get_or_create(&OfPattern { pattern }).inc_by(loads as u64);
+        self.merged_statements.add(&pattern, 1);
+        self.merged_loads.add(&pattern, loads as u64);
     }
 
     /// Counts one load or write that was not begun.
     pub(super) fn refused(&self, pattern: &'static str, refusal: Refusal) {
-        self.refused.get_or_create(&Refused { pattern, reason: refusal.as_str() }).inc();
+        self.refused.add(&(pattern, refusal.as_str()), 1);
     }
 
     /// Counts one tag whose version a committed write of this instance raised.
     pub(super) fn invalidated(&self, pattern: &str) {
-        self.invalidations.get_or_create(&Pattern { pattern: pattern.to_owned() }).inc();
+        self.invalidations.add(pattern, 1);
     }
 
     /// Counts one call of L2 with the result `ok`, `failed` or `skipped`.
     pub(super) fn l2_call(&self, operation: &'static str, result: &'static str) {
-        self.l2_calls.get_or_create(&Operation { operation, result }).inc();
+        self.l2_calls.add(&(operation, result), 1);
     }
 
     /// Counts one fill of L2 with its result.
@@ -243,15 +182,15 @@ impl CacheMetrics {
             Filled::Older => "older",
             Filled::Released => "released",
         };
-        self.fills.get_or_create(&FillResult { result }).inc();
+        self.fills.add(&result, 1);
     }
 
     /// Counts one run of a warmer and its entries.
     pub(super) fn warmed(&self, report: &WarmerReport) {
         let WarmerReport { name: warmer, warmed, error } = report;
         let result = if error.is_none() { "ok" } else { "failed" };
-        self.warmings.get_or_create(&Warming { warmer, result }).inc();
-        self.warmed.get_or_create(&Warmer { warmer }).inc_by(*warmed as u64);
+        self.warmings.add(&(*warmer, result), 1);
+        self.warmed.add(warmer, *warmed as u64);
     }
 
     /// The number of reads of `pattern` with `outcome`.
@@ -271,73 +210,109 @@ impl CacheMetrics {
         all
     }
 
-    pub(super) fn encode_reads(&self, encoder: &mut DescriptorEncoder<'_>) -> std::fmt::Result {
-        let help = "Reads of the cache by key pattern and outcome";
-        let mut requests = encoder.encode_descriptor("cache_requests", help, None, MetricType::Counter)?;
-        for Reads { pattern, outcomes, .. } in self.all_reads() {
-            // Outcomes that never occurred are written too, because a missing series is not zero in
-            // a query.
-            for outcome in Outcome::ALL {
-                let count = outcomes.sum(outcome as usize);
-                ConstCounter::new(count).encode(requests.encode_family(&Request { pattern, outcome })?)?;
+    /// All metrics that are counted here.
+    pub(super) fn snapshot(&self) -> Vec<Metric> {
+        let pattern = |pattern: &&'static str| of_pattern(*pattern);
+        let one = |name: &'static str| move |value: &&'static str| -> Labels { vec![(name, (*value).to_owned())] };
+        let two = |first: &'static str, second: &'static str| {
+            move |values: &(&'static str, &'static str)| -> Labels {
+                vec![(first, values.0.to_owned()), (second, values.1.to_owned())]
             }
-        }
-        let help = "Time of a read by key pattern and the tier that answered";
-        let seconds = Some(&Unit::Seconds);
-        let mut durations = encoder.encode_descriptor("cache_read_duration", help, seconds, MetricType::Histogram)?;
-        for Reads { pattern, durations: all, .. } in self.all_reads() {
-            for (tier, counted) in TIERS.into_iter().zip(all).filter(|(_, counted)| counted.any()) {
-                counted.encode(durations.encode_family(&Tier { pattern, tier })?)?;
-            }
-        }
-        Ok(())
+        };
+        let alone = |histogram: &Histogram| vec![Series::distribution(Vec::new(), histogram.distribution())];
+        vec![
+            self.requests(),
+            self.read_durations(),
+            Metric::counter(
+                "cache_loads",
+                "Calls of loaders by key pattern and result",
+                Series::counts(&self.loads, two("pattern", "result")),
+            ),
+            Metric::counter(
+                "cache_admission_refused",
+                "Loads and writes that were not begun, by key pattern and reason: no_time, timed_out, full, unreachable",
+                Series::counts(&self.refused, two("pattern", "reason")),
+            ),
+            Metric::counter(
+                "cache_merged_statements",
+                "Calls of loaders that brought several values whose loads waited for their turn, by key pattern",
+                Series::counts(&self.merged_statements, pattern),
+            ),
+            Metric::counter(
+                "cache_merged_loads",
+                "Loads that these calls brought",
+                Series::counts(&self.merged_loads, pattern),
+            ),
+            Metric::histogram(
+                "cache_admission_wait_duration",
+                "Time that a load or write waited for its turn, by key pattern; what begins at once is not counted",
+                Series::distributions(&self.wait_duration, pattern),
+            ),
+            Metric::histogram(
+                "cache_load_duration",
+                "Time of a call of a loader by key pattern",
+                Series::distributions(&self.load_duration, pattern),
+            ),
+            Metric::counter(
+                "cache_invalidations",
+                "Names invalidated by committed writes of this instance",
+                Series::counts(&self.invalidations, |pattern| of_pattern(pattern)),
+            ),
+            Metric::histogram(
+                "cache_poll_duration",
+                "Time of a poll of the ledger, from asking to having its answer",
+                alone(&self.polls),
+            ),
+            Metric::counter(
+                "cache_warmings",
+                "Runs of warmers by result",
+                Series::counts(&self.warmings, two("warmer", "result")),
+            ),
+            Metric::counter(
+                "cache_warmed_entries",
+                "Entries that warmers saw to",
+                Series::counts(&self.warmed, one("warmer")),
+            ),
+            Metric::counter(
+                "cache_l2_fills",
+                "Values handed in to L2, kept or refused",
+                Series::counts(&self.fills, one("result")),
+            ),
+            Metric::histogram(
+                "cache_invalidation_lag",
+                "Time from a commit, on whatever instance, to this instance's floors, at most; the fleet's is the largest of all instances",
+                alone(&self.lag),
+            ),
+            Metric::counter(
+                "cache_l2_calls",
+                "Calls of L2 by operation and result",
+                Series::counts(&self.l2_calls, two("operation", "result")),
+            ),
+        ]
     }
 
-    pub(super) fn register(&self, registry: &mut Registry) {
-        registry.register("cache_loads", "Calls of loaders by key pattern and result", self.loads.clone());
-        registry.register(
-            "cache_admission_refused",
-            "Loads and writes that were not begun, by key pattern and reason: no_time, timed_out, full, unreachable",
-            self.refused.clone(),
-        );
-        registry.register(
-            "cache_merged_statements",
-            "Calls of loaders that brought several values whose loads waited for their turn, by key pattern",
-            self.merged_statements.clone(),
-        );
-        registry.register("cache_merged_loads", "Loads that these calls brought", self.merged_loads.clone());
-        registry.register_with_unit(
-            "cache_admission_wait_duration",
-            "Time that a load or write waited for its turn, by key pattern; what begins at once is not counted",
-            Unit::Seconds,
-            self.wait_duration.clone(),
-        );
-        registry.register_with_unit(
-            "cache_load_duration",
-            "Time of a call of a loader by key pattern",
-            Unit::Seconds,
-            self.load_duration.clone(),
-        );
-        registry.register(
-            "cache_invalidations",
-            "Names invalidated by committed writes of this instance",
-            self.invalidations.clone(),
-        );
-        registry.register_with_unit(
-            "cache_poll_duration",
-            "Time of a poll of the ledger, from asking to having its answer",
-            Unit::Seconds,
-            self.polls.clone(),
-        );
-        registry.register("cache_warmings", "Runs of warmers by result", self.warmings.clone());
-        registry.register("cache_warmed_entries", "Entries that warmers saw to", self.warmed.clone());
-        registry.register("cache_l2_fills", "Values handed in to L2, kept or refused", self.fills.clone());
-        registry.register_with_unit(
-            "cache_invalidation_lag",
-            "Time from a commit, on whatever instance, to this instance's floors, at most; the fleet's is the largest of all instances",
-            Unit::Seconds,
-            self.lag.clone(),
-        );
-        registry.register("cache_l2_calls", "Calls of L2 by operation and result", self.l2_calls.clone());
+    /// The reads by outcome. Outcomes that never occurred are listed too, because a missing series
+    /// is not zero in a query.
+    fn requests(&self) -> Metric {
+        let one = |reads: &Reads, outcome: Outcome| {
+            let labels = vec![("pattern", reads.pattern.to_owned()), ("outcome", outcome.as_str().to_owned())];
+            Series::count(labels, reads.outcomes.sum(outcome as usize))
+        };
+        let all = self.all_reads().flat_map(|reads| Outcome::ALL.map(|outcome| one(reads, outcome)));
+        Metric::counter("cache_requests", "Reads of the cache by key pattern and outcome", all.collect())
+    }
+
+    fn read_durations(&self) -> Metric {
+        let one = |reads: &Reads, tier: &'static str, durations: &LatencyHistogram| {
+            let labels = vec![("pattern", reads.pattern.to_owned()), ("tier", tier.to_owned())];
+            durations.any().then(|| Series::distribution(labels, durations.distribution()))
+        };
+        let of = |reads| move |(tier, durations)| one(reads, tier, durations);
+        let help = "Time of a read by key pattern and the tier that answered";
+        Metric::histogram(
+            "cache_read_duration",
+            help,
+            self.all_reads().flat_map(|reads| TIERS.into_iter().zip(&reads.durations).filter_map(of(reads))).collect(),
+        )
     }
 }

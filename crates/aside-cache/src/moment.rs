@@ -4,8 +4,7 @@
 use sqlx::{
     Decode, Postgres, Type,
     error::BoxDynError,
-    postgres::{PgTypeInfo, PgValueFormat, PgValueRef},
-    types::chrono::{DateTime, Utc},
+    postgres::{PgTypeInfo, PgValueFormat, PgValueRef, types::Oid},
 };
 
 use super::entry::DbTime;
@@ -13,10 +12,13 @@ use super::entry::DbTime;
 /// Microseconds from 1970 to 2000, the year in which Postgres begins to count.
 const POSTGRES_BEGINS: i64 = 946_684_800_000_000;
 
+/// The type of moments in the catalog of every Postgres.
+const TIMESTAMPTZ: Oid = Oid(1184);
+
 /// Reads a moment from a `timestamptz`, such as `now()`.
 impl Type<Postgres> for DbTime {
     fn type_info() -> PgTypeInfo {
-        <DateTime<Utc> as Type<Postgres>>::type_info()
+        PgTypeInfo::with_oid(TIMESTAMPTZ)
     }
 }
 
@@ -32,16 +34,6 @@ impl Decode<'_, Postgres> for DbTime {
             .filter(|_| since_2000 != i64::MIN)
             .map(Self)
             .ok_or_else(|| "not a moment".into())
-    }
-}
-
-impl DbTime {
-    /// The date and time of the moment.
-    ///
-    /// # Errors
-    /// Returns an error, and does not panic, if the moment lies outside of the calendar.
-    pub fn date(self) -> Result<DateTime<Utc>, sqlx::Error> {
-        DateTime::from_timestamp_micros(self.0).ok_or_else(|| sqlx::Error::Decode("not a date".into()))
     }
 }
 

@@ -9,25 +9,22 @@ use std::{
     cmp::Ordering,
     collections::{HashMap, HashSet},
     ops::Range,
-    sync::{Mutex, PoisonError, RwLock},
-    time::Duration,
-};
-
-use prometheus_client::{
-    metrics::{
-        counter::Counter,
-        histogram::{Histogram, exponential_buckets},
+    sync::{
+        Mutex, PoisonError, RwLock,
+        atomic::{AtomicU64, Ordering::Relaxed},
     },
-    registry::{Registry, Unit},
+    time::Duration,
 };
 
 use super::{
     clock::Clock,
+    counters::Histogram,
     entry::TagVersion,
     freshness::{Epoch, Freshness},
     key::Tag,
     ledger,
     pool::ConnectionPool,
+    snapshot::{Metric, Series},
 };
 
 /// One of this many answers is checked.
@@ -62,8 +59,8 @@ pub(super) struct ConsistencyMonitor {
     baseline: RwLock<Baseline>,
     /// The tags to read next.
     recent_tags: Mutex<HashSet<Tag>>,
-    checked: Counter,
-    stale: Counter,
+    checked: AtomicU64,
+    stale: AtomicU64,
     age: Histogram,
 }
 
@@ -72,9 +69,9 @@ impl ConsistencyMonitor {
         Self {
             baseline: RwLock::default(),
             recent_tags: Mutex::default(),
-            checked: Counter::default(),
-            stale: Counter::default(),
-            age: Histogram::new(exponential_buckets(0.001, 4.0, 12)),
+            checked: AtomicU64::new(0),
+            stale: AtomicU64::new(0),
+            age: Histogram::exponential(Duration::from_millis(1), 4, 12),
         }
     }
 
@@ -86,7 +83,7 @@ impl ConsistencyMonitor {
     }
 
     fn check(&self, served: &ServedSample<'_>) {
-        self.age.observe(served.age.as_secs_f64());
+        self.age.observe(served.age);
         let mut recent_tags = self.recent_tags.lock().unwrap_or_else(PoisonError::into_inner);
         let room = MAX_TAGS.saturating_sub(recent_tags.len());
         recent_tags.extend(served.tag_versions.iter().take(room).map(|tag_version| tag_version.tag.clone()));
@@ -105,9 +102,9 @@ impl ConsistencyMonitor {
             .filter_map(|tag_version| Some((compared(tag_version)?, tag_version)))
             .min_by_key(|(how, _)| *how);
         let Some((how, tag_version)) = worst else { return };
-        self.checked.inc();
+        self.checked.fetch_add(1, Relaxed);
         if how == Ordering::Less {
-            self.stale.inc();
+            self.stale.fetch_add(1, Relaxed);
             tracing::error!(pattern = tag_version.tag.pattern(), "an answer was older than promised");
         }
     }
@@ -138,15 +135,22 @@ impl ConsistencyMonitor {
 
     /// The number of compared answers, and the number of these that were older than guaranteed.
     pub(super) fn seen(&self) -> (u64, u64) {
-        (self.checked.get(), self.stale.get())
+        (self.checked.load(Relaxed), self.stale.load(Relaxed))
     }
 
-    pub(super) fn register(&self, registry: &mut Registry) {
-        let help = "Served answers that were compared with the database";
-        registry.register("cache_served_checked", help, self.checked.clone());
-        registry.register("cache_stale_served", "Of these, answers older than promised: must be 0", self.stale.clone());
-        let help = "Age of served answers, a sample";
-        registry.register_with_unit("cache_served_age", help, Unit::Seconds, self.age.clone());
+    pub(super) fn snapshot(&self) -> [Metric; 3] {
+        let (checked, stale) = self.seen();
+        let count = |count| vec![Series::count(Vec::new(), count)];
+        let age = vec![Series::distribution(Vec::new(), self.age.distribution())];
+        [
+            Metric::counter(
+                "cache_served_checked",
+                "Served answers that were compared with the database",
+                count(checked),
+            ),
+            Metric::counter("cache_stale_served", "Of these, answers older than promised: must be 0", count(stale)),
+            Metric::histogram("cache_served_age", "Age of served answers, a sample", age),
+        ]
     }
 }
 

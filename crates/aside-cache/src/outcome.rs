@@ -2,9 +2,14 @@
 //! `Cache-Status` all use this one enum, so they can't disagree. Every read of the cache counts
 //! once, under exactly one outcome. A batch counts each key.
 
-use prometheus_client::encoding::{EncodeLabelValue, LabelValueEncoder};
-
 /// The outcome of one read of the cache.
+///
+/// ```
+/// use aside_cache::Outcome;
+///
+/// assert_eq!((Outcome::L2Hit.as_str(), Outcome::L2Hit.tier()), ("l2_hit", "l2"));
+/// assert!(Outcome::L2Hit.is_hit() && Outcome::LoadedCold.is_load());
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
     /// Served from L1.
@@ -98,11 +103,5 @@ impl Outcome {
     /// Whether a tier answered without a load.
     pub const fn is_hit(self) -> bool {
         matches!(self, Self::L1Hit | Self::L2Hit)
-    }
-}
-
-impl EncodeLabelValue for Outcome {
-    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
-        EncodeLabelValue::encode(&self.as_str(), encoder)
     }
 }

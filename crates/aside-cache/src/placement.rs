@@ -4,22 +4,19 @@
 
 use std::{borrow::Cow, sync::Arc};
 
-use bytes::Bytes;
-use ring::hmac;
-
 use super::{
-    codec,
+    Cache, Cacheable, Key, codec,
     freshness::Epoch,
     key::{Tag, Tenant},
-    keyring::{DecryptError, Keyring, Keys, Secret},
+    keyring::{DecryptError, Keyring, hashed},
+    keys::{Keys, Secret},
     policy::{OutOfRegion, Policy, Residency},
     tenants::{SecretGeneration, TenantRecord, Tenants},
 };
+use bytes::Bytes;
 
 /// The secret of data without a tenant.
 const SHARED: Secret = [0; 32];
-/// Bytes of a hashed tag. The hashes of two different tags never share these 128 bits.
-const HASHED: usize = 16;
 
 /// The tiers in this region that may store the values of a type for a tenant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +87,7 @@ impl Placement {
             return None;
         }
         let shown = match personal {
-            true => Cow::Owned(hashed(&secret, policy.name, tag)),
+            true => Cow::Owned(hashed(&secret, policy.name, tag)?),
             false => Cow::Borrowed(tag.as_str()),
         };
         let form = [codec::REVISION, policy.format.letter(), policy.schema_version];
@@ -108,20 +105,8 @@ impl Placement {
     /// The hashed tag of personal data, which is part of its key in L2. `None` if the tenant is not
     /// known.
     pub(super) fn hashed(&self, tenant: &Tenant, pattern: &str, tag: &Tag) -> Option<String> {
-        Some(hashed(&self.tenants.record(tenant)?.secret, pattern, tag))
+        hashed(&self.tenants.record(tenant)?.secret, pattern, tag)
     }
-}
-
-/// A hash of a tag. Without the secret, a reader can't tell which tag it stands for.
-fn hashed(secret: &Secret, pattern: &str, tag: &Tag) -> String {
-    use std::fmt::Write;
-    let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, secret), tag.as_str().as_bytes());
-    let mut text = format!("{pattern}:");
-    for byte in &mac.as_ref()[..HASHED] {
-        // Writing to a String does not fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
 }
 
 impl L2Slot {
@@ -158,7 +143,31 @@ impl L2Slot {
     }
 }
 
-#[cfg(test)]
+#[cfg(feature = "encryption")]
+impl Cache {
+    /// Seals with other keys from now on. Three steps change keys without losing an entry:
+    /// 1. Add the new key to all instances, behind the old one.
+    /// 2. Put the new key first.
+    /// 3. Remove the old key after the longest lifetime in L2.
+    pub fn change_keys(&self, keys: Keyring) {
+        self.inner.placement.keys.change(keys);
+    }
+
+    /// The digest that stands for personal data in L2: the last part of its key. It is all that a
+    /// reader without the secret sees. It is `None` while the tenant isn't known.
+    pub fn hashed_name<T: Cacheable>(&self, key: &Key<T>) -> Option<String> {
+        self.inner.placement.hashed(key.tenant_of()?, T::POLICY.name, key.tag())
+    }
+
+    /// The ids of the keys that seal and open entries. The key that seals is the first. If there is
+    /// none, nothing is sealed.
+    pub fn key_ids(&self) -> Vec<String> {
+        let keys = self.inner.placement.keys.current();
+        keys.iter().flat_map(|keys| keys.ids()).map(str::to_owned).collect()
+    }
+}
+
+#[cfg(all(test, feature = "encryption"))]
 mod tests {
     use std::time::Duration;
 

@@ -132,6 +132,15 @@ impl Policy {
 
     /// A policy for values that belong to a tenant. They are sealed in L2, and stored only in the
     /// tenant's home region. The other rules are those of [`Policy::public`].
+    ///
+    /// ```
+    /// use aside_cache::{Policy, Sensitivity};
+    /// use std::time::Duration;
+    ///
+    /// const POLICY: Policy = Policy::personal("order", Duration::from_mins(10));
+    /// assert!(POLICY.sensitivity.is_personal());
+    /// assert_ne!(POLICY.sensitivity, Sensitivity::Regulated);
+    /// ```
     pub const fn personal(name: &'static str, ttl: Duration) -> Self {
         let (sensitivity, residency) = (Sensitivity::Personal, Residency::Regional(OutOfRegion::NoStore));
         Self { sensitivity, residency, ..Self::public(name, ttl) }
@@ -171,6 +180,15 @@ impl Policy {
 
     /// Sets the version of the stored form. Change it with a change of the type that other releases
     /// would misread.
+    ///
+    /// ```
+    /// use aside_cache::{Format, Policy};
+    /// use std::time::Duration;
+    ///
+    /// const POLICY: Policy =
+    ///     Policy::public("product", Duration::from_hours(1)).format(Format::MessagePack).schema_version("2");
+    /// assert_eq!(POLICY.schema_version, "2");
+    /// ```
     pub const fn schema_version(self, schema_version: &'static str) -> Self {
         Self { schema_version, ..self }
     }

@@ -4,12 +4,12 @@
 
 use std::{future::Future, sync::Arc, time::Duration};
 
-use prometheus_client::metrics::histogram::Histogram;
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     clock::Clock,
+    counters::Histogram,
     database_errors::is_read_only,
     entry::DbTime,
     freshness::Freshness,
@@ -31,10 +31,10 @@ pub(super) struct LedgerPoller {
     pub(super) db: ConnectionPool,
     pub(super) freshness: Arc<Freshness>,
     pub(super) l1: Arc<L1>,
-    pub(super) lag: Histogram,
+    pub(super) lag: Arc<Histogram>,
     pub(super) clock: Clock,
     /// The duration of each poll.
-    pub(super) polls: Histogram,
+    pub(super) polls: Arc<Histogram>,
     pub(super) poll: Duration,
     /// Longest time for one poll in normal operation. A poll that has many changes to read may take
     /// longer.
@@ -109,7 +109,7 @@ impl LedgerPoller {
             let batch = match cursor {
                 Some(cursor) => {
                     let batch = in_time(*poll_timeout, connection.poll(&cursor.snapshot, MAX_CHANGES)).await?;
-                    self.polls.observe(self.clock.now().saturating_sub(sent).as_secs_f64());
+                    self.polls.observe(self.clock.now().saturating_sub(sent));
                     if batch.epoch.as_ref() != Some(&cursor.epoch) {
                         return Err(Interrupted::AnotherEpoch);
                     }
@@ -189,7 +189,7 @@ impl LedgerPoller {
     /// commit too.
     fn note_lag(&self, batch: &ChangeBatch, before: DbTime, arrived: DbTime) {
         for raised_at in &batch.raised_at {
-            self.lag.observe((*raised_at).max(before).age_at(arrived).as_secs_f64());
+            self.lag.observe((*raised_at).max(before).age_at(arrived));
         }
     }
 

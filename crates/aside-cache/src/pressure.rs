@@ -12,7 +12,6 @@ use std::{
     time::Duration,
 };
 
-use prometheus_client::encoding::EncodeLabelSet;
 use serde::Serialize;
 
 use super::{guard::GuardedL2, l1::L1, l2::NodeMemory};
@@ -28,6 +27,13 @@ const CRITICAL: f64 = 0.85;
 const HYSTERESIS: f64 = 0.05;
 
 /// How full a memory is.
+///
+/// ```
+/// use aside_cache::MemoryState;
+///
+/// assert!(MemoryState::Critical > MemoryState::Normal);
+/// assert_eq!(MemoryState::Warning.to_string(), "warning");
+/// ```
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum MemoryState {
@@ -79,7 +85,7 @@ impl fmt::Display for MemoryState {
 }
 
 /// One memory: L1, or a node of L2.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, EncodeLabelSet)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
 pub struct Memory {
     /// `l1` or `l2`.
     pub tier: &'static str,

@@ -12,17 +12,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use prometheus_client::{
-    encoding::EncodeLabelSet,
-    metrics::{counter::Counter, family::Family},
-    registry::Registry,
-};
-
 use super::{
     Cache, CacheMode, ConnectionPool,
+    counters::Counters,
     entry::{DbTime, Loaded},
     key::Key,
     policy::Cacheable,
+    snapshot::{Metric, Series},
 };
 
 /// The longest time that a load may take on the replica before the primary is queried.
@@ -47,17 +43,12 @@ impl Replica {
         }
     }
 
-    /// Registers the metrics of loads on the replica in `registry`.
-    pub(super) fn register(&self, registry: &mut Registry) {
+    /// The metric of loads on the replica.
+    pub(super) fn snapshot(&self) -> Metric {
         let help = "Loads on the replica of Postgres, by whether all of it was used";
-        registry.register("replica_loads", help, self.health.loads.clone());
+        let series = Series::counts(&self.health.loads, |result| vec![("result", (*result).to_owned())]);
+        Metric::counter("replica_loads", help, series)
     }
-}
-
-/// The result of a load on the replica.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct LoadResult {
-    result: &'static str,
 }
 
 /// The health of the replica, independent of the loads that were sent to it.
@@ -68,23 +59,22 @@ struct Health {
     /// The latest read time that an answer of the replica contained. The replica has by now
     /// replayed everything before it.
     known: AtomicI64,
-    loads: Family<LoadResult, Counter>,
+    /// By result.
+    loads: Counters<&'static str>,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        let loads = Family::<LoadResult, Counter>::default();
+        let loads = Counters::default();
         // The counters exist from the start, as zeros.
-        for result in ["used", "behind", "failed"] {
-            drop(loads.get_or_create(&LoadResult { result }));
-        }
+        ["used", "behind", "failed"].iter().for_each(|result| loads.add(result, 0));
         Self { begun: Instant::now(), cooldown_until: AtomicU64::new(0), known: AtomicI64::new(i64::MIN), loads }
     }
 }
 
 impl Health {
     fn count(&self, result: &'static str) {
-        self.loads.get_or_create(&LoadResult { result }).inc();
+        self.loads.add(&result, 1);
     }
 
     fn now(&self) -> u64 {

@@ -1,15 +1,14 @@
 //! Striped counters: no cache line is written by all cores. Up to sixteen threads have a slot of
-//! their own, and a reader sums up the slots. They are for events of every request. For rarer
-//! events the counters of the client library are enough.
+//! their own, and a reader sums up the slots. They are for events of every request. `counters.rs`
+//! has those of rarer events.
 
 use std::{
     array::from_fn,
-    fmt,
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
     time::Duration,
 };
 
-use prometheus_client::encoding::{MetricEncoder, NoLabelSet};
+use super::snapshot::Distribution;
 
 /// The number of slots. More threads than this share slots, which is slower but still exact.
 const SLOTS: usize = 16;
@@ -46,6 +45,14 @@ impl<T> Striped<T> {
 }
 
 /// `N` counters that only grow.
+///
+/// ```
+/// use aside_cache::StripedCounters;
+///
+/// let requests = StripedCounters::<2>::default();
+/// requests.add(0, 1);
+/// assert_eq!((requests.sum(0), requests.sum(1)), (1, 0));
+/// ```
 #[derive(Debug)]
 pub struct StripedCounters<const N: usize>(Striped<Counters<N>>);
 
@@ -91,6 +98,15 @@ const BOUNDS: [u64; 24] = {
 const SUM: usize = BOUNDS.len() + 1;
 
 /// A histogram of durations.
+///
+/// ```
+/// use aside_cache::LatencyHistogram;
+/// use std::time::Duration;
+///
+/// let durations = LatencyHistogram::default();
+/// durations.observe(Duration::from_millis(3));
+/// assert_eq!(durations.distribution().count(), 1);
+/// ```
 #[derive(Debug, Default)]
 pub struct LatencyHistogram(StripedCounters<{ SUM + 1 }>);
 
@@ -117,13 +133,10 @@ impl LatencyHistogram {
         self.counts().iter().any(|count| *count > 0)
     }
 
-    /// Writes it as a Prometheus histogram, in seconds.
-    pub fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
-        let seconds = |nanos: u64| nanos as f64 / 1e9;
-        let counts = self.counts();
-        let bounds = BOUNDS.into_iter().map(seconds).chain([f64::INFINITY]);
-        let buckets: Vec<(f64, u64)> = bounds.zip(counts).collect();
-        encoder.encode_histogram::<NoLabelSet>(seconds(self.0.sum(SUM)), counts.iter().sum(), &buckets, None)
+    /// The counts so far, in seconds.
+    pub fn distribution(&self) -> Distribution {
+        let bounds = BOUNDS.into_iter().map(Duration::from_nanos);
+        Distribution::new(bounds, self.counts().into_iter(), self.0.sum(SUM))
     }
 }
 

@@ -15,7 +15,7 @@ use super::{
     admission::{Admission, Kind, Request},
     clock::Clock,
     key::{Tag, Tenant},
-    keyring::{Keys, Secret},
+    keys::{Keys, Secret},
     ledger,
     pool::ConnectionPool,
     single_flight::SingleFlight,
@@ -222,7 +222,7 @@ impl Tenants {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "encryption"))]
 pub(super) mod tests {
     use sqlx::postgres::PgPoolOptions;
 

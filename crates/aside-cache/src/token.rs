@@ -17,6 +17,15 @@ use super::{Cache, entry::DbTime, freshness::Epoch};
 const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(30);
 
 /// A time in one epoch of the database.
+///
+/// ```
+/// use aside_cache::ConsistencyToken;
+///
+/// let earlier: ConsistencyToken = "0123456789ab-1795000000000000".parse().unwrap();
+/// let later: ConsistencyToken = "0123456789ab-1795000000000001".parse().unwrap();
+/// assert_eq!(earlier.overtaken_by(later.clone()), Some(later));
+/// assert!("yesterday".parse::<ConsistencyToken>().is_err());
+/// ```
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct ConsistencyToken {
     epoch: Arc<str>,

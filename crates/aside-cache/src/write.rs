@@ -305,12 +305,12 @@ impl Write {
 
 impl Cache {
     /// Raises the floors, so that no older version is served from now on.
-    fn raise_floors(&self, versions: &[TagVersion]) {
+    pub(super) fn raise_floors(&self, versions: &[TagVersion]) {
         self.inner.freshness.raise(versions, self.inner.freshness.db_now());
     }
 
     /// Removes the changed entries from L1 at once, and from L2 in the background.
-    fn evict(&self, changes: &[TagVersion]) {
+    pub(super) fn evict(&self, changes: &[TagVersion]) {
         for TagVersion { tag, .. } in changes {
             self.inner.l1.remove(tag);
             self.inner.metrics.invalidated(tag.pattern());

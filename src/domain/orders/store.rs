@@ -7,11 +7,12 @@
 
 use std::{collections::HashMap, sync::LazyLock};
 
-use aside_cache::{ConnectionPool, DbTime, Loaded, READ_AT, TagVersion, Tenant};
+use aside_cache::{ConnectionPool, Loaded, READ_AT, TagVersion, Tenant};
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row, postgres::PgRow, types::Json};
 
 use super::{Order, OrderFilter, OrderPage, OrderStatus};
 use crate::domain::{
+    date,
     error::DomainError,
     page::{ListKind, PageRequest},
     products::rules::MAX_STOCK,
@@ -182,9 +183,9 @@ impl FromRow<'_, PgRow> for Order {
             items,
             total_cents: row.try_get("total_cents")?,
             currency: row.try_get("currency")?,
-            placed_at: row.try_get::<DbTime, _>("placed_at")?.date()?,
+            placed_at: date(row, "placed_at")?,
             version: row.try_get("version")?,
-            updated_at: row.try_get::<DbTime, _>("updated_at")?.date()?,
+            updated_at: date(row, "updated_at")?,
         })
     }
 }

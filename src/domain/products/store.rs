@@ -7,11 +7,12 @@
 
 use std::{cmp::Reverse, collections::HashMap, sync::LazyLock};
 
-use aside_cache::{ConnectionPool, DbTime, Loaded, READ_AT, Tag, TagVersion};
+use aside_cache::{ConnectionPool, Loaded, READ_AT, Tag, TagVersion};
 use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row, postgres::PgRow};
 
 use super::{NewProduct, Product, ProductChange, ProductFilter, ProductPage, TopProducts};
 use crate::domain::{
+    date,
     error::DomainError,
     page::{ListKind, PageRequest},
 };
@@ -228,7 +229,7 @@ impl FromRow<'_, PgRow> for Product {
             stock: row.try_get("stock")?,
             view_count: row.try_get("view_count")?,
             version: row.try_get("version")?,
-            updated_at: row.try_get::<DbTime, _>("updated_at")?.date()?,
+            updated_at: date(row, "updated_at")?,
         })
     }
 }

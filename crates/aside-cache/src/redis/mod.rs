@@ -33,12 +33,39 @@ impl RedisL2 {
     /// # Errors
     /// If Redis' client rejects a URL or a certificate.
     pub fn new(topology: RedisTopology, tls: &RedisTls) -> Result<Self, L2Error> {
-        Ok(Self {
-            connection: ConnectionManager::new(topology::Connector::new(topology, tls).map_err(failed)?),
+        Ok(Self::over(topology::Connector::new(topology, tls).map_err(failed)?))
+    }
+
+    fn over(connector: topology::Connector) -> Self {
+        Self {
+            connection: ConnectionManager::new(connector),
             fetch: Script::new(include_str!("../scripts/fetch.lua")),
             fill: Script::new(include_str!("../scripts/fill.lua")),
             invalidate: Script::new(include_str!("../scripts/invalidate.lua")),
-        })
+        }
+    }
+
+    /// A single server, by a client with settings of one's own. Calls share one connection.
+    ///
+    /// # Errors
+    /// If the client's address is invalid.
+    ///
+    /// ```
+    /// use aside_cache::{RedisL2, deadpool_redis::redis::Client};
+    ///
+    /// let client = Client::open("redis://cache:secret@127.0.0.1:6379/2").unwrap();
+    /// assert!(RedisL2::from_client(client).is_ok());
+    /// ```
+    pub fn from_client(client: redis::Client) -> Result<Self, L2Error> {
+        Ok(Self::over(topology::Connector::of_client(client).map_err(failed)?))
+    }
+
+    /// A single server, by a pool that the service has already. All calls share one connection,
+    /// which is returned to the pool at once. The pool's own timeouts apply. When the connection
+    /// breaks, the idle connections of the pool are dropped. `client` makes the connection for
+    /// hints.
+    pub fn from_pool(pool: deadpool_redis::Pool, client: redis::Client) -> Self {
+        Self::over(topology::Connector::Standalone { pool, client: Box::new(client) })
     }
 
     /// A single server, by its URL.

@@ -92,10 +92,7 @@ impl Connector {
             false => Client::open(url.as_str()),
         };
         Ok(match topology {
-            RedisTopology::Standalone(url) => {
-                let client = client(&url)?;
-                Self::Standalone { pool: pool(&client)?, client: Box::new(client) }
-            }
+            RedisTopology::Standalone(url) => Self::of_client(client(&url)?)?,
             RedisTopology::Sentinel { sentinels, primary, password } => {
                 let clients = sentinels.iter().map(client).collect::<RedisResult<Vec<_>>>()?;
                 let redis = first(&clients)?;
@@ -117,6 +114,11 @@ impl Connector {
                 Self::Cluster { client: Box::new(builder.build()?), seeds }
             }
         })
+    }
+
+    /// A single server, by its client.
+    pub(super) fn of_client(client: Client) -> RedisResult<Self> {
+        Ok(Self::Standalone { pool: pool(&client)?, client: Box::new(client) })
     }
 
     /// Makes a connection for calls.

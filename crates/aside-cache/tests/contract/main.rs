@@ -7,6 +7,7 @@
 mod batches;
 mod bench;
 mod declarations;
+mod embedding;
 mod examples;
 mod faults;
 mod freshness;
