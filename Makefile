@@ -25,6 +25,9 @@ demo: ## a tour that proves each step: L1, L2, a write on one instance seen by a
 bare: ## run and test as a newcomer does: a bare Debian root, a fresh clone, as root and as a user; needs root, takes half an hour
 	@scripts/bare.sh $(ARGS)
 
+features: ## whether the crate of the cache compiles with no feature, with each alone, and with all of them
+	@scripts/features.sh
+
 memcached: ## the cache's tests over a real Memcached too, which `make test` does where there is one
 	@scripts/memcached.sh
 
@@ -57,10 +60,11 @@ varnish: ## the service behind a real Varnish: purges, stale answers, hit ratio,
 
 # Cheap checks first; the tests last, so that a run ends with their summary. The checker's short form runs with what is built for them. The
 # copy's path goes through `..`, as paths do that are given to `make adopt`.
-check: ## what CI runs: format, lint, clippy, documentation, tour, browser, client, a copy, checker, soak, fuzzing, tests
+check: ## what CI runs: format, lint, clippy, features, documentation, tour, browser, client, a copy, checker, soak, fuzzing, tests
 	$(CARGO) fmt --all --check
 	@scripts/lint.sh
 	$(CARGO) clippy --locked --workspace --all-targets --test mutants -- -D warnings
+	@scripts/features.sh
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 	@scripts/demo.sh
 	@scripts/browser.sh

@@ -24,7 +24,11 @@ use ring::{
 };
 use zeroize::Zeroizing;
 
-use super::{key::Tag, keys::Secret};
+use super::{
+    Cache, Cacheable,
+    key::{Key, Tag},
+    keys::Secret,
+};
 
 /// The revision of the sealed form, which is its first byte.
 const VERSION: u8 = 1;
@@ -228,6 +232,29 @@ pub(super) fn hashed(secret: &Secret, pattern: &str, tag: &Tag) -> Option<String
         let _ = write!(text, "{byte:02x}");
     }
     Some(text)
+}
+
+impl Cache {
+    /// Seals with other keys from now on. Three steps change keys without losing an entry:
+    /// 1. Add the new key to all instances, behind the old one.
+    /// 2. Put the new key first.
+    /// 3. Remove the old key after the longest lifetime in L2.
+    pub fn change_keys(&self, keys: Keyring) {
+        self.inner.placement.keys.change(keys);
+    }
+
+    /// The digest that stands for personal data in L2: the last part of its key. It is all that a
+    /// reader without the secret sees. It is `None` while the tenant isn't known.
+    pub fn hashed_name<T: Cacheable>(&self, key: &Key<T>) -> Option<String> {
+        self.inner.placement.hashed(key.tenant_of()?, T::POLICY.name, key.tag())
+    }
+
+    /// The ids of the keys that seal and open entries. The key that seals is the first. If there is
+    /// none, nothing is sealed.
+    pub fn key_ids(&self) -> Vec<String> {
+        let keys = self.inner.placement.keys.current();
+        keys.iter().flat_map(|keys| keys.ids()).map(str::to_owned).collect()
+    }
 }
 
 impl fmt::Debug for Keyring {

@@ -5,7 +5,7 @@
 use std::{borrow::Cow, sync::Arc};
 
 use super::{
-    Cache, Cacheable, Key, codec,
+    codec,
     freshness::Epoch,
     key::{Tag, Tenant},
     keyring::{DecryptError, Keyring, hashed},
@@ -140,30 +140,6 @@ impl L2Slot {
             keys.drop_keys(secret);
         }
         now
-    }
-}
-
-#[cfg(feature = "encryption")]
-impl Cache {
-    /// Seals with other keys from now on. Three steps change keys without losing an entry:
-    /// 1. Add the new key to all instances, behind the old one.
-    /// 2. Put the new key first.
-    /// 3. Remove the old key after the longest lifetime in L2.
-    pub fn change_keys(&self, keys: Keyring) {
-        self.inner.placement.keys.change(keys);
-    }
-
-    /// The digest that stands for personal data in L2: the last part of its key. It is all that a
-    /// reader without the secret sees. It is `None` while the tenant isn't known.
-    pub fn hashed_name<T: Cacheable>(&self, key: &Key<T>) -> Option<String> {
-        self.inner.placement.hashed(key.tenant_of()?, T::POLICY.name, key.tag())
-    }
-
-    /// The ids of the keys that seal and open entries. The key that seals is the first. If there is
-    /// none, nothing is sealed.
-    pub fn key_ids(&self) -> Vec<String> {
-        let keys = self.inner.placement.keys.current();
-        keys.iter().flat_map(|keys| keys.ids()).map(str::to_owned).collect()
     }
 }
 
