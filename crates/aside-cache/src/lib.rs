@@ -1,5 +1,5 @@
 //! A cache of several tiers in front of Postgres in which Redis is never trusted.
-#![doc = include_str!("../README.md")]
+#![cfg_attr(any(doc, doctest), doc = include_str!("../README.md"))]
 //! # How it works
 //!
 //! SQL is only in `ledger.rs`, connections to Postgres only in `pool.rs`, Redis only in `redis/`,
