@@ -34,8 +34,7 @@
 //! | warm | to fill the tiers before the first request |
 //! | permit | the right to use one connection to the database; work without one waits |
 //!
-//! Read on in `read.rs` (the read path), `write.rs` (the write path) and `freshness.rs` (the
-//! freshness rule).
+//! Read on in `read.rs`, `write.rs` and `freshness.rs` (the freshness rule).
 #![deny(missing_docs)]
 
 mod admission;
@@ -244,8 +243,7 @@ impl Cache {
     ///
     /// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
     /// let pool = sqlx::PgPool::connect_lazy("postgres://127.0.0.1:1/none").unwrap();
-    /// let cache = Cache::start(CacheConfig::default(), pool);
-    /// assert!(!cache.is_current(), "no poll has been answered yet");
+    /// assert!(!Cache::start(CacheConfig::default(), pool).is_current(), "not polled yet");
     /// # });
     /// ```
     pub fn start(config: CacheConfig, db: impl Into<ConnectionPool>) -> Self {
