@@ -35,7 +35,7 @@ a_name() {
         ;;
     esac
     # Words of the template mean something else in it. `order` is only a part of `order by`.
-    if [ "$1" != "${1#invoice}" ] || sed 's/order by//g' adopt/src/*.rs adopt/migrations/*.sql | grep -w -e "$1" -e "$(camel "$1")" >/dev/null; then
+    if [ "$1" != "${1#invoice}" ] || find adopt/src adopt/migrations -type f -exec sed 's/order by//g' {} + | grep -w -e "$1" -e "$(camel "$1")" >/dev/null; then
         [ "$1" = invoice ] || [ "$1" = invoices ] || die "$2=$1 is a word of the template: take another one, and rename it afterwards"
     fi
 }
@@ -97,7 +97,7 @@ crates=$root/crates
 if [ -n "$copy" ]; then
     crates=crates
     mkdir "$folder/crates"
-    cp -R crates/aside-cache crates/aside-testkit LICENSE-MIT LICENSE-APACHE Cargo.lock "$folder/crates/"
+    cp -R crates/aside-cache crates/aside-axum crates/aside-testkit LICENSE-MIT LICENSE-APACHE Cargo.lock "$folder/crates/"
     {
         printf '# Copies of crates of Aside. To take a newer version, replace this folder as a whole.\n[workspace]\nmembers = ["*"]\nexclude = ["target"]\nresolver = "3"\n\n'
         awk '/^\[/ { wanted = /^\[workspace\.(package|dependencies|lints\.[a-z]*)\]/ } wanted && !/^aside = /' Cargo.toml | sed 's|path = "crates/|path = "|'
@@ -133,7 +133,15 @@ if [ -n "$test" ]; then
     cd "$folder"
     run_to_end "${CARGO:-cargo}" fmt --check
     run_to_end "${CARGO:-cargo}" test --locked --quiet
-    run_to_end "${CARGO:-cargo}" run --locked --quiet
+    has curl || die "curl isn't here"
+    # The tests have built the program too. It serves, and records the accesses of its callers.
+    port=$(free_port)
+    LISTEN=127.0.0.1:$port AUDIT_LOG=$folder/audit.log "$CARGO_TARGET_DIR/debug/$plural" &
+    in_background "$plural"
+    poll 30 port_open 127.0.0.1 "$port" || die "$plural does not listen"
+    answer=$(curl -sS -o /dev/null -w '%{http_code}' -H 'x-tenant: demo' -H 'x-subject: alice' "http://127.0.0.1:$port/$plural/7")
+    [ "$answer" = 404 ] || die "$plural answers $answer where there is nothing"
+    poll 10 grep -q ' demo alice Read' "$folder/audit.log" || die "$plural records no access"
     say "From nothing to green in $((SECONDS - begun)) s"
 else
     say "To build and test it against throw-away servers:"

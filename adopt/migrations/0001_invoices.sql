@@ -1,4 +1,4 @@
--- Invoices of a tenant's customers, with their lines. The tables of the cache have migrations of
+-- Invoices of a tenant's customers, with their lines. The cache's own tables have migrations of
 -- their own, which run before this one.
 create table invoices (
     tenant   text        not null check (tenant ~ '^[a-z0-9-]{1,64}$'),
@@ -6,8 +6,7 @@ create table invoices (
     customer bigint      not null,
     status   text        not null default 'draft' check (status in ('draft', 'sent', 'paid')),
     due_at   timestamptz not null,
-    -- Raised by every change.
-    version  bigint      not null default 1,
+    version  bigint      not null default 1, -- raised by every change
     primary key (tenant, number)
 );
 create index invoices_by_customer on invoices (tenant, customer, status, number);
@@ -22,9 +21,7 @@ create table invoice_lines (
     foreign key (tenant, number) references invoices on delete cascade
 );
 
--- The tags that triggers raise for writers outside of the service (psql, migrations, other programs).
--- The service invalidates its own changes, and the triggers are quiet then. A line is a part of its
--- invoice.
+-- The tags that a changed row makes stale. They are those of `src/invoices/mod.rs`.
 select cache_track('invoices', tags => array['invoice:{tenant}:{number}', 'invoice-list:{tenant}:{customer}:{status}']);
-select cache_track('invoice_lines',
-    tags => array['invoice:{tenant}:{number}', 'invoice-list:{tenant}:{invoices.customer}:{invoices.status}']);
+select cache_track('invoice_lines', tags => array['invoice:{tenant}:{number}',
+    'invoice-list:{tenant}:{invoices.customer}:{invoices.status}']);

@@ -1,16 +1,21 @@
-//! A service that caches invoices. `invoices.rs` has the types, their tags, the reads and the
-//! writes. The tables and their triggers are in `migrations`.
+//! A service that caches invoices.
+//!
+//! `invoices` has everything about them: the type with its tags, the reads and writes, and the
+//! routes. The tables are in `migrations`. The other modules are the same for all types.
 
 pub mod audit;
+pub mod http;
 pub mod invoices;
+pub mod refusal;
+pub mod session;
 
-use aside_cache::Policy;
+use aside_cache::{Cacheable, Listed, Policy};
+use invoices::Invoice;
 use sqlx::{PgPool, migrate::MigrateError};
 
 /// The policies of all cached types.
 pub fn policies() -> Vec<Policy> {
-    use aside_cache::Cacheable;
-    vec![invoices::Invoice::POLICY, invoices::InvoiceList::POLICY]
+    vec![Invoice::POLICY, Invoice::LIST]
 }
 
 /// Runs the migrations that the database does not have yet, first those of the cache.

@@ -58,7 +58,7 @@ fn each_store_is_known_to_one_file_of_the_cache() {
 /// in one place.
 #[test]
 fn writes_of_the_services_end_in_one_place() {
-    for (folder, ending) in [("src/domain", "/service.rs"), ("adopt/src", "/invoices.rs")] {
+    for (folder, ending) in [("src/domain", "/service.rs"), ("adopt/src", "/service.rs")] {
         let services: Vec<Source> = files(folder, ending);
         assert!(!services.is_empty(), "no service in {folder}");
         for source in services {

@@ -34,6 +34,12 @@ pub struct Certified {
     pub files: (PathBuf, PathBuf),
 }
 
+impl Default for Authority {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Authority {
     /// Creates an authority that no client trusts yet.
     pub fn new() -> Self {
