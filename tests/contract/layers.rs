@@ -33,13 +33,13 @@ fn arrows_run_one_way() {
 #[test]
 fn each_store_is_known_to_one_file_of_the_cache() {
     let homes = [
-        ("moka::", "crates/aside-cache/src/l1.rs"),
-        ("redis::", "crates/aside-cache/src/redis/"),
-        ("TcpStream", "crates/aside-cache/src/memcached/"),
+        ("moka::", "crates/aside-cache/src/tiers/l1.rs"),
+        ("redis::", "crates/aside-cache/src/tiers/redis/"),
+        ("TcpStream", "crates/aside-cache/src/tiers/memcached/"),
         // The statements of the cache itself, and the caller's select.
-        ("sqlx::query(", "crates/aside-cache/src/ledger.rs"),
-        ("sqlx::query_with(", "crates/aside-cache/src/select.rs"),
-        ("PgConnectOptions", "crates/aside-cache/src/pool.rs"),
+        ("sqlx::query(", "crates/aside-cache/src/consistency/ledger.rs"),
+        ("sqlx::query_with(", "crates/aside-cache/src/read/select.rs"),
+        ("PgConnectOptions", "crates/aside-cache/src/database/pool.rs"),
     ];
     for source in files("crates/aside-cache/src", ".rs") {
         // The folder's own module is called `redis` too.

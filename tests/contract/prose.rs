@@ -231,7 +231,10 @@ fn links_lead_to_files() {
 #[test]
 fn claims_are_told_apart() {
     for (word, claim) in [
-        ("crates/aside-cache/src/freshness.rs", Some(Claim::File("crates/aside-cache/src/freshness.rs"))),
+        (
+            "crates/aside-cache/src/consistency/freshness.rs",
+            Some(Claim::File("crates/aside-cache/src/consistency/freshness.rs")),
+        ),
         ("tests/contract", Some(Claim::File("tests/contract"))),
         ("make adopt DIR=../invoices", Some(Claim::Target("adopt"))),
         ("CACHE_L1_BYTES=0", Some(Claim::Setting("CACHE_L1_BYTES"))),

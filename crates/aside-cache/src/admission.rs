@@ -19,6 +19,7 @@
 mod state;
 #[cfg(test)]
 mod tests;
+pub(crate) mod turns;
 
 use std::{
     future::Future,
@@ -31,7 +32,7 @@ use std::{
 use tokio::sync::oneshot;
 
 use self::state::{State, Ticket};
-use super::{clock::Clock, freshness::Freshness, key::Tenant, load::LoadFailure, policy::Policy};
+use crate::{clock::Clock, consistency::freshness::Freshness, key::Tenant, policy::Policy, read::load::LoadFailure};
 
 /// The largest number of loads and writes that may wait in an instance at a time. It bounds memory
 /// and is far above the number that the time limit lets through. With more waiting, all of them
@@ -72,24 +73,24 @@ impl Concurrency {
 
 /// The kinds of work that need a permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Load,
     Write,
 }
 
 /// A request for a permit.
 #[derive(Clone, Copy)]
-pub(super) struct Request<'a> {
-    pub(super) kind: Kind,
-    pub(super) pattern: &'static str,
-    pub(super) tenant: Option<&'a Tenant>,
+pub(crate) struct Request<'a> {
+    pub(crate) kind: Kind,
+    pub(crate) pattern: &'static str,
+    pub(crate) tenant: Option<&'a Tenant>,
     /// The time after which the answer is useless, by the instance's clock.
-    pub(super) deadline: Duration,
+    pub(crate) deadline: Duration,
 }
 
 /// The reason why there is no permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Refusal {
+pub(crate) enum Refusal {
     /// The work ahead would take until after the deadline.
     NoTime,
     /// The deadline passed while the request waited.
@@ -101,10 +102,10 @@ pub(super) enum Refusal {
 }
 
 impl Refusal {
-    pub(super) const ALL: [Self; 4] = [Self::NoTime, Self::TimedOut, Self::Full, Self::Unreachable];
+    pub(crate) const ALL: [Self; 4] = [Self::NoTime, Self::TimedOut, Self::Full, Self::Unreachable];
 
     /// The name in metrics.
-    pub(super) const fn as_str(self) -> &'static str {
+    pub(crate) const fn as_str(self) -> &'static str {
         match self {
             Self::NoTime => "no_time",
             Self::TimedOut => "timed_out",
@@ -124,7 +125,7 @@ impl From<Refusal> for LoadFailure {
 }
 
 /// The answer to a [`Request`].
-pub(super) enum Admitted {
+pub(crate) enum Admitted {
     Now(Permit),
     Later(Turn),
 }
@@ -137,10 +138,10 @@ struct Shared {
 
 /// Grants permits. Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Admission(Arc<Shared>);
+pub(crate) struct Admission(Arc<Shared>);
 
 impl Admission {
-    pub(super) fn new(most: Concurrency, clock: Clock, freshness: Arc<Freshness>) -> Self {
+    pub(crate) fn new(most: Concurrency, clock: Clock, freshness: Arc<Freshness>) -> Self {
         Self(Arc::new(Shared { clock, freshness, state: Mutex::new(State::new(most)) }))
     }
 
@@ -148,7 +149,7 @@ impl Admission {
     ///
     /// # Errors
     /// Returns an error if a place in the queue would be useless, or if the queue is full.
-    pub(super) fn request(&self, request: Request<'_>) -> Result<Admitted, Refusal> {
+    pub(crate) fn request(&self, request: Request<'_>) -> Result<Admitted, Refusal> {
         let now = self.0.clock.now();
         let mut state = self.lock();
         if state.has_permit(request.kind) {
@@ -173,7 +174,7 @@ impl Admission {
     ///
     /// # Errors
     /// Returns an error if the turn does not come in time.
-    pub(super) async fn wait(&self, turn: Turn, request: Request<'_>) -> Result<Permit, Refusal> {
+    pub(crate) async fn wait(&self, turn: Turn, request: Request<'_>) -> Result<Permit, Refusal> {
         let _waiter = self.waiter(request.pattern);
         let left = request.deadline.saturating_sub(self.0.clock.now());
         tokio::time::timeout(left, turn).await.unwrap_or(Err(Refusal::TimedOut))
@@ -183,7 +184,7 @@ impl Admission {
     ///
     /// # Errors
     /// Returns an error if no permit is free in time.
-    pub(super) async fn acquire(&self, request: Request<'_>) -> Result<Permit, Refusal> {
+    pub(crate) async fn acquire(&self, request: Request<'_>) -> Result<Permit, Refusal> {
         match self.request(request)? {
             Admitted::Now(permit) => Ok(permit),
             Admitted::Later(turn) => self.wait(turn, request).await,
@@ -191,14 +192,14 @@ impl Admission {
     }
 
     /// Counts one waiting load or write until the returned guard is dropped.
-    pub(super) fn waiter(&self, pattern: &'static str) -> WaitGuard {
+    pub(crate) fn waiter(&self, pattern: &'static str) -> WaitGuard {
         self.lock().start_waiting(pattern);
         WaitGuard { admission: self.clone(), pattern }
     }
 
     /// Fails all waiting work when the database can't be reached. No request then waits for a turn
     /// that can only fail.
-    pub(super) async fn watch(&self) {
+    pub(crate) async fn watch(&self) {
         loop {
             tokio::time::sleep(WATCH_INTERVAL).await;
             self.fail_hopeless();
@@ -220,14 +221,14 @@ impl Admission {
 
     /// The numbers of loads and writes in flight and waiting. The list has these types and every
     /// other pattern that ever asked for a permit.
-    pub(super) fn usages(&self, policies: &[Policy]) -> Vec<(&'static str, usize, usize)> {
+    pub(crate) fn usages(&self, policies: &[Policy]) -> Vec<(&'static str, usize, usize)> {
         let mut state = self.lock();
         policies.iter().for_each(|policy| state.know(policy.name));
         state.usages()
     }
 
     /// The largest numbers of loads and writes at a time.
-    pub(super) fn most(&self) -> Concurrency {
+    pub(crate) fn most(&self) -> Concurrency {
         self.lock().most
     }
 
@@ -269,7 +270,7 @@ impl Admission {
 }
 
 /// The right to use one connection. When it is dropped, the next request in turn gets it.
-pub(super) struct Permit {
+pub(crate) struct Permit {
     admission: Admission,
     kind: Kind,
     pattern: &'static str,
@@ -278,13 +279,13 @@ pub(super) struct Permit {
 
 impl Permit {
     /// Records that the database has answered.
-    pub(super) fn answered(&self) {
+    pub(crate) fn answered(&self) {
         let now = self.admission.0.clock.now();
         self.admission.lock().answered_at = now;
     }
 
     /// The usual duration of the work that this permit is for.
-    pub(super) fn usual(&self) -> Duration {
+    pub(crate) fn usual(&self) -> Duration {
         self.admission.lock().usual(self.pattern)
     }
 }
@@ -296,7 +297,7 @@ impl Drop for Permit {
 }
 
 /// A place in the queue. Dropping it gives the place up.
-pub(super) struct Turn(oneshot::Receiver<Result<Permit, Refusal>>);
+pub(crate) struct Turn(oneshot::Receiver<Result<Permit, Refusal>>);
 
 impl Future for Turn {
     type Output = Result<Permit, Refusal>;
@@ -308,7 +309,7 @@ impl Future for Turn {
 }
 
 /// A guard that counts one waiting load or write.
-pub(super) struct WaitGuard {
+pub(crate) struct WaitGuard {
     admission: Admission,
     pattern: &'static str,
 }

@@ -2,26 +2,26 @@
 
 use std::time::Duration;
 
-use super::{
+use crate::{
     Cache, Cached,
+    consistency::monitor::ServedSample,
+    consistency::token::ConsistencyToken,
     key::Key,
-    l1::{Hit, LocalEntry},
-    monitor::ServedSample,
     outcome::Outcome,
     policy::Cacheable,
-    token::ConsistencyToken,
+    tiers::l1::{Hit, LocalEntry},
 };
 
 impl Cache {
     /// Counts and records a read that ended without an answer.
-    pub(super) fn count<T: Cacheable>(&self, key: &Key<T>, outcome: Outcome, begun: Duration) {
+    pub(crate) fn count<T: Cacheable>(&self, key: &Key<T>, outcome: Outcome, begun: Duration) {
         let took = self.inner.clock.now().saturating_sub(begun);
         self.inner.metrics.read(T::POLICY.name, outcome, took);
         self.record_read(key, outcome, false);
     }
 
     /// Counts, records and returns the answer to a request. `stored`: whether L1 may store it.
-    pub(super) fn finish<T: Cacheable>(
+    pub(crate) fn finish<T: Cacheable>(
         &self,
         key: &Key<T>,
         (local, outcome): Hit<T>,
@@ -48,7 +48,7 @@ impl Cache {
     }
 
     /// Counts, records and returns the result of a lookup in the tiers, which may be `None`.
-    pub(super) fn finish_lookup<T: Cacheable>(
+    pub(crate) fn finish_lookup<T: Cacheable>(
         &self,
         key: &Key<T>,
         found: Option<Hit<T>>,

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Clock, Concurrency, ConnectionPool, Keyring, L2, Policy, Recorder};
+use crate::{Clock, Concurrency, ConnectionPool, Keyring, L2, Policy, Recorder};
 
 /// The configuration of a cache.
 ///

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 
-use super::key::Tag;
+use crate::key::Tag;
 
 /// A moment by the database's clock: microseconds since 1970. Only Postgres makes these, so the
 /// code never compares two clocks.
@@ -26,7 +26,7 @@ impl DbTime {
     }
 
     /// The moment `time` before this one.
-    pub(super) fn before(self, time: Duration) -> Self {
+    pub(crate) fn before(self, time: Duration) -> Self {
         Self(self.0.saturating_sub(i64::try_from(time.as_micros()).unwrap_or(i64::MAX)))
     }
 

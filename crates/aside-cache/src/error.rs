@@ -2,7 +2,7 @@
 
 use std::{io, sync::Arc};
 
-use super::{LoadError, LoadFailure, WriteError, is_conflict, is_unavailable};
+use crate::{LoadError, LoadFailure, WriteError, is_conflict, is_unavailable};
 
 /// Why a read or a write has no result. Clones are cheap, because every caller that waited for a
 /// load gets the same error.

@@ -7,7 +7,7 @@
 
 use std::{fmt, marker::PhantomData, sync::Arc};
 
-use super::{
+use crate::{
     policy::{Cacheable, MAX_AGE_CAP},
     segments::{Segments, join},
 };
@@ -96,13 +96,13 @@ impl Tag {
     }
 
     /// The beginning of the tags that this wildcard matches. It is `None` for a tag of one thing.
-    pub(super) fn wildcard(&self) -> Option<&str> {
+    pub(crate) fn wildcard(&self) -> Option<&str> {
         let base = self.0.strip_suffix('*')?;
         Some(base.strip_suffix(':').unwrap_or(base))
     }
 
     /// All wildcards that match this tag: `*`, `order:*`, `order:demo:*`, `*:demo:*` …
-    pub(super) fn wildcards(&self) -> Vec<Self> {
+    pub(crate) fn wildcards(&self) -> Vec<Self> {
         let tag = self.unsharded();
         let prefixes = tag.match_indices(':').map(|(end, _)| &tag[..end]).chain([tag]);
         let tenant = tag.split(':').nth(1).map(|tenant| format!("{ANY}{tenant}:*"));
@@ -111,7 +111,7 @@ impl Tag {
     }
 
     /// Whether the tag is `base` or begins with its segments.
-    pub(super) fn matches(&self, base: &str) -> bool {
+    pub(crate) fn matches(&self, base: &str) -> bool {
         let rest = match base.strip_prefix(ANY) {
             Some(tenant) => self.0.split_once(':').and_then(|(_pattern, rest)| rest.strip_prefix(tenant)),
             None => self.0.strip_prefix(base),
@@ -120,7 +120,7 @@ impl Tag {
     }
 
     /// The wildcard of the tag's pattern. A wildcard of everything is returned unchanged.
-    pub(super) fn pattern_wildcard(&self) -> Self {
+    pub(crate) fn pattern_wildcard(&self) -> Self {
         if self.0.starts_with('*') { self.clone() } else { Self(format!("{}:*", self.pattern()).into()) }
     }
 
@@ -130,7 +130,7 @@ impl Tag {
     }
 
     /// The tenant in a tag of personal data.
-    pub(super) fn tenant_of(&self) -> Option<Tenant> {
+    pub(crate) fn tenant_of(&self) -> Option<Tenant> {
         Tenant::parse(self.0.split(':').nth(1)?)
     }
 

@@ -39,72 +39,25 @@
 
 mod admission;
 mod answer;
-mod batch;
-mod breaker;
-mod changefeed;
 mod clock;
-pub mod codec;
-mod completion;
 mod config;
-mod counters;
-mod database_errors;
+mod consistency;
+mod database;
 mod entry;
 mod error;
 mod expected;
-mod floors;
-mod foreign;
-mod freshness;
-mod get;
-mod guard;
 mod key;
-#[cfg(feature = "encryption")]
-mod keyring;
-#[cfg(not(feature = "encryption"))]
-#[path = "no_keyring.rs"]
-mod keyring;
-mod keys;
-mod l1;
-mod l2;
-mod l2_read;
-mod ledger;
-mod load;
-mod loader;
-#[cfg(feature = "memcached")]
-mod memcached;
-#[cfg(any(test, feature = "test-util"))]
-mod memory;
-mod metrics;
 mod migrations;
 mod moment;
-mod monitor;
+mod observe;
 mod outcome;
-mod placement;
 mod policy;
-mod poller;
-mod pool;
-mod pressure;
-#[cfg(feature = "prometheus")]
-mod prometheus;
+mod protect;
 mod read;
-mod read_at;
 mod recorder;
-#[cfg(feature = "redis")]
-mod redis;
-mod replica;
-mod reusable;
 mod segments;
-mod select;
-mod single_flight;
-mod snapshot;
-mod spans;
-mod stale_if_error;
 mod state;
-mod stats;
-mod striped;
-mod tenants;
-mod token;
-mod triggers;
-mod turns;
+mod tiers;
 mod warmer;
 mod write;
 
@@ -116,58 +69,60 @@ use tokio_util::{
     task::TaskTracker,
 };
 
-use self::{
-    admission::Admission, freshness::Freshness, guard::GuardedL2, keys::Keys, l1::L1, metrics::CacheMetrics,
-    monitor::ConsistencyMonitor, placement::Placement, poller::LedgerPoller, pressure::Pressure, replica::Replica,
-    single_flight::SingleFlight, tenants::Tenants,
+pub use crate::tiers::codec;
+use crate::{
+    admission::Admission, consistency::freshness::Freshness, consistency::monitor::ConsistencyMonitor,
+    consistency::poller::LedgerPoller, observe::metrics::CacheMetrics, protect::keys::Keys,
+    protect::placement::Placement, protect::tenants::Tenants, read::replica::Replica,
+    read::single_flight::SingleFlight, tiers::guard::GuardedL2, tiers::l1::L1, tiers::pressure::Pressure,
 };
-pub use self::{
+pub use crate::{
     admission::Concurrency,
-    breaker::BreakerState,
-    changefeed::{ChangeCursor, Changefeed, Changes},
     clock::Clock,
-    codec::digest,
-    completion::PendingWrite,
     config::CacheConfig,
-    database_errors::{is_busy, is_conflict, is_unavailable},
+    consistency::changefeed::{ChangeCursor, Changefeed, Changes},
+    consistency::ledger::is_outside_transaction,
+    consistency::token::{CatchUp, ConsistencyToken},
+    database::database_errors::{is_busy, is_conflict, is_unavailable},
+    database::pool::ConnectionPool,
+    database::read_at::READ_AT,
     entry::{DbTime, Entry, Loaded, TagVersion},
     error::Error,
     expected::{ExpectedVersion, VersionConflict},
-    foreign::{Invalidated, invalidate_in},
-    get::{Get, GetMany},
     key::{Key, ShardedTag, Tag, Tenant},
-    keyring::Keyring,
-    keys::Secret,
-    l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, NodeMemory},
-    ledger::is_outside_transaction,
-    load::{LoadError, LoadFailure},
-    loader::Loader,
     migrations::{MIGRATIONS, migrator},
+    observe::snapshot::{Distribution, Metric, MetricKind, MetricValue, Series},
+    observe::stats::{CacheStats, EntryInspection, KeyInspection, L1Stats, PatternStats},
+    observe::striped::{LatencyHistogram, Striped, StripedCounters},
     outcome::Outcome,
     policy::{Cacheable, Format, L1_LIFETIME_CAP, Listed, MAX_AGE_CAP, OutOfRegion, Policy, Residency, Sensitivity},
-    pool::ConnectionPool,
-    pressure::{Memory, MemoryState, MemoryUse},
+    protect::keyring::Keyring,
+    protect::keys::Secret,
     read::CacheMode,
-    read_at::READ_AT,
+    read::get::{Get, GetMany},
+    read::load::{LoadError, LoadFailure},
+    read::loader::Loader,
     recorder::{Access, AccessKind, Recorder, on_behalf_of},
     segments::{Segments, is_segment},
-    snapshot::{Distribution, Metric, MetricKind, MetricValue, Series},
     state::CacheReadiness,
-    stats::{CacheStats, EntryInspection, KeyInspection, L1Stats, PatternStats},
-    striped::{LatencyHistogram, Striped, StripedCounters},
-    token::{CatchUp, ConsistencyToken},
+    tiers::breaker::BreakerState,
+    tiers::codec::digest,
+    tiers::l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, NodeMemory},
+    tiers::pressure::{Memory, MemoryState, MemoryUse},
     warmer::{CacheWarmer, WarmerReport, WarmingResult},
+    write::completion::PendingWrite,
+    write::foreign::{Invalidated, invalidate_in},
     write::{Write, WriteError},
 };
 
 #[cfg(feature = "encryption")]
-pub use self::keyring::{DecryptError, KeyringError};
+pub use crate::protect::keyring::{DecryptError, KeyringError};
 #[cfg(feature = "memcached")]
-pub use self::memcached::MemcachedL2;
+pub use crate::tiers::memcached::MemcachedL2;
 #[cfg(any(test, feature = "test-util"))]
-pub use self::memory::MemoryL2;
+pub use crate::tiers::memory::MemoryL2;
 #[cfg(feature = "redis")]
-pub use self::redis::{RedisL2, RedisTls, RedisTopology};
+pub use crate::tiers::redis::{RedisL2, RedisTls, RedisTopology};
 #[cfg(feature = "redis")]
 pub use deadpool_redis;
 

@@ -7,7 +7,7 @@ use sqlx::{
     postgres::{PgTypeInfo, PgValueFormat, PgValueRef, types::Oid},
 };
 
-use super::entry::DbTime;
+use crate::entry::DbTime;
 
 /// Microseconds from 1970 to 2000, the year in which Postgres begins to count.
 const POSTGRES_BEGINS: i64 = 946_684_800_000_000;

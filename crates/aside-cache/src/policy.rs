@@ -11,7 +11,7 @@ pub const L1_LIFETIME_CAP: Duration = Duration::from_secs(60);
 
 /// The highest maximum age that a policy may have. Floors and rows of the ledger are retained for
 /// as long as the highest maximum age of all policies of a cache, and for an hour at least. So an
-/// old answer can't outlive the floor of the change that made it stale. [`Key`](super::Key) checks
+/// old answer can't outlive the floor of the change that made it stale. [`Key`](crate::Key) checks
 /// the limit at compile time.
 pub const MAX_AGE_CAP: Duration = Duration::from_hours(24);
 
@@ -147,7 +147,7 @@ impl Policy {
     }
 
     /// As [`Policy::personal`], and each access is recorded by the service's
-    /// [`Recorder`](super::Recorder), without which the cache does not start.
+    /// [`Recorder`](crate::Recorder), without which the cache does not start.
     pub const fn regulated(name: &'static str, ttl: Duration) -> Self {
         Self { sensitivity: Sensitivity::Regulated, ..Self::personal(name, ttl) }
     }
@@ -199,12 +199,12 @@ impl Policy {
     }
 
     /// The maximum age of an answer of this type. It is shorter for a known absence.
-    pub(super) fn max_age(&self, absent: bool) -> Duration {
+    pub(crate) fn max_age(&self, absent: bool) -> Duration {
         if absent { self.negative_ttl.min(self.max_age) } else { self.max_age }
     }
 
     /// Lifetime in L1, shortened by jitter.
-    pub(super) fn l1_lifetime(&self, absent: bool) -> Duration {
+    pub(crate) fn l1_lifetime(&self, absent: bool) -> Duration {
         let lifetime = if absent { self.negative_ttl.min(self.l1_ttl) } else { self.l1_ttl };
         self.jittered(lifetime.min(L1_LIFETIME_CAP))
     }
@@ -212,7 +212,7 @@ impl Policy {
     /// How long L1 retains an entry. This is longer than its lifetime, so that the entry can be
     /// served during a refresh or while the database is down. The read decides whether it may be
     /// served.
-    pub(super) fn l1_retention(&self, absent: bool) -> Duration {
+    pub(crate) fn l1_retention(&self, absent: bool) -> Duration {
         let lifetime = self.l1_ttl.min(L1_LIFETIME_CAP);
         match self.stale_if_error {
             _ if absent => lifetime,
@@ -222,7 +222,7 @@ impl Policy {
     }
 
     /// Lifetime in L2, shortened by jitter.
-    pub(super) fn l2_lifetime(&self, absent: bool) -> Duration {
+    pub(crate) fn l2_lifetime(&self, absent: bool) -> Duration {
         let lifetime = if absent { self.negative_ttl.min(self.l2_ttl) } else { self.l2_ttl };
         self.jittered(lifetime.min(self.max_age))
     }
@@ -246,7 +246,7 @@ pub enum Sensitivity {
     /// The values belong to a tenant. Keys name the tenant, and L2 gets only sealed values under
     /// hashed tags, or nothing.
     Personal,
-    /// As `Personal`, and the cache tells each access to the service's [`Recorder`](super::Recorder).
+    /// As `Personal`, and the cache tells each access to the service's [`Recorder`](crate::Recorder).
     Regulated,
 }
 
@@ -291,7 +291,7 @@ pub enum Format {
 
 impl Format {
     /// The letter of the format in a key of L2.
-    pub(super) fn letter(self) -> &'static str {
+    pub(crate) fn letter(self) -> &'static str {
         match self {
             Self::Json => "j",
             Self::MessagePack => "m",

@@ -2,24 +2,35 @@
 //! passes the freshness rule. A value that was loaded for a request is always served to it.
 //! `stale_if_error.rs` has the answers while the database is down.
 
+pub(crate) mod batch;
+pub(crate) mod get;
+pub(crate) mod l2_read;
+pub(crate) mod load;
+pub(crate) mod loader;
+pub(crate) mod replica;
+pub(crate) mod select;
+pub(crate) mod single_flight;
+pub(crate) mod stale_if_error;
+
 use std::{future::Future, sync::Arc, time::Duration};
 
 use tracing::Instrument;
 
-use super::{
-    Cache, Cached, LoadError, LoadFailure, codec,
+use crate::{
+    Cache, Cached, LoadError, LoadFailure,
+    consistency::freshness::{Epoch, Verdict},
     entry::{Entry, Loaded},
-    freshness::{Epoch, Verdict},
-    guard::LEASE,
     key::Key,
-    l1::{Hit, LocalEntry, MissReason},
-    l2_read::WriteBack,
-    load::{Failure, Load, Once, TimedLoad},
+    observe::spans,
     outcome::Outcome,
-    placement::Storage,
     policy::{Cacheable, L1_LIFETIME_CAP},
-    single_flight::{Flight, Waiter},
-    spans,
+    protect::placement::Storage,
+    read::l2_read::WriteBack,
+    read::load::{Failure, Load, Once, TimedLoad},
+    read::single_flight::{Flight, Waiter},
+    tiers::codec,
+    tiers::guard::LEASE,
+    tiers::l1::{Hit, LocalEntry, MissReason},
 };
 
 /// How a read may use the tiers.
@@ -33,13 +44,13 @@ pub enum CacheMode {
     /// Load, and leave the tiers unchanged.
     NoStore,
     /// Never load. If no tier holds an answer that may be served, the read fails with
-    /// [`LoadFailure::NotCached`](super::LoadFailure::NotCached).
+    /// [`LoadFailure::NotCached`](crate::LoadFailure::NotCached).
     OnlyIfCached,
 }
 
 impl Cache {
     /// The value from a tier, if it is fresh. Never loads.
-    pub(super) async fn peek<T: Cacheable>(&self, key: &Key<T>) -> Option<Cached<T>> {
+    pub(crate) async fn peek<T: Cacheable>(&self, key: &Key<T>) -> Option<Cached<T>> {
         self.ensure_recorded::<T>().ok()?;
         let begun = self.inner.clock.now();
         let now = self.inner.freshness.wait_until_current(begun).await;
@@ -70,7 +81,7 @@ impl Cache {
     }
 
     /// [`Cache::get_or_load`] for every kind of load.
-    pub(super) async fn read<T, E, L>(&self, key: &Key<T>, mode: CacheMode, load: L) -> Result<Cached<T>, E>
+    pub(crate) async fn read<T, E, L>(&self, key: &Key<T>, mode: CacheMode, load: L) -> Result<Cached<T>, E>
     where
         T: Cacheable,
         E: LoadError,
@@ -136,12 +147,12 @@ impl Cache {
     }
 
     /// The time after which the answer to a request that began at `begun` is useless.
-    pub(super) fn deadline(&self, begun: Duration) -> Duration {
+    pub(crate) fn deadline(&self, begun: Duration) -> Duration {
         begun + self.inner.request_limit
     }
 
     /// Loads an unknown tenant, and refuses data that may not be read in this region.
-    pub(super) async fn ensure_readable_here<T: Cacheable>(&self, key: &Key<T>) -> Result<(), LoadFailure> {
+    pub(crate) async fn ensure_readable_here<T: Cacheable>(&self, key: &Key<T>) -> Result<(), LoadFailure> {
         if let Some(tenant) = key.tenant_of() {
             self.inner.tenants.ensure_loaded(tenant).await;
         }
@@ -285,7 +296,7 @@ impl Cache {
     }
 
     /// The entry of L1 within its lifetime, for callers that can't start a refresh.
-    pub(super) fn l1_unexpired<T: Cacheable>(&self, key: &Key<T>, now: Duration) -> Result<LocalEntry<T>, MissReason> {
+    pub(crate) fn l1_unexpired<T: Cacheable>(&self, key: &Key<T>, now: Duration) -> Result<LocalEntry<T>, MissReason> {
         let local = self.l1_answer(key, now)?;
         if now < local.fresh_until { Ok(local) } else { Err(Outcome::LoadedExpired) }
     }
@@ -313,7 +324,7 @@ impl Cache {
         Ok((local, outcome))
     }
 
-    pub(super) fn make_entry<T: Cacheable>(
+    pub(crate) fn make_entry<T: Cacheable>(
         &self,
         TimedLoad { loaded, asked }: TimedLoad<T>,
         epoch: &Epoch,
@@ -331,7 +342,7 @@ impl Cache {
     }
 
     /// Sets the lifetime of an entry in L1. `cost` is the time that its load took.
-    pub(super) fn set_l1_expiry<T: Cacheable>(
+    pub(crate) fn set_l1_expiry<T: Cacheable>(
         &self,
         entry: Arc<Entry<T>>,
         epoch: &Epoch,
@@ -344,25 +355,25 @@ impl Cache {
     }
 
     /// Whether L1 may store the value of a key.
-    pub(super) fn may_store<T: Cacheable>(&self, key: &Key<T>) -> bool {
+    pub(crate) fn may_store<T: Cacheable>(&self, key: &Key<T>) -> bool {
         let storage = || self.inner.placement.storage(&T::POLICY, key.tenant_of());
         self.inner.l1_bytes > 0 && matches!(storage(), Storage::L1Only | Storage::L1AndL2)
     }
 
-    pub(super) fn store_l1<T: Cacheable>(&self, key: &Key<T>, local: &LocalEntry<T>) {
+    pub(crate) fn store_l1<T: Cacheable>(&self, key: &Key<T>, local: &LocalEntry<T>) {
         if self.may_store(key) {
             self.inner.l1.insert(key, local.clone(), T::POLICY.l1_retention(local.entry.value.is_none()));
         }
     }
 
-    pub(super) fn check_freshness<T: Cacheable>(&self, key: &Key<T>, local: &LocalEntry<T>, now: Duration) -> Verdict {
+    pub(crate) fn check_freshness<T: Cacheable>(&self, key: &Key<T>, local: &LocalEntry<T>, now: Duration) -> Verdict {
         let max_age = T::POLICY.max_age(local.entry.value.is_none());
         self.inner.freshness.check(now, key.tag(), local, max_age)
     }
 }
 
 impl Verdict {
-    pub(super) fn into_result<T>(self, local: LocalEntry<T>) -> Result<LocalEntry<T>, MissReason> {
+    pub(crate) fn into_result<T>(self, local: LocalEntry<T>) -> Result<LocalEntry<T>, MissReason> {
         match self {
             Self::Serve => Ok(local),
             Self::Expired => Err(Outcome::LoadedExpired),

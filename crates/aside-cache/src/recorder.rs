@@ -7,7 +7,7 @@
 
 use std::{fmt, future::Future, sync::Arc};
 
-use super::{
+use crate::{
     Cache, LoadFailure,
     entry::TagVersion,
     key::{Key, Tag, Tenant},
@@ -38,7 +38,7 @@ fn subject() -> Option<Arc<str>> {
 }
 
 /// Gives the subject of the current task to work that another task will run.
-pub(super) fn for_this_subject<F: Future>(work: F) -> impl Future<Output = F::Output> {
+pub(crate) fn for_this_subject<F: Future>(work: F) -> impl Future<Output = F::Output> {
     let subject = subject();
     async move {
         match subject {
@@ -109,7 +109,7 @@ const fn is_regulated(policy: &Policy) -> bool {
 }
 
 /// Panics if a regulated policy has no recorder.
-pub(super) fn require(recorder: Option<&Arc<dyn Recorder>>, policies: &[Policy]) {
+pub(crate) fn require(recorder: Option<&Arc<dyn Recorder>>, policies: &[Policy]) {
     let unrecorded = policies.iter().find(|policy| recorder.is_none() && is_regulated(policy));
     if let Some(policy) = unrecorded {
         panic!(
@@ -121,7 +121,7 @@ pub(super) fn require(recorder: Option<&Arc<dyn Recorder>>, policies: &[Policy])
 
 impl Cache {
     /// Refuses to read a regulated type whose accesses can't be recorded.
-    pub(super) fn ensure_recorded<T: Cacheable>(&self) -> Result<(), LoadFailure> {
+    pub(crate) fn ensure_recorded<T: Cacheable>(&self) -> Result<(), LoadFailure> {
         if !is_regulated(&T::POLICY) {
             return Ok(());
         }
@@ -130,7 +130,7 @@ impl Cache {
     }
 
     /// Records the end of a read, if the type is regulated.
-    pub(super) fn record_read<T: Cacheable>(&self, key: &Key<T>, outcome: Outcome, found: bool) {
+    pub(crate) fn record_read<T: Cacheable>(&self, key: &Key<T>, outcome: Outcome, found: bool) {
         if is_regulated(&T::POLICY) {
             let (tenant, kind) = (key.tenant_of().cloned(), AccessKind::Read { outcome, found });
             self.record(key.tag(), T::POLICY.name, tenant, kind);
@@ -138,7 +138,7 @@ impl Cache {
     }
 
     /// Records the invalidated tags of regulated types.
-    pub(super) fn record_invalidations(&self, raised: &[TagVersion]) {
+    pub(crate) fn record_invalidations(&self, raised: &[TagVersion]) {
         for TagVersion { tag, .. } in raised {
             let pattern = tag.pattern();
             let mut regulated = self.inner.policies.iter().filter(|policy| is_regulated(policy));

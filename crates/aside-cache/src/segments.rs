@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, fmt, sync::Arc};
 
-use super::key::Tenant;
+use crate::key::Tenant;
 
 /// The segments of a key or a tag after its pattern: nothing, one value, or a tuple of values. Each
 /// value becomes one segment, escaped where needed.
@@ -54,7 +54,7 @@ many_segments!(A, B, C);
 many_segments!(A, B, C, D);
 many_segments!(A, B, C, D, E);
 
-pub(super) fn join(pattern: &str, tenant: Option<&Tenant>, segments: impl Segments) -> Arc<str> {
+pub(crate) fn join(pattern: &str, tenant: Option<&Tenant>, segments: impl Segments) -> Arc<str> {
     use fmt::Write;
     thread_local! {
         /// A buffer in which the text of a tag is built. A new tag then allocates only its own

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use sqlx::Connection;
 
-use super::{BreakerState, Cache, MemoryState, entry::DbTime};
+use crate::{BreakerState, Cache, MemoryState, entry::DbTime};
 
 /// The time limit for the check of the database. Most of it would be spent waiting for a
 /// connection.

@@ -6,7 +6,7 @@ use std::{fmt::Display, future::Future, pin::Pin, time::Duration};
 use serde::Serialize;
 use tokio::{task::JoinSet, time::Instant};
 
-use super::Cache;
+use crate::Cache;
 
 type Warming = Pin<Box<dyn Future<Output = Result<usize, String>> + Send>>;
 

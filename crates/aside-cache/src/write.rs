@@ -10,20 +10,24 @@
 //! current one. Before this answer is sent, the floors rise to the versions of the tags that the
 //! write observed. Later answers of this instance are then not older.
 
+pub(crate) mod completion;
+pub(crate) mod foreign;
+
 use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
 
 use sqlx::{Connection, PgConnection, Postgres, Transaction};
 use tracing::Instrument;
 
-use super::{
+use crate::{
     Cache, Key,
     admission::{Kind, Permit, Refusal, Request},
-    completion::{PendingWrite, run_to_completion},
+    consistency::ledger,
     entry::TagVersion,
     key::{Tag, Tenant},
-    l2::Invalidation,
-    l2_read::l2_result,
-    ledger, spans,
+    observe::spans,
+    read::l2_read::l2_result,
+    tiers::l2::Invalidation,
+    write::completion::{PendingWrite, run_to_completion},
 };
 
 /// A write in progress: a transaction and the tags that it invalidates. Dropping it rolls it back.
@@ -50,7 +54,7 @@ pub trait WriteError: From<sqlx::Error> {
     fn is_failure(&self) -> bool;
 
     /// Whether a retry of the same work may succeed, for example because another transaction won.
-    /// [`is_conflict`](super::is_conflict) tells this for the database's error.
+    /// [`is_conflict`](crate::is_conflict) tells this for the database's error.
     fn is_conflict(&self) -> bool;
 }
 
@@ -305,12 +309,12 @@ impl Write {
 
 impl Cache {
     /// Raises the floors, so that no older version is served from now on.
-    pub(super) fn raise_floors(&self, versions: &[TagVersion]) {
+    pub(crate) fn raise_floors(&self, versions: &[TagVersion]) {
         self.inner.freshness.raise(versions, self.inner.freshness.db_now());
     }
 
     /// Removes the changed entries from L1 at once, and from L2 in the background.
-    pub(super) fn evict(&self, changes: &[TagVersion]) {
+    pub(crate) fn evict(&self, changes: &[TagVersion]) {
         for TagVersion { tag, .. } in changes {
             self.inner.l1.remove(tag);
             self.inner.metrics.invalidated(tag.pattern());

@@ -7,8 +7,8 @@ use tokio::sync::oneshot;
 
 use super::{Concurrency, Kind, Permit, Refusal, Request};
 use crate::{
+    admission::turns::{Queue, Turns, Waiting},
     key::Tenant,
-    turns::{Queue, Turns, Waiting},
 };
 
 /// The weight of a new duration in the moving average.

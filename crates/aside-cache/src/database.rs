@@ -1,0 +1,6 @@
+//! The way to Postgres: pools, connections and errors.
+
+pub(crate) mod database_errors;
+pub(crate) mod pool;
+pub(crate) mod read_at;
+pub(crate) mod reusable;

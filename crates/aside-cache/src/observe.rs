@@ -1,0 +1,10 @@
+//! What can be seen from outside: counters, snapshots of them, spans, and exporters.
+
+pub(crate) mod counters;
+pub(crate) mod metrics;
+#[cfg(feature = "prometheus")]
+pub(crate) mod prometheus;
+pub(crate) mod snapshot;
+pub(crate) mod spans;
+pub(crate) mod stats;
+pub(crate) mod striped;
