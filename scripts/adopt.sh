@@ -117,6 +117,8 @@ if has rustfmt; then (cd "$folder" && "${CARGO:-cargo}" fmt); fi
 run_to_end "${CARGO:-cargo}" metadata --quiet --format-version 1 --manifest-path "$folder/Cargo.toml" >"$folder/metadata.json"
 uses=$(grep -o "\"manifest_path\":\"$root/[^\"]*" "$folder/metadata.json" | grep -v "\"$folder/" || true)
 rm -f "$folder/metadata.json"
+# The copies can be built and tested by themselves, too.
+if [ -n "$copy" ]; then run_to_end "${CARGO:-cargo}" metadata --quiet --format-version 1 --manifest-path "$folder/crates/Cargo.toml" >/dev/null; fi
 if [ -n "$copy" ] && [ -n "$uses" ]; then die "It uses this checkout: $uses"; fi
 packages() { awk '/^name = / { name = $3 } /^version = / { print name, $3 }' "$1" | sort; }
 new=$(comm -13 <(packages Cargo.lock) <(packages "$folder/Cargo.lock") | grep -v "^\"$plural\"" || true)
