@@ -9,13 +9,13 @@ use std::{
 use aside::{
     app,
     domain::{
-        DomainError, ExpectedVersion,
+        DomainError,
         products::{Product, ProductChange, store},
     },
     http::Services,
     seed,
 };
-use aside_cache::{Tag, Write};
+use aside_cache::{ExpectedVersion, Tag, Write};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -59,7 +59,7 @@ pub async fn measure(environment: &Environment) -> Figure {
         ("own tag", Way::Service),
         ("own tag, tags of category and department", Way::Named(|product| product.list_tags().into())),
         ("own tag, one contended tag", Way::Named(|_| vec![Tag::new("hot", ())])),
-        ("own tag, contended tag in 16 shards", Way::Named(|product| vec![Tag::new("hot", (product.id % SHARDS))])),
+        ("own tag, contended tag in 16 shards", Way::Named(|product| vec![Tag::new("hot", product.id % SHARDS)])),
     ];
     let ids: Arc<[i64]> = ids.into();
     let (rounds, time) = (environment.pick(7, 2), environment.time(2000, 300));

@@ -6,8 +6,9 @@ use std::{sync::Arc, time::Duration};
 
 use aside::{
     app::database,
-    domain::products::{Product, store::ProductStore},
+    domain::products::{self, Product},
 };
+use aside_cache::ConnectionPool;
 use axum::{
     Router,
     body::Bytes,
@@ -99,9 +100,9 @@ async fn redis_at(url: &str) -> MultiplexedConnection {
     client.get_multiplexed_async_connection().await.expect("a connection to Redis")
 }
 
-async fn store(url: &str) -> ProductStore {
+async fn store(url: &str) -> ConnectionPool {
     // The pool of the service, because the comparison is not about the settings of a pool.
-    ProductStore { db: database::serving_pool(&service(url)).await.expect("a pool") }
+    database::serving_pool(&service(url)).await.expect("a pool")
 }
 
 async fn bare(State(answer): State<Arc<(HeaderMap, Bytes)>>) -> (HeaderMap, Bytes) {
@@ -135,7 +136,7 @@ async fn pooled(
 struct Textbook {
     l1: moka::sync::Cache<String, String>,
     redis: MultiplexedConnection,
-    store: ProductStore,
+    store: ConnectionPool,
 }
 
 async fn textbook(State(mut this): State<Textbook>, Path(id): Path<i64>) -> Response {
@@ -156,13 +157,13 @@ async fn textbook(State(mut this): State<Textbook>, Path(id): Path<i64>) -> Resp
     axum::Json(product).into_response()
 }
 
-async fn no_cache(State(store): State<ProductStore>, Path(id): Path<i64>) -> Response {
+async fn no_cache(State(store): State<ConnectionPool>, Path(id): Path<i64>) -> Response {
     match load(&store, id).await {
         Some(product) => ([(header::CACHE_CONTROL, "no-store")], axum::Json(product)).into_response(),
         None => StatusCode::NOT_FOUND.into_response(),
     }
 }
 
-async fn load(store: &ProductStore, id: i64) -> Option<Product> {
-    store.clone().load_one(id).await.ok()?.value
+async fn load(store: &ConnectionPool, id: i64) -> Option<Product> {
+    products::store::load_one(store.clone(), id).await.ok()?.value
 }

@@ -79,7 +79,7 @@ type Once = fn(&[Product]) -> (usize, f64, f64);
 
 fn once<const PACKED: bool, const COMPRESSED: bool, const SEALED: bool>(products: &[Product]) -> (usize, f64, f64) {
     let page = ProductPage { items: products.to_vec(), next_cursor: None };
-    let key = Key::<Form<PACKED, COMPRESSED>>::shared(&[&products.len()]);
+    let key = Key::<Form<PACKED, COMPRESSED>>::new(products.len());
     let tag_versions: Vec<TagVersion> = products
         .iter()
         .map(|product| TagVersion { tag: Product::tag_of(product.id), version: product.version })

@@ -1,10 +1,15 @@
 //! Orders against a real database, with L1 and without L2.
 
+use std::sync::Arc;
+
 use aside_cache::{Cache, CacheConfig, CacheMode, ExpectedVersion, Tenant, VersionConflict};
 use sqlx::PgPool;
 
 use super::{service::CachedOrderService, *};
-use crate::domain::{ListKind, PageRequest, page::Cursor, products::Product};
+use crate::{
+    audit::AccessRecorder,
+    domain::{ListKind, PageRequest, page::Cursor, policies, products::Product},
+};
 
 const BANANAS: i64 = 1_082_185;
 const MANGO: i64 = 2;
@@ -17,7 +22,8 @@ async fn service(db: &PgPool) -> CachedOrderService {
     let sql = "insert into products (id, name, department, brand, category, type, price_cents, currency, stock)
                values ($1, 'Bananas', 'D', 'B', 'C', 'T', 94, 'USD', 10), ($2, 'Mango', 'D', 'B', 'C', 'T', 129, 'USD', 5)";
     sqlx::query(sql).bind(BANANAS).bind(MANGO).execute(db).await.unwrap();
-    CachedOrderService::new(Cache::start(CacheConfig::default(), db.clone()))
+    let (policies, recorder) = (policies(), Some(Arc::new(AccessRecorder::new(None)) as _));
+    CachedOrderService::new(Cache::start(CacheConfig { policies, recorder, ..CacheConfig::default() }, db.clone()))
 }
 
 fn order(items: &[(i64, i32)]) -> NewOrder {

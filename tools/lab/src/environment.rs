@@ -1,19 +1,14 @@
 //! The environment of a run: its own Postgres and Redis, the seeded data, and the service as real
 //! processes.
 
-use std::{
-    error::Error,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    time::Duration,
-};
+use std::{error::Error, fs, path::PathBuf, process::Command, time::Duration};
 
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
-use crate::{metrics::Metrics, workload::Workload};
+use crate::workload::Workload;
 use aside_testkit::private_redis::Redis;
 use aside_testkit::{
+    metrics::Metrics,
     postgres_server::Postgres,
     process::{Process, free_port},
     proxy::Proxy,
@@ -146,5 +141,5 @@ impl Instance {
 /// this run.
 pub fn program() -> PathBuf {
     let named = std::env::var_os("ASIDE_PROGRAM").filter(|file| !file.is_empty());
-    named.map_or_else(|| process::built("aside"), PathBuf::from)
+    named.map_or_else(|| aside_testkit::process::built("aside"), PathBuf::from)
 }
