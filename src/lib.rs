@@ -27,8 +27,8 @@
 //! Where to start reading:
 //! - [`domain::products::service`] and [`domain::orders::service`]: the pattern itself. Only these
 //!   files contain it.
-//! - [`cache`]: the tiers, the ledger and the freshness rule. It imports nothing else of this crate
-//!   and can be copied unchanged.
+//! - [`aside_cache`]: the tiers, the ledger and the freshness rule, and [`aside_axum`]: their
+//!   directives, conditions and tokens over HTTP. Both know nothing of this service.
 //! - [`cdn`]: a shared HTTP cache in front of the service, which is purged for every change in the
 //!   ledger.
 //! - [`http`]: every route and layer on one screen. [`management`]: the second listener, which is
@@ -37,7 +37,7 @@
 //!   setting.
 //!
 //! Dependencies run one way, and a test checks them:
-//! `main → cli → app → http, management → domain, cdn → cache`. `audit`, `config`, `telemetry`,
+//! `main → cli → app → http, management → domain, cdn`. `audit`, `config`, `telemetry`,
 //! `readiness` and `shutdown` depend on no other module.
 
 #![forbid(unsafe_code)]

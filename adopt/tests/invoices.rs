@@ -85,7 +85,7 @@ async fn writers_outside_of_the_service_show_too(pool: PgPool) {
     create(&client).await;
     assert_eq!((client.get(PATH).await.status, listed(&client, "draft").await.len()), (200, 1));
     let pool = fixture.database.pool.clone();
-    let execute = async |sql| drop(sqlx::query(sql).execute(&pool).await.expect("a write by another program"));
+    let execute = async |sql| sqlx::query(sql).execute(&pool).await.expect("a write by another program");
     let line = async || client.get(PATH).await.body["lines"][0]["text"].clone();
     execute("update invoice_lines set text = 'a table'").await;
     eventually("the line shows", || async { (line().await == "a table").then_some(()) }).await;

@@ -183,7 +183,8 @@ mod tests {
         let same = "\"7-00000000000000ab\"";
         let same_version = "\"7-00000000000000ff\"";
         let older = "\"6-00000000000000ab\"";
-        let cases: &[(&[(HeaderName, &str)], Result<Validation, Refusal>)] = &[
+        type Case<'a> = (&'a [(HeaderName, &'a str)], Result<Validation, Refusal>);
+        let cases: &[Case] = &[
             (&[], PROCEED),
             (&[(IF_NONE_MATCH, same)], NOT_MODIFIED),
             (&[(IF_NONE_MATCH, "W/\"7-00000000000000ab\"")], NOT_MODIFIED),

@@ -32,7 +32,7 @@ pub enum Shape {
     Nullable(Box<Shape>),
 }
 
-/// A body of a request has a schema that [`Shape`] can't describe. It is a defect of this program.
+/// A body of a request has a schema that no check describes. It is a defect of this program.
 #[derive(Debug, thiserror::Error)]
 #[error("the API document describes a request body by a schema that this program can't check: {0}")]
 pub struct UnknownSchema(String);

@@ -169,7 +169,7 @@ mod tests {
     };
 
     fn placement() -> (Placement, Tenant) {
-        let keys = Keyring::parse(&format!("a:{}", "1".repeat(64))).unwrap();
+        let keys = Keyring::parse(&format!("a:{}", "1".repeat(64))).expect("keys");
         let (tenants, tenant) = tenants();
         let (namespace, region) = ("test".to_owned(), "here".to_owned());
         (Placement { namespace, region, keys: Arc::new(Keys::new(Some(keys))), tenants }, tenant)

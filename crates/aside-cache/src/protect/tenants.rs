@@ -231,13 +231,14 @@ pub(crate) mod tests {
 
     /// An empty `Tenants` whose database can't be reached, and one tenant.
     pub(crate) fn tenants() -> (Arc<Tenants>, Tenant) {
-        let nowhere = PgPoolOptions::new().connect_lazy("postgres://nobody@127.0.0.1:1/none").unwrap().into();
+        let nowhere =
+            PgPoolOptions::new().connect_lazy("postgres://nobody@127.0.0.1:1/none").expect("an address").into();
         let keys = Keys::new(Keyring::parse(&format!("a:{}", "1".repeat(64))).ok());
         let clock = Clock::adjustable();
         let freshness = Arc::new(Freshness::new(clock.clone(), Duration::from_secs(1), Duration::ZERO));
         let admission = Admission::new(Concurrency::of(10), clock.clone(), freshness);
         let tenants = Tenants::new(Arc::new(keys), admission, Duration::from_secs(1), clock, nowhere);
-        (Arc::new(tenants), Tenant::parse("acme").unwrap())
+        (Arc::new(tenants), Tenant::parse("acme").expect("a tenant"))
     }
 
     pub(crate) fn record(secret: u8) -> Option<TenantRecord> {
