@@ -11,7 +11,8 @@ COPY crates/aside-testkit/Cargo.toml crates/aside-testkit/
 COPY tools/checker/Cargo.toml tools/checker/
 COPY tools/lab/Cargo.toml tools/lab/
 COPY tools/model/Cargo.toml tools/model/
-RUN for package in . crates/* tools/*; do mkdir $package/src && touch $package/src/lib.rs && echo 'fn main() {}' > $package/src/main.rs; done \
+COPY adopt/Cargo.toml adopt/
+RUN for package in . crates/* tools/* adopt; do mkdir "$package/src" && touch "$package/src/lib.rs" && echo 'fn main() {}' > "$package/src/main.rs"; done \
     && cargo build --release --locked --package aside --bin aside \
     && rm -r src crates/aside-axum/src crates/aside-cache/src
 COPY build.rs ./

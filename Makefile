@@ -66,7 +66,7 @@ check: ## what CI runs: format, lint, clippy, features, documentation, tour, bro
 	$(CARGO) clippy --locked --workspace --all-targets --test mutants -- -D warnings
 	@scripts/features.sh
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
-	@scripts/demo.sh
+	@scripts/demo.sh --ci
 	@scripts/browser.sh
 	@scripts/client.sh
 	@rm -rf .run/adopt && scripts/adopt.sh --test --copy --name lab_result .run/../.run/adopt

@@ -23,7 +23,7 @@ tools=$(python_env api-check $requirements) || die "Schemathesis couldn't be ins
 
 SERVICES_FAST=yes SERVICES_OWN=yes
 services_start
-build_for_debugging
+build_for_debugging aside
 aside="${CARGO_TARGET_DIR:-$ROOT/target}/debug/aside"
 run_to_end "$aside" seed
 # Schemathesis keeps what it found beside its configuration and where it runs: that is gone with the run.

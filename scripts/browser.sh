@@ -28,7 +28,7 @@ PACKAGES=$(node_packages scripts/browser) || die "Playwright couldn't be install
 
 SERVICES_FAST=yes SERVICES_OWN=yes
 services_start
-build_for_debugging
+build_for_debugging aside
 aside="${CARGO_TARGET_DIR:-$ROOT/target}/debug/aside"
 run_to_end "$aside" seed
 pictures="${CARGO_TARGET_DIR:-$ROOT/target}/browser"

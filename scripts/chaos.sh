@@ -30,7 +30,7 @@ esac
 
 find_server_binaries
 if [ "$built" = debug ]; then
-    build_for_debugging lab
+    build_for_debugging aside lab
 else
     build release cargo build --locked --profile bench --package aside --bin aside
     build release cargo build --locked --profile bench --package lab

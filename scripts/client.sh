@@ -28,7 +28,7 @@ run_to_end run_node "$packages/typescript/bin/tsc" --project "$client"
 say "Generated and compiled with --strict"
 
 services_start
-build_for_debugging
+build_for_debugging aside
 aside="${CARGO_TARGET_DIR:-$ROOT/target}/debug/aside"
 run_to_end "$aside" migrate
 start_instance one "$client"

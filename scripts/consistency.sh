@@ -14,7 +14,7 @@ make_run_folder
 folder=debug
 if [ "${1:-}" = --release ]; then folder=release && shift; fi
 if [ "$folder" = debug ]; then
-    build_for_debugging checker
+    build_for_debugging aside checker
 else
     build release cargo build --locked --release --package aside --bin aside
     build release cargo build --locked --release --package checker

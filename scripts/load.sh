@@ -19,7 +19,7 @@ fi
 
 SERVICES_FAST=yes SERVICES_OWN=yes
 services_start
-build_for_debugging
+build_for_debugging aside
 aside="${CARGO_TARGET_DIR:-$ROOT/target}/debug/aside"
 run_to_end "$aside" seed
 new_folder folder "$RUN"

@@ -25,11 +25,11 @@ build() {
     return "$status"
 }
 
-# build_for_debugging [BINARY…]: the service in the profile `dev`, and other programs of the workspace. With --workspace the packages that it
-# shares with the tests have the same features as there, so nothing is compiled twice.
+# build_for_debugging BINARY…: programs of the workspace in the profile `dev`. With --workspace the packages that they share with the tests have
+# the same features as there, so nothing is compiled twice.
 build_for_debugging() {
     local binary binaries=()
-    for binary in aside "$@"; do binaries+=(--bin "$binary"); done
+    for binary in "$@"; do binaries+=(--bin "$binary"); done
     build debug cargo build --locked --workspace "${binaries[@]}"
 }
 
@@ -37,7 +37,7 @@ build_for_debugging() {
 build_service() {
     local profile=${PROFILE:-dev}
     if [ "$profile" = dev ]; then
-        build_for_debugging
+        build_for_debugging aside
         aside="${CARGO_TARGET_DIR:-$ROOT/target}/debug/aside"
     else
         build "$profile" cargo build --locked --profile "$profile" --package aside --bin aside
