@@ -64,7 +64,7 @@ check: ## what CI runs: format, lint, clippy, features, documentation, tour, bro
 	$(CARGO) fmt --all --check
 	@scripts/lint.sh
 	$(CARGO) clippy --locked --workspace --all-targets --test mutants -- -D warnings
-	@scripts/features.sh
+	@scripts/features.sh --short
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --locked --workspace --no-deps
 	@scripts/demo.sh --ci
 	@scripts/browser.sh
