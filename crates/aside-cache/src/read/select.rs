@@ -9,7 +9,7 @@
 use std::fmt::Write;
 
 use sqlx::{
-    Arguments, AssertSqlSafe, Execute, FromRow, Postgres, Row,
+    Arguments, AssertSqlSafe, Execute, FromRow, Postgres, Row, SqlStr,
     postgres::{PgArguments, PgRow},
     query::QueryAs,
 };
@@ -24,7 +24,7 @@ use crate::{
 /// A select with its arguments.
 #[derive(Clone)]
 pub(crate) struct Select {
-    sql: String,
+    sql: SqlStr,
     arguments: PgArguments,
 }
 
@@ -49,8 +49,12 @@ impl Select {
         R: Send,
     {
         let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?.unwrap_or_default();
-        let sql = query.sql();
-        Ok(Self { sql: sql.as_str().trim_end().trim_end_matches(';').to_owned(), arguments })
+        Ok(Self { sql: query.sql(), arguments })
+    }
+
+    /// The statement without a semicolon at its end. A hit does not need it.
+    fn text(&self) -> &str {
+        self.sql.as_str().trim_end().trim_end_matches(';')
     }
 
     /// The first row of the select, or the absence of one.
@@ -120,7 +124,7 @@ impl Select {
              ) as q on right(asked.tag, length(q.\"cache.segment\") + 1) = ':' || q.\"cache.segment\"
              order by asked.at",
             self.arguments.len() + 1,
-            self.sql
+            self.text()
         );
         let mut arguments = self.arguments.clone();
         arguments.add(tags.iter().map(Tag::as_str).collect::<Vec<_>>()).map_err(sqlx::Error::Encode)?;
@@ -137,7 +141,7 @@ impl Select {
 
     /// The first row of the select, with columns for the versions and the read time.
     fn with_columns(&self, versions: &str) -> String {
-        format!("select q.*, {READ_AT} as \"cache.read_at\"{versions} from ({}) as q limit 1", self.sql)
+        format!("select q.*, {READ_AT} as \"cache.read_at\"{versions} from ({}) as q limit 1", self.text())
     }
 
     /// The select below a head row that is always returned.
@@ -154,7 +158,7 @@ impl Select {
              left join lateral (
                  select numbered.*, row_number() over () as \"cache.row\"{row} from ({}) as numbered
              ) as q on true",
-            self.sql
+            self.text()
         )
     }
 
@@ -208,6 +212,8 @@ fn is_there(row: &PgRow) -> Result<bool, sqlx::Error> {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::SqlSafeStr;
+
     use super::*;
 
     /// The words of a statement, so that line breaks do not matter. Statements for pgbench have
@@ -221,7 +227,7 @@ mod tests {
     fn select(sql: &str, arguments: usize) -> Select {
         let mut bound = PgArguments::default();
         (0..arguments).for_each(|_| bound.add(1_i64).expect("an argument"));
-        Select { sql: sql.trim_end().trim_end_matches(';').to_owned(), arguments: bound }
+        Select { sql: AssertSqlSafe(sql.to_owned()).into_sql_str(), arguments: bound }
     }
 
     #[test]

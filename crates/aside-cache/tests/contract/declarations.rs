@@ -137,7 +137,7 @@ async fn a_declaration_is_replaced_and_removed(pool: PgPool) {
             .await
             .expect("declarations");
     assert_eq!(declared, [("memos".to_owned(), vec!["memo:{id}".to_owned()])]);
-    // Another table has the name of before. The renamed one keeps its function.
+    // Another table has the former name. The renamed one keeps its function.
     run(&pool, "create table notes (id int); select cache_track('notes', tags => array['note:{id}'])").await;
     assert_eq!(
         raised(&pool, "insert into memos values (2); insert into notes values (3)").await,
