@@ -1,6 +1,6 @@
 //! The error of reads and writes that need no error type of their own.
 
-use std::{io, sync::Arc};
+use std::sync::Arc;
 
 use crate::{LoadError, LoadFailure, WriteError, is_conflict, is_unavailable};
 
@@ -60,17 +60,6 @@ impl Error {
 impl From<sqlx::Error> for Error {
     fn from(error: sqlx::Error) -> Self {
         Self::Database(Arc::new(error))
-    }
-}
-
-impl From<Error> for sqlx::Error {
-    fn from(error: Error) -> Self {
-        match error {
-            Error::Database(error) => {
-                Arc::try_unwrap(error).unwrap_or_else(|shared| Self::Io(io::Error::other(shared)))
-            }
-            other => Self::Io(io::Error::other(other)),
-        }
     }
 }
 
