@@ -31,6 +31,9 @@ features: ## whether the crate of the cache compiles with no feature, with each 
 memcached: ## the cache's tests over a real Memcached too, which `make test` does where there is one
 	@scripts/memcached.sh
 
+pgbouncer: ## the core of the suite behind a PgBouncer in transaction mode
+	@scripts/pgbouncer.sh
+
 fuzz: ## bytes that nobody expects, ten minutes for each of nine parsers of bytes from elsewhere; shorter: make fuzz SECONDS=60
 	@scripts/fuzz.sh $(SECONDS)
 
@@ -74,6 +77,7 @@ check: ## what CI runs: format, lint, clippy, features, documentation, tour, bro
 	@scripts/chaos.sh --debug soak --seconds 40
 	@scripts/fuzz.sh 3
 	@scripts/memcached.sh --obtain
+	@scripts/pgbouncer.sh --obtain
 	@scripts/test.sh
 
 model: ## the protocol's model in every order of its steps: ten minutes; docs/model.md

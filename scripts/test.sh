@@ -3,13 +3,16 @@
 #
 # The tests read DATABASE_URL (a server on which they may create databases: each test makes its own), REDIS_URL (each test takes
 # its own namespace), REDIS_SERVER_BIN (started by the tests that stop, freeze and restart a Redis), POSTGRES_BIN_DIR (the same for a
-# Postgres with a replica) and MEMCACHED_BIN (with it the cache's contract is tested over Memcached too). A test that skips a part
+# Postgres with a replica), MEMCACHED_BIN (with it the cache's contract is tested over Memcached too) and PGBOUNCER_BIN (with it the
+# service is tested behind a pooler). A test that skips a part
 # notes this in the file of SKIPPED_LOG. At its end the run reports how many tests did so, and why.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=services.sh
 . "$(dirname "$0")/services.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/memcached.sh
 . "$ROOT/scripts/lib/memcached.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/pgbouncer.sh
+. "$ROOT/scripts/lib/pgbouncer.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/build.sh
 . "$ROOT/scripts/lib/build.sh"
 cd "$ROOT"
@@ -23,6 +26,7 @@ SERVICES_FAST=yes
 services_start
 find_server_binaries
 if find_memcached; then say "$("$MEMCACHED_BIN" --version): $MEMCACHED_BIN"; fi
+if find_pgbouncer; then say "$("$PGBOUNCER_BIN" --version | head -n 1): $PGBOUNCER_BIN"; fi
 # Rust says of these that they are ignored.
 while IFS=$'\t' read -r test reason; do
     detail "Not part of this: $test ($reason)"
@@ -35,9 +39,9 @@ status=0
 run_to_end cargo test --locked --workspace "$@" || status=$?
 if [ -s "$SKIPPED_LOG" ]; then
     sort -u "$SKIPPED_LOG" | cut -f2 | sort | uniq -c | while read -r count reason; do
-        warn "SKIPPED in $count tests: what they do over Memcached ($reason)"
+        warn "SKIPPED in $count tests: a part of them ($reason)"
+        case $reason in *memcached*) advise_memcached ;; *pgbouncer*) advise_pgbouncer ;; esac
     done
-    advise_memcached
 fi
 rm -f "$SKIPPED_LOG"
 if [ "$status" -ne 0 ]; then

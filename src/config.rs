@@ -36,6 +36,8 @@ pub struct Config {
     pub management_addr: SocketAddr,
     pub management_token: Option<String>,
     pub database_url: String,
+    /// The same database without a pooler, if `database_url` leads through one.
+    pub database_direct_url: Option<String>,
     pub database_read_url: Option<String>,
     pub database_connections: u32,
     pub migrate: bool,
@@ -136,6 +138,7 @@ impl fmt::Debug for Config {
             .field("management_addr", &self.management_addr)
             .field("management_token", &secret(self.management_token.is_some()))
             .field("database_url", &secret(!self.database_url.is_empty()))
+            .field("database_direct_url", &secret(self.database_direct_url.is_some()))
             .field("database_read_url", &secret(self.database_read_url.is_some()))
             .field("database_connections", &self.database_connections)
             .field("migrate", &self.migrate)

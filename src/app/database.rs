@@ -8,7 +8,7 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions, Connection, PgConnection, PgPool,
+    ConnectOptions, Connection, PgConnection, PgPool, Row,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
 };
 
@@ -36,15 +36,62 @@ const MIGRATION_NEWS: Duration = Duration::from_secs(5);
 pub async fn serving_pool(config: &Config) -> Result<ConnectionPool, StartError> {
     let limit = config.request_timeout;
     let milliseconds = limit.as_millis().to_string();
-    let options = options(config)?.options([
+    let settings = [
         ("statement_timeout", milliseconds.as_str()),
         ("lock_timeout", milliseconds.as_str()),
         ("idle_in_transaction_session_timeout", milliseconds.as_str()),
         PLANNED_ONCE,
-    ]);
-    close(connect_patiently(&options).await?).await;
+    ];
     let acquire = (limit / 4).clamp(Duration::from_millis(100), Duration::from_secs(3));
-    Ok(ConnectionPool::new("Postgres", pool(config, acquire), options))
+    let pool = pool(config, acquire);
+    let Some(direct) = direct_options(config)? else {
+        let options = options(config)?.options(settings);
+        expect_session(&options, &milliseconds, "DATABASE_URL").await?;
+        return Ok(ConnectionPool::new("Postgres", pool, options));
+    };
+    expect_session(&direct.clone().options(settings), &milliseconds, "DATABASE_DIRECT_URL").await?;
+    let options = options(config)?;
+    // As `ConnectionPool` connects through a pooler.
+    close(connect_patiently(&options.clone().extra_float_digits(None)).await?).await;
+    let pool = ConnectionPool::through_pooler("Postgres", pool, options, direct.clone(), &settings);
+    expect_one_server(&pool, &direct).await?;
+    Ok(pool)
+}
+
+/// Returns an error if a session does not have the settings that its client asked for. A pooler
+/// that ignores them shares sessions, and statements of several clients would disturb each other.
+async fn expect_session(options: &PgConnectOptions, milliseconds: &str, setting: &str) -> Result<(), StartError> {
+    let mut connection = connect_patiently(options).await?;
+    let sql = "select setting from pg_catalog.pg_settings where name = 'statement_timeout'";
+    // The simple protocol works behind every pooler.
+    let row = sqlx::raw_sql(sql).fetch_one(&mut connection).await.map_err(|error| unreachable(options, &error))?;
+    close(connection).await;
+    if row.try_get::<&str, _>(0).is_ok_and(|set| set == milliseconds) {
+        return Ok(());
+    }
+    Err(StartError {
+        what: format!("{setting} leads to a pooler that drops the settings of a session, so time limits would be gone"),
+        advice: "Let DATABASE_URL lead to the pooler (PgBouncer in transaction mode), and DATABASE_DIRECT_URL to the same database without it.".into(),
+    })
+}
+
+/// Returns an error if the way through the pooler and the direct way lead to different databases.
+async fn expect_one_server(pool: &ConnectionPool, direct: &PgConnectOptions) -> Result<(), StartError> {
+    let sql = "select concat(pg_postmaster_start_time(), ' ', current_database(), ' ', 'cache_ledger'::regclass::oid)";
+    let asked = async {
+        let mut connection = direct.connect().await?;
+        let there: String = sqlx::query_scalar(sql).fetch_one(&mut connection).await?;
+        connection.close().await?;
+        Ok::<_, sqlx::Error>(there == sqlx::query_scalar::<_, String>(sql).fetch_one(pool).await?)
+    };
+    match asked.await {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(StartError {
+            what: "DATABASE_URL and DATABASE_DIRECT_URL lead to different databases".into(),
+            advice: "Let both lead to the same database of the same primary.".into(),
+        }),
+        Err(error) => Err(unreachable(direct, &error)),
+    }
 }
 
 /// Creates a pool of a replica for loads. The replica may be down, and then the primary is queried.
@@ -60,7 +107,7 @@ pub fn replica_pool(config: &Config, url: &str) -> Result<ConnectionPool, StartE
 
 /// Creates a pool for work of unlimited duration, such as seeding. Slow statements are not logged.
 pub async fn patient_pool(config: &Config) -> Result<PgPool, StartError> {
-    let options = options(config)?.disable_statement_logging();
+    let options = session_options(config)?.disable_statement_logging();
     close(connect_patiently(&options).await?).await;
     Ok(pool(config, Duration::from_secs(30)).connect_lazy_with(options))
 }
@@ -72,7 +119,7 @@ pub async fn patient_pool(config: &Config) -> Result<PgPool, StartError> {
 /// Migrations that are unknown to this program are ignored. During a rolling deployment, and after
 /// a rollback to the previous release, the schema may be newer than the program.
 pub async fn migrate(config: &Config) -> Result<(), StartError> {
-    let mut connection = connect_patiently(&options(config)?).await?;
+    let mut connection = connect_patiently(&session_options(config)?).await?;
     if is_migrated(&mut connection).await {
         close(connection).await;
         return Ok(());
@@ -128,7 +175,8 @@ pub async fn expect_migrated(db: &ConnectionPool) -> Result<(), StartError> {
 /// Returns whether the connections to Postgres are protected. Each must use TLS with a verified
 /// certificate or stay on this machine.
 pub fn is_transport_secure(config: &Config) -> bool {
-    let urls = std::iter::once(config.database_url.as_str()).chain(config.database_read_url.as_deref());
+    let others = [config.database_direct_url.as_deref(), config.database_read_url.as_deref()];
+    let urls = std::iter::once(config.database_url.as_str()).chain(others.into_iter().flatten());
     urls.map(|url| parse("", url)).all(|options| options.is_ok_and(|options| is_safe(&options)))
 }
 
@@ -148,6 +196,17 @@ fn pool(config: &Config, acquire: Duration) -> PgPoolOptions {
 
 fn options(config: &Config) -> Result<PgConnectOptions, StartError> {
     Ok(parse("DATABASE_URL", &config.database_url)?.application_name("aside"))
+}
+
+/// The way to the database without a pooler, if there is one beside `DATABASE_URL`.
+fn direct_options(config: &Config) -> Result<Option<PgConnectOptions>, StartError> {
+    let direct = config.database_direct_url.as_deref();
+    direct.map(|url| Ok(parse("DATABASE_DIRECT_URL", url)?.application_name("aside"))).transpose()
+}
+
+/// The way to a session of one's own.
+fn session_options(config: &Config) -> Result<PgConnectOptions, StartError> {
+    direct_options(config)?.map_or_else(|| options(config), Ok)
 }
 
 /// Parses the value of a setting. sqlx leaves an IPv6 address in its brackets and would resolve it
@@ -210,6 +269,10 @@ fn unreachable(options: &PgConnectOptions, error: &sqlx::Error) -> StartError {
     let code = error.as_database_error().and_then(|error| error.code());
     let advice = match code.as_deref() {
         Some("28P01" | "28000") => "Check user and password in DATABASE_URL.".into(),
+        // Debian's PgBouncer refuses what sqlx sends, and says so before there is a session.
+        Some("08P01") => "A pooler refuses start-up parameters. Let DATABASE_URL lead to PgBouncer in transaction mode, and \
+            DATABASE_DIRECT_URL to the same database without it."
+            .into(),
         Some("3D000") => {
             format!("Create the database (createdb -h {host} -p {port} {database}), or name another in DATABASE_URL.")
         }

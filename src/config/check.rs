@@ -34,6 +34,7 @@ impl Settings {
         let management_addr = wrong.take("MANAGEMENT_ADDR", self.management_addr);
         let management_token = wrong.take_secret("MANAGEMENT_TOKEN", self.management_token);
         let database_url = wrong.take_secret("DATABASE_URL", self.database_url);
+        let database_direct_url = wrong.take_secret("DATABASE_DIRECT_URL", self.database_direct_url);
         let database_read_url = wrong.take_secret("DATABASE_READ_URL", self.database_read_url);
         let database_connections = wrong.take("DATABASE_CONNECTIONS", self.database_connections);
         let migrate = wrong.take("DATABASE_MIGRATE", self.database_migrate);
@@ -121,6 +122,7 @@ impl Settings {
                 management_addr: management_addr?,
                 management_token: management_token?,
                 database_url: database_url??,
+                database_direct_url: database_direct_url?,
                 database_read_url: database_read_url?,
                 database_connections: database_connections?,
                 migrate: migrate?,

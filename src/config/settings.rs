@@ -218,6 +218,18 @@ pub struct Settings {
     )]
     pub(super) database_url: Option<Parsed<String>>,
 
+    /// The same database without a pooler. Set it if DATABASE_URL leads through a pooler that
+    /// shares sessions by transaction, such as PgBouncer. Migrations and the polls of the ledger
+    /// need a session of their own and use this way. Secret.
+    #[arg(
+        long,
+        env = "DATABASE_DIRECT_URL",
+        value_name = "postgres://aside@127.0.0.1:5432/aside",
+        value_parser = database_url(),
+        help_heading = "Postgres",
+    )]
+    pub(super) database_direct_url: Option<Parsed<String>>,
+
     /// A streaming replica of that database, for loads. If it is behind, data is loaded from
     /// DATABASE_URL, so no guarantee changes. If not set, all loads use DATABASE_URL. Secret.
     #[arg(

@@ -48,7 +48,7 @@ fn expanded(text: &str) -> BTreeSet<String> {
 #[test]
 fn scripts_see_no_empty_variable_and_hand_none_on() {
     let mut names: BTreeSet<String> = scripts().iter().flat_map(|script| expanded(&script.text)).collect();
-    for known in ["MEMCACHED_BIN", "POSTGRES_BIN_DIR", "REDIS_SERVER_BIN", "PORT", "BIND_ADDR", "CARGO_TARGET_DIR"] {
+    for known in ["MEMCACHED_BIN", "PGBOUNCER_BIN", "POSTGRES_BIN_DIR", "REDIS_SERVER_BIN", "PORT", "BIND_ADDR", "CARGO_TARGET_DIR"] {
         assert!(names.contains(known), "{known} was not found");
     }
     // Variables of cargo and its test runner, which scripts start. Both fail if these are empty.
@@ -97,15 +97,18 @@ fn scripts_set_no_variable_of_a_test_to_nothing() {
         set -euo pipefail
         . scripts/services.sh
         . scripts/lib/memcached.sh
+        . scripts/lib/pgbouncer.sh
         clean_up_at_the_end() { :; }
         find_binary() { return 1; }
         type() { return 1; }
+        find() { :; }
         find_memcached && exit 1
+        find_pgbouncer && exit 1
         look_for_server_binaries && exit 1
         env"#;
     let mut shell = Command::new("bash");
     shell.args(["-c", probe]).current_dir(env!("CARGO_MANIFEST_DIR"));
-    for name in ["MEMCACHED_BIN", "POSTGRES_BIN_DIR", "REDIS_SERVER_BIN"] {
+    for name in ["MEMCACHED_BIN", "PGBOUNCER_BIN", "POSTGRES_BIN_DIR", "REDIS_SERVER_BIN"] {
         shell.env_remove(name);
     }
     let ran = shell.output().expect("bash runs");

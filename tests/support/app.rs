@@ -8,7 +8,7 @@ use sqlx::{PgPool, Postgres, pool::PoolConnection};
 use tokio::{sync::SemaphorePermit, task::JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use super::{Proxy, builder::TestAppBuilder, eventually, redis_keys::RedisKeys, settings};
+use super::{Proxy, builder::TestAppBuilder, eventually, pgbouncer::PgBouncer, redis_keys::RedisKeys, settings};
 
 /// Resources that must outlive the last instance. `#[sqlx::test]` waits for the pool's connections
 /// before it drops the database.
@@ -16,6 +16,7 @@ pub(super) struct Held {
     pub(super) _connection: PoolConnection<Postgres>,
     pub(super) _permit: SemaphorePermit<'static>,
     pub(super) _database: Arc<Proxy>,
+    pub(super) _pooler: Option<PgBouncer>,
 }
 
 /// A client of one instance, in this process or in another. Its verbs are in `verbs.rs`.

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use aside::config::{Config, RedisConfig, RedisMode};
-use sqlx::PgPool;
+use sqlx::{ConnectOptions, PgPool, postgres::PgConnectOptions};
 use tokio::sync::Semaphore;
 
 use super::{
@@ -11,6 +11,8 @@ use super::{
     app::Held,
     redis_nodes::{Kind, RedisNodes},
     redis_server::fresh_namespace,
+    environment::variable,
+    pgbouncer::PgBouncer,
     settings,
 };
 
@@ -57,12 +59,13 @@ pub struct TestAppBuilder {
     instances: u32,
     redis: Redis,
     settings: Vec<Change>,
+    pooler: bool,
 }
 
 impl TestAppBuilder {
     /// Describes one instance with the shared Redis and the settings of `settings.rs`.
     pub fn new(pool: PgPool) -> Self {
-        Self { pool, instances: 1, redis: Redis::Shared, settings: Vec::new() }
+        Self { pool, instances: 1, redis: Redis::Shared, settings: Vec::new(), pooler: variable("TEST_POOLER").is_some() }
     }
 
     /// Sets the number of instances. They share the database and Redis.
@@ -74,6 +77,13 @@ impl TestAppBuilder {
     /// Sets the L2 of the instances.
     pub fn redis(mut self, redis: impl Into<Redis>) -> Self {
         self.redis = redis.into();
+        self
+    }
+
+    /// Puts a PgBouncer in transaction mode between the instances and Postgres. With TEST_POOLER,
+    /// every test has one (`make pgbouncer`).
+    pub fn behind_pgbouncer(mut self) -> Self {
+        self.pooler = true;
         self
     }
 
@@ -113,13 +123,25 @@ impl TestAppBuilder {
             Redis::Nodes(config) => Some(config.clone()),
         };
         let mut config = settings::config(database_url, redis, namespace.clone());
+        let pooler = if self.pooler { Some(behind_pooler(&mut config).await) } else { None };
         self.settings.iter().for_each(|change| change(&mut config));
         let connection = self.pool.acquire().await.expect("a connection of the test's pool");
-        let held = Arc::new(Held { _connection: connection, _permit: permit, _database: database.clone() });
+        let held = Arc::new(Held { _connection: connection, _permit: permit, _database: database.clone(), _pooler: pooler });
         let mut instances = Vec::new();
         for _ in 0..self.instances {
             instances.push(Instance::start(config.clone(), held.clone()).await);
         }
         TestApp { pool: self.pool, database, namespace, config, instances, held }
     }
+}
+
+/// Starts a PgBouncer before the database of these settings, and lets the instances use it.
+async fn behind_pooler(config: &mut Config) -> PgBouncer {
+    let direct: PgConnectOptions = config.database_url.parse().expect("the URL of the test's database");
+    let url = reqwest::Url::parse(&config.database_url).expect("the URL of the test's database");
+    // Fewer sessions than connections, so that clients take turns in them.
+    let pooler = PgBouncer::before(&direct, url.password(), 2).await;
+    let through = pooler.options(&direct).to_url_lossy().to_string();
+    config.database_direct_url = Some(std::mem::replace(&mut config.database_url, through));
+    pooler
 }

@@ -22,6 +22,7 @@ pub fn config(database_url: String, redis: Option<RedisConfig>, namespace: Strin
         management_addr: ([127, 0, 0, 1], 0).into(),
         management_token: None,
         database_url,
+        database_direct_url: None,
         database_read_url: None,
         database_connections: 3,
         migrate: true,

@@ -63,6 +63,11 @@ create function cache_epoch() returns text language sql stable
         having count(*) = 1
     );
 
+-- When an instance last reached this server by a new connection, in milliseconds since 1970. The
+-- address of the database may be switched to another server while open connections stay up.
+-- Instances share the checks of the address through this number (`address.rs`).
+create unlogged sequence cache_address_checked minvalue 0;
+
 -- Snapshots taken every few seconds. An instance that starts uses the newest one that is older than
 -- any entry it may find in Redis. It must read all changes that were not visible in this snapshot
 -- before it uses Redis.

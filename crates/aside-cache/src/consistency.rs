@@ -1,6 +1,7 @@
 //! What keeps answers fresh: versions in the ledger, floors in this instance, the poller between
 //! them, and the freshness rule in [`freshness`].
 
+pub(crate) mod address;
 pub(crate) mod changefeed;
 pub(crate) mod floors;
 pub(crate) mod freshness;

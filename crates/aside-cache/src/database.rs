@@ -2,5 +2,6 @@
 
 pub(crate) mod database_errors;
 pub(crate) mod pool;
+mod pooler;
 pub(crate) mod read_at;
 pub(crate) mod reusable;

@@ -122,7 +122,7 @@ impl Cache {
                 if attempt > 1 {
                     // The conflict may come from a stale prepared statement, which this connection
                     // may have too.
-                    write.transaction.clear_cached_statements().await?;
+                    cache.inner.db.after_conflict(&mut write.transaction).await?;
                 }
                 let result = work(&mut write).await;
                 match write.end(result).await {
@@ -237,6 +237,7 @@ impl Write {
         // Last in the transaction, because the ledger row of each tag is locked from here to the
         // commit.
         let raised = ledger::bump(&mut self.transaction, &self.invalidated).instrument(span.clone()).await?;
+        self.cache.inner.db.before_end(&mut self.transaction).await?;
         let committed = self.transaction.commit().instrument(span).await;
         self.cache.raise_floors(&raised);
         self.cache.evict(&raised);
@@ -261,15 +262,19 @@ impl Write {
         match self.raise_floors_to_observed().await {
             // The work turned a failed statement into a refusal, for example a unique violation.
             Err(error) if ledger::is_aborted(&error) => {
+                self.cache.inner.db.before_end(&mut self.transaction).await?;
                 self.transaction.rollback().await?;
                 let retention = self.cache.inner.freshness.retention();
-                let mut connection = self.cache.inner.db.acquire().await?;
-                let versions = ledger::versions(&mut connection, &self.observed, retention).await?;
+                let mut reading = self.cache.inner.db.begin_with("begin").await?;
+                let versions = ledger::versions(&mut reading, &self.observed, retention).await?;
+                self.cache.inner.db.before_end(&mut reading).await?;
+                reading.rollback().await?;
                 self.cache.raise_floors(&versions);
                 Ok(())
             }
             observed => {
                 observed?;
+                self.cache.inner.db.before_end(&mut self.transaction).await?;
                 self.transaction.rollback().await
             }
         }
@@ -281,10 +286,15 @@ impl Write {
             Ok(_) if !self.invalidated.is_empty() => self.commit().await?,
             Ok(_) => {
                 self.raise_floors_to_observed().await?;
+                self.cache.inner.db.before_end(&mut self.transaction).await?;
                 self.transaction.commit().await?;
             }
             // A failure reveals no data. Dropping the transaction rolls it back.
-            Err(error) if error.is_failure() => {}
+            Err(error) if error.is_failure() => {
+                if let Err(error) = self.cache.inner.db.before_end(&mut self.transaction).await {
+                    tracing::debug!(%error, "the statements of a failed write could not be closed");
+                }
+            }
             Err(_) => self.finish_unchanged().await?,
         }
         result

@@ -8,6 +8,7 @@ pub mod eventually;
 pub mod gate;
 pub mod memcached_server;
 pub mod metrics;
+pub mod pgbouncer;
 pub mod postgres_server;
 pub mod private_redis;
 pub mod process;

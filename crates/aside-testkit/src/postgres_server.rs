@@ -188,7 +188,7 @@ fn is_ready(data: &Path, pid: u32) -> bool {
 
 /// Returns the user to run Postgres as, because Postgres refuses to run as root. It is the user
 /// that the package created, or `nobody`.
-fn unprivileged() -> Option<User> {
+pub(crate) fn unprivileged() -> Option<User> {
     let id = |args: &[&str]| {
         let answer = Command::new("id").args(args).output().ok()?;
         String::from_utf8(answer.stdout).ok()?.trim().parse::<u32>().ok()

@@ -39,19 +39,20 @@ pub struct Proxy {
     address: SocketAddr,
     fault: Arc<watch::Sender<Fault>>,
     silenced: Arc<watch::Sender<u64>>,
+    target: Arc<watch::Sender<String>>,
     listener: JoinHandle<()>,
 }
 
 impl Proxy {
     /// Starts a proxy on a free port in front of `target` (`host:port`).
     pub async fn before(target: impl Into<String>) -> Self {
-        let target = target.into();
+        let target = Arc::new(watch::Sender::new(target.into()));
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a free port for the proxy");
         let address = listener.local_addr().expect("the proxy's address");
         let fault = Arc::new(watch::Sender::new(Fault::None));
         let silenced = Arc::new(watch::Sender::new(0));
-        let listener = tokio::spawn(listen(listener, address, target, fault.clone(), silenced.clone()));
-        Self { address, fault, silenced, listener }
+        let listener = tokio::spawn(listen(listener, address, target.clone(), fault.clone(), silenced.clone()));
+        Self { address, fault, silenced, target, listener }
     }
 
     /// Returns the address for clients.
@@ -75,6 +76,11 @@ impl Proxy {
         self.silenced.send_modify(|silences| *silences += 1);
     }
 
+    /// Leads new connections to another server (`host:port`). Open connections stay as they are.
+    pub fn lead_to(&self, target: impl Into<String>) {
+        self.target.send_replace(target.into());
+    }
+
     /// Ends the fault. Connections that were cut remain closed, so clients have to connect again.
     pub fn restore(&self) {
         self.set(Fault::None);
@@ -91,7 +97,7 @@ impl Drop for Proxy {
 async fn listen(
     mut listener: TcpListener,
     address: SocketAddr,
-    target: String,
+    target: Arc<watch::Sender<String>>,
     faults: Arc<watch::Sender<Fault>>,
     silenced: Arc<watch::Sender<u64>>,
 ) {
@@ -103,7 +109,8 @@ async fn listen(
         };
         match accepted {
             Some(Ok((client, _))) => {
-                drop(tokio::spawn(serve(client, target.clone(), faults.subscribe(), silenced.subscribe())));
+                let target = target.borrow().clone();
+                drop(tokio::spawn(serve(client, target, faults.subscribe(), silenced.subscribe())));
             }
             Some(Err(_)) => {}
             None => {

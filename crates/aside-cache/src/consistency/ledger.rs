@@ -10,6 +10,7 @@ use sqlx::{
 };
 
 use crate::{
+    consistency::address::AddressWatch,
     database::pool::ConnectionPool,
     entry::{DbTime, TagVersion},
     key::{Tag, Tenant},
@@ -204,6 +205,7 @@ pub(crate) const MAX_CHANGES_AT_START: i64 = 100_000;
 /// count as not current.
 pub(crate) struct LedgerConnection {
     pub(crate) db: PgConnection,
+    address: AddressWatch,
     /// The highest version that a poll has returned.
     highest: i64,
     /// The time for which the service keeps entries and floors.
@@ -229,7 +231,9 @@ impl LedgerConnection {
             ("jit", "off"),
             ("plan_cache_mode", "force_generic_plan"),
         ];
-        Ok(Self { db: pool.connect(&settings).await?, highest: 0, retention })
+        let mut db = pool.connect(&settings).await?;
+        let address = AddressWatch::new(pool, &mut db).await?;
+        Ok(Self { db, address, highest: 0, retention })
     }
 
     /// The connection, for callers that store their own state beside the changes.
@@ -242,8 +246,10 @@ impl LedgerConnection {
     /// seen once, in any order of commits, and a long transaction costs nothing.
     ///
     /// The statement uses two index scans, because one combined condition would read the whole
-    /// table. On a standby, whose answers prove nothing, it fails or returns no epoch.
+    /// table. On a standby, whose answers prove nothing, it fails or returns no epoch. It also fails
+    /// once the address of the database leads to another server.
     pub(crate) async fn poll(&mut self, since: &str, most: i64) -> Result<ChangeBatch, sqlx::Error> {
+        self.address.look(&mut self.db).await?;
         let rows = sqlx::query(POLL.as_str()).bind(since).bind(most).fetch_all(&mut self.db).await?;
         let first = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         let changes = || rows.iter().filter(|row| has_tag(row));

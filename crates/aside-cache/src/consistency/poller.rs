@@ -160,6 +160,8 @@ impl LedgerPoller {
     /// on.
     async fn begin(&self, connection: &mut LedgerConnection) -> Result<(Position, ChangeBatch), Interrupted> {
         connection.ensure_epoch().await?;
+        // Older connections may lead to another server. Loads of this epoch must not use them.
+        self.db.give_up_connections();
         let checkpoint = connection.checkpoint().await?;
         // Without a checkpoint the first poll only returns a snapshot. No answer that was read
         // before the second poll is accepted.

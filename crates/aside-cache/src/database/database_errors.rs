@@ -51,10 +51,10 @@ pub fn is_busy(error: &sqlx::Error) -> bool {
 }
 
 /// Whether an error says that other transactions interfered, so that the same work may succeed when
-/// it is repeated. The causes are a deadlock, a serialization failure, or a statement that must be
-/// prepared again.
+/// it is repeated. The causes are a deadlock, a serialization failure, a statement that must be
+/// prepared again, or a statement's name that another client of a pooler has left in the session.
 pub fn is_conflict(error: &sqlx::Error) -> bool {
-    const CONFLICTS: [&str; 2] = ["40P01", "40001"];
+    const CONFLICTS: [&str; 3] = ["40P01", "40001", "42P05"];
     let code = || error.as_database_error().and_then(|error| error.code());
     is_stale_statement(error) || code().is_some_and(|code| CONFLICTS.contains(&code.as_ref()))
 }
@@ -151,7 +151,7 @@ fn advice(error: &sqlx::Error) -> &'static str {
             "check max_connections of Postgres, the connection limits of role and database, and the pool sizes of all clients"
         }
         Some("57P03") => "Postgres is starting or stopping: check its log if that lasts",
-        Some("08P01") => "check which start-up parameters a pooler in between lets pass",
+        Some("08P01") => "a pooler refuses start-up parameters: name a direct way to the database too (docs/topologies.md)",
         _ if matches!(error, sqlx::Error::Tls(_)) => {
             "check sslmode and sslrootcert in the connection URL, and the certificate"
         }

@@ -33,6 +33,7 @@ use tokio::sync::Mutex;
 use crate::{
     consistency::ledger::is_outside_transaction,
     database::database_errors::{NoSession, is_cut, is_stale_statement, is_unavailable},
+    database::pooler::{Pooler, close_statements},
     database::reusable::{Checkout, ReusableConnections},
 };
 
@@ -58,6 +59,8 @@ struct Inner {
     /// Connections that can be used again without a return to `pool`. `None`: each connection is
     /// returned.
     reusable: Option<ReusableConnections>,
+    /// The pooler on the way, if it shares sessions among its clients.
+    pooler: Option<Pooler>,
     /// The name of the server in the log.
     server: &'static str,
     /// Whether the last attempt to connect failed.
@@ -74,7 +77,15 @@ impl From<PgPool> for ConnectionPool {
     /// `after_release`.
     fn from(pool: PgPool) -> Self {
         let (server, is_down, sees_connections) = ("Postgres", Arc::default(), false);
-        Self(Arc::new(Inner { pool, reusable: None, server, is_down, sees_connections, diagnosis: Mutex::default() }))
+        Self(Arc::new(Inner {
+            pool,
+            reusable: None,
+            pooler: None,
+            server,
+            is_down,
+            sees_connections,
+            diagnosis: Mutex::default(),
+        }))
     }
 }
 
@@ -88,12 +99,45 @@ impl ConnectionPool {
     /// A pool of connections to `server`, which is its name in logs. It connects when a connection
     /// is needed.
     pub fn new(server: &'static str, pool: PgPoolOptions, connection: PgConnectOptions) -> Self {
+        Self::make(server, pool, connection, None)
+    }
+
+    /// A pool of connections to `server` through a pooler that shares sessions by transaction, such
+    /// as PgBouncer in transaction mode. `direct` leads to the same database without the pooler.
+    /// The ledger is polled there, because it needs a session. Each transaction begins with
+    /// `settings`, which are those that a session has otherwise.
+    ///
+    /// Each statement of the pool takes four round trips instead of one. Statements on a connection
+    /// from [`ConnectionPool::acquire`] need a transaction.
+    pub fn through_pooler(
+        server: &'static str,
+        pool: PgPoolOptions,
+        connection: PgConnectOptions,
+        direct: PgConnectOptions,
+        settings: &[(&str, &str)],
+    ) -> Self {
+        // Poolers refuse start-up parameters that they don't know.
+        Self::make(server, pool, connection.extra_float_digits(None), Some(Pooler::new(direct, settings)))
+    }
+
+    fn make(
+        server: &'static str,
+        pool: PgPoolOptions,
+        connection: PgConnectOptions,
+        pooler: Option<Pooler>,
+    ) -> Self {
         let is_down = Arc::new(AtomicBool::new(false));
         let connected = Arc::clone(&is_down);
+        let reusable = ReusableConnections::default();
+        let known = reusable.clone();
         let pool = pool
             .test_before_acquire(false)
-            .before_acquire(|connection, meta| {
+            .before_acquire(move |connection, meta| {
+                let is_given_up = known.is_given_up(meta.age);
                 Box::pin(async move {
+                    if is_given_up {
+                        return Ok(false);
+                    }
                     if meta.idle_for >= IDLE {
                         connection.ping().await?;
                     }
@@ -113,8 +157,16 @@ impl ConnectionPool {
                 Box::pin(std::future::ready(Ok(())))
             })
             .connect_lazy_with(connection);
-        let reusable = Some(ReusableConnections::default());
-        Self(Arc::new(Inner { pool, reusable, server, is_down, sees_connections: true, diagnosis: Mutex::default() }))
+        let reusable = Some(reusable);
+        Self(Arc::new(Inner {
+            pool,
+            reusable,
+            pooler,
+            server,
+            is_down,
+            sees_connections: true,
+            diagnosis: Mutex::default(),
+        }))
     }
 
     /// A connection of the pool.
@@ -133,12 +185,46 @@ impl ConnectionPool {
     /// As [`ConnectionPool::acquire`].
     pub async fn begin_with(&self, statement: &'static str) -> Result<Transaction<'static, Postgres>, sqlx::Error> {
         let _waiting = self.0.reusable.as_ref().map(ReusableConnections::wait);
-        self.explain(self.0.pool.begin_with(statement).await).await
+        let Some(pooler) = &self.0.pooler else { return self.explain(self.0.pool.begin_with(statement).await).await };
+        let mut transaction = self.explain(self.0.pool.begin_with(pooler.begin(statement)).await).await?;
+        // A transaction that was dropped has left names in the cache of this connection. Another
+        // session has, or had, their statements.
+        close_statements(&mut transaction).await?;
+        Ok(transaction)
+    }
+
+    /// Prepares a transaction for its end. Behind a pooler, its named statements must not remain in
+    /// a session that the next client gets.
+    pub(crate) async fn before_end(&self, transaction: &mut Transaction<'static, Postgres>) -> Result<(), sqlx::Error> {
+        match self.0.pooler {
+            Some(_) => close_statements(transaction).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Prepares a transaction that follows a conflict. Its connection, or behind a pooler its
+    /// session, may have statements that can't be used.
+    pub(crate) async fn after_conflict(&self, transaction: &mut Transaction<'static, Postgres>) -> Result<(), sqlx::Error> {
+        transaction.clear_cached_statements().await?;
+        if self.0.pooler.is_some() {
+            // A write that was cancelled may have left names in this session.
+            sqlx::raw_sql("deallocate all").execute(&mut **transaction).await?;
+        }
+        Ok(())
     }
 
     /// Whether the last attempt to connect failed.
     pub fn is_down(&self) -> bool {
         self.0.is_down.load(Ordering::Acquire)
+    }
+
+    /// Gives up the connections that exist now. They may lead to a server that the address of the
+    /// database does not lead to any more. A pool of sqlx that was wrapped keeps its connections
+    /// until their lifetime ends.
+    pub(crate) fn give_up_connections(&self) {
+        if let Some(reusable) = &self.0.reusable {
+            reusable.give_up();
+        }
     }
 
     /// Closes all connections as soon as they are not in use any more.
@@ -220,7 +306,10 @@ impl ConnectionPool {
     /// # Errors
     /// As [`ConnectionPool::acquire`].
     pub(crate) async fn connect(&self, settings: &[(&str, &str)]) -> Result<PgConnection, sqlx::Error> {
-        let options: PgConnectOptions = (*self.0.pool.connect_options()).clone();
+        let options = match &self.0.pooler {
+            Some(pooler) => pooler.direct.clone(),
+            None => (*self.0.pool.connect_options()).clone(),
+        };
         let connected = options.options(settings.iter().copied()).connect().await;
         if connected.is_ok() {
             self.connected();
@@ -237,6 +326,10 @@ impl ConnectionPool {
         run: impl AsyncFn(&mut PgConnection, Statement) -> Result<R, sqlx::Error>,
     ) -> Result<R, sqlx::Error> {
         let mut checkout = self.check_out().await?;
+        let run = async |connection: &mut PgConnection, statement: Statement| match &self.0.pooler {
+            Some(pooler) => pooler.run(connection, async |db| run(db, statement.unnamed()).await).await,
+            None => run(connection, statement).await,
+        };
         let mut result = run(&mut checkout.connection, statement.clone()).await;
         match &result {
             Err(error) if is_stale_statement(error) => {
@@ -304,6 +397,12 @@ impl Statement {
         let arguments = statement.take_arguments().map_err(sqlx::Error::Encode)?;
         let is_persistent = statement.persistent();
         Ok(Self { sql: statement.sql(), arguments, is_persistent })
+    }
+
+    /// The statement without a name in the session.
+    fn unnamed(mut self) -> Self {
+        self.is_persistent = false;
+        self
     }
 
     /// Whether the statement only reads, according to its first word. Such a statement leaves no

@@ -42,6 +42,8 @@ struct State {
     connections: Vec<(Checkout, Instant)>,
     /// The number of tasks that wait for the pool.
     waiting: usize,
+    /// Connections that were made before this moment are not used any more.
+    given_up: Option<Instant>,
     /// Whether a task returns unused connections.
     is_watched: bool,
     is_closed: bool,
@@ -78,13 +80,26 @@ impl ReusableConnections {
     /// Keeps a connection on which a select has just succeeded.
     pub(crate) fn put_back(&self, checkout: Checkout) {
         let mut state = self.lock();
-        if state.is_closed || state.waiting > 0 || checkout.taken_at.elapsed() >= USE_LIMIT {
+        let is_given_up = state.given_up.is_some_and(|moment| checkout.taken_at < moment);
+        if state.is_closed || state.waiting > 0 || is_given_up || checkout.taken_at.elapsed() >= USE_LIMIT {
             return;
         }
         state.connections.push((checkout, Instant::now()));
         if !std::mem::replace(&mut state.is_watched, true) {
             tokio::spawn(self.clone().return_idle());
         }
+    }
+
+    /// Gives up all connections that exist now. None of them is used for another statement.
+    pub(crate) fn give_up(&self) {
+        let mut state = self.lock();
+        state.given_up = Some(Instant::now());
+        state.connections.clear();
+    }
+
+    /// Whether a connection of this age was given up.
+    pub(crate) fn is_given_up(&self, age: Duration) -> bool {
+        self.lock().given_up.is_some_and(|moment| moment.elapsed() < age)
     }
 
     /// Returns all connections to the pool, and keeps none from now on.
