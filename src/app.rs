@@ -5,6 +5,7 @@
 //! supply its own shutdown.
 
 pub mod database;
+pub mod doctor;
 mod files;
 mod keys;
 mod l2;

@@ -12,7 +12,7 @@ use std::{
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
-    app::{App, StartError, database, start_services},
+    app::{App, StartError, database, doctor, start_services},
     audit::{self, ChainError, Head, Span, Verified},
     config::{
         Config, ConfigErrors, LogConfig, LogFormat, Settings, env_example, names_of_variables, unknown_names,
@@ -74,6 +74,13 @@ enum Command {
         #[command(subcommand)]
         command: AuditCommand,
     },
+    /// Check everything on which the promises rest, as the service's role and from its place: exit
+    /// status 0 if all is well, or 1
+    Doctor {
+        /// Print the faults as JSON, in one array
+        #[arg(long)]
+        json: bool,
+    },
     /// Ask the running service whether it is ready: exit status 0 or 1
     Healthcheck,
     /// Print .env.example
@@ -111,6 +118,8 @@ pub enum Failure {
     Start(#[from] StartError),
     #[error("nothing was loaded: {0}")]
     Seed(#[from] SeedError),
+    #[error("the doctor found {0} faults")]
+    Faults(usize),
     #[error("not ready: {0}")]
     NotReady(String),
     #[error("{0}")]
@@ -174,6 +183,7 @@ async fn run() -> Result<(), Failure> {
         Command::Migrate => with_telemetry(settings, async |config| Ok(database::migrate(&config).await?)).await,
         Command::Seed { full } => with_telemetry(settings, async |config| load_seed(config, full).await).await,
         Command::Warm => with_telemetry(settings, warm).await,
+        Command::Doctor { json } => with_telemetry(settings, async |config| run_doctor(config, json).await).await,
         Command::Audit { command: AuditCommand::Verify { head, after, files } } => {
             verify_audit(&files, &Span { after, known: head })
         }
@@ -244,6 +254,24 @@ async fn warm(config: Config) -> Result<(), Failure> {
         _ => {
             Err(StartError { what: "not everything could be warmed".into(), advice: "The log says why.".into() }.into())
         }
+    }
+}
+
+/// Prints what is wrong with the stack. Each fault is one line.
+async fn run_doctor(config: Config, json: bool) -> Result<(), Failure> {
+    let lines = doctor::diagnose(&config).await;
+    if json {
+        print(&serde_json::to_string_pretty(&lines).map_err(io::Error::other)?)?;
+    } else {
+        for doctor::Line { check, breaks, what, advice } in &lines {
+            let kind = if *breaks { "breaks" } else { "weakens" };
+            print(&format!("{kind} a promise: {check}: {what}. {advice}"))?;
+        }
+    }
+    match lines.len() {
+        0 if json => Ok(()),
+        0 => print("all is well"),
+        faults => Err(Failure::Faults(faults)),
     }
 }
 

@@ -6,6 +6,7 @@
 
 mod cdn;
 mod check;
+mod database;
 mod environment;
 mod example;
 mod memcached;

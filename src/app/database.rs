@@ -77,7 +77,8 @@ async fn expect_session(options: &PgConnectOptions, milliseconds: &str, setting:
 
 /// Returns an error if the way through the pooler and the direct way lead to different databases.
 async fn expect_one_server(pool: &ConnectionPool, direct: &PgConnectOptions) -> Result<(), StartError> {
-    let sql = "select concat(pg_postmaster_start_time(), ' ', current_database(), ' ', 'cache_ledger'::regclass::oid)";
+    let sql =
+        "select concat(pg_postmaster_start_time(), ' ', current_database(), ' ', to_regclass('cache_ledger')::oid)";
     let asked = async {
         let mut connection = direct.connect().await?;
         let there: String = sqlx::query_scalar(sql).fetch_one(&mut connection).await?;
@@ -150,7 +151,7 @@ pub async fn migrate(config: &Config) -> Result<(), StartError> {
 /// Returns whether the schema has all migrations of this program, unchanged. If it does, no lock is
 /// taken and nothing is written. The service can thus start while another session migrates, and on
 /// a read-only database.
-async fn is_migrated(connection: &mut PgConnection) -> bool {
+pub(super) async fn is_migrated(connection: &mut PgConnection) -> bool {
     let sql = "select version, checksum from _sqlx_migrations where success";
     let applied: Vec<(i64, Vec<u8>)> = sqlx::query_as(sql).fetch_all(connection).await.unwrap_or_default();
     migrator().iter().all(|one| applied.iter().any(|(version, sum)| *version == one.version && **sum == *one.checksum))
@@ -205,13 +206,13 @@ fn direct_options(config: &Config) -> Result<Option<PgConnectOptions>, StartErro
 }
 
 /// The way to a session of one's own.
-fn session_options(config: &Config) -> Result<PgConnectOptions, StartError> {
+pub(super) fn session_options(config: &Config) -> Result<PgConnectOptions, StartError> {
     direct_options(config)?.map_or_else(|| options(config), Ok)
 }
 
 /// Parses the value of a setting. sqlx leaves an IPv6 address in its brackets and would resolve it
 /// as a host name.
-fn parse(setting: &str, url: &str) -> Result<PgConnectOptions, StartError> {
+pub(super) fn parse(setting: &str, url: &str) -> Result<PgConnectOptions, StartError> {
     let options: PgConnectOptions = url.parse().map_err(|_| StartError {
         what: format!("{setting} is not a URL of a Postgres database"),
         advice: "Give one such as postgres://user:password@host:5432/database.".into(),
@@ -270,9 +271,11 @@ fn unreachable(options: &PgConnectOptions, error: &sqlx::Error) -> StartError {
     let advice = match code.as_deref() {
         Some("28P01" | "28000") => "Check user and password in DATABASE_URL.".into(),
         // Debian's PgBouncer refuses what sqlx sends, and says so before there is a session.
-        Some("08P01") => "A pooler refuses start-up parameters. Let DATABASE_URL lead to PgBouncer in transaction mode, and \
+        Some("08P01") => {
+            "A pooler refuses start-up parameters. Let DATABASE_URL lead to PgBouncer in transaction mode, and \
             DATABASE_DIRECT_URL to the same database without it."
-            .into(),
+                .into()
+        }
         Some("3D000") => {
             format!("Create the database (createdb -h {host} -p {port} {database}), or name another in DATABASE_URL.")
         }

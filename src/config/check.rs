@@ -33,11 +33,11 @@ impl Settings {
         let shutdown_timeout = wrong.take("SHUTDOWN_TIMEOUT_MS", self.shutdown_timeout_ms);
         let management_addr = wrong.take("MANAGEMENT_ADDR", self.management_addr);
         let management_token = wrong.take_secret("MANAGEMENT_TOKEN", self.management_token);
-        let database_url = wrong.take_secret("DATABASE_URL", self.database_url);
-        let database_direct_url = wrong.take_secret("DATABASE_DIRECT_URL", self.database_direct_url);
-        let database_read_url = wrong.take_secret("DATABASE_READ_URL", self.database_read_url);
-        let database_connections = wrong.take("DATABASE_CONNECTIONS", self.database_connections);
-        let migrate = wrong.take("DATABASE_MIGRATE", self.database_migrate);
+        let database_url = wrong.take_secret("DATABASE_URL", self.database.database_url);
+        let database_direct_url = wrong.take_secret("DATABASE_DIRECT_URL", self.database.database_direct_url);
+        let database_read_url = wrong.take_secret("DATABASE_READ_URL", self.database.database_read_url);
+        let database_connections = wrong.take("DATABASE_CONNECTIONS", self.database.database_connections);
+        let migrate = wrong.take("DATABASE_MIGRATE", self.database.database_migrate);
         let redis = self.redis.check(&mut wrong);
         let cdn = self.cdn.check(&mut wrong);
         let memcached = self.memcached.check(&mut wrong);

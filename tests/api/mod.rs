@@ -9,6 +9,7 @@ mod database_outage;
 mod declarations;
 mod directives;
 mod disconnects;
+mod doctor;
 mod epochs;
 mod health;
 mod idempotency;

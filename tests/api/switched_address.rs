@@ -57,7 +57,10 @@ async fn a_switched_address_is_noticed_while_old_connections_stay_up() {
         (app.instance(1).get_product(id).await.int("/price_cents") == 3).then_some(())
     })
     .await;
-    let there: i64 = sqlx::query_scalar("select max(price_cents)::bigint from products").fetch_one(&promoted).await.expect("a price");
+    let there: i64 = sqlx::query_scalar("select max(price_cents)::bigint from products")
+        .fetch_one(&promoted)
+        .await
+        .expect("a price");
     assert_eq!(there, 3, "writes reach the new server");
     assert_ne!(epoch.split('-').next(), app.get_product(id).await.must_have("consistency-token").split('-').next());
 }

@@ -48,7 +48,15 @@ fn expanded(text: &str) -> BTreeSet<String> {
 #[test]
 fn scripts_see_no_empty_variable_and_hand_none_on() {
     let mut names: BTreeSet<String> = scripts().iter().flat_map(|script| expanded(&script.text)).collect();
-    for known in ["MEMCACHED_BIN", "PGBOUNCER_BIN", "POSTGRES_BIN_DIR", "REDIS_SERVER_BIN", "PORT", "BIND_ADDR", "CARGO_TARGET_DIR"] {
+    for known in [
+        "MEMCACHED_BIN",
+        "PGBOUNCER_BIN",
+        "POSTGRES_BIN_DIR",
+        "REDIS_SERVER_BIN",
+        "PORT",
+        "BIND_ADDR",
+        "CARGO_TARGET_DIR",
+    ] {
         assert!(names.contains(known), "{known} was not found");
     }
     // Variables of cargo and its test runner, which scripts start. Both fail if these are empty.

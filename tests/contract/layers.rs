@@ -39,7 +39,8 @@ fn each_store_is_known_to_one_file_of_the_cache() {
         // The statements of the cache itself, and the caller's select.
         ("sqlx::query(", "crates/aside-cache/src/consistency/ledger.rs"),
         ("sqlx::query_with(", "crates/aside-cache/src/read/select.rs"),
-        ("PgConnectOptions", "crates/aside-cache/src/database/pool.rs"),
+        // The pool, and the way through a pooler.
+        ("PgConnectOptions", "crates/aside-cache/src/database/pool"),
     ];
     for source in files("crates/aside-cache/src", ".rs") {
         // The folder's own module is called `redis` too.

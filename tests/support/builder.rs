@@ -9,10 +9,10 @@ use tokio::sync::Semaphore;
 use super::{
     Instance, Proxy, RedisServer, TestApp,
     app::Held,
-    redis_nodes::{Kind, RedisNodes},
-    redis_server::fresh_namespace,
     environment::variable,
     pgbouncer::PgBouncer,
+    redis_nodes::{Kind, RedisNodes},
+    redis_server::fresh_namespace,
     settings,
 };
 
@@ -65,7 +65,13 @@ pub struct TestAppBuilder {
 impl TestAppBuilder {
     /// Describes one instance with the shared Redis and the settings of `settings.rs`.
     pub fn new(pool: PgPool) -> Self {
-        Self { pool, instances: 1, redis: Redis::Shared, settings: Vec::new(), pooler: variable("TEST_POOLER").is_some() }
+        Self {
+            pool,
+            instances: 1,
+            redis: Redis::Shared,
+            settings: Vec::new(),
+            pooler: variable("TEST_POOLER").is_some(),
+        }
     }
 
     /// Sets the number of instances. They share the database and Redis.
@@ -126,7 +132,8 @@ impl TestAppBuilder {
         let pooler = if self.pooler { Some(behind_pooler(&mut config).await) } else { None };
         self.settings.iter().for_each(|change| change(&mut config));
         let connection = self.pool.acquire().await.expect("a connection of the test's pool");
-        let held = Arc::new(Held { _connection: connection, _permit: permit, _database: database.clone(), _pooler: pooler });
+        let held =
+            Arc::new(Held { _connection: connection, _permit: permit, _database: database.clone(), _pooler: pooler });
         let mut instances = Vec::new();
         for _ in 0..self.instances {
             instances.push(Instance::start(config.clone(), held.clone()).await);

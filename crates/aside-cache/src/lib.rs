@@ -43,6 +43,7 @@ mod clock;
 mod config;
 mod consistency;
 mod database;
+mod doctor;
 mod entry;
 mod error;
 mod expected;
@@ -86,6 +87,7 @@ pub use crate::{
     database::database_errors::{is_busy, is_conflict, is_unavailable},
     database::pool::ConnectionPool,
     database::read_at::READ_AT,
+    doctor::{Finding, Severity, examine},
     entry::{DbTime, Entry, Loaded, TagVersion},
     error::Error,
     expected::{ExpectedVersion, VersionConflict},

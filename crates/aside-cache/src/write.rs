@@ -15,7 +15,7 @@ pub(crate) mod foreign;
 
 use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
 
-use sqlx::{Connection, PgConnection, Postgres, Transaction};
+use sqlx::{PgConnection, Postgres, Transaction};
 use tracing::Instrument;
 
 use crate::{

@@ -53,12 +53,7 @@ impl PgBouncer {
         server.clone().host("127.0.0.1").port(self.port)
     }
 
-    async fn start(
-        binary: &Path,
-        server: &PgConnectOptions,
-        password: Option<&str>,
-        connections: u32,
-    ) -> Option<Self> {
+    async fn start(binary: &Path, server: &PgConnectOptions, password: Option<&str>, connections: u32) -> Option<Self> {
         let (port, folder) = (free_port(), Temporary::folder("pgbouncer"));
         let login = password.map_or_else(String::new, |password| format!(" password={password}"));
         let (host, behind, user) = (server.get_host(), server.get_port(), server.get_username());

@@ -70,7 +70,8 @@ impl AddressWatch {
 }
 
 fn due_after(since_last_check: Duration) -> Instant {
-    Instant::now() + ADDRESS_CHECK_INTERVAL.saturating_sub(since_last_check)
+    Instant::now()
+        + ADDRESS_CHECK_INTERVAL.saturating_sub(since_last_check)
         + ADDRESS_CHECK_JITTER.mul_f64(fastrand::f64())
 }
 

@@ -28,10 +28,9 @@ pub(crate) async fn begin(db: &ConnectionPool) -> Result<Transaction<'static, Po
     db.begin_with("begin isolation level read committed; set local aside.invalidates = 'on'").await
 }
 
-/// Whether a connection that returns to its pool is outside of any transaction. Use it in
+/// Whether a connection that returns to its pool is outside of any transaction, for
 /// `after_release` of the pool that the cache uses. A task that is cancelled while a transaction
-/// begins leaves it open, and the client does not know this. The next statements on that connection
-/// would be part of the transaction, and would be undone at some time.
+/// begins leaves it open, and the next statements would be part of it.
 ///
 /// # Errors
 /// Returns an error if the connection does not answer, or if an open transaction has failed. The
@@ -166,9 +165,8 @@ pub(crate) struct ChangeBatch {
     pub(crate) epoch: Option<String>,
     /// The snapshot of this poll, for the next poll.
     pub(crate) snapshot: String,
-    /// The time when the statement's transaction began, which is not after its snapshot.
-    /// `statement_timestamp()` may be after it, because it is set again when a prepared statement
-    /// is executed.
+    /// The time when the statement's transaction began. It is not after the snapshot, as
+    /// `statement_timestamp()` may be.
     pub(crate) statement: DbTime,
     /// The tags changed since the last poll, with their versions.
     pub(crate) changes: Vec<TagVersion>,
@@ -201,8 +199,7 @@ pub(crate) const MAX_CHANGES: i64 = 10_000;
 /// which entries are stale and must load them.
 pub(crate) const MAX_CHANGES_AT_START: i64 = 100_000;
 
-/// A separate connection for polls of the ledger. A busy pool must not make an instance's floors
-/// count as not current.
+/// A separate connection for polls of the ledger, which must not wait for a busy pool.
 pub(crate) struct LedgerConnection {
     pub(crate) db: PgConnection,
     address: AddressWatch,
@@ -215,10 +212,8 @@ pub(crate) struct LedgerConnection {
 impl LedgerConnection {
     /// Connects. Every statement on this connection ends after `limit` at the latest.
     ///
-    /// Statements use the index even if a table that was just filled has no statistics yet. A plan
-    /// that must do without an index then counts as costly, and JIT compilation would take longer
-    /// than `limit`, so JIT is off. Each statement is planned once. Otherwise Postgres would plan
-    /// every poll again for its snapshot.
+    /// Statements use the index even if a table that was just filled has no statistics yet. JIT
+    /// compilation could take longer than `limit`, so it is off. Each statement is planned once.
     pub(crate) async fn connect(
         pool: &ConnectionPool,
         limit: Duration,
@@ -245,8 +240,8 @@ impl LedgerConnection {
     /// of them. `xid >= xmax or xid in xip` is exactly this condition. Every change is therefore
     /// seen once, in any order of commits, and a long transaction costs nothing.
     ///
-    /// The statement uses two index scans, because one combined condition would read the whole
-    /// table. On a standby, whose answers prove nothing, it fails or returns no epoch. It also fails
+    /// The statement uses two index scans, because one condition would read the whole table. On a
+    /// standby, whose answers prove nothing, it fails or returns no epoch. It also fails
     /// once the address of the database leads to another server.
     pub(crate) async fn poll(&mut self, since: &str, most: i64) -> Result<ChangeBatch, sqlx::Error> {
         self.address.look(&mut self.db).await?;
@@ -310,10 +305,9 @@ impl LedgerConnection {
         Ok(())
     }
 
-    /// Replaces the rows of other epochs by one row of this run of this server. Instances that do
-    /// so at the same time agree on one row, because of the table's key. While a restore has not
-    /// created that key yet, there may be two rows. Then no epoch is valid, and the instances begin
-    /// one again.
+    /// Replaces the rows of other epochs by one row of this run of this server. The table's key lets
+    /// instances agree on one row. Until a restore has created the key, there may be two rows. Then
+    /// no epoch is valid, and the instances begin one again.
     async fn begin_epoch(&mut self) -> Result<(), sqlx::Error> {
         // A ledger that was moved by copying its rows has a sequence below its versions. The next
         // versions must be above all versions in the ledger. The distance is large enough for the

@@ -151,7 +151,9 @@ fn advice(error: &sqlx::Error) -> &'static str {
             "check max_connections of Postgres, the connection limits of role and database, and the pool sizes of all clients"
         }
         Some("57P03") => "Postgres is starting or stopping: check its log if that lasts",
-        Some("08P01") => "a pooler refuses start-up parameters: name a direct way to the database too (docs/topologies.md)",
+        Some("08P01") => {
+            "a pooler refuses start-up parameters: name a direct way to the database too (docs/topologies.md)"
+        }
         _ if matches!(error, sqlx::Error::Tls(_)) => {
             "check sslmode and sslrootcert in the connection URL, and the certificate"
         }

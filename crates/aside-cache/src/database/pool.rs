@@ -16,17 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{
-    FutureExt, StreamExt, TryFutureExt, TryStreamExt,
-    future::BoxFuture,
-    stream::{self, BoxStream},
-};
 use sqlx::{
-    ConnectOptions, Connection, Describe, Either, Execute, Executor, PgConnection, PgPool, Postgres, SqlStr,
-    Transaction,
-    error::BoxDynError,
+    ConnectOptions, Connection, PgConnection, PgPool, Postgres, Transaction,
     pool::PoolConnection,
-    postgres::{PgArguments, PgConnectOptions, PgPoolOptions, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
+    postgres::{PgConnectOptions, PgPoolOptions},
 };
 use tokio::sync::Mutex;
 
@@ -35,6 +28,7 @@ use crate::{
     database::database_errors::{NoSession, is_cut, is_stale_statement, is_unavailable},
     database::pooler::{Pooler, close_statements},
     database::reusable::{Checkout, ReusableConnections},
+    database::statement::Statement,
 };
 
 /// A connection that was idle for this long is pinged before it is used, which takes a round trip.
@@ -120,12 +114,7 @@ impl ConnectionPool {
         Self::make(server, pool, connection.extra_float_digits(None), Some(Pooler::new(direct, settings)))
     }
 
-    fn make(
-        server: &'static str,
-        pool: PgPoolOptions,
-        connection: PgConnectOptions,
-        pooler: Option<Pooler>,
-    ) -> Self {
+    fn make(server: &'static str, pool: PgPoolOptions, connection: PgConnectOptions, pooler: Option<Pooler>) -> Self {
         let is_down = Arc::new(AtomicBool::new(false));
         let connected = Arc::clone(&is_down);
         let reusable = ReusableConnections::default();
@@ -204,7 +193,10 @@ impl ConnectionPool {
 
     /// Prepares a transaction that follows a conflict. Its connection, or behind a pooler its
     /// session, may have statements that can't be used.
-    pub(crate) async fn after_conflict(&self, transaction: &mut Transaction<'static, Postgres>) -> Result<(), sqlx::Error> {
+    pub(crate) async fn after_conflict(
+        &self,
+        transaction: &mut Transaction<'static, Postgres>,
+    ) -> Result<(), sqlx::Error> {
         transaction.clear_cached_statements().await?;
         if self.0.pooler.is_some() {
             // A write that was cancelled may have left names in this session.
@@ -320,7 +312,7 @@ impl ConnectionPool {
     /// Executes a statement on a connection of the pool. It is executed once more if it must be
     /// prepared again. A select is also repeated if its connection was cut, because a second read
     /// is harmless.
-    async fn repeat<R>(
+    pub(super) async fn repeat<R>(
         &self,
         statement: Statement,
         run: impl AsyncFn(&mut PgConnection, Statement) -> Result<R, sqlx::Error>,
@@ -381,104 +373,5 @@ impl ConnectionPool {
 fn note_connection(is_down: &AtomicBool, server: &str) {
     if is_down.swap(false, Ordering::AcqRel) {
         tracing::info!(server, "connected again");
-    }
-}
-
-/// A statement that can be executed more than once.
-#[derive(Clone)]
-struct Statement {
-    sql: SqlStr,
-    arguments: Option<PgArguments>,
-    is_persistent: bool,
-}
-
-impl Statement {
-    fn new<'q>(mut statement: impl Execute<'q, Postgres>) -> Result<Self, sqlx::Error> {
-        let arguments = statement.take_arguments().map_err(sqlx::Error::Encode)?;
-        let is_persistent = statement.persistent();
-        Ok(Self { sql: statement.sql(), arguments, is_persistent })
-    }
-
-    /// The statement without a name in the session.
-    fn unnamed(mut self) -> Self {
-        self.is_persistent = false;
-        self
-    }
-
-    /// Whether the statement only reads, according to its first word. Such a statement leaves no
-    /// transaction open and may be executed twice.
-    fn is_select(&self) -> bool {
-        self.sql.as_str().get(..7).is_some_and(|word| word.eq_ignore_ascii_case("select "))
-    }
-}
-
-impl Execute<'_, Postgres> for Statement {
-    fn sql(self) -> SqlStr {
-        self.sql
-    }
-
-    fn statement(&self) -> Option<&PgStatement> {
-        None
-    }
-
-    fn take_arguments(&mut self) -> Result<Option<PgArguments>, BoxDynError> {
-        Ok(self.arguments.take())
-    }
-
-    fn persistent(&self) -> bool {
-        self.is_persistent
-    }
-}
-
-/// Executes sqlx's queries, each on its own connection.
-impl<'c> Executor<'c> for &ConnectionPool {
-    type Database = Postgres;
-
-    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
-    where
-        'c: 'e,
-        E: 'q + Execute<'q, Postgres>,
-    {
-        let pool = self.clone();
-        // All rows are read before one is passed on, because the statement may have to be executed
-        // again.
-        let answer = async move {
-            let all = async |db: &mut PgConnection, statement: Statement| {
-                db.fetch_many(statement).try_collect::<Vec<_>>().await
-            };
-            let answer = pool.repeat(Statement::new(query)?, all).await?;
-            Ok(stream::iter(answer.into_iter().map(Ok)))
-        };
-        answer.try_flatten_stream().boxed()
-    }
-
-    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
-    where
-        'c: 'e,
-        E: 'q + Execute<'q, Postgres>,
-    {
-        let pool = self.clone();
-        let one = async |db: &mut PgConnection, statement: Statement| db.fetch_optional(statement).await;
-        async move { pool.repeat(Statement::new(query)?, one).await }.boxed()
-    }
-
-    fn prepare_with<'e>(
-        self,
-        sql: SqlStr,
-        parameters: &'e [PgTypeInfo],
-    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
-    where
-        'c: 'e,
-    {
-        let pool = self.clone();
-        async move { pool.acquire().await?.prepare_with(sql, parameters).await }.boxed()
-    }
-
-    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
-    where
-        'c: 'e,
-    {
-        let pool = self.clone();
-        async move { pool.acquire().await?.describe(sql).await }.boxed()
     }
 }

@@ -1,0 +1,113 @@
+//! The statements of the pool, as it repeats them, and how sqlx executes its queries on the pool.
+
+use futures_util::{
+    FutureExt, StreamExt, TryFutureExt, TryStreamExt,
+    future::BoxFuture,
+    stream::{self, BoxStream},
+};
+use sqlx::{
+    Describe, Either, Execute, Executor, PgConnection, Postgres, SqlStr,
+    error::BoxDynError,
+    postgres::{PgArguments, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
+};
+
+use crate::database::pool::ConnectionPool;
+
+/// A statement that can be executed more than once.
+#[derive(Clone)]
+pub(super) struct Statement {
+    sql: SqlStr,
+    arguments: Option<PgArguments>,
+    is_persistent: bool,
+}
+
+impl Statement {
+    pub(super) fn new<'q>(mut statement: impl Execute<'q, Postgres>) -> Result<Self, sqlx::Error> {
+        let arguments = statement.take_arguments().map_err(sqlx::Error::Encode)?;
+        let is_persistent = statement.persistent();
+        Ok(Self { sql: statement.sql(), arguments, is_persistent })
+    }
+
+    /// The statement without a name in the session.
+    pub(super) fn unnamed(mut self) -> Self {
+        self.is_persistent = false;
+        self
+    }
+
+    /// Whether the statement only reads, according to its first word. Such a statement leaves no
+    /// transaction open and may be executed twice.
+    pub(super) fn is_select(&self) -> bool {
+        self.sql.as_str().get(..7).is_some_and(|word| word.eq_ignore_ascii_case("select "))
+    }
+}
+
+impl Execute<'_, Postgres> for Statement {
+    fn sql(self) -> SqlStr {
+        self.sql
+    }
+
+    fn statement(&self) -> Option<&PgStatement> {
+        None
+    }
+
+    fn take_arguments(&mut self) -> Result<Option<PgArguments>, BoxDynError> {
+        Ok(self.arguments.take())
+    }
+
+    fn persistent(&self) -> bool {
+        self.is_persistent
+    }
+}
+
+/// Executes sqlx's queries, each on its own connection.
+impl<'c> Executor<'c> for &ConnectionPool {
+    type Database = Postgres;
+
+    fn fetch_many<'e, 'q: 'e, E>(self, query: E) -> BoxStream<'e, Result<Either<PgQueryResult, PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let pool = self.clone();
+        // All rows are read before one is passed on, because the statement may have to be executed
+        // again.
+        let answer = async move {
+            let all = async |db: &mut PgConnection, statement: Statement| {
+                db.fetch_many(statement).try_collect::<Vec<_>>().await
+            };
+            let answer = pool.repeat(Statement::new(query)?, all).await?;
+            Ok(stream::iter(answer.into_iter().map(Ok)))
+        };
+        answer.try_flatten_stream().boxed()
+    }
+
+    fn fetch_optional<'e, 'q: 'e, E>(self, query: E) -> BoxFuture<'e, Result<Option<PgRow>, sqlx::Error>>
+    where
+        'c: 'e,
+        E: 'q + Execute<'q, Postgres>,
+    {
+        let pool = self.clone();
+        let one = async |db: &mut PgConnection, statement: Statement| db.fetch_optional(statement).await;
+        async move { pool.repeat(Statement::new(query)?, one).await }.boxed()
+    }
+
+    fn prepare_with<'e>(
+        self,
+        sql: SqlStr,
+        parameters: &'e [PgTypeInfo],
+    ) -> BoxFuture<'e, Result<PgStatement, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        let pool = self.clone();
+        async move { pool.acquire().await?.prepare_with(sql, parameters).await }.boxed()
+    }
+
+    fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, sqlx::Error>>
+    where
+        'c: 'e,
+    {
+        let pool = self.clone();
+        async move { pool.acquire().await?.describe(sql).await }.boxed()
+    }
+}
