@@ -19,8 +19,8 @@ test: ## the whole test suite with all its set-up; one part of it: make test ARG
 consistency: ## three instances under faults, 300,000 requests, not one stale answer; another run: make consistency ARGS="--seed 7"
 	@scripts/consistency.sh --release --operations 300000 --faults 60 $(ARGS)
 
-demo: ## a tour that proves each step: L1, L2, a write on one instance seen by another, Redis killed
-	@scripts/demo.sh
+demo: ## a tour that proves each step: L1, L2, a write on one instance seen by another, Redis killed; the live page in a browser
+	@scripts/demo.sh $(ARGS)
 
 bare: ## run and test as a newcomer does: a bare Debian root, a fresh clone, as root and as a user; needs root, takes half an hour
 	@scripts/bare.sh $(ARGS)

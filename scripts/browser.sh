@@ -6,6 +6,8 @@ set -euo pipefail
 . "$(dirname "$0")/services.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/node.sh
 . "$(dirname "$0")/lib/node.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/browser.sh
+. "$(dirname "$0")/lib/browser.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/instances.sh
 . "$(dirname "$0")/lib/instances.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/build.sh
@@ -13,18 +15,11 @@ set -euo pipefail
 cd "$ROOT"
 need_build_tools
 
-# The installed Chromium, else, as root, that of the system's packages.
-find_browser() {
-    for name in chromium chromium-browser google-chrome; do
-        if BROWSER=$(type -P $name); then return; fi
-    done
-    return 1
-}
 make_run_folder
+# The installed Chromium, else, as root, that of the system's packages.
 find_browser || { install_packages chromium chromium chromium && find_browser; } ||
     die "There is no Chromium: install one (Debian: apt-get install chromium)"
-node_and_npm
-PACKAGES=$(node_packages scripts/browser) || die "Playwright couldn't be installed from npm"
+browser_packages
 
 SERVICES_FAST=yes SERVICES_OWN=yes
 services_start
@@ -37,6 +32,6 @@ new_folder folder "$RUN"
 start_instance second "$NEW_FOLDER"
 # Last, because the browser asks this one.
 start_instance first "$NEW_FOLDER"
-export PUBLIC="http://$PUBLIC" MANAGEMENT="http://$MANAGEMENT" PICTURES="$pictures" BROWSER PLAYWRIGHT="$PACKAGES/playwright-core/index.mjs"
+export PUBLIC="http://$PUBLIC" MANAGEMENT="http://$MANAGEMENT" PICTURES="$pictures"
 run_to_end run_node scripts/browser/pages.mjs
 say "Pictures to look at: $pictures"

@@ -1,6 +1,9 @@
 #!/usr/bin/env bash
 # A tour of what the service promises (make demo): two instances on one Postgres and one Redis, all throw-away. Each request is
 # shown as it goes; each step is checked, and the first that isn't as said ends the tour with an error, so it is a smoke test as well.
+#
+# With a Chromium the last step is on the live page, and its pictures are in target/demo/. `make demo ARGS=--pictures` takes more time for
+# it, and stores the pictures of the README in docs/page/.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=services.sh
 . "$(dirname "$0")/services.sh"
@@ -8,6 +11,10 @@ set -euo pipefail
 . "$(dirname "$0")/lib/promtool.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/instances.sh
 . "$(dirname "$0")/lib/instances.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/node.sh
+. "$(dirname "$0")/lib/node.sh"
+# shellcheck source-path=SCRIPTDIR source=lib/browser.sh
+. "$(dirname "$0")/lib/browser.sh"
 # shellcheck source-path=SCRIPTDIR source=lib/build.sh
 . "$(dirname "$0")/lib/build.sh"
 cd "$ROOT"
@@ -20,9 +27,12 @@ PROMISED_MS=500 # how long another instance may go on answering with the old ver
 SERVICES_FAST=yes SERVICES_OWN=yes
 unset CACHE_MAX_STALENESS_MS CACHE_L1_BYTES
 services_start
-# --ci: two more checks, which are not part of the tour.
-checks=''
-if [ "${1:-}" = --ci ]; then checks=yes; fi
+# --ci: two more checks, which are not part of the tour, and no pictures: make browser checks the page.
+checks='' pictures="${CARGO_TARGET_DIR:-$ROOT/target}/demo" scene=15
+case ${1:-} in
+    --ci) checks=yes ;;
+    --pictures) pictures=$ROOT/docs/page scene=75 ;;
+esac
 build_service
 run_to_end "$aside" seed
 
@@ -223,6 +233,36 @@ expect Cache-Status "$(header cache-status)" 'aside-l2; hit*'
 if [ -n "$checks" ]; then
     step "What Prometheus reads is as Prometheus wants it (in CI)"
     curl -sS --max-time 15 "http://$MANAGEMENT/metrics" | promtool check metrics || broken "promtool complains"
+fi
+
+# An instance with a small memory, so that Redis answers a part that can be seen.
+film() {
+    local log="$files/film.log" picture
+    CACHE_L1_BYTES=120000 start_instance instance-3 "$files"
+    mkdir -p "$pictures"
+    export PUBLIC="http://$PUBLIC" MANAGEMENT="http://$MANAGEMENT" PICTURES="$pictures" FILM_SECONDS="$scene"
+    : >"$log"
+    run_node scripts/browser/film.mjs >"$log" 2>&1 &
+    in_background film.mjs
+    PROCESS_OF_FILM=$PROCESS
+    poll 300 film_says 'kill Redis' || broken_film
+    redis_kill
+    poll 300 film_says 'restart Redis' || broken_film
+    redis_restart || broken "Redis didn't start again"
+    poll 300 gone "$PROCESS_OF_FILM" || broken_film
+    sed -n 's/^ok  /   /p' "$log"
+    film_says 'All is as it should be.' || broken_film
+    for picture in "$pictures"/*.png; do detail "$picture"; done
+}
+film_says() { grep -qF "$1" "$files/film.log"; }
+broken_film() { broken "the page isn't as said: $(grep -v '^ok' "$files/film.log" | tail -n 5)"; }
+
+if [ -z "$checks" ] && find_browser; then
+    step "The live page in a browser, with pictures: Redis is killed, its colour vanishes, and the height stays"
+    browser_packages
+    film
+elif [ -z "$checks" ]; then
+    told "There is no Chromium, so the step on the live page is left out"
 fi
 
 printf '\n%sAll %s steps were as said.%s\n' "$BOLD$GREEN" "$STEPS" "$OFF"

@@ -31,7 +31,7 @@ use crate::{
         products::service::CachedProductService,
     },
     http::{self, PublicServer, Services, TrustedProxies, identity::Verifier},
-    management::{self, Management, compliance::Protection, instances::Instances},
+    management::{self, Management, compliance::Protection, history::History, instances::Instances},
     readiness::Readiness,
     shutdown::ShutdownBudget,
     warming,
@@ -64,6 +64,7 @@ pub struct App {
     public: (TcpListener, SocketAddr, Arc<PublicServer>),
     management: (TcpListener, SocketAddr, Router),
     instances: Instances,
+    history: History,
     verifier: Option<Verifier>,
     audit: Option<Audit>,
     purger: Option<Purger>,
@@ -137,6 +138,7 @@ impl App {
         let public = with_addr(public, front)?;
         let name = config.instance_name.clone().unwrap_or_else(|| public.1.to_string());
         let instances = Instances::new(services.cache.clone(), db, readiness.clone(), name, config.region.clone());
+        let history = History::new(services.cache.clone(), readiness.clone());
         let management_router = management::router(Management {
             cache: services.cache.clone(),
             products: services.products.clone(),
@@ -144,6 +146,7 @@ impl App {
             token: config.management_token.as_deref().map(Arc::from),
             registry: Arc::new(registry),
             instances: instances.clone(),
+            history: history.clone(),
             protection: protection(&config),
             audit: audit.clone(),
         });
@@ -154,6 +157,7 @@ impl App {
             services,
             readiness,
             instances,
+            history,
             verifier,
             audit,
             purger,
@@ -192,7 +196,8 @@ impl App {
     /// A step that hangs is cut off and logged, and the next one begins. The shutdown thus ends in
     /// time even if Redis or Postgres is frozen.
     pub async fn run_until(self, shutdown: CancellationToken) -> Result<(), StartError> {
-        let Self { config, services, readiness, public, management, instances, verifier, audit, purger } = self;
+        let Self { config, services, readiness, public, management, instances, history, verifier, audit, purger } =
+            self;
         announce(&config, public.1, management.1);
         let (stop, stop_management, stop_views) = (Shutdown::default(), Shutdown::default(), CancellationToken::new());
         let answers = move |peer, request| Arc::clone(&public.2).answer(peer, request);
@@ -215,6 +220,8 @@ impl App {
         let keys = keys::follow(config.clone(), services.cache.clone(), verifier);
         tokio::spawn(stop.graceful.clone().run_until_cancelled_owned(keys));
         tokio::spawn(stop.graceful.clone().run_until_cancelled_owned(instances.clone().follow()));
+        // It shows the shutdown too, so it ends with the listener that shows it.
+        tokio::spawn(stop_management.graceful.clone().run_until_cancelled_owned(history.follow()));
         if let Some(purger) = purger {
             tokio::spawn(stop.graceful.clone().run_until_cancelled_owned(purger.run()));
         }
@@ -315,23 +322,35 @@ fn protection(config: &Config) -> Protection {
 }
 
 fn announce(config: &Config, public: SocketAddr, management: SocketAddr) {
-    tracing::info!(%public, %management, region = config.region, "listening; explorer at http://{public}/docs");
+    tracing::info!(
+        %public,
+        %management,
+        version = env!("CARGO_PKG_VERSION"),
+        region = config.region,
+        max_staleness_ms = config.cache_max_staleness.as_millis() as u64,
+        l1_bytes = config.cache_l1_bytes,
+        l2 = config.l2.as_ref().map_or("none", |l2| l2.name()),
+        database_connections = config.database_connections,
+        "listening; explorer at http://{public}/docs"
+    );
     let verified = config.verifies_callers();
     if !verified {
-        tracing::warn!("no verifier of identities is configured: every request belongs to tenant demo");
+        tracing::warn!("JWT_SECRET and JWT_JWKS_FILE are not set: every request belongs to tenant demo");
     }
     if config.l2.is_some() && !config.seals() {
-        tracing::warn!("CACHE_KEYS is not set: orders stay out of L2, and the catalogue stands there unsealed");
+        tracing::warn!(
+            "CACHE_KEYS is not set: orders are not stored in L2, and products are stored there without encryption"
+        );
     }
     if config.audit_log.is_none() {
         tracing::warn!("AUDIT_LOG is not set: accesses to orders are not recorded");
     }
     if config.l2.is_none() {
-        tracing::warn!("Neither REDIS_URL nor MEMCACHED_URL is set: no L2, every instance caches for itself");
+        tracing::warn!(
+            "REDIS_URL and MEMCACHED_URL are not set: there is no L2, and each instance has only its own cache"
+        );
     }
     if !verified && !public.ip().to_canonical().is_loopback() {
-        tracing::warn!(
-            "ALLOW_INSECURE: the public listener can be reached from other machines and nobody is asked who they are"
-        );
+        tracing::warn!("ALLOW_INSECURE is set: other machines can reach the public listener without authentication");
     }
 }

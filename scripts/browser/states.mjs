@@ -1,9 +1,10 @@
 // The live page while much is asked, while Redis fills, and without Redis.
+import { accessible } from "./axe.mjs";
 import { becomes, check, load, picture, redis, text } from "./fixture.mjs";
 
 export async function states(live) {
   const stop = await load(8);
-  await becomes("under load every pattern that is asked for has a hit ratio", async () => (await text(live, "#patterns")).match(/%/g)?.length >= 4);
+  await becomes("under load every pattern that is asked for has a hit ratio", async () => (await text(live, "#types")).match(/%/g)?.length >= 4);
   await new Promise((later) => setTimeout(later, 10_000)); // for the lines of the picture
   await picture(live, "load");
 
@@ -17,8 +18,10 @@ export async function states(live) {
   }
 
   await redis("SHUTDOWN", "NOSAVE");
-  await becomes("without Redis the page says so", async () => (await text(live, "#breaker")) === "skipped");
-  await becomes("and so does the other instance of itself", async () => /doesn’t answer|skipped/.test(await live.locator("#instances tr", { hasText: "second" }).innerText()));
+  await becomes("without Redis the page says so, and that nothing failed", async () => /^Redis is unreachable .*: 0 reads failed/.test(await text(live, "#sentence")) && (await live.title()).startsWith("! Redis down"));
+  check("the box of Redis says so too", (await text(live, "#flow-l2")).includes("down, skipped"));
+  await accessible(live, "the page without Redis");
+  await becomes("and so does the other instance of itself", async () => /degraded/.test(await live.locator("#instances tr", { hasText: "second" }).innerText()));
   await picture(live, "redis-down");
   const seen = await stop();
   check(`every request was answered (${JSON.stringify(seen)})`, seen[200] > 1000 && Object.keys(seen).length === 1);

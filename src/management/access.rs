@@ -9,14 +9,14 @@ use axum::{
     response::Response,
 };
 
-use super::{Management, page::FILES, problem::problem};
+use super::{Management, page::is_file, problem::problem};
 
 /// Accepts a request or refuses it.
 pub async fn guard(State(state): State<Management>, request: Request, next: Next) -> Response {
     let headers = request.headers();
     match &state.token {
         // The page asks the user for the token and sends it to the other routes.
-        Some(_) if FILES.contains(&request.uri().path()) => next.run(request).await,
+        Some(_) if is_file(request.uri().path()) => next.run(request).await,
         Some(token) if !presents(headers, token) => problem(
             StatusCode::UNAUTHORIZED,
             "This listener asks for the token in MANAGEMENT_TOKEN: Authorization: Bearer …",

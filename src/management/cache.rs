@@ -25,7 +25,7 @@ use crate::{
 const MAX_NAMES: usize = 1000;
 const MAX_NAME_BYTES: usize = 512;
 /// The subject of the manual actions.
-const OPERATOR: &str = "operator";
+pub const OPERATOR: &str = "operator";
 
 pub async fn show_stats(State(state): State<Management>) -> Response {
     Json(state.cache.stats()).into_response()
@@ -62,11 +62,11 @@ pub async fn erase_tenant(State(state): State<Management>, body: Result<Json<Era
     match erased {
         Ok(false) => problem(StatusCode::NOT_FOUND, "No such tenant is known here; nothing was erased."),
         Ok(true) => {
-            tracing::info!(%tenant, "what was cached of a tenant was erased");
+            tracing::info!(%tenant, "cached data of a tenant erased by an operator");
             Json(json!({ "erased": tenant.as_str() })).into_response()
         }
         Err(error) => {
-            tracing::error!(%error, "a tenant could not be erased");
+            tracing::error!(%error, "failed to erase cached data of a tenant");
             problem(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The ledger can't be written at the moment. It may have been done all the same: send it again.",
@@ -122,11 +122,11 @@ pub async fn invalidate_names(
     match invalidated {
         Ok(()) => {
             // Tags may contain the ids of persons, so only their number is logged.
-            tracing::info!(count = texts.len(), "names invalidated by hand");
+            tracing::info!(count = texts.len(), "cache invalidated by an operator");
             Json(json!({ "invalidated": texts })).into_response()
         }
         Err(error) => {
-            tracing::error!(%error, "names could not be invalidated by hand");
+            tracing::error!(%error, "failed to invalidate by an operator");
             problem(
                 StatusCode::SERVICE_UNAVAILABLE,
                 "The ledger can't be written at the moment. It may have been done all the same: send it again.",

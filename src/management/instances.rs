@@ -7,19 +7,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::types::Json;
-use tokio::time::timeout;
+use tokio::{sync::Notify, time::timeout};
 use uuid::Uuid;
 
 use crate::readiness::{Phase, Readiness};
-use aside_cache::{BreakerState, Cache, CacheStats, ConnectionPool, MemoryState, PatternStats};
+use aside_cache::{BreakerState, Cache, CacheStats, ConnectionPool, MemoryState, PatternStats, Tag};
 
 /// The interval between two exchanges.
 const PAUSE: Duration = Duration::from_secs(2);
 /// The time limit of an exchange. It is shorter than the threshold of slow statements.
 const LIMIT: Duration = Duration::from_millis(800);
+/// How long a change is watched.
+const WATCHED: Duration = Duration::from_secs(20);
 /// The number of seconds without an update after which an instance is removed.
 const FORGOTTEN: f64 = 60.0;
 
@@ -42,6 +44,37 @@ struct InstanceState {
     /// The reads since its start, and how many of them a tier answered.
     reads: u64,
     hits: u64,
+    /// A change that this instance asks all instances to time.
+    watching: Option<Watched>,
+    /// The last change that this instance timed.
+    timed: Option<Timed>,
+}
+
+/// A change of a public tag that operators watch as it arrives.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Watched {
+    /// The tag that changed.
+    pub tag: String,
+    /// Its version since the change.
+    pub version: i64,
+}
+
+/// A watched change that has arrived at an instance.
+#[derive(Clone, Debug, Serialize)]
+struct Timed {
+    #[serde(flatten)]
+    change: Watched,
+    /// Milliseconds from the commit to the floors of the instance, at most. An instance raises its
+    /// own floors with its commit, before it answers: 0.
+    after_ms: u64,
+}
+
+/// The change that is being watched.
+#[derive(Debug, Default)]
+struct Watching {
+    /// The change of this instance, and when it was committed.
+    own: Option<(Watched, Instant)>,
+    timed: Option<Timed>,
 }
 
 /// An instance, and the time of its last update.
@@ -67,24 +100,54 @@ pub struct Instances {
     name: String,
     region: String,
     others: Arc<Mutex<(Vec<KnownInstance>, Instant)>>,
+    watching: Arc<Mutex<Watching>>,
+    /// Wakes the exchange, because there is something to tell.
+    news: Arc<Notify>,
 }
 
 impl Instances {
     /// Only this instance is known until the first exchange.
     pub fn new(cache: Cache, db: ConnectionPool, readiness: Readiness, name: String, region: String) -> Self {
         let others = Arc::new(Mutex::new((Vec::new(), Instant::now())));
-        Self { cache, db, readiness, id: Uuid::now_v7().to_string(), name, region, others }
+        let id = Uuid::now_v7().to_string();
+        Self { cache, db, readiness, id, name, region, others, watching: Arc::default(), news: Arc::default() }
     }
 
     /// Exchanges states at regular intervals.
     pub async fn follow(self) {
         loop {
             match timeout(LIMIT, self.exchange()).await {
-                Ok(Ok(others)) => *self.lock() = (others, Instant::now()),
+                Ok(Ok(others)) => {
+                    self.time_changes_of(&others);
+                    *self.lock() = (others, Instant::now());
+                }
                 Ok(Err(error)) => tracing::debug!(%error, "no word of the other instances"),
                 Err(_late) => tracing::debug!("no word of the other instances in time"),
             }
-            tokio::time::sleep(PAUSE).await;
+            let _ = timeout(PAUSE, self.news.notified()).await;
+        }
+    }
+
+    /// Asks all instances, this one included, when this change arrived. They answer with their next
+    /// exchanges.
+    pub fn watch(&self, change: Watched) {
+        let timed = Some(Timed { change: change.clone(), after_ms: 0 });
+        *self.watching() = Watching { own: Some((change, Instant::now())), timed };
+        self.news.notify_one();
+    }
+
+    /// Looks up the changes that other instances watch, and tells of those that have arrived.
+    fn time_changes_of(&self, others: &[KnownInstance]) {
+        let watched = others.iter().filter_map(|other| Watched::deserialize(&other.state["watching"]).ok());
+        for change in watched {
+            let known = self.watching().timed.as_ref().is_some_and(|timed| timed.change == change);
+            let arrived = self.cache.arrival_of(&Tag::from_ledger(&change.tag), change.version);
+            if let (false, Some(delay)) = (known, arrived) {
+                // Rounded up, because it is an upper bound.
+                let after_ms = delay.as_micros().div_ceil(1_000) as u64;
+                self.watching().timed = Some(Timed { change, after_ms });
+                self.news.notify_one();
+            }
         }
     }
 
@@ -133,6 +196,14 @@ impl Instances {
 
     fn own(&self) -> Value {
         let CacheStats { is_current, poll_age_ms, stale_served, l2_breaker, patterns, .. } = self.cache.stats();
+        let (watching, timed) = {
+            let mut watching = self.watching();
+            let over = |(_, since): &mut (Watched, Instant)| since.elapsed() > WATCHED;
+            if watching.own.as_mut().is_some_and(over) {
+                watching.own = None;
+            }
+            (watching.own.as_ref().map(|(change, _)| change.clone()), watching.timed.clone())
+        };
         let sum = |of: fn(&PatternStats) -> u64| patterns.values().map(of).sum();
         let state = InstanceState {
             name: self.name.clone(),
@@ -146,8 +217,14 @@ impl Instances {
             stale_served,
             reads: sum(|pattern| pattern.reads),
             hits: sum(|pattern| pattern.hits),
+            watching,
+            timed,
         };
         serde_json::to_value(state).unwrap_or_default()
+    }
+
+    fn watching(&self) -> MutexGuard<'_, Watching> {
+        self.watching.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, (Vec<KnownInstance>, Instant)> {

@@ -17,7 +17,7 @@ use prometheus_client::{
 };
 use sqlx::PgPool;
 
-use super::{Management, problem::problem};
+use super::{Management, problem::problem, process::Process};
 use crate::telemetry;
 
 const OPEN_METRICS: &str = "application/openmetrics-text";
@@ -65,9 +65,10 @@ fn classic(open_metrics: &str) -> String {
     text
 }
 
-/// Registers the gauges of the pool, the runtime and the dropped log lines. They are read at each
-/// scrape.
+/// Registers the gauges of the pool, the runtime and the dropped log lines, and the process and
+/// build metrics. They are read at each scrape.
 pub fn register_process(registry: &mut Registry, pool: PgPool) {
+    registry.register_collector(Box::new(Process));
     registry.register_collector(Box::new(ProcessGauges(pool)));
 }
 

@@ -5,10 +5,14 @@
 mod access;
 mod cache;
 pub mod compliance;
+mod demonstration;
+mod headline;
+pub mod history;
 pub mod instances;
 pub mod metrics;
 mod page;
 mod problem;
+mod process;
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,7 +27,7 @@ use axum::{
 use prometheus_client::registry::Registry;
 use tower_http::timeout::TimeoutLayer;
 
-use self::{compliance::Protection, instances::Instances};
+use self::{compliance::Protection, history::History, instances::Instances};
 use crate::{audit::Audit, domain::products::service::CachedProductService};
 use aside_cache::Cache;
 
@@ -44,6 +48,8 @@ pub struct Management {
     pub registry: Arc<Registry>,
     /// The known instances.
     pub instances: Instances,
+    /// The last five minutes of this instance.
+    pub history: History,
     /// The protection of this instance.
     pub protection: Protection,
     /// Records the actions of operators; `None` if there is no audit.
@@ -59,14 +65,14 @@ pub fn refuse_host(rule: &str) -> Response {
 pub fn router(state: Management) -> Router {
     Router::new()
         .route("/", get(page::show_page))
-        .route("/page.js", get(page::show_script))
-        .route("/page.css", get(page::show_style))
+        .route("/{file}", get(page::show_file))
         .route("/cache/live", get(page::stream))
         .route("/cache/entry", get(page::inspect))
         .route("/metrics", get(metrics::show_metrics))
         .route("/cache/stats", get(cache::show_stats))
         .route("/cache/policies", get(cache::list_policies))
         .route("/cache/compliance", get(compliance::show_compliance))
+        .route("/cache/demonstration", post(demonstration::change_price))
         .route("/cache/erase", post(cache::erase_tenant))
         .route("/cache/invalidate", post(cache::invalidate_names))
         .route("/cache/warm", post(cache::warm_cache))

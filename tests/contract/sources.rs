@@ -3,7 +3,8 @@
 use std::{fs, path::Path};
 
 /// The prefixes of the service's metrics. A test checks that every metric has one of them.
-pub const METRICS: [&str; 8] = ["audit_", "cache_", "cdn_", "database_", "http_", "log_", "replica_", "tokio_"];
+pub const METRICS: [&str; 10] =
+    ["aside_build_", "audit_", "cache_", "cdn_", "database_", "http_", "log_", "process_", "replica_", "tokio_"];
 
 /// Whether a word has the form of a metric's name.
 pub fn is_metric(name: &str) -> bool {

@@ -73,8 +73,8 @@ use tokio_util::{
 pub use crate::tiers::codec;
 use crate::{
     admission::Admission, consistency::freshness::Freshness, consistency::monitor::ConsistencyMonitor,
-    consistency::poller::LedgerPoller, observe::metrics::CacheMetrics, protect::keys::Keys,
-    protect::placement::Placement, protect::tenants::Tenants, read::replica::Replica,
+    consistency::poller::LedgerPoller, observe::arrivals::Arrivals, observe::metrics::CacheMetrics,
+    protect::keys::Keys, protect::placement::Placement, protect::tenants::Tenants, read::replica::Replica,
     read::single_flight::SingleFlight, tiers::guard::GuardedL2, tiers::l1::L1, tiers::pressure::Pressure,
 };
 pub use crate::{
@@ -93,8 +93,9 @@ pub use crate::{
     expected::{ExpectedVersion, VersionConflict},
     key::{Key, ShardedTag, Tag, Tenant},
     migrations::{MIGRATIONS, migrator},
+    observe::arrivals::{Arrival, ArrivalTimes},
     observe::snapshot::{Distribution, Metric, MetricKind, MetricValue, Series},
-    observe::stats::{CacheStats, EntryInspection, KeyInspection, L1Stats, PatternStats},
+    observe::stats::{CacheStats, EntryInspection, KeyInspection, L1Stats, PatternStats, TierInspection},
     observe::striped::{LatencyHistogram, Striped, StripedCounters},
     outcome::Outcome,
     policy::{Cacheable, Format, L1_LIFETIME_CAP, Listed, MAX_AGE_CAP, OutOfRegion, Policy, Residency, Sensitivity},
@@ -148,6 +149,7 @@ struct Inner {
     freshness: Arc<Freshness>,
     single_flight: SingleFlight,
     admission: Admission,
+    arrivals: Arc<Arrivals>,
     load_limit: Duration,
     request_limit: Duration,
     metrics: CacheMetrics,
@@ -230,11 +232,13 @@ impl Cache {
         let (single_flight, metrics, (news, _)) =
             (SingleFlight::default(), CacheMetrics::new(), broadcast::channel(NEWS));
         metrics.prepare(&policies);
+        let arrivals = Arc::<Arrivals>::default();
         let poller = LedgerPoller {
             db: db.clone(),
             freshness: Arc::clone(&freshness),
             l1: Arc::clone(&l1),
             lag: Arc::clone(&metrics.lag),
+            arrivals: Arc::clone(&arrivals),
             clock: clock.clone(),
             polls: Arc::clone(&metrics.polls),
             poll,
@@ -259,6 +263,7 @@ impl Cache {
             freshness,
             single_flight,
             admission,
+            arrivals,
             load_limit,
             request_limit,
             metrics,

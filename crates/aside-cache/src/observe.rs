@@ -1,5 +1,6 @@
 //! What can be seen from outside: counters, snapshots of them, spans, and exporters.
 
+pub(crate) mod arrivals;
 pub(crate) mod counters;
 pub(crate) mod metrics;
 #[cfg(feature = "prometheus")]

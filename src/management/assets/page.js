@@ -1,269 +1,201 @@
-// The live page: one stream of snapshots and changes from /cache/live, and the three things that can be done by hand.
+// The live page: one stream of snapshots and changes from /cache/live, and the few things that can be done by hand.
+import { add, begin, draw, sums } from "./chart.js";
+import { watch } from "./key.js";
+import { follow, headers } from "./stream.js";
+import { $, ago, bytes, count, make, millis, percent, put, quantile, rate, time } from "./words.js";
 
-const SECONDS = 10; // what the table shows
-const KEPT = 120; // what the lines show
-const $ = (id) => document.getElementById(id);
-const token = () => sessionStorage.getItem("management-token");
-const headers = () => (token() ? { authorization: `Bearer ${token()}` } : {});
+const SECONDS = 10; // for the table of types
 const snapshots = [];
-
-// ---- the stream
-
-const SILENCE = 4000; // without a snapshot for so long, what is shown may be true no longer
-
-async function follow() {
-  for (;;) {
-    const line = new AbortController();
-    try {
-      const response = await fetch("cache/live", { headers: headers(), cache: "no-store", signal: line.signal });
-      if (response.status === 401) return ask();
-      if (!response.ok) throw new Error(`status ${response.status}`);
-      if (!$("policies").childElementCount) await showPolicies();
-      await read(response.body, line);
-    } catch (error) {
-      say(`not connected (${line.signal.reason?.message ?? error.message}), trying again`, "bad");
-    }
-    line.abort();
-    await new Promise((later) => setTimeout(later, 1000));
-  }
-}
-
-async function read(body, line) {
-  const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-  for (let text = ""; ; ) {
-    const silence = setTimeout(() => line.abort(new Error("it is silent")), SILENCE);
-    const { value, done } = await reader.read().finally(() => clearTimeout(silence));
-    if (done) return;
-    const events = (text + value).split("\n\n");
-    text = events.pop();
-    for (const event of events) {
-      const field = (name) => event.split("\n").find((line) => line.startsWith(`${name}:`))?.slice(name.length + 1).trim();
-      if (field("event") === "snapshot") {
-        show(JSON.parse(field("data")));
-        say("live", "good");
-      }
-      if (field("event") === "change") showChange(JSON.parse(field("data")));
-    }
-  }
-}
-
-function say(text, state) {
-  $("connection").textContent = text;
-  $("connection").className = state;
-  document.body.classList.toggle("cut-off", state !== "good");
-}
-
-function ask() {
-  say("a token is needed", "warn");
-  $("token-form").hidden = false;
-  $("token-form").onsubmit = (event) => {
-    event.preventDefault();
-    sessionStorage.setItem("management-token", $("token").value);
-    $("token-form").hidden = true;
-    follow();
-  };
-}
-
-// ---- what it shows
 
 function show(snapshot) {
   const [own] = snapshot.instances;
-  // Counts begin anew with a new instance.
+  // Counts start from zero with a new instance.
   if (snapshots.at(-1)?.instances[0].id !== own.id) snapshots.length = 0;
   snapshots.push({ at: performance.now() / 1000, ...snapshot });
-  while (snapshots.length > KEPT + 1) snapshots.shift();
-  const { stats } = snapshot;
-  put("is-current", stats.is_current ? "in use" : "not in use", stats.is_current ? "good" : "bad");
-  put("poll-age", stats.poll_age_ms === null ? "never" : `${stats.poll_age_ms} ms ago`);
-  put("breaker", ...redis(stats.l2_breaker, stats.memory.some(({ tier }) => tier === "l2")));
-  put("floors", count(stats.floors));
-  put("checked", count(stats.served_checked));
-  put("stale", count(stats.stale_served), stats.stale_served ? "bad" : "good");
-  showFlow();
-  showPatterns(snapshot);
+  while (snapshots.length > SECONDS + 1) snapshots.shift();
+  add(snapshot.seconds);
+  put("own-name", own.name);
+  showHeadline(snapshot.headline);
+  showNumbers(snapshot);
+  draw(snapshot.events);
+  showFlow(snapshot);
   showInstances(snapshot.instances);
-  showMemory(stats.memory);
+  showTypes(snapshot);
+  showMemory(snapshot.stats.memory);
+  watch(snapshot);
+  if (!$("policies").childElementCount) showPolicies().catch(() => {});
+}
+
+const LOOK = { good: ["good", "✓"], warning: ["warn", "!"], bad: ["bad", "✕"] };
+
+function showHeadline({ state, short, text, meaning }) {
+  const [look, icon] = LOOK[state];
+  $("headline").className = `headline ${look}`;
+  put("icon", icon);
+  put("sentence", text);
+  put("meaning", meaning);
+  document.title = `${icon} ${short} · Aside`;
+  // Its counts change every second; a screen reader is told of another state only.
+  if ($("spoken").dataset.short !== state + short) {
+    $("spoken").dataset.short = state + short;
+    put("spoken", text);
+  }
+}
+
+function showNumbers({ stats, arrivals }) {
+  put("stale", count(stats.stale_served), stats.stale_served ? "bad" : stats.served_checked ? "good" : "");
+  put("checked", stats.served_checked ? `of ${count(stats.served_checked)} answers that were compared with Postgres` : "no answer has been compared with Postgres yet");
+  const promised = stats.max_staleness_ms;
+  if (arrivals.changes) {
+    put("arrival", millis(arrivals.median_ms));
+    put("arrival-more", `median · 99 %: ${millis(arrivals.p99_ms)} · worst: ${millis(arrivals.worst_ms)} · promised: ${promised} ms`);
+  }
+  for (const [id, ms] of [["scale-median", arrivals.median_ms], ["scale-p99", arrivals.p99_ms], ["scale-worst", arrivals.worst_ms]]) {
+    $(id).style.width = `${Math.min(100, (100 * ms) / promised)}%`;
+  }
+  const seen = sums();
+  const asked = seen.load + seen.failed;
+  if (seen.all) {
+    put("without", percent((seen.all - asked) / seen.all));
+    put("saved", `${count(seen.all - asked)} queries saved in the last five minutes`);
+  }
+}
+
+function showFlow({ stats }) {
+  const seen = sums(SECONDS);
+  const answered = (n) => `answered ${rate(n / seen.seconds)}/s${seen.all ? `, ${percent(n / seen.all)}` : ""}`;
+  const box = (id, state, look, share) => {
+    $(id).classList.toggle("down", look === "bad");
+    put($(id).querySelector(".state"), state, look);
+    put($(id).querySelector(".share"), share);
+  };
+  const current = stats.is_current;
+  box("flow-l1", current ? "✓ in use" : "! only stale answers, each flagged", current ? "good" : "warn", answered(seen.l1 + seen.joined + seen.stale));
+  const [text, look] = redis(stats.l2_breaker, stats.memory.some(({ tier }) => tier === "l2"));
+  const mark = { good: "✓", bad: "✕" }[look] ?? "–";
+  box("flow-l2", current || look !== "good" ? `${mark} ${text}` : "! not used without Postgres", current || look !== "good" ? look : "warn", answered(seen.l2));
+  box("flow-load", current ? `✓ up, ledger polled ${ago(stats.poll_age_ms)}` : `✕ unreachable, last polled ${ago(stats.poll_age_ms)}`, current ? "good" : "bad",
+    seen.failed ? `${answered(seen.load)}; ${count(seen.failed)} failed` : answered(seen.load));
 }
 
 // The breaker learns only from calls, so an idle instance knows it from the polls of the memory.
 function redis(breaker, memoryKnown) {
-  if (breaker === null) return ["none", ""];
-  if (breaker !== "closed") return ["skipped", "bad"];
-  return memoryKnown ? ["in use", "good"] : ["doesn’t answer", "warn"];
-}
-
-function put(id, text, state = "") {
-  $(id).textContent = text;
-  $(id).className = state;
-}
-
-const TIERS = {
-  l1: ["l1_hit"], l2: ["l2_hit"], joined: ["collapsed"], other: ["stale", "not_cached", "failed"],
-};
-const tierOf = (outcome) => Object.keys(TIERS).find((tier) => TIERS[tier].includes(outcome)) ?? "load";
-
-// Reads by tier between two snapshots, of one pattern or of all.
-function reads(from, to, pattern) {
-  const sum = { l1: 0, l2: 0, joined: 0, load: 0, other: 0 };
-  for (const name of pattern ? [pattern] : Object.keys(to.stats.patterns)) {
-    const before = from.stats.patterns[name]?.outcomes ?? {};
-    for (const [outcome, n] of Object.entries(to.stats.patterns[name].outcomes)) sum[tierOf(outcome)] += n - (before[outcome] ?? 0);
-  }
-  return { ...sum, all: Object.values(sum).reduce((a, b) => a + b, 0) };
+  if (breaker == null) return ["there is none", ""];
+  if (breaker !== "closed") return ["down, skipped", "bad"];
+  return memoryKnown ? ["up", "good"] : ["does not answer", "bad"];
 }
 
 function lately() {
   const to = snapshots.at(-1);
-  const from = snapshots.findLast((one) => to.at - one.at >= SECONDS) ?? snapshots[0];
+  const from = snapshots[0];
   return { from, to, seconds: Math.max(to.at - from.at, 1) };
 }
 
-function showFlow() {
+function cell(row, column, text, look = "") {
+  const made = row.insertCell();
+  made.textContent = text;
+  made.className = look;
+  made.dataset.column = column;
+}
+
+function showTypes({ stats, latency, bounds_us }) {
   const { from, to, seconds } = lately();
-  const seen = reads(from, to);
-  for (const tier of ["all", "l1", "l2", "joined", "load", "other"]) {
-    $(`flow-${tier}`).textContent = rate(seen[tier] / seconds);
-    $(`flow-${tier}`).parentElement.style.setProperty("--part", seen.all ? (100 * seen[tier]) / seen.all : 0);
-  }
+  const rows = Object.entries(stats.patterns).map(([name, now]) => {
+    const before = from.stats.patterns[name] ?? { reads: 0, hits: 0, outcomes: {} };
+    const [reads, hits] = [now.reads - before.reads, now.hits - before.hits];
+    const loads = (of) => Object.entries(of.outcomes).reduce((sum, [outcome, n]) => (isLoad(outcome) ? sum + n : sum), 0);
+    const counts = latency[name].map((n, at) => n - (from.latency[name]?.[at] ?? 0));
+    const part = (of) => { const us = quantile(counts, bounds_us, of); return us === null ? "–" : time(us); };
+    const row = make("tr", { id: `type-${name}` }, make("th", { scope: "row", textContent: name }));
+    cell(row, "reads/s", rate(reads / seconds));
+    cell(row, "hit ratio", reads ? percent(hits / reads) : "–");
+    cell(row, "median", part(0.5));
+    cell(row, "99 %", part(0.99));
+    cell(row, "loads/s", rate((loads(now) - loads(before)) / seconds));
+    cell(row, "in memory", bytes(now.l1_bytes));
+    return row;
+  });
+  $("types").replaceChildren(...rows);
+  if (!$("pattern").length) $("pattern").append(...Object.keys(to.stats.patterns).map((name) => new Option(name)));
 }
 
-function showPatterns({ stats, latency, bounds_us }) {
-  const { from, to, seconds } = lately();
-  for (const pattern of Object.keys(stats.patterns)) {
-    const row = rowOf(pattern);
-    const seen = reads(from, to, pattern);
-    const counts = latency[pattern].map((n, at) => n - (from.latency[pattern]?.[at] ?? 0));
-    const cells = [rate(seen.all / seconds), ratio(seen), null, quantile(counts, bounds_us, 0.5), quantile(counts, bounds_us, 0.99),
-      rate(seen.load / seconds), bytes(stats.patterns[pattern].l1_bytes)];
-    cells.forEach((text, at) => { if (text !== null) row.cells[at + 1].textContent = text; });
-    row.querySelector("polyline").setAttribute("points", line(pattern));
-  }
-}
-
-function rowOf(pattern) {
-  const id = `pattern-${pattern}`;
-  if ($(id)) return $(id);
-  const row = $("patterns").insertRow();
-  row.id = id;
-  const head = document.createElement("th");
-  head.scope = "row";
-  head.textContent = pattern;
-  row.append(head);
-  for (let at = 0; at < 7; at += 1) row.insertCell();
-  row.cells[3].innerHTML = '<svg viewBox="0 0 100 20" preserveAspectRatio="none" role="img" aria-label="hit ratio over two minutes"><polyline/></svg>';
-  $("pattern").add(new Option(pattern));
-  return row;
-}
-
-const hits = (seen) => (seen.all ? (seen.l1 + seen.l2) / seen.all : null);
-const percent = (part) => `${(100 * part).toFixed(1)} %`;
-const ratio = (seen) => (seen.all ? percent(hits(seen)) : "–");
-
-// The hit ratio of each second that had reads; the last second is on the right.
-function line(pattern) {
-  const points = [];
-  for (let at = 1; at < snapshots.length; at += 1) {
-    const part = hits(reads(snapshots[at - 1], snapshots[at], pattern));
-    if (part !== null) points.push(`${100 - (100 * (snapshots.length - 1 - at)) / KEPT},${19 - 18 * part}`);
-  }
-  return points.join(" ");
-}
-
-// The upper bound of the bucket in which this part of the reads ends.
-function quantile(counts, bounds, part) {
-  const all = counts.reduce((a, b) => a + b, 0);
-  if (!all) return "–";
-  let below = 0;
-  const at = counts.findIndex((n) => (below += n) >= part * all);
-  return at < bounds.length ? `≤ ${time(bounds[at])}` : `> ${time(bounds.at(-1))}`;
-}
+const isLoad = (outcome) => !["l1_hit", "l2_hit", "collapsed", "stale", "not_cached", "failed"].includes(outcome);
 
 // An instance that has not been heard of for a few exchanges is gone, or has lost the database.
 const SILENT_MS = 10_000;
 
+function stateOf(one, mayKnow) {
+  if (one.heard_ms > SILENT_MS) return mayKnow ? [`silent for ${millis(one.heard_ms)}`, "bad"] : ["not known: no database", "warn"];
+  if (one.phase !== "ready") return [one.phase, "warn"];
+  if (!one.is_current) return ["unavailable", "bad"];
+  return redis(one.l2_breaker, one.l2_memory != null)[1] === "bad" ? ["degraded", "warn"] : ["ready", "good"];
+}
+
 function showInstances(instances) {
   $("instances").replaceChildren(...instances.map((one) => {
     const silent = one.heard_ms > SILENT_MS;
-    const state = silent ? [instances[0].is_current ? `silent for ${time(1000 * one.heard_ms)}` : "not known: no database", "bad"] : [one.phase, one.phase === "ready" ? "good" : "warn"];
-    const tiers = one.is_current ? ["in use", "good"] : ["not in use", "bad"];
-    const memory = one.l2_memory ?? "unknown";
-    const row = document.createElement("tr");
-    row.append(Object.assign(document.createElement("th"), { scope: "row", textContent: one.this ? `${one.name} (this one)` : one.name, title: `version ${one.version}` }));
-    const cells = [[one.region, ""], state, tiers, [one.poll_age_ms == null ? "never" : `${one.poll_age_ms} ms ago`, ""],
-      redis(one.l2_breaker ?? null, one.l2_memory != null), [memory, { warning: "warn", critical: "bad" }[memory] ?? ""], [count(one.reads), ""], [one.reads ? percent(one.hits / one.reads) : "–", ""],
-      [count(one.stale_served), one.stale_served ? "bad" : ""]];
-    for (const [text, look] of cells) Object.assign(row.insertCell(), { textContent: text, className: look });
-    row.className = silent ? "silent" : "";
+    const row = make("tr", { className: silent ? "silent" : "" }, make("th", { scope: "row", textContent: one.this ? `${one.name} (this one)` : one.name, title: `version ${one.version}` }));
+    const [l2, look] = redis(one.l2_breaker, one.l2_memory != null);
+    cell(row, "state", ...stateOf(one, instances[0].is_current));
+    cell(row, "last poll of the ledger", ago(one.poll_age_ms));
+    cell(row, "Redis", one.l2_memory === "critical" || one.l2_memory === "warning" ? `${l2}, memory ${one.l2_memory}` : l2, look);
+    cell(row, "reads", count(one.reads));
+    cell(row, "from the tiers", one.reads ? percent(one.hits / one.reads) : "–");
+    cell(row, "stale", count(one.stale_served), one.stale_served ? "bad" : "good");
     return row;
   }));
 }
 
 function showMemory(memory) {
-  const list = $("memory");
-  list.replaceChildren(...memory.map(({ tier, node, used_bytes, limit_bytes, state }) => {
+  const items = memory.map(({ tier, node, used_bytes, limit_bytes, state }) => {
     const part = limit_bytes ? Math.min(100, (100 * used_bytes) / limit_bytes) : 0;
-    const item = document.createElement("li");
-    const name = tier === "l1" ? "L1, this process" : `Redis ${node}`;
-    const size = limit_bytes ? `${bytes(used_bytes)} of ${bytes(limit_bytes)}: ${part.toFixed(0)} %, ${state}` : `${bytes(used_bytes)}; no limit is set`;
-    item.className = { normal: "good", warning: "warn", critical: "bad" }[state];
-    item.innerHTML = '<p><span></span><span></span></p><div class="bar" role="meter" aria-valuemin="0" aria-valuemax="100"><i></i></div>';
-    [...item.querySelectorAll("span")].forEach((span, at) => { span.textContent = [name, size][at]; });
-    const bar = item.querySelector(".bar");
+    const own = tier === "l1";
+    const name = own ? "L1, this process" : `Redis ${node}`;
+    // L1 evicts by itself, so only a full Redis is a matter for people.
+    const size = limit_bytes ? `${bytes(used_bytes)} of ${bytes(limit_bytes)}: ${part.toFixed(0)} %${own ? "" : `, ${state}`}` : `${bytes(used_bytes)}; no limit is set`;
+    const bar = make("div", { className: "bar" }, make("i", { className: tier }));
+    for (const [name, value] of Object.entries({ role: "meter", "aria-valuemin": 0, "aria-valuemax": 100, "aria-valuenow": part.toFixed(0) })) bar.setAttribute(name, value);
     bar.setAttribute("aria-label", name);
-    bar.setAttribute("aria-valuenow", part.toFixed(0));
-    bar.querySelector("i").style.width = `${part}%`;
-    return item;
-  }));
-  if (!memory.some(({ tier }) => tier === "l2")) {
-    list.append(Object.assign(document.createElement("li"), { className: "warn", textContent: "There is no Redis, or it doesn’t say how full it is." }));
-  }
+    bar.firstChild.style.width = `${part}%`;
+    return make("li", { className: own ? "" : { normal: "", warning: "warn", critical: "bad" }[state] }, make("p", {}, make("span", { textContent: name }), make("span", { textContent: size })), bar);
+  });
+  if (!memory.some(({ tier }) => tier === "l2")) items.push(make("li", { className: "warn", textContent: "There is no Redis, or it does not report its memory." }));
+  $("memory").replaceChildren(...items);
 }
 
 function showChange({ name, missed }) {
   const list = $("changes");
   list.querySelector(".empty")?.remove();
-  const item = document.createElement("li");
-  item.textContent = `${new Date().toLocaleTimeString()}  ${name ?? `${missed} more`}`;
-  list.prepend(item);
+  list.prepend(make("li", { textContent: `${new Date().toLocaleTimeString()}  ${name ?? `${missed} more`}` }));
   while (list.childElementCount > 100) list.lastChild.remove();
 }
 
 async function showPolicies() {
   const policies = await (await fetch("cache/policies", { headers: headers() })).json();
   const names = Object.keys(policies[0] ?? {});
-  const cells = (values, kind) => values.map((value) => Object.assign(document.createElement(kind), { textContent: value }));
-  const row = (values, kind) => { const tr = document.createElement("tr"); tr.append(...cells(values, kind)); return tr; };
-  $("policies-head").replaceChildren(row(names.map((name) => name.replaceAll("_", " ")), "th"));
-  // What has a part of its own, {"regional": "no_store"}, is told in words.
+  // A part with a value of its own, {"regional": "no_store"}, is told in words.
   const words = (value) => (value && typeof value === "object" ? Object.entries(value).flat().join(", ").replaceAll("_", " ") : value);
+  const row = (values, kind) => make("tr", {}, ...values.map((value) => make(kind, { textContent: value ?? "–" })));
+  $("policies-head").replaceChildren(row(names.map((name) => name.replaceAll("_", " ")), "th"));
   $("policies").replaceChildren(...policies.map((policy) => row(names.map((name) => words(policy[name])), "td")));
 }
 
-// An instance of another version may not say all that is shown.
-const count = (n) => (n ?? "–").toLocaleString("en");
-const rate = (n) => (n >= 10 || n === 0 ? count(Math.round(n)) : n.toFixed(1));
-const three = (n) => Number(n.toPrecision(3));
-const time = (us) => (us >= 1e6 ? `${three(us / 1e6)} s` : us >= 1000 ? `${three(us / 1000)} ms` : `${us} µs`);
-const bytes = (n) => (n >= 1 << 20 ? `${(n / (1 << 20)).toFixed(1)} MiB` : `${(n / 1024).toFixed(0)} KiB`);
-
 // ---- by hand
 
-async function order(question, path, body) {
-  if (await sure(question)) await tell(path, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
-}
-
-async function tell(path, request = {}) {
-  $("done").textContent = "…";
+async function order(question, path, body, said) {
+  if (!(await sure(question))) return;
+  put("done", "…");
   try {
-    const response = await fetch(path, { ...request, headers: { ...headers(), ...request.headers } });
-    $("done").textContent = await response.text();
+    const response = await fetch(path, { method: "POST", headers: { "content-type": "application/json", ...headers() }, body: JSON.stringify(body) });
+    const told = await response.json();
+    put("done", response.ok ? said(told) : (told.detail ?? `status ${response.status}`));
   } catch (error) {
-    $("done").textContent = `No answer (${error.message}): whether it was done isn’t known.`;
+    put("done", `No answer (${error.message}). It may have been done.`);
   }
 }
 
 function sure(question) {
-  $("sure-text").textContent = question;
+  put("sure-text", question);
   $("sure").returnValue = "no";
   $("sure").showModal();
   return new Promise((answer) => {
@@ -271,15 +203,13 @@ function sure(question) {
   });
 }
 
-$("warm").onclick = () => order("Load the most viewed products into the tiers? It costs Postgres a few queries.", "cache/warm", null);
+$("warm").onclick = () => order("Load the most viewed products into the tiers? It costs Postgres a few queries.", "cache/warm", null,
+  ({ warmed, failed, duration_ms }) => `${count(warmed)} entries warmed in ${millis(duration_ms)}${failed ? `, ${failed} warmers failed` : ""}.`);
 $("invalidate-form").onsubmit = (event) => {
   event.preventDefault();
   const pattern = $("pattern").value;
-  order(`Invalidate everything under “${pattern}” on every instance? The next reads of it go to Postgres.`, "cache/invalidate", { pattern });
-};
-$("entry-form").onsubmit = (event) => {
-  event.preventDefault();
-  tell(`cache/entry?name=${encodeURIComponent($("entry-name").value)}`);
+  order(`Invalidate everything under “${pattern}” on every instance? The next reads of it go to Postgres.`, "cache/invalidate", { pattern },
+    ({ invalidated }) => `Invalidated: ${invalidated.join(", ")}.`);
 };
 
-follow();
+follow({ history: begin, snapshot: show, change: showChange });

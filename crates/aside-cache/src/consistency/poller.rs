@@ -16,6 +16,7 @@ use crate::{
     database::pool::ConnectionPool,
     entry::DbTime,
     key::Tag,
+    observe::arrivals::{Arrival, Arrivals},
     observe::counters::Histogram,
     tiers::l1::L1,
 };
@@ -32,6 +33,8 @@ pub(crate) struct LedgerPoller {
     pub(crate) freshness: Arc<Freshness>,
     pub(crate) l1: Arc<L1>,
     pub(crate) lag: Arc<Histogram>,
+    /// The last changes and their delays.
+    pub(crate) arrivals: Arc<Arrivals>,
     pub(crate) clock: Clock,
     /// The duration of each poll.
     pub(crate) polls: Arc<Histogram>,
@@ -73,7 +76,7 @@ impl LedgerPoller {
         loop {
             let Err(interrupted) = self.follow(&mut cursor, &mut poll_timeout, &mut complained, &mut triggers).await;
             if !complained {
-                tracing::warn!(reason = %interrupted, "cannot follow the ledger: cached answers are not used meanwhile");
+                tracing::warn!(reason = %interrupted, "failed to poll the ledger: cached entries are not served until it succeeds");
                 complained = true;
             }
             match interrupted {
@@ -136,7 +139,7 @@ impl LedgerPoller {
             };
             *poll_timeout = self.limit;
             if std::mem::take(complained) {
-                tracing::info!("following the ledger again");
+                tracing::info!("polling the ledger again");
             }
             if self.clock.now() >= next_maintenance {
                 next_maintenance = self.clock.now() + MAINTENANCE_INTERVAL;
@@ -190,8 +193,10 @@ impl LedgerPoller {
     /// raised before the commit. The previous poll did not see the change, so it came before the
     /// commit too.
     fn note_lag(&self, batch: &ChangeBatch, before: DbTime, arrived: DbTime) {
-        for raised_at in &batch.raised_at {
-            self.lag.observe((*raised_at).max(before).age_at(arrived));
+        for (change, raised_at) in batch.changes.iter().zip(&batch.raised_at) {
+            let delay = (*raised_at).max(before).age_at(arrived);
+            self.lag.observe(delay);
+            self.arrivals.record(Arrival { tag: change.tag.clone(), version: change.version, delay });
         }
     }
 

@@ -1,12 +1,18 @@
 //! Statistics of the cache for people and scripts: a summary of the metrics that needs no time
 //! series database.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::Serialize;
 
 use crate::{
-    BreakerState, Cache, consistency::freshness::Verdict, key::Tag, outcome::Outcome, tiers::pressure::MemoryUse,
+    BreakerState, Cache,
+    consistency::{freshness::Verdict, ledger},
+    key::{Key, Tag},
+    outcome::Outcome,
+    policy::Cacheable,
+    tiers::l1::{LocalEntry, Stored},
+    tiers::pressure::MemoryUse,
 };
 
 /// The contents of the cache, and how its reads ended since the start.
@@ -16,6 +22,11 @@ pub struct CacheStats {
     pub is_current: bool,
     /// Milliseconds since the ledger was last polled; `None` before the first time.
     pub poll_age_ms: Option<u64>,
+    /// The staleness bound D in milliseconds.
+    pub max_staleness_ms: u64,
+    /// The number of epochs of the database that this instance has seen. It rises when the database
+    /// was restarted, promoted or restored. It is 0 before the first poll.
+    pub epoch: u64,
     /// Floors in memory.
     pub floors: usize,
     /// Served answers that were compared with the database.
@@ -55,6 +66,22 @@ pub struct EntryInspection {
     pub version: Option<i64>,
     /// Whether a read that begins now may serve the entry.
     pub served: bool,
+    /// Why: `fresh`, `expired` (older than its maximum age), `invalidated` (older than a change),
+    /// or `not_current` (the ledger was not polled in time).
+    pub reason: &'static str,
+}
+
+/// The state of one key in every tier and in the ledger.
+#[derive(Clone, Debug, Serialize)]
+pub struct TierInspection {
+    /// The key, its entry in L1 and its floor.
+    #[serde(flatten)]
+    pub key: KeyInspection,
+    /// Its entry in L2. `None` if L2 has none or does not answer.
+    pub l2: Option<EntryInspection>,
+    /// The version of the key in the ledger now. It is 0 if no change is known. `None` if the
+    /// database did not answer.
+    pub ledger: Option<i64>,
 }
 
 /// The size of L1.
@@ -96,6 +123,8 @@ impl Cache {
         CacheStats {
             is_current: inner.freshness.is_current(),
             poll_age_ms: inner.freshness.since_poll().map(|age| age.as_millis() as u64),
+            max_staleness_ms: inner.freshness.max_staleness().as_millis() as u64,
+            epoch: inner.freshness.epoch().number,
             floors: inner.freshness.floors(),
             served_checked,
             stale_served,
@@ -116,12 +145,35 @@ impl Cache {
     /// The state of one key in this instance, without its value.
     pub fn inspect(&self, tag: &Tag) -> KeyInspection {
         let (floor, now) = (self.inner.freshness.floor(tag), self.inner.clock.now());
-        let l1 = self.inner.l1.inspect(tag).map(|(local, bytes)| {
-            let (version, loaded_at, verdict) = local.inspect(tag, &self.inner.freshness, now);
-            let age_ms = self.inner.freshness.age(loaded_at, now).as_millis() as u64;
-            EntryInspection { bytes, age_ms, version, served: verdict == Verdict::Serve }
-        });
+        let l1 = self.inner.l1.inspect(tag).map(|(local, bytes)| self.inspect_entry(tag, &*local, bytes, now));
         KeyInspection { tag: tag.to_string(), l1, floor }
+    }
+
+    /// The state of one key in L1, in L2 and in the ledger, without its value. It asks L2 and the
+    /// database, and stores nothing.
+    pub async fn inspect_tiers<T: Cacheable>(&self, key: &Key<T>) -> TierInspection {
+        let tag = key.tag();
+        let ledger = ledger::versions_with_epoch(&self.inner.db, [tag.clone()], self.inner.freshness.retention());
+        let (l2, ledger) = tokio::join!(self.l2_unchecked(key), ledger);
+        let now = self.inner.clock.now();
+        let bytes = |local: &LocalEntry<T>| u32::try_from(local.entry.body.len()).unwrap_or(u32::MAX);
+        TierInspection {
+            key: self.inspect(tag),
+            l2: l2.map(|local| self.inspect_entry(tag, &local, bytes(&local), now)),
+            ledger: ledger.ok().map(|(_, versions)| versions.first().map_or(0, |known| known.version)),
+        }
+    }
+
+    fn inspect_entry(&self, tag: &Tag, entry: &dyn Stored, bytes: u32, now: Duration) -> EntryInspection {
+        let (version, loaded_at, verdict) = entry.inspect(tag, &self.inner.freshness, now);
+        let age_ms = self.inner.freshness.age(loaded_at, now).as_millis() as u64;
+        let reason = match verdict {
+            Verdict::Serve => "fresh",
+            Verdict::Expired => "expired",
+            Verdict::Invalidated => "invalidated",
+            Verdict::NotCurrent => "not_current",
+        };
+        EntryInspection { bytes, age_ms, version, served: verdict == Verdict::Serve, reason }
     }
 
     fn patterns(&self) -> BTreeMap<&'static str, PatternStats> {
