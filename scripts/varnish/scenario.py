@@ -141,7 +141,7 @@ def purges(ids):
     """Writes on one instance; Varnish asks another one. Each page was a hit before, and shows the new price afterwards."""
     first, new = [], []
     for number, id in enumerate(ids[:PURGES]):
-        path, listed = f"/products/{id}", f"/products?ids={id}"
+        path, listed = f"/products/{id}", f"/products/batch?ids={id}"
         is_kept(path), is_kept(listed)
         wanted = 100_000 + number
         check(other.send("PATCH", path, {"price_cents": wanted}).status == 200, "a write")

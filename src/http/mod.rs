@@ -172,6 +172,7 @@ fn resources() -> OpenApiRouter<WebState> {
     OpenApiRouter::with_openapi(openapi::front_page())
         .routes(routes!(products::list_products, products::create_product))
         .routes(routes!(products::top_products))
+        .routes(routes!(products::batch_products))
         .routes(routes!(products::get_product, products::update_product, products::delete_product))
         .merge(
             OpenApiRouter::new()

@@ -80,10 +80,14 @@ pub(crate) struct ClientTag {
 }
 
 impl ClientTag {
-    /// The version in the tag; `None` for a tag that this service did not generate.
+    /// The version in the tag, which may also be the whole tag: `"3"`. A client that has only the
+    /// body knows no more. `None` for any other tag that this service did not generate.
     pub(crate) fn version(&self) -> Option<i64> {
-        let (version, digest) = self.opaque.split_once('-')?;
-        (digest.len() == 16).then(|| version.parse().ok()).flatten()
+        let version = match self.opaque.split_once('-') {
+            Some((version, digest)) => (digest.len() == 16).then_some(version)?,
+            None => &self.opaque,
+        };
+        version.parse().ok().filter(|number: &i64| number.to_string() == version)
     }
 }
 

@@ -11,7 +11,8 @@ use utoipa::{
     openapi::{
         ContentBuilder, HeaderBuilder, KnownFormat, ObjectBuilder, Ref, RefOr, Response, ResponseBuilder, SchemaFormat,
         header::Header,
-        schema::{Schema, Type},
+        path::Operation,
+        schema::{Schema, SchemaType, Type},
         security::{HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -20,7 +21,7 @@ pub use problems::{Create, Delete, Explain, PlaceOrder, ReadList, ReadOne, ReadO
 
 use super::{
     problem::{FieldError, ProblemDetails},
-    products::{ProductBatch, ProductPageOrBatch},
+    products::ProductBatch,
 };
 use crate::domain::{
     orders::{Order, OrderItem, OrderPage, OrderStatus},
@@ -48,7 +49,7 @@ use crate::domain::{
         (name = "problems", description = "What the types of errors mean."),
     ),
     components(schemas(
-        Product, ProductPage, TopProducts, ProductBatch, ProductPageOrBatch, Order, OrderItem, OrderPage, OrderStatus, ProblemDetails, FieldError
+        Product, ProductPage, TopProducts, ProductBatch, Order, OrderItem, OrderPage, OrderStatus, ProblemDetails, FieldError
     )),
     security(())
 )]
@@ -58,7 +59,6 @@ struct FrontPage;
 pub fn front_page() -> utoipa::openapi::OpenApi {
     let mut page = FrontPage::openapi();
     let components = page.components.get_or_insert_default();
-    components.responses.extend(problems::shared());
     let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").description(Some(
         "Claims `tenant`, `sub` and `scope`. Asked for by instances that have a verifier; `make token` makes one for the demonstration.",
     ));
@@ -78,10 +78,28 @@ fn without_null_as_default(schema: &mut RefOr<Schema>) {
     }
 }
 
+/// Removes `null` from the types of parameters. An absent header or parameter is left out, and no
+/// client can send `null` there.
+fn without_null(operation: &mut Operation) {
+    for parameter in operation.parameters.iter_mut().flatten() {
+        let RefOr::T(parameter) = parameter else { continue };
+        if let Some(RefOr::T(Schema::Object(object))) = &mut parameter.schema
+            && let SchemaType::Array(types) = &object.schema_type
+            && let [one, Type::Null] = &types[..]
+        {
+            object.schema_type = one.clone().into();
+        }
+    }
+}
+
 /// The document as it is served and committed.
 pub fn json(api: &utoipa::openapi::OpenApi) -> String {
     let mut api = api.clone();
     api.components.iter_mut().flat_map(|components| components.schemas.values_mut()).for_each(without_null_as_default);
+    for item in api.paths.paths.values_mut() {
+        let operations = [&mut item.get, &mut item.post, &mut item.put, &mut item.patch, &mut item.delete];
+        operations.into_iter().flatten().for_each(without_null);
+    }
     // A document that was built from these types can always be encoded as JSON.
     let mut text = api.to_pretty_json().unwrap_or_default();
     text.push('\n');
@@ -111,7 +129,7 @@ pub struct ReadHeaders {
 #[into_params(parameter_in = Header)]
 #[allow(dead_code)]
 pub struct WriteHeaders {
-    /// Entity tags of the states that may be changed: 412 when none of them has the current version. Strong tags only.
+    /// Versions that may be changed: `"3"`, or the `ETag` of an answer. 412 if none of them is the current version. Strong tags only.
     #[param(rename = "If-Match")]
     if_match: Option<String>,
     /// Entity tags of states that must not be changed.
@@ -254,6 +272,18 @@ mod tests {
     }
 
     #[test]
+    fn no_parameter_can_be_null() {
+        let document = document();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            for parameter in
+                item.as_object().unwrap().values().flat_map(|operation| operation["parameters"].as_array()).flatten()
+            {
+                assert!(!parameter["schema"].to_string().contains("null"), "{path}: {parameter}");
+            }
+        }
+    }
+
+    #[test]
     fn every_operation_has_a_name_of_its_own_a_tag_and_its_problems() {
         let document = document();
         let mut names = HashSet::new();
@@ -262,7 +292,8 @@ mod tests {
                 let name = operation["operationId"].as_str().unwrap();
                 assert!(names.insert(name.to_owned()), "{name} is taken twice");
                 assert_eq!(operation["tags"].as_array().unwrap().len(), 1, "{method} {path}");
-                let has_problems = operation["responses"].get("503").is_some();
+                let responses = &operation["responses"];
+                let has_problems = responses.get("503").or(responses.get("default")).is_some();
                 assert!(has_problems || matches!(name, "livez" | "list_problems"), "{method} {path}");
             }
         }

@@ -8,10 +8,10 @@ use std::collections::BTreeMap;
 use serde_json::json;
 use utoipa::{
     IntoResponses, ToSchema,
-    openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder, example::ExampleBuilder},
+    openapi::{ContentBuilder, Ref, RefOr, Response, ResponseBuilder},
 };
 
-use super::number;
+use super::{number, text};
 use crate::http::problem::{Kind, MEDIA_TYPE, ProblemDetails};
 
 /// Problems of every route.
@@ -98,49 +98,32 @@ const UPDATE_ORDER: &[&Kind] = &[
     &Kind::UNSUPPORTED_MEDIA_TYPE,
     &Kind::VALIDATION,
 ];
-const ROUTES: [&[&Kind]; 10] =
-    [EXPLAIN, READ_LIST, READ_ONE, READ_OWN_LIST, READ_OWN, DELETE, CREATE, PLACE_ORDER, UPDATE, UPDATE_ORDER];
 
-/// The responses that routes refer to.
-pub fn shared() -> impl Iterator<Item = (String, RefOr<Response>)> {
-    let responses = ROUTES.iter().flat_map(|own| by_status(own).into_values());
-    responses.map(|kinds| (name(&kinds), described(&kinds).into()))
-}
-
-/// The problems of a route by status. Each refers to a response that the front page defines once.
+/// The problems of a route as one response for every status without a response of its own. Errors
+/// of generated clients thus have one type.
 fn problems(own: &[&'static Kind]) -> BTreeMap<String, RefOr<Response>> {
-    let by_status = by_status(own).into_iter();
-    by_status.map(|(status, kinds)| (status.to_string(), Ref::from_response_name(name(&kinds)).into())).collect()
-}
-
-fn by_status(own: &[&'static Kind]) -> BTreeMap<u16, Vec<&'static Kind>> {
-    let mut by_status: BTreeMap<u16, Vec<&Kind>> = BTreeMap::new();
-    for kind in own.iter().copied().chain(ALWAYS) {
-        by_status.entry(kind.status.as_u16()).or_default().push(kind);
-    }
-    by_status
-}
-
-/// The name of a response that can be any of `kinds`.
-fn name(kinds: &[&Kind]) -> String {
-    let names: Vec<_> = kinds.iter().map(|kind| kind.name).collect();
-    names.join(".")
+    let mut kinds: Vec<&Kind> = own.iter().copied().chain(ALWAYS).collect();
+    kinds.sort_by_key(|kind| kind.status.as_u16());
+    BTreeMap::from([("default".to_owned(), described(&kinds).into())])
 }
 
 fn described(kinds: &[&Kind]) -> Response {
-    let titles: Vec<_> = kinds.iter().map(|kind| format!("{} (`{}`).", kind.title, kind.name)).collect();
-    let examples = kinds.iter().map(|kind| {
+    let titles = kinds.iter().map(|kind| format!("* {}: {} (`{}`)", kind.status.as_u16(), kind.title, kind.name));
+    let titles: Vec<_> = titles.collect();
+    let first = kinds.first().map(|kind| {
         let (uri, status) = (format!("/problems/{}", kind.name), kind.status.as_u16());
-        let value = json!({ "type": uri, "title": kind.title, "status": status, "detail": kind.about });
-        (kind.name, RefOr::T(ExampleBuilder::new().summary(kind.title).value(Some(value)).build()))
+        json!({ "type": uri, "title": kind.title, "status": status, "detail": kind.about })
     });
-    let content = ContentBuilder::new()
-        .schema(Some(Ref::from_schema_name(ProblemDetails::name())))
-        .examples_from_iter(examples)
-        .build();
-    let mut response = ResponseBuilder::new().description(titles.join(" ")).content(MEDIA_TYPE, content);
+    let content =
+        ContentBuilder::new().schema(Some(Ref::from_schema_name(ProblemDetails::name()))).example(first).build();
+    let mut response =
+        ResponseBuilder::new().description(format!("A problem:\n\n{}", titles.join("\n"))).content(MEDIA_TYPE, content);
     if kinds.iter().any(|kind| kind.retry_after.is_some()) {
-        response = response.header("Retry-After", number("Seconds after which trying again makes sense."));
+        response = response.header("Retry-After", number("Seconds after which a retry makes sense, with 429 and 503."));
+    }
+    if kinds.contains(&&Kind::UNAUTHENTICATED) {
+        response = response
+            .header("WWW-Authenticate", text("The scheme and, after a wrong token, the error, with 401 and 403."));
     }
     response.build()
 }

@@ -1,4 +1,4 @@
-//! `GET /products?ids=…`: many products in one answer, composed of the bytes that the tiers store.
+//! `GET /products/batch?ids=…`: many products in one answer, composed of the bytes that the tiers store.
 
 use aside_axum::Representation;
 use aside_cache::Cached;
@@ -7,7 +7,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    domain::products::{Product, ProductPage},
+    domain::products::Product,
     http::{caching::encode, problem::Problem},
 };
 
@@ -20,15 +20,6 @@ pub struct ProductBatch {
     /// The ids that name no product, in the order of the request.
     #[schema(example = json!([]))]
     unknown: Vec<i64>,
-}
-
-/// A page, or with `ids` a batch.
-#[derive(Debug, Serialize, ToSchema)]
-#[serde(untagged)]
-#[allow(dead_code)]
-pub enum ProductPageOrBatch {
-    Page(ProductPage),
-    Batch(ProductBatch),
 }
 
 /// Composes the answer of reads by id, in their order.

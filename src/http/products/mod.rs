@@ -11,7 +11,7 @@ use axum::{
 use serde::Deserialize;
 use utoipa::IntoParams;
 
-pub use batch::{ProductBatch, ProductPageOrBatch};
+pub use batch::ProductBatch;
 
 use super::{
     WebState,
@@ -26,7 +26,7 @@ use super::{
 };
 use crate::domain::{
     ListKind,
-    products::{NewProduct, Product, ProductChange, ProductFilter, TopProducts},
+    products::{NewProduct, Product, ProductChange, ProductFilter, ProductPage, TopProducts},
 };
 
 /// Reads a product.
@@ -62,11 +62,6 @@ pub struct ListProducts {
     /// Only products of this department, as products spell it (`GROCERY`).
     #[param(max_length = 200)]
     department: Option<String>,
-    /// Up to 100 ids separated by commas (`1082185,995242`). The answer contains these products in
-    /// this order, each once, and the ids that name no product. Can't be combined with other
-    /// parameters.
-    #[param(value_type = Option<String>)]
-    ids: Option<Ids>,
     /// How many products at most; 20 when not given.
     #[param(value_type = Option<u16>, minimum = 1, maximum = 100, example = 20)]
     limit: Option<WholeNumber>,
@@ -74,28 +69,44 @@ pub struct ListProducts {
     cursor: Option<String>,
 }
 
-/// Lists products in pages, or reads up to 100 by their ids.
+/// Lists products in pages.
 #[utoipa::path(get, path = "/products", tag = "products", params(ListProducts, ReadHeaders),
-    responses(CachedBody<ProductPageOrBatch>, ReadList))]
+    responses(CachedBody<ProductPage>, ReadList))]
 pub async fn list_products(
     State(state): State<WebState>,
     Query(wanted): Query<ListProducts>,
     request: ReadRequest,
 ) -> Result<Response, Problem> {
     let products = &state.services.products;
-    if let Some(Ids(ids)) = wanted.ids {
-        if wanted.category.is_some() || wanted.department.is_some() || wanted.limit.is_some() || wanted.cursor.is_some()
-        {
-            return Err(Problem::parameter("ids", "can't be combined with other parameters"));
-        }
-        let reads = products.get_products(ids, request.mode()).await?;
-        return catalogue(&state, &request, batch::compose(&reads)?);
-    }
     let filter = ProductFilter { category: wanted.category, department: wanted.department };
     filter.check()?;
     let page = page(ListKind::Products, wanted.limit, wanted.cursor.as_deref())?;
     let read = products.list_products(filter, page, request.mode()).await?;
     catalogue(&state, &request, Representation::of(&read)?)
+}
+
+/// Which products to read.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct BatchIds {
+    /// Up to 100 ids separated by commas.
+    #[param(value_type = String, pattern = "^[0-9]+(,[0-9]+)*$", example = "1082185,995242")]
+    ids: Ids,
+}
+
+/// Reads up to 100 products by their ids.
+///
+/// The answer has these products in this order, each once, and the ids that name no product.
+#[utoipa::path(get, path = "/products/batch", tag = "products", params(BatchIds, ReadHeaders),
+    responses(CachedBody<ProductBatch>, ReadList))]
+pub async fn batch_products(
+    State(state): State<WebState>,
+    Query(BatchIds { ids: Ids(ids) }): Query<BatchIds>,
+    request: ReadRequest,
+) -> Result<Response, Problem> {
+    let reads = state.services.products.get_products(ids, request.mode()).await?;
+    catalogue(&state, &request, batch::compose(&reads)?)
 }
 
 /// How much of the top to list.

@@ -235,7 +235,7 @@ impl Client {
         ids.sort_unstable();
         ids.dedup();
         let ids: Vec<String> = ids.iter().map(i64::to_string).collect();
-        Call::read("batch", format!("/products?ids={}", ids.join(",")), Want::Batch)
+        Call::read("batch", format!("/products/batch?ids={}", ids.join(",")), Want::Batch)
     }
 
     fn patch(&mut self, id: i64, verb: &'static str, change: serde_json::Value) -> Call {

@@ -71,7 +71,7 @@ impl Workload {
             80..84 => http.get(format!("{base}/products/top?limit=20")),
             84..89 => {
                 let ids: Vec<String> = (0..10).map(|_| self.popular().to_string()).collect();
-                http.get(format!("{base}/products?ids={}", ids.join(",")))
+                http.get(format!("{base}/products/batch?ids={}", ids.join(",")))
             }
             89..94 => {
                 let order = self.0.orders[fastrand::usize(..self.0.orders.len())];
