@@ -15,8 +15,8 @@ use crate::{
     app::{App, StartError, database, doctor, start_services},
     audit::{self, ChainError, Head, Span, Verified},
     config::{
-        Config, ConfigErrors, LogConfig, LogFormat, Settings, env_example, names_of_variables, unknown_names,
-        without_empty_variables,
+        Config, ConfigErrors, LogConfig, LogFormat, Settings, TokenSigning, env_example, names_of_variables,
+        unknown_names, without_empty_variables,
     },
     http::{
         self,
@@ -187,7 +187,7 @@ async fn run() -> Result<(), Failure> {
         Command::Audit { command: AuditCommand::Verify { head, after, files } } => {
             verify_audit(&files, &Span { after, known: head })
         }
-        Command::Token { tenant, subject, scope } => token(&settings.check()?.0, &tenant, &subject, &scope),
+        Command::Token { tenant, subject, scope } => token(settings.token_signing()?, &tenant, &subject, &scope),
     }
 }
 
@@ -204,7 +204,7 @@ async fn with_telemetry(
     let telemetry = telemetry::init(&filter, json, collector.as_deref());
     telemetry::log_panics();
     for name in unknown_names(names_of_variables()) {
-        tracing::warn!(name, "this variable is not a setting of the service and has no effect");
+        tracing::warn!(name, "unknown setting: this variable has no effect");
     }
     tracing::debug!(?config, "settings");
     let ended = work(config).await;
@@ -290,14 +290,12 @@ fn verify_audit(files: &[PathBuf], span: &Span) -> Result<(), Failure> {
     told
 }
 
-fn token(config: &Config, tenant: &str, subject: &str, scope: &str) -> Result<(), Failure> {
+fn token(signing: TokenSigning, tenant: &str, subject: &str, scope: &str) -> Result<(), Failure> {
     let wrong = |what: &str, advice: &str| StartError { what: what.to_owned(), advice: advice.to_owned() };
-    let secret = config.jwt_secret.as_deref();
-    let secret = secret.ok_or_else(|| wrong("JWT_SECRET is not set", "Set it to what the service has."))?;
     let tenant = Tenant::parse(tenant);
     let tenant = tenant.ok_or_else(|| wrong("this is no tenant's name", "Use 1 to 64 of a-z, 0-9 and '-'."))?;
-    let expected = Expected { audience: config.jwt_audience.clone(), issuer: config.jwt_issuer.clone() };
-    let signed = identity::sign(secret, &expected, (&tenant, subject, scope));
+    let expected = Expected { audience: signing.audience, issuer: signing.issuer };
+    let signed = identity::sign(&signing.secret, &expected, (&tenant, subject, scope));
     print(&signed.map_err(|error| wrong(&format!("the token can't be signed: {error}"), "Try another secret."))?)
 }
 

@@ -18,6 +18,7 @@ mod settings;
 use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use cdn::{CdnConfig, CdnTags, PurgeConfig};
+pub use check::TokenSigning;
 pub use environment::{names_of_variables, without_empty_variables};
 pub use example::{env_example, unknown_names};
 pub use memcached::MemcachedConfig;

@@ -13,6 +13,13 @@ use super::{
     parsed::{ConfigErrors, Parsed, Parser, rule},
 };
 
+/// The settings that `aside token` signs with.
+pub struct TokenSigning {
+    pub secret: String,
+    pub audience: String,
+    pub issuer: Option<String>,
+}
+
 impl Settings {
     /// Checks all settings.
     pub fn check(self) -> Result<(Config, LogConfig), ConfigErrors> {
@@ -164,6 +171,21 @@ impl Settings {
     pub fn public_addr(self) -> Result<SocketAddr, ConfigErrors> {
         let mut wrong = ConfigErrors::default();
         public_addr(&mut wrong, self.bind_addr, self.port).ok_or(wrong)
+    }
+
+    /// Returns only the settings that tokens are signed with.
+    pub fn token_signing(self) -> Result<TokenSigning, ConfigErrors> {
+        let mut wrong = ConfigErrors::default();
+        let secret = wrong.take_secret("JWT_SECRET", self.jwt_secret);
+        let audience = wrong.take("JWT_AUDIENCE", self.jwt_audience);
+        let issuer = wrong.take_optional("JWT_ISSUER", self.jwt_issuer);
+        if secret == Some(None) {
+            wrong.add("JWT_SECRET", "must be set to the value that the service has", None);
+        }
+        match (secret.flatten(), audience, issuer) {
+            (Some(secret), Some(audience), Some(issuer)) => Ok(TokenSigning { secret, audience, issuer }),
+            _ => Err(wrong),
+        }
     }
 
     /// Creates settings from pairs of variable and value without reading the environment, for

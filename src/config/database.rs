@@ -8,7 +8,7 @@ use super::{
 /// The definitions of the settings before validation.
 #[derive(clap::Args)]
 pub struct DatabaseSettings {
-    /// The Postgres database; required except by `openapi` and `healthcheck`. Secret.
+    /// The Postgres database; required except by `openapi`, `healthcheck` and `token`. Secret.
     #[arg(
         long,
         env = "DATABASE_URL",

@@ -20,12 +20,29 @@ fn settings() -> BTreeSet<String> {
 fn the_service_runs_with_all_its_variables_empty() {
     let settings = settings();
     assert!(settings.len() > 40, "only {} settings were found", settings.len());
-    // This command reads and checks all settings, and needs no server. Flags give the required
-    // ones.
-    let mut token = Command::new(env!("CARGO_BIN_EXE_aside"));
-    token.args(["token", "--database-url", "postgres://aside@127.0.0.1/aside", "--jwt-secret", &"s".repeat(32)]);
-    let ran = token.envs(settings.iter().map(|name| (name, ""))).output().expect("aside runs");
-    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    // This command reads and checks all settings before it finds that it has no L2 to warm, and it
+    // needs no server. A flag gives the required one.
+    let mut warm = Command::new(env!("CARGO_BIN_EXE_aside"));
+    warm.args(["warm", "--database-url", "postgres://aside@127.0.0.1/aside"]);
+    let ran = warm.envs(settings.iter().map(|name| (name, ""))).output().expect("aside runs");
+    let said = String::from_utf8_lossy(&ran.stderr);
+    assert_eq!(ran.status.code(), Some(1), "{said}");
+    assert!(said.contains("neither REDIS_URL nor MEMCACHED_URL is set"), "{said}");
+}
+
+/// A token needs the secret, and neither a database nor any other setting.
+#[test]
+fn a_token_is_signed_with_the_secret_alone() {
+    let token = |secret: &str| {
+        let mut token = Command::new(env!("CARGO_BIN_EXE_aside"));
+        token.arg("token").env_clear().env("JWT_SECRET", secret).output().expect("aside runs")
+    };
+    let signed = token(&"s".repeat(32));
+    assert!(signed.status.success(), "{}", String::from_utf8_lossy(&signed.stderr));
+    assert_eq!(String::from_utf8_lossy(&signed.stdout).split('.').count(), 3);
+    let refused = token("");
+    assert_eq!(refused.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("JWT_SECRET"));
 }
 
 /// All shell scripts of the tree.
