@@ -16,6 +16,7 @@ has python3 || die "The linters need python3"
 say "words and turns of speech"
 # The areas that must be free of old words are named in scripts/lint/words.txt; those of which the turns of speech are limited stand here.
 python3 scripts/lint/words.py
+python3 scripts/lint/messages.py
 python3 scripts/lint/dialect.py --fail documents,generated,src,tests
 
 make_run_folder

@@ -23,10 +23,10 @@ pub fn on_signal() -> io::Result<CancellationToken> {
                 _ = interrupt.recv() => ("SIGINT", 2),
             };
             if token.is_cancelled() {
-                tracing::warn!(signal = name, "asked to stop a second time: ending at once");
+                tracing::warn!(signal = name, "second signal: stopping at once");
                 std::process::exit(128 + number);
             }
-            tracing::info!(signal = name, "asked to stop: draining");
+            tracing::info!(signal = name, "stopping: draining requests");
             token.cancel();
         }
     });
@@ -56,7 +56,7 @@ impl ShutdownBudget {
         if finished {
             tracing::info!(step = name, took_ms, "shutdown step done");
         } else {
-            tracing::warn!(step = name, took_ms, "shutdown step cut off: its time is over");
+            tracing::warn!(step = name, took_ms, "shutdown step timed out");
         }
         finished
     }

@@ -8,6 +8,7 @@ use std::{collections::HashMap, io, sync::OnceLock, time::Duration};
 
 use async_trait::async_trait;
 use opentelemetry::{
+    KeyValue,
     propagation::TextMapPropagator,
     trace::{TraceContextExt, TracerProvider},
 };
@@ -97,7 +98,10 @@ fn provider(collector: &str) -> Option<SdkTracerProvider> {
     let client = CollectorClient { http: HyperClient::with_default_connector(EXPORT_TIMEOUT, None), runtime };
     let exporter = SpanExporter::builder().with_http().with_http_client(client).with_endpoint(endpoint).build();
     let exporter = exporter.inspect_err(|error| eprintln!("aside: no traces are sent: {error}")).ok()?;
-    let resource = Resource::builder().with_service_name("aside").build();
+    let resource = Resource::builder()
+        .with_service_name("aside")
+        .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+        .build();
     Some(SdkTracerProvider::builder().with_resource(resource).with_batch_exporter(exporter).build())
 }
 
@@ -121,7 +125,7 @@ impl Telemetry {
     /// has answered, and at most a second for standard error.
     pub fn flush(self) {
         if let Some(Err(error)) = self.traces.map(|provider| provider.shutdown()) {
-            tracing::warn!(%error, "the last traces were not sent");
+            tracing::warn!(%error, "failed to send the last traces");
         }
         drop(self.log);
     }

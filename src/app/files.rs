@@ -28,7 +28,7 @@ pub fn max_clients(own: usize) -> usize {
         tracing::warn!(
             limit,
             clients,
-            "few files may be open: more clients than this wait; raise the hard limit (ulimit -Hn)"
+            "the limit of open files is low: further clients wait; raise the hard limit (ulimit -Hn)"
         );
     }
     usize::try_from(clients).unwrap_or(usize::MAX)

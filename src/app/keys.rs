@@ -82,9 +82,11 @@ async fn watch(path: &Path, setting: &'static str, take: impl Fn(&str) -> Result
         let text = text.unwrap_or_else(|_| Err("the file can't be read".into()));
         if known.as_ref() != Some(&text) {
             match text.as_deref().map_err(String::clone).and_then(|text| take(text)) {
-                Ok(()) if known.is_some() => tracing::info!(setting, "other keys are in use"),
+                Ok(()) if known.is_some() => tracing::info!(setting, "keys reloaded"),
                 Ok(()) => {}
-                Err(error) => tracing::error!(setting, error, "the keys of before stay in use"),
+                Err(error) => {
+                    tracing::error!(setting, error, "failed to reload keys; continuing with the previous keys")
+                }
             }
             known = Some(text);
         }

@@ -37,7 +37,7 @@ fn redis(config: &RedisConfig) -> Result<Arc<dyn L2>, StartError> {
     };
     let redis = RedisL2::new(place, &tls).map_err(|_| StartError {
         // The client's own error message may repeat a URL and thus a password.
-        what: "REDIS_URL is not what the Redis client understands, or its certificates are none".into(),
+        what: "REDIS_URL is not a valid Redis URL, or its certificates are invalid".into(),
         advice: "Write each URL as redis[s]://[user:password@]host:port[/database], all with the same user, password and database; \
                  certificates in PEM."
             .into(),

@@ -96,7 +96,7 @@ where
                 Err(error) if is_of_one_connection(&error) => {}
                 Err(error) => {
                     if !std::mem::replace(&mut complained, true) {
-                        tracing::error!(%error, "no connection can be accepted at the moment");
+                        tracing::error!(%error, "failed to accept a connection; retrying");
                     }
                     sleep(ACCEPT_PAUSE).await;
                 }

@@ -21,6 +21,8 @@ use super::{
 const LONGEST: u64 = 256 << 20;
 /// The interval between two syncs of the file. The head is logged at the same time.
 const SYNC: Duration = Duration::from_secs(1);
+/// The shortest interval between two log lines with the head.
+const HEAD: Duration = Duration::from_secs(60);
 /// How many bytes at the end of a file are searched for its last lines. No line is as long.
 const TAIL: u64 = 64 * 1024;
 
@@ -42,6 +44,8 @@ pub(super) struct Sink {
     failing: bool,
     /// The number of losses that a record has reported.
     told: u64,
+    /// When the head was last logged.
+    head_logged: Option<Instant>,
     counts: Arc<Counts>,
 }
 
@@ -70,6 +74,7 @@ impl Sink {
             homeless: false,
             failing: false,
             told: 0,
+            head_logged: None,
             counts,
         })
     }
@@ -87,6 +92,7 @@ impl Sink {
                 }
                 Ok(Message::Flush(done)) => {
                     self.sync(&mut dirty);
+                    self.log_head();
                     let _ = done.send(());
                 }
                 Err(RecvTimeoutError::Timeout) => {}
@@ -99,19 +105,27 @@ impl Sink {
         }
     }
 
+    /// Logs the head of the chain. A copy of the log elsewhere then shows later changes of the file.
+    fn log_head(&mut self) {
+        self.head_logged = Some(Instant::now());
+        let (number, hash) = &self.head;
+        tracing::info!(number, hash, "audit head");
+    }
+
     fn sync(&mut self, dirty: &mut bool) {
         if std::mem::take(dirty) {
             if let Err(error) = self.file.sync_data() {
-                tracing::error!(%error, "the audit file can't be brought to the disk");
+                tracing::error!(%error, "failed to sync the audit file");
             }
-            let (number, hash) = &self.head;
-            tracing::info!(number, hash, "audit head");
+            if self.head_logged.is_none_or(|at| at.elapsed() >= HEAD) {
+                self.log_head();
+            }
         }
         if !self.homeless && !self.is_in_place() {
             match self.complete_last_line() {
-                Ok(()) => tracing::error!("the audit file was taken away: another one goes on with its chain"),
+                Ok(()) => tracing::error!("the audit file was removed; continuing its chain in a new file"),
                 Err(error) => {
-                    tracing::error!(%error, "the audit file was taken away, and no other one can be written");
+                    tracing::error!(%error, "the audit file was removed, and a new one cannot be written");
                     self.homeless = true;
                 }
             }
@@ -134,7 +148,7 @@ impl Sink {
             }
         } else {
             if std::mem::take(&mut self.failing) {
-                tracing::info!("audit records are written again");
+                tracing::info!("audit records can be written again");
             }
             self.counts.written.fetch_add(1, Ordering::Relaxed);
         }
@@ -149,7 +163,7 @@ impl Sink {
             && !self.torn
             && let Err(error) = self.rotate()
         {
-            tracing::error!(%error, "the audit file can't be put aside and goes on");
+            tracing::error!(%error, "failed to rotate the audit file; continuing with it");
             self.longest = self.length + LONGEST / 16;
         }
         self.homeless = false;

@@ -77,7 +77,7 @@ impl Purger {
         loop {
             let Err(interrupted) = self.follow(&mut complained, &mut forget).await;
             if !std::mem::replace(&mut complained, true) {
-                tracing::warn!(reason = %interrupted, "cannot follow the ledger to purge the shared cache");
+                tracing::warn!(reason = %interrupted, "failed to poll the ledger for purges; retrying");
             }
             tokio::time::sleep(RECONNECT).await;
         }
@@ -106,7 +106,7 @@ impl Purger {
             let changes = in_time(changefeed.since(cursor.as_ref())).await?;
             if active.is_none() {
                 active = Some(self.metrics.active());
-                tracing::info!("this instance purges the shared cache");
+                tracing::info!("this instance is the active purger");
                 (*complained, *forget) = (false, false);
             }
             cursor = Some(changes.cursor.clone());
@@ -136,7 +136,7 @@ impl Purger {
         let tags = match names {
             Some(names) => names.iter().filter_map(|name| purged_by(name, &self.patterns)).collect(),
             None => {
-                tracing::info!("what has changed since the last purge isn't known: all of the shared cache is purged");
+                tracing::info!("changes since the last purge are unknown: purging the whole shared cache");
                 BTreeSet::from([ALL.to_owned()])
             }
         };
@@ -171,11 +171,11 @@ fn note(failing: &mut Option<Duration>, purged: Result<(), PurgeError>) {
     match (purged, *failing) {
         (Ok(()), None) => {}
         (Ok(()), Some(_)) => {
-            tracing::info!("the shared cache takes purges again");
+            tracing::info!("purges of the shared cache succeed again");
             *failing = None;
         }
         (Err(reason), None) => {
-            tracing::warn!(%reason, "the shared cache can't be purged: changes wait until it can");
+            tracing::warn!(%reason, "failed to purge the shared cache; retrying");
             *failing = Some(FIRST_PAUSE);
         }
         (Err(_), Some(pause)) => *failing = Some((2 * pause).min(LONGEST_PAUSE)),

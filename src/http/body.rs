@@ -18,8 +18,8 @@ pub fn parse<T: DeserializeOwned>(bytes: &[u8], shape: &Shape) -> Result<T, Prob
         return Err(Problem::new(&Kind::MALFORMED_BODY, "The body is empty."));
     }
     let given: &RawValue = serde_json::from_slice(bytes).map_err(|error| {
-        let place = format!("from line {}, column {}", error.line(), error.column());
-        Problem::new(&Kind::MALFORMED_BODY, format!("The body is not JSON {place} on."))
+        let place = format!("at line {}, column {}", error.line(), error.column());
+        Problem::new(&Kind::MALFORMED_BODY, format!("The body is not valid JSON {place}."))
     })?;
     let value = shape.check(given).map_err(Problem::validation)?;
     serde_json::from_value(value).map_err(|_| {

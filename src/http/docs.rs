@@ -131,7 +131,7 @@ pub struct ProblemType {
     #[serde(rename = "type")]
     #[schema(example = "/problems/version-conflict")]
     uri: String,
-    #[schema(example = "The resource is in another state than the request expects")]
+    #[schema(example = "Version conflict")]
     title: &'static str,
     #[schema(example = 412)]
     status: u16,
@@ -166,7 +166,7 @@ pub async fn get_problem(
 ) -> Result<Response, Problem> {
     let kind = name.ok().and_then(|Path(name)| Kind::ALL.into_iter().find(|kind| kind.name == name));
     let kind =
-        kind.ok_or_else(|| Problem::new(&Kind::NOT_FOUND, "There is no such type of problem; /problems lists them."))?;
+        kind.ok_or_else(|| Problem::new(&Kind::NOT_FOUND, "No problem has this type. /problems lists all types."))?;
     let media_type = negotiation::media_type(&headers, &["application/json", "text/html"]);
     let make = move || {
         Ok(match media_type {

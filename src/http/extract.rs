@@ -125,7 +125,7 @@ async fn read(mut request: Request, state: &WebState) -> Result<Bytes, Problem> 
     })?;
     arrived.map_err(|rejection| match rejection.status() {
         axum::http::StatusCode::PAYLOAD_TOO_LARGE => too_large(),
-        _ => Problem::new(&Kind::MALFORMED_BODY, "The body could not be read to its end."),
+        _ => Problem::new(&Kind::MALFORMED_BODY, "The body ended too early."),
     })
 }
 

@@ -20,7 +20,8 @@ pub async fn no_such_route(method: Method, uri: Uri) -> Response {
     match (&method, uri.path()) {
         (&Method::OPTIONS, "*") => (StatusCode::NO_CONTENT, [(header::ALLOW, METHODS)]).into_response(),
         _ if !is_known(&method) => not_implemented(),
-        _ => Problem::new(&Kind::NO_SUCH_ROUTE, "No route has this path; /docs lists them.").into_response(),
+        _ => Problem::new(&Kind::NO_SUCH_ROUTE, "No route has this path. The explorer at /docs lists all routes.")
+            .into_response(),
     }
 }
 
@@ -32,7 +33,11 @@ pub async fn method_not_allowed(method: Method, uri: Uri) -> Response {
         return not_implemented();
     }
     if method != Method::OPTIONS {
-        return Problem::new(&Kind::METHOD_NOT_ALLOWED, "`Allow` lists the methods of this route.").into_response();
+        return Problem::new(
+            &Kind::METHOD_NOT_ALLOWED,
+            "The route does not have this method. `Allow` lists its methods.",
+        )
+        .into_response();
     }
     let mut response = StatusCode::NO_CONTENT.into_response();
     // RFC 5789 requires it on every resource that accepts PATCH.
@@ -61,5 +66,5 @@ fn is_known(method: &Method) -> bool {
 }
 
 fn not_implemented() -> Response {
-    Problem::new(&Kind::NOT_IMPLEMENTED, "The service has no such method.").into_response()
+    Problem::new(&Kind::NOT_IMPLEMENTED, "The service does not know this method.").into_response()
 }

@@ -336,13 +336,13 @@ fn bearer(headers: &HeaderMap) -> Result<&str, Problem> {
     }
     // A request without a token, or with another scheme, contains no token error, so the challenge
     // names none (RFC 6750, section 3.1).
-    Err(Problem::new(&Kind::UNAUTHENTICATED, "Send a token: Authorization: Bearer …")
+    Err(Problem::new(&Kind::UNAUTHENTICATED, "Send a bearer token: `Authorization: Bearer …`.")
         .with_header(header::WWW_AUTHENTICATE, r#"Bearer realm="aside""#))
 }
 
 /// The problem does not say why the token is invalid, because this would only help a forger.
 fn invalid_token() -> Problem {
-    Problem::new(&Kind::UNAUTHENTICATED, "The token is not valid here, or not valid any more.")
+    Problem::new(&Kind::UNAUTHENTICATED, "The token is expired, or not valid for this service.")
         .with_header(header::WWW_AUTHENTICATE, r#"Bearer realm="aside", error="invalid_token""#)
 }
 

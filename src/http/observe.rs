@@ -28,6 +28,8 @@ use crate::telemetry;
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The header that names the trace of a request (W3C Trace Context).
+/// The routes of probes.
+const PROBES: [&str; 2] = ["/livez", "/readyz"];
 const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 
 /// The header that makes a browser accept the declared media type.
@@ -141,7 +143,7 @@ impl Drop for Observation<'_> {
         let request_id = self.id.to_str().unwrap_or_default();
         let trace_id = telemetry::trace_id(&self.span);
         let Some((status, outcome, problem)) = &self.answer else {
-            tracing::info!(method, route, latency_ms, request_id, trace_id, "request abandoned by the client");
+            tracing::info!(method, route, latency_ms, request_id, trace_id, "client disconnected before the answer");
             return;
         };
         let status = status.as_u16();
@@ -162,6 +164,10 @@ impl Drop for Observation<'_> {
                     cause,
                     "request"
                 );
+            }
+            // Probes come every few seconds and would hide the other requests.
+            None if PROBES.contains(&route) && status < 400 => {
+                tracing::debug!(method, route, status, latency_ms, request_id, trace_id, "request");
             }
             None => tracing::info!(
                 method,

@@ -44,7 +44,7 @@ async fn lists_and_orders_have_tags_too(pool: PgPool) {
         "/orders?customer_id=1".into(),
         "/products".into(),
         "/products/top".into(),
-        format!("/products?ids={id}"),
+        format!("/products/batch?ids={id}"),
     ];
     for path in paths {
         let tag = app.get(&path).await.expect(200).etag();

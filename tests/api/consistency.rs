@@ -26,7 +26,7 @@ async fn a_token_of_a_write_shows_it_on_another_instance(pool: PgPool) {
         let token = written.header("consistency-token").expect("a token");
         let one = read_with(reader, &format!("/products/{id}"), &token).await;
         assert_eq!(one.int("/price_cents"), price, "{one:#?}");
-        let many = read_with(reader, &format!("/products?ids={id}"), &token).await;
+        let many = read_with(reader, &format!("/products/batch?ids={id}"), &token).await;
         assert_eq!(many.int("/items/0/price_cents"), price, "{many:#?}");
     }
 }

@@ -37,7 +37,7 @@ async fn only_if_cached_never_loads(pool: PgPool) {
     let number = app.order(order(1).item(id, 1)).await;
     let paths = [
         format!("/products/{id}"),
-        format!("/products?ids={id},{other}"),
+        format!("/products/batch?ids={id},{other}"),
         format!("/orders/{number}"),
         "/products".into(),
         "/orders?customer_id=1".into(),

@@ -105,7 +105,7 @@ async fn a_deleted_product_leaves_its_lists(pool: PgPool) {
 async fn many_products_come_in_the_order_asked_and_unknown_ids_are_listed(pool: PgPool) {
     let app = TestApp::start(pool).await;
     let (a, b, c) = (app.product(product()).await, app.product(product()).await, app.product(product()).await);
-    let many = app.get(&format!("/products?ids={c},7,{a},{b},8")).await;
+    let many = app.get(&format!("/products/batch?ids={c},7,{a},{b},8")).await;
     assert_eq!(many.expect(200).ids(), [c, a, b]);
     assert_eq!(many.at("/unknown"), json!([7, 8]));
 }
@@ -115,9 +115,9 @@ async fn many_products_share_the_entries_of_single_reads(pool: PgPool) {
     let app = TestApp::start(pool).await;
     let (a, b) = (app.product(product()).await, app.product(product()).await);
     app.get_product(a).await.expect(200);
-    app.get(&format!("/products?ids={a},{b}")).await.expect(200);
+    app.get(&format!("/products/batch?ids={a},{b}")).await.expect(200);
     app.cut_database();
-    assert_eq!(app.get(&format!("/products?ids={b},{a}")).await.ids(), [b, a]);
+    assert_eq!(app.get(&format!("/products/batch?ids={b},{a}")).await.ids(), [b, a]);
     app.get_product(b).await.expect(200).cache_status().expect_hit("l1");
     let metrics = app.metrics().await;
     assert_eq!((metrics.requests("product", "loaded_cold"), metrics.requests("product", "l1_hit")), (2, 4));

@@ -12,7 +12,7 @@ async fn every_read_counts_once_under_one_outcome(pool: PgPool) {
     let (a, b) = (app.product(product()).await, app.product(product()).await);
     app.get_product(a).await.expect(200);
     app.get_product(a).await.expect(200);
-    app.get(&format!("/products?ids={a},{b},7")).await.expect(200);
+    app.get(&format!("/products/batch?ids={a},{b},7")).await.expect(200);
     app.get_with(&format!("/products/{a}"), "cache-control", "no-cache").await.expect(200);
     app.get_with("/products/8", "cache-control", "only-if-cached").await.expect(504);
     let metrics = app.metrics().await;

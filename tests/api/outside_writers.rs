@@ -128,7 +128,7 @@ async fn a_column_that_gets_another_type_fails_no_request(pool: PgPool) {
             let change = json!({ "price_cents": price, "type": format!("KIND {customer}") });
             let bought = serde_json::Value::from(order(customer).item(id, 1));
             requests.push(load(format!("/products/{id}")));
-            requests.push(load(format!("/products?ids={id},{moved}")));
+            requests.push(load(format!("/products/batch?ids={id},{moved}")));
             requests.push(load("/products?category=TROPICAL%20FRUIT".into()));
             requests.push(app.request(Method::PATCH, &format!("/products/{moved}")).json(&change));
             requests.push(app.request(Method::POST, "/orders").json(&bought));

@@ -205,7 +205,7 @@ async fn works(app: &TestApp) {
     assert_eq!(app.get_product(id).await.int("/price_cents"), 100);
     app.patch_product(id, json!({ "price_cents": 200 })).await.expect(200);
     assert_eq!(app.get_product(id).await.int("/price_cents"), 200);
-    assert_eq!(app.get(&format!("/products?ids={id}")).await.ids(), [id]);
+    assert_eq!(app.get(&format!("/products/batch?ids={id}")).await.ids(), [id]);
     let number = app.order(order(1).item(id, 3)).await;
     assert_eq!(app.get_product(id).await.int("/stock"), 7);
     assert!(app.orders_of(1).await.ids().contains(&number) || app.orders_of(1).await.at("/next_cursor").is_string());

@@ -80,7 +80,7 @@ impl Fixture {
         let Self { app, warm, cold, placed, .. } = self;
         let reads = [
             format!("/products/{cold}"),
-            format!("/products?ids={cold}"),
+            format!("/products/batch?ids={cold}"),
             "/products?category=TROPICAL%20FRUIT&limit=7".into(),
             format!("/orders/{placed}"),
             "/orders?customer_id=1".into(),
@@ -113,7 +113,7 @@ impl Fixture {
             }
         }
         self.app.get("/readyz").await.expect(503);
-        for path in [format!("/products/{}", self.warm), format!("/products?ids={}", self.warm)] {
+        for path in [format!("/products/{}", self.warm), format!("/products/batch?ids={}", self.warm)] {
             let stale = eventually("the catalogue is answered stale", || async {
                 let reply = self.app.get(&path).await;
                 let is_stale =
@@ -148,7 +148,7 @@ impl Fixture {
             self.app.patch_product(id, json!({ "package_size": why })).await.expect(200);
         }
         self.app.get_product(self.warm).await.expect(200);
-        self.app.get(&format!("/products?ids={}", self.warm)).await.expect(200);
+        self.app.get(&format!("/products/batch?ids={}", self.warm)).await.expect(200);
     }
 }
 

@@ -72,7 +72,7 @@ async fn after_a_412_the_product_and_its_pages_are_not_older_than_the_version_it
         let condition = if header == "if-match" { &old } else { &new };
         let refused = fleet.patch_if(&single, (header, condition), json!({ "price_cents": 3 })).await;
         refused.problem("version-conflict", 412);
-        assert_eq!(refused.at("/detail"), "The current version is 2.");
+        assert_eq!(refused.at("/detail"), "The resource is at version 2. Read it again and retry.");
         let read = fleet.other().get(&single).await;
         assert_eq!((read.int("/version"), read.int("/price_cents")), (2, 2), "{header}");
         assert_eq!(fleet.other().get(&page).await.ids(), [] as [i64; 0], "{header}");
@@ -187,7 +187,7 @@ async fn after_a_refused_step_the_order_and_its_list_are_not_older(pool: PgPool)
                 let tag = if header == "if-match" { &old } else { &new };
                 let refused = fleet.patch_if(&single, (header, tag), step).await;
                 refused.problem("version-conflict", 412);
-                assert_eq!(refused.at("/detail"), "The current version is 2.");
+                assert_eq!(refused.at("/detail"), "The resource is at version 2. Read it again and retry.");
             }
         }
         assert_eq!(fleet.other().get(&single).await.at("/status"), "cancelled", "{condition:?}");

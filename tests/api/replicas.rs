@@ -90,7 +90,7 @@ async fn a_replica_that_is_behind_is_never_believed() {
     // The replica does not have this product.
     let new = app.product(product().price(7)).await;
     assert_eq!(app.get_product(new).await.int("/price_cents"), 7);
-    assert_eq!(app.get(&format!("/products?ids={new},{id}")).await.ids(), [new, id]);
+    assert_eq!(app.get(&format!("/products/batch?ids={new},{id}")).await.ids(), [new, id]);
     let number = app.order(order(1).item(id, 1)).await;
     assert!(app.orders_of(1).await.ids().contains(&number));
     assert_eq!(app.get_order(number).await.int("/id"), number);
@@ -136,7 +136,7 @@ async fn a_replica_that_hangs_dies_or_is_promoted_fails_no_read() {
             price += 1;
             fixture.app.patch_product(id, json!({ "price_cents": price })).await.expect(200);
             assert_eq!(fixture.app.get_product(id).await.int("/price_cents"), price, "{fall}");
-            assert_eq!(fixture.app.get(&format!("/products?ids={id}")).await.ids(), [id], "{fall}");
+            assert_eq!(fixture.app.get(&format!("/products/batch?ids={id}")).await.ids(), [id], "{fall}");
         }
         // The service must have asked the replica in that state, and not only have avoided it.
         eventually("the replica is asked again", || async {

@@ -82,6 +82,40 @@ pub async fn check(pool: PgPool, rows: Vec<Row>) {
     assert!(faults.is_empty(), "{} rows are wrong:\n{}", faults.len(), faults.join("\n"));
 }
 
+/// Words of the messages of the libraries that read JSON, queries and SQL.
+const OF_LIBRARIES: [&str; 14] = [
+    "invalid type",
+    "invalid value",
+    "invalid length",
+    "invalid digit",
+    "unknown variant",
+    "unknown field",
+    "missing field",
+    "duplicate field",
+    "expected ",
+    "floating point",
+    "EOF while",
+    "trailing characters",
+    "recursion limit",
+    "constraint",
+];
+
+/// Whether `detail` is the first error as a sentence.
+fn tells_the_first(body: &Value) -> bool {
+    let first = &body["errors"][0];
+    body["detail"] == format!("{} {}.", place(first), first["detail"].as_str().unwrap_or_default())
+}
+
+/// Returns the place of an error as its detail begins with it.
+fn place(error: &Value) -> String {
+    match (error["pointer"].as_str(), error["parameter"].as_str(), error["header"].as_str()) {
+        (Some(""), ..) => "The body".to_owned(),
+        (Some(pointer), ..) => format!("`{}`", pointer.trim_start_matches('/')),
+        (_, Some(name), _) | (_, _, Some(name)) => format!("`{name}`"),
+        _ => "no place".to_owned(),
+    }
+}
+
 /// Returns the fault of the answer to a row.
 fn fault(row: &Row, reply: &Reply) -> Option<String> {
     let (kind, status) = row.problem;
@@ -98,6 +132,10 @@ fn fault(row: &Row, reply: &Reply) -> Option<String> {
         Some(format!("expected the type {kind}"))
     } else if row.names.is_some_and(|place| !named(place)) {
         Some(format!("names {errors:?} and not {:?}", row.names))
+    } else if matches!(kind, "validation" | "invalid-parameter") && !tells_the_first(&body) {
+        Some("detail is not the first error".into())
+    } else if let Some(word) = OF_LIBRARIES.iter().find(|word| reply.text.contains(**word)) {
+        Some(format!("\"{word}\" is a library's word"))
     } else if reply.header("cache-control").as_deref() != Some("no-store") {
         Some("may be cached".into())
     } else {

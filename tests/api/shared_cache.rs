@@ -47,7 +47,7 @@ async fn catalogue_answers_name_what_they_depend_on(pool: PgPool) {
     assert_eq!(&list - &shown, set(&["product-list"]));
     let list = tags(&app.get("/products?category=TROPICAL%20FRUIT").await);
     assert_eq!(&list - &shown, set(&["product-list:category:TROPICAL%20FRUIT"]));
-    let batch = tags(&app.get(&format!("/products?ids={two},987654")).await);
+    let batch = tags(&app.get(&format!("/products/batch?ids={two},987654")).await);
     assert_eq!(batch, set(&["*", "product:*", &second, "product:987654"]), "what is unknown may come to be");
     let top = tags(&app.get("/products/top").await);
     assert_eq!(top, set(&["*", "product:*", "product-top:*", &first, &second]));

@@ -34,7 +34,7 @@ async fn the_catalogue_is_answered_stale_and_the_rest_refused(pool: PgPool) {
     let app = TestApp::builder(pool).max_staleness(D).build().await;
     let (warm, cold) = (app.product(product().price(100)).await, app.product(product()).await);
     let placed = app.order(order(1).item(warm, 1)).await;
-    let paths = [format!("/products/{warm}"), format!("/products?ids={warm}"), "/products/top?limit=5".into()];
+    let paths = [format!("/products/{warm}"), format!("/products/batch?ids={warm}"), "/products/top?limit=5".into()];
     for fault in [Fault::Refuse, Fault::BlackHole] {
         for path in &paths {
             app.get(path).await.expect(200);

@@ -213,7 +213,7 @@ impl Admission {
         }
         let hopeless: Vec<Ticket> = state.take_all();
         drop(state);
-        tracing::warn!(waiting = hopeless.len(), "Postgres does not answer: what waits for a connection fails now");
+        tracing::warn!(waiting = hopeless.len(), "Postgres does not answer: waiting requests fail now");
         for ticket in hopeless {
             let _ = ticket.grant.send(Err(Refusal::Unreachable));
         }

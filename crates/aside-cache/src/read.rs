@@ -335,7 +335,7 @@ impl Cache {
         // reports an earlier time, so the present time of the database counts too.
         let snapshot_upper_bound = loaded_at.after(now.saturating_sub(asked)).max(self.inner.freshness.db_now());
         let entry = codec::entry(value, tag_versions.into(), (loaded_at, snapshot_upper_bound)).map_err(|error| {
-            tracing::error!(%error, pattern = T::POLICY.name, "a value can't be encoded");
+            tracing::error!(%error, pattern = T::POLICY.name, "failed to encode a value");
             LoadFailure::Panicked
         })?;
         Ok(self.set_l1_expiry(Arc::new(entry), epoch, now.saturating_sub(asked)))

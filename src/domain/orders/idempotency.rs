@@ -118,7 +118,7 @@ pub async fn run_removal(db: ConnectionPool, shutdown: CancellationToken) {
             Ok(0) => {}
             Ok(removed) => tracing::info!(removed, "expired idempotency keys removed"),
             Err(error) => {
-                tracing::warn!(%error, "expired idempotency keys could not be removed; tried again later")
+                tracing::warn!(%error, "failed to remove expired idempotency keys; retrying later")
             }
         }
         if tokio::time::timeout(INTERVAL, shutdown.cancelled()).await.is_ok() {

@@ -130,7 +130,7 @@ pub async fn load_page(
     let next_cursor = page.cut(ListKind::Orders, &mut ids, |id| *id);
     let readable = |(row, id)| {
         let found: Result<Order, sqlx::Error> = Order::from_row(row);
-        found.inspect_err(|error| tracing::error!(id, %error, "an order can't be read; lists leave it out")).ok()
+        found.inspect_err(|error| tracing::error!(id, %error, "failed to decode an order; lists omit it")).ok()
     };
     let items = rows.iter().zip(ids).filter_map(readable).collect();
     Ok(Loaded { value: Some(OrderPage { items, next_cursor }), tag_versions, loaded_at })

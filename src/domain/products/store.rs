@@ -254,7 +254,7 @@ fn shown(rows: &[PgRow]) -> Result<Vec<PageRow>, sqlx::Error> {
     for row in rows {
         if let Some(id) = row.try_get("id")? {
             let product = Product::from_row(row)
-                .inspect_err(|error| tracing::error!(id, %error, "a product can't be read; lists leave it out"));
+                .inspect_err(|error| tracing::error!(id, %error, "failed to decode a product; lists omit it"));
             shown.push(PageRow { id, tag_version: row_tag_version(id, row)?, product: product.ok() });
         }
     }

@@ -79,7 +79,7 @@ impl ViewCounter {
                 // The error is logged once, not every few seconds while it lasts.
                 Err(error) if !told => {
                     told = true;
-                    tracing::warn!(%error, "views could not be flushed; they stay counted for the next time");
+                    tracing::warn!(%error, "failed to write view counts; retrying with the next batch");
                 }
                 Err(_) => {}
             }

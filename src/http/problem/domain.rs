@@ -14,40 +14,45 @@ use super::{Kind, Problem};
 impl From<DomainError> for Problem {
     fn from(error: DomainError) -> Self {
         match error {
-            DomainError::NotFound { kind, id } => Self::new(&Kind::NOT_FOUND, format!("There is no {kind} {id}.")),
-            DomainError::VersionConflict(VersionConflict { current }) => {
-                Self::new(&Kind::VERSION_CONFLICT, format!("The current version is {current}."))
+            DomainError::NotFound { kind, id } => {
+                Self::new(&Kind::NOT_FOUND, format!("{} {id} does not exist.", capitalized(kind)))
             }
+            DomainError::VersionConflict(VersionConflict { current }) => Self::new(
+                &Kind::VERSION_CONFLICT,
+                format!("The resource is at version {current}. Read it again and retry."),
+            ),
             DomainError::Invalid(broken) => invalid(broken),
             DomainError::Rule { field, rule } => Self::validation([(field, rule)]),
             DomainError::UnknownProduct { item, product_id } => {
-                let (member, rule) = (format!("items/{item}/product_id"), format!("there is no product {product_id}"));
-                Self::new(&Kind::VALIDATION, format!("`{member}`: {rule}.")).with_pointer(format!("/{member}"), rule)
+                let (member, rule) =
+                    (format!("items/{item}/product_id"), format!("names product {product_id}, which does not exist"));
+                Self::validation([(format!("/{member}"), rule)])
             }
             DomainError::OutOfStock { item, product_id, available } => {
-                Self::new(&Kind::OUT_OF_STOCK, format!("Product {product_id} has {available} left."))
+                Self::new(&Kind::OUT_OF_STOCK, format!("Product {product_id}: only {available} in stock."))
                     .with_pointer(format!("/items/{item}/quantity"), format!("must be at most {available}"))
             }
             DomainError::IllegalTransition { from, to } => {
-                Self::new(&Kind::INVALID_TRANSITION, format!("The order is {from} and can't become {to}."))
-                    .with_pointer("/status".into(), format!("can't follow {from}"))
+                Self::new(&Kind::INVALID_TRANSITION, format!("The order is {from} and cannot become {to}."))
+                    .with_pointer("/status".into(), format!("cannot follow {from}"))
             }
             DomainError::IdempotencyMismatch => {
-                Self::new(&Kind::IDEMPOTENCY_MISMATCH, "The key belongs to a request with another body.")
+                Self::new(&Kind::IDEMPOTENCY_MISMATCH, "This Idempotency-Key was used for a request with another body.")
             }
-            DomainError::IdempotencyInProgress => {
-                Self::new(&Kind::IDEMPOTENCY_IN_PROGRESS, "The first request with this key has not ended yet.")
-            }
+            DomainError::IdempotencyInProgress => Self::new(
+                &Kind::IDEMPOTENCY_IN_PROGRESS,
+                "The first request with this Idempotency-Key has not ended; retry after 1 s.",
+            ),
             DomainError::Busy => {
-                Self::new(&Kind::OVERLOADED, "The database has no time for this request at the moment.")
-                    .with_cause("database busy")
+                Self::new(&Kind::OVERLOADED, "Too many requests at once; retry after 1 s.").with_cause("database busy")
             }
             DomainError::NotCached => Refusal::NotCached.into(),
             DomainError::OutOfRegion => {
-                Self::new(&Kind::OTHER_REGION, "The tenant's data may only be read in the tenant's home region.")
+                Self::new(&Kind::OTHER_REGION, "The data of this tenant may only be read in its home region.")
             }
             DomainError::Unavailable(error) => {
-                Self::new(&Kind::UNAVAILABLE, "The database does not answer.").with_cause(cause(&error))
+                Self::new(&Kind::UNAVAILABLE, "The database does not answer; retry after 5 s.")
+                    .with_cause(cause(&error))
             }
             DomainError::Database(error) => Self::internal(cause(&error)),
             DomainError::Panicked => Self::internal("a load or a write panicked"),
@@ -59,16 +64,17 @@ impl From<Refusal> for Problem {
     fn from(refusal: Refusal) -> Self {
         match refusal {
             Refusal::MalformedHeader { header, rule } => Self::header(header, rule),
-            Refusal::Absent => Self::new(&Kind::NOT_FOUND, "There is no such thing."),
-            Refusal::PreconditionFailed => {
-                Self::new(&Kind::VERSION_CONFLICT, "If-Match names no current representation.")
-            }
+            Refusal::Absent => Self::new(&Kind::NOT_FOUND, "The resource does not exist."),
+            Refusal::PreconditionFailed => Self::new(
+                &Kind::VERSION_CONFLICT,
+                "`If-Match` does not name the current version. Read the resource again and retry.",
+            ),
             Refusal::TokenNotReached => Self::new(
                 &Kind::OVERLOADED,
-                "Nothing proves at the moment that an answer would not be older than the token.",
+                "The answer could not be proven to be as new as the `Consistency-Token`; retry after 1 s.",
             )
             .with_cause("tokens wait for a late poll of the ledger"),
-            Refusal::NotCached => Self::new(&Kind::NOT_CACHED, "No tier holds an answer that may be served."),
+            Refusal::NotCached => Self::new(&Kind::NOT_CACHED, "No tier has an answer that may be served."),
         }
     }
 }
@@ -99,6 +105,11 @@ fn cause(error: &sqlx::Error) -> String {
         }
         _ => "database: unexpected answer".into(),
     }
+}
+
+fn capitalized(word: &str) -> String {
+    let mut letters = word.chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ pub struct ProblemDetails {
     #[schema(example = "/problems/validation")]
     kind: String,
     /// The same for every occurrence of the type.
-    #[schema(example = "The body breaks rules")]
+    #[schema(example = "Validation failed")]
     title: &'static str,
     /// The status of the response.
     #[schema(example = 422)]
@@ -146,7 +146,8 @@ impl Problem {
 
     /// A defect of the service. `cause` is only logged.
     pub fn internal(cause: impl Into<String>) -> Self {
-        Self::new(&Kind::INTERNAL, "The service failed; the log has the reason.").with_cause(cause)
+        Self::new(&Kind::INTERNAL, "The service failed. Its log has the reason under this request id.")
+            .with_cause(cause)
     }
 
     /// Adds a cause for the log. It must never contain a value that the client sent.

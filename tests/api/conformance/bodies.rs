@@ -100,7 +100,7 @@ pub fn table() -> Table {
                 .request("POST /products")
                 .json("{\"name\":")
                 .problem("malformed-body", 400)
-                .says("/detail", "The body is not JSON from line 1, column 8 on."),
+                .says("/detail", "The body is not valid JSON at line 1, column 8."),
             unknown("GET", "/products/{product}").names("x").names("y"),
             unknown("HEAD", "/products/{product}"),
             unknown("GET", "/products").names("x"),

@@ -32,7 +32,7 @@ pub fn table() -> Table {
             row(AGE, "also of a batch")
                 .after(product)
                 .after_a_second()
-                .request("GET /products?ids={product}")
+                .request("GET /products/batch?ids={product}")
                 .proven_since_it_was_read(),
             row("RFC 9111, 5.2.2", "the catalogue may be kept for some seconds by everybody")
                 .request(get)

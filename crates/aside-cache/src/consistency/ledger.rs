@@ -136,7 +136,8 @@ pub(crate) async fn load_tenants(
     let rows = sqlx::query(sql).bind(names).fetch_all(db).await?;
     let known = |row: &PgRow| {
         let tenant = Tenant::parse(row.try_get("tenant")?).ok_or(sqlx::Error::RowNotFound)?;
-        let record = record(row).inspect_err(|_| tracing::error!(%tenant, "the row of a tenant can't be read")).ok();
+        let record =
+            record(row).inspect_err(|_| tracing::error!(%tenant, "failed to decode the record of a tenant")).ok();
         Ok((tenant, record))
     };
     rows.iter().map(known).collect()
@@ -336,7 +337,10 @@ impl LedgerConnection {
     async fn expect_versions_to_rise(&mut self) -> Result<(), sqlx::Error> {
         let sql = "select setval('cache_version', $1 + 1000000) from cache_version where last_value < $1";
         if sqlx::query(sql).bind(self.highest).fetch_optional(&mut self.db).await?.is_some() {
-            tracing::error!(highest = self.highest, "the sequence cache_version was set back: all tiers begin anew");
+            tracing::error!(
+                highest = self.highest,
+                "the sequence cache_version was set back: all cached entries are invalid"
+            );
             sqlx::query("update cache_epochs set id = gen_random_uuid()").execute(&mut self.db).await?;
         }
         Ok(())

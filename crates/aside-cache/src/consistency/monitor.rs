@@ -105,7 +105,10 @@ impl ConsistencyMonitor {
         self.checked.fetch_add(1, Relaxed);
         if how == Ordering::Less {
             self.stale.fetch_add(1, Relaxed);
-            tracing::error!(pattern = tag_version.tag.pattern(), "an answer was older than promised");
+            tracing::error!(
+                pattern = tag_version.tag.pattern(),
+                "stale answer: a served answer was older than promised"
+            );
         }
     }
 

@@ -288,7 +288,7 @@ impl ConnectionPool {
     fn tell(&self, reason: NoSession) -> NoSession {
         if !self.0.is_down.swap(true, Ordering::AcqRel) {
             let (server, advice) = (self.0.server, reason.advice);
-            tracing::warn!(server, %reason, advice, "cannot connect: what needs a new connection fails until this is mended");
+            tracing::warn!(server, %reason, advice, "failed to connect to Postgres; retrying");
         }
         reason
     }

@@ -102,7 +102,7 @@ impl Health {
 
     fn mark_unhealthy(&self, why: &dyn fmt::Display) {
         if self.cooldown_until.swap(self.now() + COOLDOWN.as_millis() as u64, Ordering::Relaxed) == 0 {
-            tracing::warn!(%why, "the replica is not used for a second: loads go to the primary");
+            tracing::warn!(%why, "the replica failed: loads use the primary for a second");
         }
     }
 }

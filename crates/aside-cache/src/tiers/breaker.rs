@@ -73,7 +73,7 @@ impl Breaker {
                 (Ok(()), _) => State::Closed { failures: 0 },
                 (Err(_), failures) if failures < MAX_FAILURES => State::Closed { failures },
                 (Err(reason), failures) => {
-                    tracing::warn!(failures, reason, "L2 fails: it is skipped until it answers again");
+                    tracing::warn!(failures, reason, "L2 is down: circuit breaker open");
                     self.opened()
                 }
             };
@@ -83,7 +83,7 @@ impl Breaker {
     /// Records the result of a probe.
     pub(crate) fn record_probe(&self, ok: bool) {
         if ok {
-            tracing::info!("L2 answers again and is used");
+            tracing::info!("L2 is up again: circuit breaker closed");
         }
         *self.lock() = if ok { State::Closed { failures: 0 } } else { self.opened() };
     }

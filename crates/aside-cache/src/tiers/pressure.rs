@@ -150,7 +150,7 @@ impl Pressure {
     pub(crate) async fn poll(&self, l2: &GuardedL2) {
         let Ok(nodes) = l2.memory().await else {
             if self.unanswered.fetch_add(1, Ordering::Relaxed) + 1 == MAX_UNANSWERED_POLLS {
-                tracing::warn!("L2 doesn't say how full it is: nothing warns before it is");
+                tracing::warn!("L2 does not report its memory: there will be no warning before it is full");
                 self.record_answer(Vec::new());
             }
             return;
@@ -184,9 +184,13 @@ impl Pressure {
         }
         if state != old {
             let percent = (100.0 * part) as u64;
-            match state {
-                MemoryState::Normal => tracing::info!(tier, node, percent, %state, "memory"),
-                _ => tracing::warn!(tier, node, percent, %state, "memory"),
+            match (*tier, state) {
+                // L1 evicts by itself, so it is full in normal operation.
+                ("l1", _) => tracing::debug!(percent, %state, "L1 memory is at {percent} %"),
+                (_, MemoryState::Normal) => tracing::info!(node, percent, %state, "L2 memory is at {percent} %"),
+                _ => {
+                    tracing::warn!(node, percent, %state, "L2 memory is at {percent} % (warning from 70 %, critical from 85 %)")
+                }
             }
         }
         let known = MemoryUse { memory: memory.clone(), used_bytes: used, limit_bytes: limit, state, reported };
@@ -226,14 +230,14 @@ fn warn_on_unsafe_config(node: &str, reported: Option<&NodeMemory>) {
     if reported.limit_bytes.is_none() {
         tracing::warn!(
             node,
-            "this node of L2 has no limit (maxmemory): nothing warns before the machine's memory is full"
+            "this node of L2 has no memory limit (maxmemory): there will be no warning before the machine's memory is full"
         );
     }
     if !reported.evicts() {
         tracing::warn!(
             node,
             policy = reported.policy,
-            "this node of L2 refuses to write when it is full (maxmemory-policy)"
+            "this node of L2 rejects writes when its memory is full (maxmemory-policy)"
         );
     }
 }
