@@ -1,5 +1,7 @@
 //! The live page: its files, its stream and the data that it may show.
 
+use std::time::Duration;
+
 use reqwest::Response;
 use serde_json::{Value, json};
 use sqlx::PgPool;
@@ -72,7 +74,8 @@ async fn a_page_that_is_opened_later_has_what_was_before(pool: PgPool) {
 
 #[sqlx::test]
 async fn the_sentence_says_since_when_a_dependency_is_away_and_what_failed(pool: PgPool) {
-    let app = TestApp::builder(pool).build().await;
+    let bound = Duration::from_millis(500);
+    let app = TestApp::builder(pool).config(|config| config.cache_max_staleness = bound).build().await;
     let mut stream = Stream::of(&app).await;
     stream.next("snapshot", |data| data["headline"]["state"] == "good").await;
     app.cut_database();
