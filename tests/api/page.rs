@@ -74,8 +74,8 @@ async fn a_page_that_is_opened_later_has_what_was_before(pool: PgPool) {
 
 #[sqlx::test]
 async fn the_sentence_says_since_when_a_dependency_is_away_and_what_failed(pool: PgPool) {
-    let bound = Duration::from_millis(500);
-    let app = TestApp::builder(pool).config(|config| config.cache_max_staleness = bound).build().await;
+    let app =
+        TestApp::builder(pool).config(|config| config.cache_max_staleness = Duration::from_millis(500)).build().await;
     let mut stream = Stream::of(&app).await;
     stream.next("snapshot", |data| data["headline"]["state"] == "good").await;
     app.cut_database();

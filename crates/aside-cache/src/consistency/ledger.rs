@@ -136,8 +136,7 @@ pub(crate) async fn load_tenants(
     let rows = sqlx::query(sql).bind(names).fetch_all(db).await?;
     let known = |row: &PgRow| {
         let tenant = Tenant::parse(row.try_get("tenant")?).ok_or(sqlx::Error::RowNotFound)?;
-        let record =
-            record(row).inspect_err(|_| tracing::error!(%tenant, "failed to decode the record of a tenant")).ok();
+        let record = record(row).inspect_err(|_| tracing::error!(%tenant, "failed to decode a tenant's record")).ok();
         Ok((tenant, record))
     };
     rows.iter().map(known).collect()
@@ -337,10 +336,7 @@ impl LedgerConnection {
     async fn expect_versions_to_rise(&mut self) -> Result<(), sqlx::Error> {
         let sql = "select setval('cache_version', $1 + 1000000) from cache_version where last_value < $1";
         if sqlx::query(sql).bind(self.highest).fetch_optional(&mut self.db).await?.is_some() {
-            tracing::error!(
-                highest = self.highest,
-                "the sequence cache_version was set back: all cached entries are invalid"
-            );
+            tracing::error!(highest = self.highest, "cache_version was set back: all cached entries are invalid");
             sqlx::query("update cache_epochs set id = gen_random_uuid()").execute(&mut self.db).await?;
         }
         Ok(())
