@@ -87,6 +87,9 @@ PROVE ?= all
 prove: ## mutation testing: breaks every rule in turn and expects its tests to catch it; the central ones: make prove PROVE=quick; one: PROVE=floor-check
 	@scripts/prove.sh $(PROVE)
 
+omissions: ## plants two hundred omissions, and counts which of them the dependency check finds: some minutes; docs/omissions.md
+	@scripts/omissions.sh
+
 bench: ## how fast, against constant bytes, Redis passed through, a textbook and no cache: four minutes; docs/speed.md; a trial: make bench ARGS=--short
 	@scripts/bench.sh $(ARGS)
 

@@ -90,6 +90,7 @@ pub fn start_services(config: &Config, db: ConnectionPool, audit: Option<Audit>)
             request_limit: config.request_timeout,
             policies: domain::policies(),
             recorder: Some(Arc::new(AccessRecorder::new(audit))),
+            sampled_loads: Some(config.cache_sampled_loads).filter(|pause| !pause.is_zero()),
             ..CacheConfig::default()
         },
         db,

@@ -51,6 +51,8 @@ pub struct Config {
     pub cache_l1_bytes: u64,
     pub cache_warm_top: u32,
     pub cache_max_staleness: Duration,
+    /// Zero means that no loads are sampled.
+    pub cache_sampled_loads: Duration,
     /// The deadline of every call of L2. It is not a setting, because the same delay is noticeable
     /// everywhere. A test must be able to change it.
     pub cache_l2_deadline: Duration,
@@ -150,6 +152,7 @@ impl fmt::Debug for Config {
             .field("cache_l1_bytes", &self.cache_l1_bytes)
             .field("cache_warm_top", &self.cache_warm_top)
             .field("cache_max_staleness", &self.cache_max_staleness)
+            .field("cache_sampled_loads", &self.cache_sampled_loads)
             .field("cache_l2_deadline", &self.cache_l2_deadline)
             .field("cache_keys", &secret(self.cache_keys.is_some()))
             .field("cache_keys_file", &self.cache_keys_file)

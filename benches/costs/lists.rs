@@ -38,6 +38,7 @@ impl Cacheable for Page {
         compress_above: usize::MAX,
         sensitivity: Sensitivity::Public,
         residency: Residency::Shared,
+        volatile: &[],
     };
 }
 
@@ -110,7 +111,10 @@ impl List {
         let now: i64 = sqlx::query_scalar(now).fetch_one(&database.pool).await.expect("the database's time");
         let page = |n| {
             let tag_versions = vec![TagVersion { tag: list.tag(), version: 0 }];
-            (list.key(n), Loaded { value: Some(Page(vec![n])), tag_versions, loaded_at: DbTime(now) })
+            (
+                list.key(n),
+                Loaded { value: Some(Page(vec![n])), tag_versions, loaded_at: DbTime(now), valid_until: None },
+            )
         };
         let mut registry = Registry::default();
         list.cache.register_metrics(&mut registry);

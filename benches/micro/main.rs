@@ -92,7 +92,7 @@ fn loaded(id: i64) -> Loaded<Product> {
         updated_at: DateTime::UNIX_EPOCH,
     };
     let tag_versions = vec![TagVersion { tag: Product::tag_of(id), version: 1 }];
-    Loaded { value: Some(product), tag_versions, loaded_at: DbTime(Utc::now().timestamp_micros()) }
+    Loaded { value: Some(product), tag_versions, loaded_at: DbTime(Utc::now().timestamp_micros()), valid_until: None }
 }
 
 /// Makes the key of a product.
@@ -136,7 +136,7 @@ fn decoding(bencher: Bencher) {
 }
 
 fn an_entry() -> (Key<Product>, Entry<Product>) {
-    let Loaded { value, tag_versions, loaded_at } = loaded(1_082_185);
+    let Loaded { value, tag_versions, loaded_at, .. } = loaded(1_082_185);
     (Product::key(1_082_185), entry(value, tag_versions.into(), (loaded_at, loaded_at)).expect("an entry"))
 }
 

@@ -61,7 +61,7 @@ async fn fill(cache: &Cache, products: &[Product], entries: usize) -> f64 {
             own += size(&product);
             let tag_versions = vec![TagVersion { tag: Product::tag_of(product.id), version: 1 }];
             let loaded_at = DbTime(Utc::now().timestamp_micros());
-            (Product::key(product.id), Loaded { value: Some(product), tag_versions, loaded_at })
+            (Product::key(product.id), Loaded { value: Some(product), tag_versions, loaded_at, valid_until: None })
         });
         cache.put_many(chunk.collect()).expect("they are kept");
         cache.stats();

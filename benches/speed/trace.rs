@@ -70,7 +70,7 @@ async fn read(cache: &Cache, product: &Product) -> Outcome {
     let (key, product) = (Product::key(product.id), product.clone());
     let load = || async move {
         let loaded_at = DbTime(chrono::Utc::now().timestamp_micros());
-        Ok::<_, DomainError>(Loaded { value: Some(product), tag_versions: vec![], loaded_at })
+        Ok::<_, DomainError>(Loaded { value: Some(product), tag_versions: vec![], loaded_at, valid_until: None })
     };
     cache.get_or_load(&key, CacheMode::Default, load).await.expect("a product").outcome
 }

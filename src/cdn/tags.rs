@@ -41,6 +41,8 @@ pub struct Tagged<'a> {
     /// The longest time for which any cache may still serve it: the rest of its maximum age since
     /// the database was read.
     pub left: Duration,
+    /// Whether the answer has an end, after which it must not be served stale either.
+    pub has_end: bool,
 }
 
 impl SurrogateKeys {
@@ -57,7 +59,8 @@ impl SurrogateKeys {
         if let Some(longer) = self.max_age {
             // Caches subtract `Age` from the lifetime.
             let max_age = answer.age.as_secs() + longer.min(answer.left).as_secs();
-            let control = HeaderValue::try_from(format!("max-age={max_age}, {WINDOWS}"));
+            let windows = if answer.has_end { "must-revalidate" } else { WINDOWS };
+            let control = HeaderValue::try_from(format!("max-age={max_age}, {windows}"));
             headers.extend(control.ok().map(|control| (self.format.control.clone(), control)));
         }
         headers

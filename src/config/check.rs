@@ -52,6 +52,7 @@ impl Settings {
         let cache_l1_bytes = wrong.take("CACHE_L1_BYTES", self.cache_l1_bytes);
         let cache_warm_top = wrong.take("CACHE_WARM_TOP", self.cache_warm_top);
         let cache_max_staleness = wrong.take("CACHE_MAX_STALENESS_MS", self.cache_max_staleness_ms);
+        let cache_sampled_loads = wrong.take("CACHE_SAMPLED_LOADS_MS", self.cache_sampled_loads_ms);
         let cache_keys = wrong.take_secret("CACHE_KEYS", self.cache_keys);
         let cache_keys_file = wrong.take_optional("CACHE_KEYS_FILE", self.cache_keys_file);
         let audit_log = wrong.take_optional("AUDIT_LOG", self.audit_log);
@@ -139,6 +140,7 @@ impl Settings {
                 cache_l1_bytes: cache_l1_bytes?,
                 cache_warm_top: cache_warm_top?,
                 cache_max_staleness: cache_max_staleness?,
+                cache_sampled_loads: cache_sampled_loads?,
                 cache_l2_deadline: L2_DEADLINE,
                 cache_keys: cache_keys?,
                 cache_keys_file: cache_keys_file?,

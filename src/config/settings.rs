@@ -262,6 +262,18 @@ pub struct Settings {
     )]
     pub(super) cache_max_staleness_ms: Parsed<Duration>,
 
+    /// Pause between two loads of each cached type that only compare what Redis answers with
+    /// Postgres, in milliseconds. They find changes that raised no tag. 0 means no such loads.
+    #[arg(
+        long,
+        env = "CACHE_SAMPLED_LOADS_MS",
+        value_name = "MS",
+        default_value = "1000",
+        value_parser = milliseconds(0..=3_600_000),
+        help_heading = "Cache",
+    )]
+    pub(super) cache_sampled_loads_ms: Parsed<Duration>,
+
     /// Keys that seal entries in L2, separated by commas. The first key seals, and all keys open.
     /// Without keys, L2 stores no orders and the catalogue unsealed. Secret.
     #[arg(

@@ -1,7 +1,7 @@
 //! The kinds of cached answers of this service, and what it adds to the answers of `aside_axum`: the
 //! outcome for the log line, and surrogate keys for a shared cache.
 
-use std::sync::LazyLock;
+use std::{sync::LazyLock, time::Duration};
 
 use aside_axum::{HeaderTemplate, ReadRequest, Representation};
 use aside_cache::Outcome;
@@ -46,7 +46,8 @@ pub fn catalogue(state: &WebState, request: &ReadRequest, answer: Representation
             pattern: answer.pattern,
             tag_versions: &answer.tag_versions,
             age: answer.age.unwrap_or_default(),
-            left: answer.max_age.saturating_sub(answer.since_read),
+            left: answer.max_age.saturating_sub(answer.since_read).min(answer.valid_for.unwrap_or(Duration::MAX)),
+            has_end: answer.valid_for.is_some(),
         })
     };
     let marks = state.cdn.as_ref().filter(|_| answer.outcome != Outcome::Stale).map(mark);

@@ -32,6 +32,8 @@ pub fn config(database_url: String, redis: Option<RedisConfig>, namespace: Strin
         cache_l1_bytes: 8 * 1024 * 1024,
         cache_warm_top: 0,
         cache_max_staleness: Duration::from_secs(60),
+        // Tests count loads.
+        cache_sampled_loads: Duration::ZERO,
         cache_l2_deadline: Duration::from_secs(2),
         cache_keys: Some(KEYS.into()),
         cache_keys_file: None,
@@ -75,6 +77,7 @@ pub fn environment(config: &Config) -> Vec<(&'static str, String)> {
         ("CACHE_L1_BYTES", config.cache_l1_bytes.to_string()),
         ("CACHE_WARM_TOP", config.cache_warm_top.to_string()),
         ("CACHE_MAX_STALENESS_MS", config.cache_max_staleness.as_millis().to_string()),
+        ("CACHE_SAMPLED_LOADS_MS", config.cache_sampled_loads.as_millis().to_string()),
         ("CACHE_KEYS", config.cache_keys.clone().unwrap_or_default()),
         ("REGION", config.region.clone()),
         ("TOKIO_WORKER_THREADS", "2".into()),

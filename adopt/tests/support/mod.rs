@@ -2,6 +2,7 @@
 //! types use them.
 
 use std::{
+    ops::{Deref, DerefMut},
     sync::{
         Arc, Mutex,
         mpsc::{Receiver, Sender, channel},
@@ -9,14 +10,19 @@ use std::{
     time::Duration,
 };
 
-use aside_cache::{Cache, CacheConfig, ConnectionPool, Keyring, RedisL2};
-use aside_testkit::{RedisServer, TestDatabase, eventually, redis_server::fresh_namespace};
+use aside_cache::{Cache, CacheConfig, Cacheable, Cached, ConnectionPool, Error, Keyring, RedisL2, Tenant};
+use aside_testkit::{
+    RedisServer, TestDatabase,
+    dependencies::{Answer, DependencyCheck},
+    eventually,
+    redis_server::fresh_namespace,
+};
 use axum::{
     Router,
     body::{Body, to_bytes},
     http::Request,
 };
-use invoices::{audit::AccessLog, http::router};
+use invoices::{audit::AccessLog, http::router, session::Session};
 use serde_json::Value;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 use tower::ServiceExt;
@@ -49,11 +55,9 @@ impl Fixture {
         (fixture, client)
     }
 
-    /// Starts one more instance. Its limits are long, so that a busy machine causes no extra loads.
-    pub async fn client(&mut self) -> Client {
-        let pool = PgPoolOptions::new().max_connections(5);
-        let db = ConnectionPool::new("Postgres", pool, self.database.options());
-        let config = CacheConfig {
+    /// The settings of an instance. Its limits are long, so that a busy machine causes no extra loads.
+    fn config(&self) -> CacheConfig {
+        CacheConfig {
             namespace: self.namespace.clone(),
             keys: Some(Keyring::parse(KEYS).expect("keys")),
             l2: Some(Arc::new(RedisL2::standalone(&self.redis).expect("the URL of Redis"))),
@@ -62,8 +66,24 @@ impl Fixture {
             policies: invoices::policies(),
             recorder: Some(Arc::new(AccessLog(self.lines.clone()))),
             ..CacheConfig::default()
-        };
-        let cache = Cache::start(config, db);
+        }
+    }
+
+    /// A check of reads by tenant `demo`, after SQL that inserts more data.
+    pub async fn check(&self, data: &'static str) -> Check {
+        sqlx::raw_sql(data).execute(&self.database.pool).await.expect("the data");
+        let mut check = DependencyCheck::new(&self.database.pool);
+        check.declared_in("migrations");
+        let tenant = Tenant::parse("demo").expect("a tenant");
+        let session = Session { cache: Cache::start(self.config(), check.pool()), tenant };
+        Check { check, session }
+    }
+
+    /// Starts one more instance.
+    pub async fn client(&mut self) -> Client {
+        let pool = PgPoolOptions::new().max_connections(5);
+        let db = ConnectionPool::new("Postgres", pool, self.database.options());
+        let cache = Cache::start(self.config(), db);
         eventually("the ledger is followed", || async { cache.is_current().then_some(()) }).await;
         let router = router(&cache);
         self.database.at_end(async move {
@@ -76,6 +96,47 @@ impl Fixture {
     /// The records of accesses since the last call.
     pub fn accesses(&self) -> Vec<String> {
         self.log.lock().expect("nobody panicked").try_iter().collect()
+    }
+}
+
+/// A dependency check of the reads of a session.
+pub struct Check {
+    check: DependencyCheck,
+    session: Session,
+}
+
+impl Check {
+    /// Adds a read, which must use no tier (`CacheMode::NoStore`).
+    pub fn read<T: Cacheable, Fut>(&mut self, name: &'static str, read: impl Fn(Session) -> Fut + 'static)
+    where
+        Fut: Future<Output = Result<Cached<T>, Error>> + 'static,
+    {
+        let session = self.session.clone();
+        self.check.load(name, move || {
+            let reading = read(session.clone());
+            async move {
+                match reading.await {
+                    Ok(read) => {
+                        Answer::new(&read.entry.body, read.entry.tag_versions.iter().map(|version| &version.tag))
+                    }
+                    Err(error) => Answer::failed(error),
+                }
+            }
+        });
+    }
+}
+
+impl Deref for Check {
+    type Target = DependencyCheck;
+
+    fn deref(&self) -> &DependencyCheck {
+        &self.check
+    }
+}
+
+impl DerefMut for Check {
+    fn deref_mut(&mut self) -> &mut DependencyCheck {
+        &mut self.check
     }
 }
 

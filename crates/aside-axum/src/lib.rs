@@ -50,7 +50,7 @@
 //!     // A service reads its own table here: `.one(sqlx::query_as("select …").bind(id))`.
 //!     let load = move |_pool| async move {
 //!         let value = Some(Product { id, version: 3 });
-//!         Ok::<_, Error>(Loaded { value, tag_versions: vec![], loaded_at: DbTime(0) })
+//!         Ok::<_, Error>(Loaded { value, tag_versions: vec![], loaded_at: DbTime(0), valid_until: None })
 //!     };
 //!     let read = access.cache().get(Key::new(id)).mode(request.mode()).load(load).await;
 //!     let read = read.map_err(|_| Refusal::NotCached)?;
@@ -89,6 +89,7 @@ mod conditions;
 mod consistency;
 mod directives;
 mod entity_tag;
+mod lifetime;
 mod read_request;
 mod refusal;
 mod representation;
@@ -103,6 +104,7 @@ pub use self::{
     consistency::{CONSISTENCY_TOKEN, ClientToken, ConsistencyRequest, consistency, token_header},
     directives::Directives,
     entity_tag::EntityTag,
+    lifetime::within,
     read_request::{CacheAccess, ReadRequest},
     refusal::Refusal,
     representation::Representation,

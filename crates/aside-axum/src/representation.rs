@@ -24,6 +24,7 @@ use super::{
     conditions::{Conditions, Validation},
     consistency::token_header,
     entity_tag::EntityTag,
+    lifetime::within,
     refusal::Refusal,
     template::HeaderTemplate,
 };
@@ -44,6 +45,8 @@ pub struct Representation {
     pub since_read: Duration,
     /// The remaining lifetime in L1, in milliseconds. It is negative when the lifetime has ended.
     pub ttl_ms: i64,
+    /// The time until the end of the answer, from which on no cache may serve it.
+    pub valid_for: Option<Duration>,
     /// The source of the answer.
     pub outcome: Outcome,
     /// Whether L1 may store it.
@@ -88,6 +91,7 @@ impl Representation {
             age: read.age,
             since_read: read.since_read,
             ttl_ms: read.ttl_ms,
+            valid_for: read.valid_for,
             outcome: read.outcome,
             stored: read.stored,
             token: read.token.clone(),
@@ -108,6 +112,7 @@ impl Representation {
             body,
             age: reads.iter().filter_map(|read| read.age).max(),
             since_read: reads.iter().map(|read| read.since_read).max().unwrap_or_default(),
+            valid_for: reads.iter().filter_map(|read| read.valid_for).min(),
             ttl_ms: reads.iter().map(|read| read.ttl_ms).min().unwrap_or_default(),
             outcome: farthest.unwrap_or(Outcome::L1Hit),
             stored: reads.iter().all(|read| read.stored),
@@ -137,6 +142,9 @@ impl Representation {
             cache_status(&self, l2),
             self.token.as_ref().map(token_header),
         ]);
+        if let (Some(left), Some(control)) = (self.valid_for, headers.get_mut(header::CACHE_CONTROL)) {
+            *control = within(control, left);
+        }
         if self.outcome == Outcome::Stale {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
         }
@@ -182,10 +190,12 @@ pub(crate) mod tests {
             tag_versions: Arc::new([]),
             loaded_at: DbTime(0),
             snapshot_upper_bound: DbTime(0),
+            valid_until: None,
         };
         let age = (!outcome.is_load()).then_some(Duration::from_secs(since_read.min(2)));
         let (since_read, token) = (Duration::from_secs(since_read), "0a1b2c-17".parse().ok());
-        Cached { entry: Arc::new(entry), outcome, age, since_read, ttl_ms: ttl * 1000, stored: true, token }
+        let (entry, ttl_ms) = (Arc::new(entry), ttl * 1000);
+        Cached { entry, outcome, age, since_read, ttl_ms, valid_for: None, stored: true, token }
     }
 
     /// An answer of this origin, for the tests of its headers.
@@ -232,6 +242,21 @@ pub(crate) mod tests {
         let template = HeaderTemplate::new("public, max-age=5");
         let stale = answer(Outcome::Stale).respond(&Conditions::default(), &template, true).unwrap();
         assert_eq!(stale.headers()["cache-control"], "no-store");
+    }
+
+    #[test]
+    fn no_cache_may_serve_an_answer_after_its_end() {
+        let template = HeaderTemplate::new("public, max-age=5, stale-if-error=60");
+        let control = |left| {
+            let answer = Representation { valid_for: left, ..answer(Outcome::L1Hit) };
+            let response = answer.respond(&Conditions::default(), &template, true).unwrap();
+            response.headers()["cache-control"].to_str().unwrap().to_owned()
+        };
+        assert_eq!(control(None), "public, max-age=5, stale-if-error=60");
+        assert_eq!(control(Some(Duration::from_millis(2_999))), "public, max-age=2, must-revalidate");
+        let mut reads = [read(7, Outcome::L1Hit, 3, 57), read(2, Outcome::L2Hit, 20, 40)];
+        reads[1].valid_for = Some(Duration::from_secs(4));
+        assert_eq!(Representation::composed(&reads, "[7,2]".into()).valid_for, Some(Duration::from_secs(4)));
     }
 
     #[test]

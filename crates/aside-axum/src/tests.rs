@@ -33,7 +33,7 @@ async fn get_note(
 ) -> Result<Response, Refusal> {
     let load = move |_pool| async move {
         let value = (id < 10).then_some(Note { version: id });
-        Ok::<_, Error>(Loaded { value, tag_versions: vec![], loaded_at: DbTime(0) })
+        Ok::<_, Error>(Loaded { value, tag_versions: vec![], loaded_at: DbTime(0), valid_until: None })
     };
     let read = match access.cache().get(Key::new(id)).mode(request.mode()).load(load).await {
         Ok(read) => read,

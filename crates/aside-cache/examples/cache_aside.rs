@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgPool};
 
 #[derive(Debug, Serialize, Deserialize, FromRow)]
-struct River {
+pub struct River {
     name: String,
 }
 
@@ -20,13 +20,13 @@ impl Cacheable for River {
 }
 
 /// A read: L1, then L2, then this select. Versions and read time come from the same snapshot.
-async fn read(cache: &Cache, id: i64) -> Result<Cached<River>, Error> {
+pub async fn read(cache: &Cache, id: i64) -> Result<Cached<River>, Error> {
     let query = sqlx::query_as("select name from rivers where id = $1").bind(id);
     cache.get(Key::new(id)).one(query).await
 }
 
 /// A write: change, invalidate. The cache isn't given the new value: the next reader loads it.
-async fn write(cache: &Cache, id: i64, name: &'static str) -> Result<(), Error> {
+pub async fn write(cache: &Cache, id: i64, name: &'static str) -> Result<(), Error> {
     let upsert = async move |tx: &mut aside_cache::Write| {
         let sql = "insert into rivers values ($1, $2) on conflict (id) do update set name = excluded.name";
         sqlx::query(sql).bind(id).bind(name).execute(tx.conn()).await?;

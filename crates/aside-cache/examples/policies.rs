@@ -59,7 +59,7 @@ async fn read<T: Cacheable>(cache: &Cache, db: &PgPool, key: Key<T>, value: T) -
     let load = move || async move {
         let sql = "select (extract(epoch from now()) * 1000000)::bigint";
         let loaded_at = DbTime(sqlx::query_scalar(sql).fetch_one(&db).await?);
-        Ok::<_, Error>(Loaded { value: Some(value), tag_versions: Vec::new(), loaded_at })
+        Ok::<_, Error>(Loaded { value: Some(value), tag_versions: Vec::new(), loaded_at, valid_until: None })
     };
     let outcome = cache.get_or_load(&key, CacheMode::Default, load).await?.outcome;
     println!("{key:?} from {}", outcome.as_str());
@@ -77,7 +77,13 @@ pub struct Seen {
 pub async fn run(db: PgPool) -> Result<Seen, Failure> {
     let clock = Clock::adjustable();
     let l2 = MemoryL2::new(clock.clone());
-    let config = CacheConfig { l2: Some(Arc::new(l2.clone())), clock: clock.clone(), ..CacheConfig::default() };
+    let config = CacheConfig {
+        l2: Some(Arc::new(l2.clone())),
+        clock: clock.clone(),
+        // No load but those of the reads below.
+        sampled_loads: None,
+        ..CacheConfig::default()
+    };
     let cache = support::cache_with(&db, config).await?;
     let tenant = Tenant::parse("demo").ok_or("not a tenant")?;
     let rate = || Key::<Rate>::new(("EUR", "USD"));

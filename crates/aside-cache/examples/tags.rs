@@ -4,7 +4,7 @@
 
 #[path = "support/cities.rs"]
 #[allow(dead_code)] // single cities are not read here
-mod cities;
+pub mod cities;
 #[path = "support/mod.rs"]
 mod support;
 
@@ -22,7 +22,7 @@ fn main() -> ExitCode {
 
 /// The names of a country's cities.
 #[derive(Debug, Serialize, Deserialize)]
-struct Names(Vec<String>);
+pub struct Names(Vec<String>);
 
 impl From<Vec<City>> for Names {
     fn from(cities: Vec<City>) -> Self {
@@ -34,7 +34,7 @@ impl Cacheable for Names {
     const POLICY: Policy = Policy::public("example-cities", Duration::from_mins(10));
 }
 
-async fn list(cache: &Cache, country: &'static str) -> Result<Cached<Names>, Error> {
+pub async fn list(cache: &Cache, country: &'static str) -> Result<Cached<Names>, Error> {
     let sql = "select id, name, country from example_cities where country = $1 order by name";
     let query = sqlx::query_as::<_, City>(sql).bind(country);
     cache.get(Key::new((country, "by-name"))).depends_on(cities::list_tag(country)).list(query).await

@@ -232,6 +232,12 @@ impl Admission {
         self.lock().most
     }
 
+    /// Whether work waits, or uses at least half of the permits for loads.
+    pub(crate) fn is_busy(&self) -> bool {
+        let state = self.lock();
+        state.waiting > 0 || state.is_half_used()
+    }
+
     /// Whether no poll of the ledger, no load and no write was answered for a while. A free permit
     /// is granted all the same, because its holder finds out whether the database answers again.
     fn is_unreachable(&self, state: &State, now: Duration) -> bool {

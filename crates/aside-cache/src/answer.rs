@@ -43,8 +43,9 @@ impl Cache {
         }
         let age = (!outcome.is_load()).then(|| self.inner.freshness.since_validation(since_read, now));
         let token = ConsistencyToken::new(epoch, entry.snapshot_upper_bound);
+        let valid_for = self.inner.freshness.left(entry.valid_until, now);
         let ttl_ms = fresh_until.as_millis() as i64 - now.as_millis() as i64;
-        Cached { entry, outcome, age, since_read, ttl_ms, stored, token }
+        Cached { entry, outcome, age, since_read, ttl_ms, valid_for, stored, token }
     }
 
     /// Counts, records and returns the result of a lookup in the tiers, which may be `None`.

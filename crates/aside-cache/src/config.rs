@@ -53,6 +53,10 @@ pub struct CacheConfig {
     /// Records the accesses to regulated types, whose policies must be in `policies`. With `None`, no
     /// policy may be regulated.
     pub recorder: Option<Arc<dyn Recorder>>,
+    /// The pause between two sampled loads of a type. They compare values that L2 answers again and
+    /// again with the database, and find changes that raised no tag. With `None` there are none, and
+    /// values are compared only when they are loaded anyway.
+    pub sampled_loads: Option<Duration>,
 }
 
 impl Default for CacheConfig {
@@ -73,6 +77,7 @@ impl Default for CacheConfig {
             clock: Clock::system(),
             policies: Vec::new(),
             recorder: None,
+            sampled_loads: Some(Duration::from_secs(1)),
         }
     }
 }

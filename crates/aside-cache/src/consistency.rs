@@ -3,10 +3,12 @@
 
 pub(crate) mod address;
 pub(crate) mod changefeed;
+pub(crate) mod comparison;
 pub(crate) mod floors;
 pub(crate) mod freshness;
 pub(crate) mod ledger;
 pub(crate) mod monitor;
 pub(crate) mod poller;
+pub(crate) mod staleness;
 pub(crate) mod token;
 pub(crate) mod triggers;

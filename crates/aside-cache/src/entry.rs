@@ -55,6 +55,10 @@ pub struct Loaded<T> {
     /// A moment that is not after the snapshot of the reading statement. On the primary it is
     /// `now()`. On a replica it is a moment whose changes the replica has certainly received.
     pub loaded_at: DbTime,
+    /// The end of the answer, from which on it is wrong although nothing changes, such as a price
+    /// that is valid until midnight. No tier and no HTTP cache serves it from then on. `None` if
+    /// only changes make it wrong.
+    pub valid_until: Option<DbTime>,
 }
 
 /// A cached answer. It is immutable and shared between requests.
@@ -72,6 +76,8 @@ pub struct Entry<T> {
     pub loaded_at: DbTime,
     /// A moment that is not before the snapshot.
     pub snapshot_upper_bound: DbTime,
+    /// The end of the answer, as its load named it ([`Loaded::valid_until`]).
+    pub valid_until: Option<DbTime>,
 }
 
 impl<T> Entry<T> {

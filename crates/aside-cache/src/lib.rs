@@ -72,10 +72,11 @@ use tokio_util::{
 
 pub use crate::tiers::codec;
 use crate::{
-    admission::Admission, consistency::freshness::Freshness, consistency::monitor::ConsistencyMonitor,
-    consistency::poller::LedgerPoller, observe::arrivals::Arrivals, observe::metrics::CacheMetrics,
-    protect::keys::Keys, protect::placement::Placement, protect::tenants::Tenants, read::replica::Replica,
-    read::single_flight::SingleFlight, tiers::guard::GuardedL2, tiers::l1::L1, tiers::pressure::Pressure,
+    admission::Admission, consistency::comparison::ValueComparison, consistency::freshness::Freshness,
+    consistency::monitor::ConsistencyMonitor, consistency::poller::LedgerPoller, observe::arrivals::Arrivals,
+    observe::metrics::CacheMetrics, protect::keys::Keys, protect::placement::Placement, protect::tenants::Tenants,
+    read::replica::Replica, read::single_flight::SingleFlight, tiers::guard::GuardedL2, tiers::l1::L1,
+    tiers::pressure::Pressure,
 };
 pub use crate::{
     admission::Concurrency,
@@ -83,6 +84,7 @@ pub use crate::{
     config::CacheConfig,
     consistency::changefeed::{ChangeCursor, Changefeed, Changes},
     consistency::ledger::is_outside_transaction,
+    consistency::staleness::Staleness,
     consistency::token::{CatchUp, ConsistencyToken},
     database::database_errors::{is_busy, is_conflict, is_unavailable},
     database::pool::ConnectionPool,
@@ -154,6 +156,7 @@ struct Inner {
     request_limit: Duration,
     metrics: CacheMetrics,
     monitor: Arc<ConsistencyMonitor>,
+    comparison: ValueComparison,
     pressure: Arc<Pressure>,
     clock: Clock,
     db: ConnectionPool,
@@ -183,6 +186,8 @@ pub struct Cached<T> {
     /// The rest of the entry's lifetime in L1, in milliseconds. It is below zero after the
     /// lifetime's end.
     pub ttl_ms: i64,
+    /// The time until the end of the answer, if its load named one ([`Loaded::valid_until`]).
+    pub valid_for: Option<Duration>,
     /// Whether L1 may store such answers: it exists, and this is the tenant's home region.
     pub stored: bool,
     /// The token of this answer. A read that sends it never gets an older answer, on any instance.
@@ -223,6 +228,7 @@ impl Cache {
             clock,
             policies,
             recorder,
+            sampled_loads,
         } = config;
         recorder::require(recorder.as_ref(), &policies);
         let longest = policies.iter().map(|policy| policy.max_age).max().unwrap_or_default();
@@ -268,6 +274,7 @@ impl Cache {
             request_limit,
             metrics,
             monitor: Arc::new(ConsistencyMonitor::new()),
+            comparison: ValueComparison::new(sampled_loads, &policies),
             pressure: Arc::new(Pressure::new()),
             clock,
             db,
@@ -290,7 +297,7 @@ impl Cache {
     }
 
     /// Runs a task in the background until the cache is shut down or dropped.
-    fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
+    pub(crate) fn in_background(&self, work: impl Future<Output = ()> + Send + 'static) {
         let stop = self.inner.stop.clone();
         self.inner.tasks.spawn(async move { stop.run_until_cancelled(work).await });
     }

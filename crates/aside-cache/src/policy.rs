@@ -92,6 +92,9 @@ pub struct Policy {
     pub sensitivity: Sensitivity,
     /// The regions and tiers that may store the values.
     pub residency: Residency,
+    /// The fields of the JSON whose values may change although no tag rises, such as view counts.
+    /// The comparison of loaded with cached values leaves them out.
+    pub volatile: &'static [&'static str],
 }
 
 /// The default of [`Policy::negative_ttl`], unless the lifetime is shorter.
@@ -127,6 +130,7 @@ impl Policy {
             compress_above: 1024,
             sensitivity: Sensitivity::Public,
             residency: Residency::Shared,
+            volatile: &[],
         }
     }
 
@@ -196,6 +200,20 @@ impl Policy {
     /// Sets the regions and tiers that may store the values.
     pub const fn residency(self, residency: Residency) -> Self {
         Self { residency, ..self }
+    }
+
+    /// Names fields of the JSON, at any depth, whose values may change although no tag rises. A
+    /// difference in any other field is reported as a change that raised no tag.
+    ///
+    /// ```
+    /// use aside_cache::Policy;
+    /// use std::time::Duration;
+    ///
+    /// const POLICY: Policy = Policy::public("product", Duration::from_hours(1)).volatile(&["view_count"]);
+    /// assert_eq!(POLICY.volatile, ["view_count"]);
+    /// ```
+    pub const fn volatile(self, volatile: &'static [&'static str]) -> Self {
+        Self { volatile, ..self }
     }
 
     /// The maximum age of an answer of this type. It is shorter for a known absence.

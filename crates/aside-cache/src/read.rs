@@ -246,7 +246,10 @@ impl Cache {
         // The epoch comes first, because a value must not be stored under a later one.
         let epoch = self.inner.freshness.epoch();
         match self.l2_answer(key, &epoch, missed).await {
-            Ok(found) => Ok(found),
+            Ok(found) => {
+                self.sample_load(key, load, deadline);
+                Ok(found)
+            }
             Err((missed, mut write_back)) => {
                 let queued = self.inner.clock.now();
                 let loaded = load.load(self, key, deadline).await?;
@@ -329,7 +332,7 @@ impl Cache {
         TimedLoad { loaded, asked }: TimedLoad<T>,
         epoch: &Epoch,
     ) -> Result<LocalEntry<T>, LoadFailure> {
-        let Loaded { value, tag_versions, loaded_at } = loaded;
+        let Loaded { value, tag_versions, loaded_at, valid_until } = loaded;
         let now = self.inner.clock.now();
         // The statement began after it was sent, and its snapshot precedes the answer. A replica
         // reports an earlier time, so the present time of the database counts too.
@@ -338,6 +341,7 @@ impl Cache {
             tracing::error!(%error, pattern = T::POLICY.name, "failed to encode a value");
             LoadFailure::Panicked
         })?;
+        let entry = Entry { valid_until, ..entry };
         Ok(self.set_l1_expiry(Arc::new(entry), epoch, now.saturating_sub(asked)))
     }
 
@@ -349,9 +353,14 @@ impl Cache {
         cost: Duration,
     ) -> LocalEntry<T> {
         let lifetime = T::POLICY.l1_lifetime(entry.value.is_none());
-        // A load that waited, for example for a busy pool, must not make its entry always due.
-        let cost = cost.min(lifetime / 20);
-        LocalEntry { entry, epoch: epoch.clone(), fresh_until: self.inner.clock.now() + lifetime, cost }
+        let now = self.inner.clock.now();
+        // A load that waited, for example for a busy pool, must not make its entry always due. An
+        // early refresh would not prolong an answer that has an end.
+        let (lifetime, cost) = match self.inner.freshness.left(entry.valid_until, now) {
+            Some(left) if left < lifetime => (left, Duration::ZERO),
+            _ => (lifetime, cost.min(lifetime / 20)),
+        };
+        LocalEntry { entry, epoch: epoch.clone(), fresh_until: now + lifetime, cost }
     }
 
     /// Whether L1 may store the value of a key.
@@ -361,9 +370,16 @@ impl Cache {
     }
 
     pub(crate) fn store_l1<T: Cacheable>(&self, key: &Key<T>, local: &LocalEntry<T>) {
-        if self.may_store(key) {
-            self.inner.l1.insert(key, local.clone(), T::POLICY.l1_retention(local.entry.value.is_none()));
+        let retention = self.until_end(local, T::POLICY.l1_retention(local.entry.value.is_none()));
+        if self.may_store(key) && !retention.is_zero() {
+            self.inner.l1.insert(key, local.clone(), retention);
         }
+    }
+
+    /// A lifetime in a tier, which ends with the answer.
+    pub(crate) fn until_end<T>(&self, local: &LocalEntry<T>, lifetime: Duration) -> Duration {
+        let left = self.inner.freshness.left(local.entry.valid_until, self.inner.clock.now());
+        left.map_or(lifetime, |left| left.min(lifetime))
     }
 
     pub(crate) fn check_freshness<T: Cacheable>(&self, key: &Key<T>, local: &LocalEntry<T>, now: Duration) -> Verdict {

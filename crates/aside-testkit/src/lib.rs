@@ -3,6 +3,7 @@
 //!
 //! Nothing here depends on the service or on the cache.
 
+pub mod dependencies;
 pub mod environment;
 pub mod eventually;
 pub mod gate;

@@ -129,6 +129,7 @@ impl Cacheable for Order {
         compress_above: 1024,
         sensitivity: Sensitivity::Regulated,
         residency: Residency::Regional(OutOfRegion::NoStore),
+        volatile: &[],
     };
 }
 
@@ -147,6 +148,7 @@ impl Cacheable for OrderPage {
         compress_above: 1024,
         sensitivity: Sensitivity::Regulated,
         residency: Residency::Regional(OutOfRegion::NoStore),
+        volatile: &[],
     };
 }
 

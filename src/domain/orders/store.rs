@@ -82,7 +82,7 @@ pub async fn load_one(db: ConnectionPool, (tenant, id): (Tenant, i64)) -> Result
     };
     let tag_versions =
         vec![TagVersion { tag: name, version: row.try_get::<Option<i64>, _>("tag_version")?.unwrap_or(0) }];
-    Ok(Loaded { value: order(&row)?, tag_versions, loaded_at: row.try_get("read_at")? })
+    Ok(Loaded { value: order(&row)?, tag_versions, loaded_at: row.try_get("read_at")?, valid_until: None })
 }
 
 /// Loads orders by id. All of them belong to the same tenant. The result contains every requested
@@ -99,7 +99,8 @@ pub async fn load_many(
             let id = row.try_get("asked")?;
             let tag = Order::key(&tenant, id).tag().clone();
             let tag_versions = vec![TagVersion { tag, version: row.try_get("tag_version")? }];
-            let loaded = Loaded { value: order(row)?, tag_versions, loaded_at: row.try_get("read_at")? };
+            let loaded =
+                Loaded { value: order(row)?, tag_versions, loaded_at: row.try_get("read_at")?, valid_until: None };
             Ok(((tenant.clone(), id), loaded))
         })
         .collect()
@@ -133,7 +134,7 @@ pub async fn load_page(
         found.inspect_err(|error| tracing::error!(id, %error, "failed to decode an order; lists omit it")).ok()
     };
     let items = rows.iter().zip(ids).filter_map(readable).collect();
-    Ok(Loaded { value: Some(OrderPage { items, next_cursor }), tag_versions, loaded_at })
+    Ok(Loaded { value: Some(OrderPage { items, next_cursor }), tag_versions, loaded_at, valid_until: None })
 }
 /// Reads an order and locks it until the transaction ends.
 pub async fn lock(db: &mut PgConnection, tenant: &Tenant, id: i64) -> Result<Order, DomainError> {

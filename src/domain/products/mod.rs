@@ -163,6 +163,7 @@ impl Cacheable for Product {
         compress_above: 1024,
         sensitivity: Sensitivity::Public,
         residency: Residency::Shared,
+        volatile: &["view_count"],
     };
 }
 
@@ -182,6 +183,7 @@ impl Cacheable for ProductPage {
         compress_above: 1024,
         sensitivity: Sensitivity::Public,
         residency: Residency::Shared,
+        volatile: &["view_count"],
     };
 }
 
@@ -200,5 +202,7 @@ impl Cacheable for TopProducts {
         compress_above: 1024,
         sensitivity: Sensitivity::Public,
         residency: Residency::Shared,
+        // Which products are popular changes with each view.
+        volatile: &["items"],
     };
 }

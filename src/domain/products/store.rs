@@ -92,7 +92,7 @@ pub async fn load_one(db: ConnectionPool, id: i64) -> Result<Loaded<Product>, Do
     };
     let tag_versions =
         vec![TagVersion { tag: name, version: row.try_get::<Option<i64>, _>("tag_version")?.unwrap_or(0) }];
-    Ok(Loaded { value: product(&row)?, tag_versions, loaded_at: row.try_get("read_at")? })
+    Ok(Loaded { value: product(&row)?, tag_versions, loaded_at: row.try_get("read_at")?, valid_until: None })
 }
 
 /// Loads products by id. The result contains every requested id, and unknown ids are absent.
@@ -102,7 +102,10 @@ pub async fn load_many(db: ConnectionPool, ids: Vec<i64>) -> Result<HashMap<i64,
         .map(|row| {
             let id = row.try_get("asked")?;
             let tag_versions = vec![row_tag_version(id, row)?];
-            Ok((id, Loaded { value: product(row)?, tag_versions, loaded_at: row.try_get("read_at")? }))
+            Ok((
+                id,
+                Loaded { value: product(row)?, tag_versions, loaded_at: row.try_get("read_at")?, valid_until: None },
+            ))
         })
         .collect()
 }
@@ -131,7 +134,12 @@ pub async fn load_page(
     let next_cursor = page.cut(ListKind::Products, &mut shown, |row| row.id);
     let (items, mut tag_versions) = apart(shown);
     tag_versions.extend(tags.into_iter().zip(versions).map(|(name, version)| TagVersion { tag: name, version }));
-    Ok(Loaded { value: Some(ProductPage { items, next_cursor }), tag_versions, loaded_at: head.try_get("read_at")? })
+    Ok(Loaded {
+        value: Some(ProductPage { items, next_cursor }),
+        tag_versions,
+        loaded_at: head.try_get("read_at")?,
+        valid_until: None,
+    })
 }
 
 /// Loads the most viewed products, most viewed first.
@@ -140,7 +148,12 @@ pub async fn load_top(db: ConnectionPool, limit: u16) -> Result<Loaded<TopProduc
     let head = rows.first().ok_or(sqlx::Error::RowNotFound)?;
     let (mut items, tag_versions) = apart(shown(&rows)?);
     items.sort_by_key(|product| (Reverse(product.view_count), product.id));
-    Ok(Loaded { value: Some(TopProducts { items }), tag_versions, loaded_at: head.try_get("read_at")? })
+    Ok(Loaded {
+        value: Some(TopProducts { items }),
+        tag_versions,
+        loaded_at: head.try_get("read_at")?,
+        valid_until: None,
+    })
 }
 
 /// The ids of the most viewed products, most viewed first, which warming loads.

@@ -71,9 +71,10 @@ mod tests {
             tag_versions: Arc::new([]),
             loaded_at: DbTime(0),
             snapshot_upper_bound: DbTime(0),
+            valid_until: None,
         };
         let (entry, outcome, since_read) = (Arc::new(entry), Outcome::L1Hit, Duration::ZERO);
-        (id, Cached { entry, outcome, age: None, since_read, ttl_ms: 0, stored: true, token: None })
+        (id, Cached { entry, outcome, age: None, since_read, ttl_ms: 0, valid_for: None, stored: true, token: None })
     }
 
     #[test]

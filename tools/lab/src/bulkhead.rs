@@ -51,6 +51,7 @@ const WITH: Policy = Policy {
     compress_above: 1_024,
     sensitivity: Sensitivity::Public,
     residency: Residency::Shared,
+    volatile: &[],
 };
 
 #[derive(Serialize, Deserialize)]
@@ -243,7 +244,7 @@ async fn load<T>(db: &PgPool, id: i64, seconds: f64, make: fn(i64) -> T) -> Resu
         .fetch_one(db)
         .await
         .map_err(|_| Failed)?;
-    Ok(Loaded { value: Some(make(id)), tag_versions: Vec::new(), loaded_at: DbTime(loaded_at) })
+    Ok(Loaded { value: Some(make(id)), tag_versions: Vec::new(), loaded_at: DbTime(loaded_at), valid_until: None })
 }
 
 async fn watch(begun: Instant, db: PgPool, loads: Arc<AtomicU64>) -> Vec<(f64, f64, f64)> {

@@ -31,6 +31,8 @@ struct Holdings {
     files: usize,
     tasks: f64,
     connections: f64,
+    /// Changes without a tag that the comparison of values reported.
+    unnamed: f64,
 }
 
 impl Holdings {
@@ -44,6 +46,7 @@ impl Holdings {
             memory: instance.memory(),
             files: instance.files(),
             tasks: metrics.sum("tokio_tasks_alive", &[]),
+            unnamed: metrics.sum("cache_unnamed_changes_total", &[]),
             connections,
         }
     }
@@ -94,6 +97,7 @@ pub async fn measure(environment: &mut Environment, seconds: u64) -> Section {
     section.check("tasks are given back", after.tasks <= before.tasks + 8.0);
     // The ten connections of the pool, and the connection that polls the ledger.
     section.check("Postgres sees no more connections than the instance may have", after.connections <= 11.0);
+    section.check("no change is taken for one that raised no tag", after.unnamed == 0.0);
     section.check("file descriptors are given back", after.files <= before.files + 16);
     if let Some(instance) = Arc::into_inner(instance) {
         instance.stop().await;

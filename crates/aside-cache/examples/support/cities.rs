@@ -50,14 +50,17 @@ pub async fn prepare(db: &PgPool, cache: &Cache) -> Result<(), Error> {
     cache.write(empty).await
 }
 
-/// Writes a city, and invalidates it and the lists of its country.
+/// Writes a city, and invalidates it and the lists of its country. A city that moves to another
+/// country leaves a list too.
 pub async fn write(cache: &Cache, id: i64, name: &'static str, country: &'static str) -> Result<(), Error> {
     let upsert = async move |tx: &mut Write| {
+        let before = "select country from example_cities where id = $1 for update";
+        let before: Option<String> = sqlx::query_scalar(before).bind(id).fetch_optional(tx.conn()).await?;
         let sql = "insert into example_cities values ($1, $2, $3)
                    on conflict (id) do update set name = excluded.name, country = excluded.country";
         sqlx::query(sql).bind(id).bind(name).bind(country).execute(tx.conn()).await?;
         tx.invalidate(key(&id));
-        tx.invalidate(list_tag(country));
+        tx.invalidate_all(before.as_deref().into_iter().chain([country]).map(list_tag));
         Ok(())
     };
     cache.write(upsert).await

@@ -110,6 +110,11 @@ impl State {
         of_kind && self.loads + self.writes < self.most.total
     }
 
+    /// Whether at least half of the permits for loads are in use.
+    pub(super) fn is_half_used(&self) -> bool {
+        2 * self.loads >= self.most.loads
+    }
+
     /// Records that a permit was granted.
     pub(super) fn begin(&mut self, kind: Kind, pattern: &'static str) {
         match kind {

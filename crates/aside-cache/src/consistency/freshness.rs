@@ -100,7 +100,7 @@ impl Freshness {
     /// The freshness rule. A cached answer may be served only if all of these are true:
     /// - the ledger was polled less than D ago;
     /// - the answer is of this epoch, and none of its versions is below the floor of its tag;
-    /// - the answer was read less than its maximum age ago.
+    /// - the answer was read less than its maximum age ago, and its end has not come.
     ///
     /// `now` is a moment of the request, which may be its beginning. The guarantee to a request
     /// depends on the time when it begins.
@@ -112,7 +112,7 @@ impl Freshness {
             || !self.floors.permit(key, &entry.tag_versions, entry.loaded_at)
         {
             Verdict::Invalidated
-        } else if self.age(entry.loaded_at, now) >= max_age {
+        } else if self.age(entry.loaded_at, now) >= max_age || self.has_ended(entry.valid_until, now) {
             Verdict::Expired
         } else {
             Verdict::Serve
@@ -142,10 +142,17 @@ impl Freshness {
     /// Whether an answer that can't be proved fresh may be served stale. It must be above every
     /// known floor, of this epoch, and not too old.
     pub(crate) fn permits_stale<T>(&self, key: &Tag, local: &LocalEntry<T>, max_age: Duration) -> bool {
+        let (entry, now) = (&local.entry, self.clock.now());
+        self.permits_version(key, local)
+            && self.age(entry.loaded_at, now) < max_age
+            && !self.has_ended(entry.valid_until, now)
+    }
+
+    /// Whether no version of an entry is below its floor, and it is of this epoch.
+    pub(crate) fn permits_version<T>(&self, key: &Tag, local: &LocalEntry<T>) -> bool {
         let LocalEntry { entry, epoch, .. } = local;
         epoch.number == self.epoch_number.load(Ordering::Acquire)
             && self.floors.permit(key, &entry.tag_versions, entry.loaded_at)
-            && self.age(entry.loaded_at, self.clock.now()) < max_age
     }
 
     /// Whether the last answered poll is so long ago that the database is down and not only late.
@@ -210,6 +217,22 @@ impl Freshness {
         tokio::time::timeout(limit, polled).await.is_ok()
     }
 
+    /// Waits a limited time for the answer to a poll that is sent after `moment`. The floors then
+    /// include every change that any answer before `moment` has shown. Returns whether they do.
+    pub(crate) async fn wait_for_poll_after(&self, moment: Duration, limit: Duration) -> bool {
+        let polled = async {
+            loop {
+                let next = self.polled.notified();
+                if Duration::from_nanos(self.last_poll_sent_at.load(Ordering::Acquire)) > moment {
+                    return;
+                }
+                self.notify();
+                next.await;
+            }
+        };
+        tokio::time::timeout(limit, polled).await.is_ok()
+    }
+
     /// Waits like [`Freshness::wait_for`] until the floors are current. Returns the time at which
     /// they were, or at which the wait ended.
     pub(crate) async fn wait_until_current(&self, now: Duration) -> Duration {
@@ -235,6 +258,16 @@ impl Freshness {
     /// The time between a read of the database and `now`, by the database's own clock.
     pub(crate) fn age(&self, loaded_at: DbTime, now: Duration) -> Duration {
         loaded_at.age_at(self.db_time(now))
+    }
+
+    /// Whether the end of an answer has come. The database's time is never taken for too early.
+    fn has_ended(&self, valid_until: Option<DbTime>, now: Duration) -> bool {
+        valid_until.is_some_and(|end| self.db_time(now) >= end)
+    }
+
+    /// The time until the end of an answer, if it has one.
+    pub(crate) fn left(&self, valid_until: Option<DbTime>, now: Duration) -> Option<Duration> {
+        valid_until.map(|end| self.db_time(now).age_at(end))
     }
 
     /// The time since an answer was last known to be current, if it was read this long ago. The
@@ -334,3 +367,6 @@ impl Freshness {
         Some(self.floors.of(name)).filter(|floor| *floor != i64::MIN)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -10,7 +10,7 @@ use std::{
     collections::{HashMap, HashSet},
     ops::Range,
     sync::{
-        Mutex, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
@@ -20,6 +20,7 @@ use crate::{
     clock::Clock,
     consistency::freshness::{Epoch, Freshness},
     consistency::ledger,
+    consistency::staleness::{Staleness, StalenessRates},
     database::pool::ConnectionPool,
     entry::TagVersion,
     key::Tag,
@@ -48,7 +49,7 @@ pub(crate) struct ServedSample<'a> {
 /// The versions below which no answer may be.
 #[derive(Default)]
 struct Baseline {
-    versions: HashMap<Tag, i64>,
+    versions: Arc<HashMap<Tag, i64>>,
     epoch: u64,
     /// The start times of the requests to which it applies. A newer baseline exists before the end,
     /// unless the database is down.
@@ -61,6 +62,7 @@ pub(crate) struct ConsistencyMonitor {
     recent_tags: Mutex<HashSet<Tag>>,
     checked: AtomicU64,
     stale: AtomicU64,
+    rates: StalenessRates,
     age: Histogram,
 }
 
@@ -71,6 +73,7 @@ impl ConsistencyMonitor {
             recent_tags: Mutex::default(),
             checked: AtomicU64::new(0),
             stale: AtomicU64::new(0),
+            rates: StalenessRates::default(),
             age: Histogram::exponential(Duration::from_millis(1), 4, 12),
         }
     }
@@ -88,6 +91,7 @@ impl ConsistencyMonitor {
         let room = MAX_TAGS.saturating_sub(recent_tags.len());
         recent_tags.extend(served.tag_versions.iter().take(room).map(|tag_version| tag_version.tag.clone()));
         drop(recent_tags);
+        self.rates.check(served.tag_versions, served.epoch, served.begun);
 
         let baseline = self.baseline.read().unwrap_or_else(PoisonError::into_inner);
         if served.epoch != baseline.epoch || !baseline.applies_to.contains(&served.begun) {
@@ -122,15 +126,25 @@ impl ConsistencyMonitor {
             let epoch = freshness.epoch();
             // If the database can't be read, the known baseline continues to apply.
             if let Ok((epoch_name, versions)) = ledger::versions_with_epoch(db, tags, freshness.retention()).await {
-                let from = clock.now() + freshness.max_staleness();
-                self.baseline(&epoch, &epoch_name, versions, from..from + 2 * pause);
+                let read_at = clock.now();
+                let from = read_at + freshness.max_staleness();
+                self.baseline(&epoch, &epoch_name, versions, from..from + 2 * pause, read_at);
             }
         }
     }
 
-    fn baseline(&self, epoch: &Epoch, epoch_name: &str, versions: Vec<TagVersion>, applies_to: Range<Duration>) {
+    fn baseline(
+        &self,
+        epoch: &Epoch,
+        epoch_name: &str,
+        versions: Vec<TagVersion>,
+        applies_to: Range<Duration>,
+        read_at: Duration,
+    ) {
         if *epoch.name == *epoch_name {
-            let versions = versions.into_iter().map(|tag_version| (tag_version.tag, tag_version.version)).collect();
+            let versions = versions.into_iter().map(|tag_version| (tag_version.tag, tag_version.version));
+            let versions = Arc::new(versions.collect());
+            self.rates.read(epoch, &versions, read_at);
             *self.baseline.write().unwrap_or_else(PoisonError::into_inner) =
                 Baseline { versions, epoch: epoch.number, applies_to };
         }
@@ -141,9 +155,15 @@ impl ConsistencyMonitor {
         (self.checked.load(Relaxed), self.stale.load(Relaxed))
     }
 
-    pub(crate) fn snapshot(&self) -> [Metric; 3] {
+    /// The stale answers by time scale.
+    pub(crate) fn rates(&self) -> Vec<Staleness> {
+        self.rates.seen()
+    }
+
+    pub(crate) fn snapshot(&self) -> [Metric; 5] {
         let (checked, stale) = self.seen();
         let count = |count| vec![Series::count(Vec::new(), count)];
+        let [compared, answers_stale] = self.rates.snapshot();
         let age = vec![Series::distribution(Vec::new(), self.age.distribution())];
         [
             Metric::counter(
@@ -153,6 +173,8 @@ impl ConsistencyMonitor {
             ),
             Metric::counter("cache_stale_served", "Of these, answers older than promised: must be 0", count(stale)),
             Metric::histogram("cache_served_age", "Age of served answers, a sample", age),
+            compared,
+            answers_stale,
         ]
     }
 }
@@ -175,6 +197,7 @@ mod tests {
             "epoch",
             vec![tag_version(7)],
             FROM..FROM + 2 * PAUSE,
+            FROM,
         );
         monitor.check(&ServedSample { tag_versions: &[tag_version(version)], epoch, age: Duration::ZERO, begun });
         monitor.seen()
@@ -202,6 +225,7 @@ mod tests {
             "another",
             vec![tag_version(7)],
             FROM..FROM + 2 * PAUSE,
+            FROM,
         );
         monitor.check(&ServedSample { tag_versions: &[tag_version(6)], epoch: 3, age: Duration::ZERO, begun: FROM });
         assert_eq!(monitor.seen(), (0, 0));

@@ -167,6 +167,7 @@ impl Inner {
     pub(crate) fn snapshot(&self) -> Vec<Metric> {
         let mut metrics = self.metrics.snapshot();
         metrics.extend(self.monitor.snapshot());
+        metrics.extend(self.comparison.snapshot());
         metrics.push(self.replica.snapshot());
         metrics.extend(self.sizes());
         metrics.extend(memory(&self.pressure.seen()));

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::{
     BreakerState, Cache,
-    consistency::{freshness::Verdict, ledger},
+    consistency::{freshness::Verdict, ledger, staleness::Staleness},
     key::{Key, Tag},
     outcome::Outcome,
     policy::Cacheable,
@@ -33,6 +33,12 @@ pub struct CacheStats {
     pub served_checked: u64,
     /// Answers among these that were older than promised.
     pub stale_served: u64,
+    /// Stale answers by time scale.
+    pub staleness: Vec<Staleness>,
+    /// Entries that were loaded again with the same versions, and compared.
+    pub values_compared: u64,
+    /// Entries among these whose data were changed by a writer that raised no tag.
+    pub unnamed_changes: u64,
     /// The tier in this process.
     pub l1: L1Stats,
     /// The shared tier's breaker; `None` without an L2.
@@ -110,6 +116,10 @@ pub struct PatternStats {
     pub hits: u64,
     /// Hits as a part of all reads. `None` before the first read.
     pub hit_ratio: Option<f64>,
+    /// Entries that were loaded again with the same versions, and compared.
+    pub values_compared: u64,
+    /// Entries among these whose data were changed by a writer that raised no tag.
+    pub unnamed_changes: u64,
     /// The number of reads for each outcome. Outcomes that never occurred are left out.
     pub outcomes: BTreeMap<&'static str, u64>,
 }
@@ -120,6 +130,8 @@ impl Cache {
         let inner = &self.inner;
         let (bytes, entries) = inner.l1.size();
         let (served_checked, stale_served) = inner.monitor.seen();
+        let patterns = self.patterns();
+        let sum = |of: fn(&PatternStats) -> u64| patterns.values().map(of).sum();
         CacheStats {
             is_current: inner.freshness.is_current(),
             poll_age_ms: inner.freshness.since_poll().map(|age| age.as_millis() as u64),
@@ -128,10 +140,13 @@ impl Cache {
             floors: inner.freshness.floors(),
             served_checked,
             stale_served,
+            staleness: inner.monitor.rates(),
+            values_compared: sum(|pattern| pattern.values_compared),
+            unnamed_changes: sum(|pattern| pattern.unnamed_changes),
             l1: L1Stats { bytes, capacity_bytes: inner.l1_bytes, entries },
             l2_breaker: inner.l2.as_ref().map(|l2| l2.breaker()),
             memory: inner.pressure.seen(),
-            patterns: self.patterns(),
+            patterns,
         }
     }
 
@@ -192,6 +207,7 @@ impl Cache {
         let counts: Vec<(Outcome, u64)> = Outcome::ALL.into_iter().map(count).filter(|(_, n)| *n > 0).collect();
         let sum = |of: fn(Outcome) -> bool| counts.iter().filter(|(o, _)| of(*o)).map(|(_, n)| n).sum::<u64>();
         let (all, hits) = (sum(|_| true), sum(Outcome::is_hit));
+        let (values_compared, unnamed_changes) = self.inner.comparison.seen(pattern);
         PatternStats {
             l1_bytes: self.inner.l1.usage().get(pattern).copied().unwrap_or_default().bytes,
             loads_in_flight,
@@ -199,6 +215,8 @@ impl Cache {
             reads: all,
             hits,
             hit_ratio: (all > 0).then(|| hits as f64 / all as f64),
+            values_compared,
+            unnamed_changes,
             outcomes: counts.into_iter().map(|(outcome, n)| (outcome.as_str(), n)).collect(),
         }
     }

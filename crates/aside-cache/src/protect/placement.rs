@@ -166,6 +166,7 @@ mod tests {
         compress_above: 1_000,
         sensitivity: Sensitivity::Regulated,
         residency: Residency::Shared,
+        volatile: &[],
     };
 
     fn placement() -> (Placement, Tenant) {

@@ -25,6 +25,7 @@ pub struct Get<'c, T> {
     mode: CacheMode,
     depends_on: Vec<Tag>,
     row_tag: Option<RowTag>,
+    valid_until: Option<&'static str>,
 }
 
 impl Cache {
@@ -49,7 +50,8 @@ impl Cache {
     /// }
     /// ```
     pub fn get<T: Cacheable>(&self, key: Key<T>) -> Get<'_, T> {
-        Get { cache: self, key, mode: CacheMode::Default, depends_on: Vec::new(), row_tag: None }
+        let (mode, depends_on) = (CacheMode::Default, Vec::new());
+        Get { cache: self, key, mode, depends_on, row_tag: None, valid_until: None }
     }
 }
 
@@ -200,6 +202,29 @@ impl<T: Cacheable> Get<'_, T> {
         self
     }
 
+    /// Names a column of the select with the end of the answer, a `timestamptz`. From the earliest
+    /// end of its rows on, no tier serves the answer, and no HTTP cache either. Rows in which it is
+    /// null have no end. An answer without rows has none, so [`Get::load`] is for answers that end
+    /// when a row appears by time alone.
+    ///
+    /// ```no_run
+    /// # use aside_cache::{Cache, Cacheable, Cached, Error, Key, Policy};
+    /// # use std::time::Duration;
+    /// # #[derive(serde::Serialize, serde::Deserialize, sqlx::FromRow)]
+    /// # struct Price { cents: i64 }
+    /// # impl Cacheable for Price {
+    /// #     const POLICY: Policy = Policy::public("price", Duration::from_hours(1));
+    /// # }
+    /// async fn price(cache: &Cache, id: i64) -> Result<Cached<Price>, Error> {
+    ///     let sql = "select cents, ends_at from prices where product = $1 and now() >= starts_at and now() < ends_at";
+    ///     cache.get(Key::new(id)).valid_until("ends_at").one(sqlx::query_as(sql).bind(id)).await
+    /// }
+    /// ```
+    pub fn valid_until(mut self, column: &'static str) -> Self {
+        self.valid_until = Some(column);
+        self
+    }
+
     /// Reads one row from the tiers, or from the database by this select.
     ///
     /// # Errors
@@ -208,7 +233,7 @@ impl<T: Cacheable> Get<'_, T> {
     where
         T: for<'r> FromRow<'r, PgRow>,
     {
-        let select = Select::new(query)?;
+        let select = Select::new(query)?.ending(self.valid_until);
         let mut tags = vec![self.key.tag().clone()];
         tags.extend(self.depends_on.iter().cloned());
         let load = move |pool| {
@@ -258,13 +283,14 @@ impl<T: Cacheable> Get<'_, T> {
         T: From<Vec<R>>,
         R: for<'r> FromRow<'r, PgRow> + Send + 'static,
     {
-        let select = Select::new(query)?;
+        let select = Select::new(query)?.ending(self.valid_until);
         let (tags, row_tag) = (self.depends_on.clone(), self.row_tag);
         let load = move |pool| {
             let (select, tags) = (select.clone(), tags.clone());
             async move {
-                let Loaded { value, tag_versions, loaded_at } = select.load_list(&pool, &tags, row_tag).await?;
-                Ok::<_, Error>(Loaded { value: value.map(T::from), tag_versions, loaded_at })
+                let loaded = select.load_list(&pool, &tags, row_tag).await?;
+                let Loaded { value, tag_versions, loaded_at, valid_until } = loaded;
+                Ok::<_, Error>(Loaded { value: value.map(T::from), tag_versions, loaded_at, valid_until })
             }
         };
         self.load(load).await

@@ -162,6 +162,7 @@ impl Cache {
             return;
         }
         for (key, local) in entries {
+            self.compare_with_replaced(key, local);
             self.store_l1(key, local);
         }
         let fills: Vec<Fill> = match (&write_back, &self.inner.l2) {
@@ -181,6 +182,10 @@ impl Cache {
     }
 
     fn seal<T: Cacheable>(&self, key: &Key<T>, local: &LocalEntry<T>, epoch: &Epoch) -> Option<Fill> {
+        let lifetime = self.until_end(local, T::POLICY.l2_lifetime(local.entry.value.is_none()));
+        if lifetime.is_zero() {
+            return None;
+        }
         let slot = self.slot(key, epoch)?;
         let plain = codec::encode(key, &local.entry)
             .inspect_err(|error| tracing::debug!(%error, "entry not written to L2"))
@@ -188,7 +193,7 @@ impl Cache {
         Some(Fill {
             value: Some((local.entry.entry_version(), slot.seal(plain)?)),
             key: slot.key,
-            lifetime: self.inner.pressure.lifetime(T::POLICY.l2_lifetime(local.entry.value.is_none())),
+            lifetime: self.inner.pressure.lifetime(lifetime),
         })
     }
 }

@@ -26,6 +26,8 @@ use crate::{
 pub(crate) struct Select {
     sql: SqlStr,
     arguments: PgArguments,
+    /// The column with the end of the answer.
+    end: Option<&'static str>,
 }
 
 /// The tag of each row of a list: a pattern, and the column that identifies the row.
@@ -49,7 +51,19 @@ impl Select {
         R: Send,
     {
         let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?.unwrap_or_default();
-        Ok(Self { sql: query.sql(), arguments })
+        Ok(Self { sql: query.sql(), arguments, end: None })
+    }
+
+    /// Names the column whose earliest value is the end of the answer.
+    pub(crate) fn ending(self, end: Option<&'static str>) -> Self {
+        Self { end, ..self }
+    }
+
+    /// The earliest end of these rows.
+    fn end(&self, rows: &[PgRow]) -> Result<Option<DbTime>, sqlx::Error> {
+        let Some(column) = self.end else { return Ok(None) };
+        let ends: Vec<Option<DbTime>> = rows.iter().map(|row| row.try_get(column)).collect::<Result<_, _>>()?;
+        Ok(ends.into_iter().flatten().min())
     }
 
     /// The statement without a semicolon at its end. A hit does not need it.
@@ -63,13 +77,14 @@ impl Select {
         T: for<'r> FromRow<'r, PgRow>,
     {
         let versions = self.versions(tags.len());
-        if let Some(row) = self.run(self.with_columns(&versions), tags, pool).await?.first() {
-            return loaded(row, tags, Some(T::from_row(row)?));
+        let rows = self.run(self.with_columns(&versions), tags, pool).await?;
+        if let Some(row) = rows.first() {
+            return Ok(Loaded { valid_until: self.end(&rows)?, ..loaded(row, tags, Some(T::from_row(row)?))? });
         }
         let rows = self.run(self.below_head(&versions, None), tags, pool).await?;
         let row = rows.first().ok_or(sqlx::Error::RowNotFound)?;
         let value = is_there(row)?.then(|| T::from_row(row)).transpose()?;
-        loaded(row, tags, value)
+        Ok(Loaded { valid_until: self.end(&rows)?, ..loaded(row, tags, value)? })
     }
 
     /// All rows of the select, in their order. With `row_tag`, the answer depends on each of them.
@@ -98,7 +113,7 @@ impl Select {
                 tag_versions.push(TagVersion { tag, version: row.try_get("cache.row_version")? });
             }
         }
-        Ok(Loaded { value: Some(found), tag_versions, loaded_at })
+        Ok(Loaded { value: Some(found), tag_versions, loaded_at, valid_until: self.end(&rows)? })
     }
 
     /// The rows of the select by the tags of their keys, of which there are as many as answers. A
@@ -202,7 +217,7 @@ fn loaded<T>(row: &PgRow, tags: &[Tag], value: Option<T>) -> Result<Loaded<T>, s
     };
     let tag_versions = tags.iter().enumerate().map(version).collect::<Result<_, sqlx::Error>>()?;
     let loaded_at: DbTime = row.try_get("cache.read_at")?;
-    Ok(Loaded { value, tag_versions, loaded_at })
+    Ok(Loaded { value, tag_versions, loaded_at, valid_until: None })
 }
 
 /// Whether a row below the head row is one of the select.
@@ -227,7 +242,7 @@ mod tests {
     fn select(sql: &str, arguments: usize) -> Select {
         let mut bound = PgArguments::default();
         (0..arguments).for_each(|_| bound.add(1_i64).expect("an argument"));
-        Select { sql: AssertSqlSafe(sql.to_owned()).into_sql_str(), arguments: bound }
+        Select { sql: AssertSqlSafe(sql.to_owned()).into_sql_str(), arguments: bound, end: None }
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::{
 
 /// The revision of this encoding. With a policy's format and schema version, it is part of every
 /// key in L2. Two releases that run side by side then never decode each other's entries wrongly.
-pub(crate) const REVISION: &str = "1";
+pub(crate) const REVISION: &str = "2";
 
 /// The largest entry in bytes. A larger one is neither written to L2 nor read. The scripts rely on
 /// no entry being twice as large.
@@ -32,6 +32,7 @@ struct Envelope<'a> {
     loaded_at: DbTime,
     snapshot_upper_bound: DbTime,
     tag_versions: Vec<(&'a str, i64)>,
+    valid_until: Option<DbTime>,
     payload: Payload<'a>,
 }
 
@@ -80,7 +81,8 @@ pub fn entry<T: Cacheable>(
         Some(value) => serde_json::to_vec(value).map_err(CodecError::undecodable)?.into_boxed_slice().into(),
         None => Bytes::new(),
     };
-    Ok(Entry { digest: digest(&body), value, body, tag_versions, loaded_at, snapshot_upper_bound })
+    let (digest, valid_until) = (digest(&body), None);
+    Ok(Entry { value, body, digest, tag_versions, loaded_at, snapshot_upper_bound, valid_until })
 }
 
 /// A digest of response bytes. It is the same on every machine and in every build.
@@ -140,8 +142,8 @@ pub fn encode<T: Cacheable>(key: &Key<T>, entry: &Entry<T>) -> Result<Bytes, Cod
         Some(bytes) => Payload::Plain(bytes),
     };
     let tag_versions = entry.tag_versions.iter().map(|l| (l.tag.as_str(), l.version)).collect();
-    let Entry { loaded_at, snapshot_upper_bound, .. } = *entry;
-    let envelope = Envelope { key: key.as_str(), loaded_at, snapshot_upper_bound, tag_versions, payload };
+    let Entry { loaded_at, snapshot_upper_bound, valid_until, .. } = *entry;
+    let envelope = Envelope { key: key.as_str(), loaded_at, snapshot_upper_bound, tag_versions, valid_until, payload };
     let encoded = rmp_serde::to_vec(&envelope).map_err(CodecError::undecodable)?;
     match encoded.len() {
         size if size > MAX_ENTRY => Err(CodecError::TooLarge(size)),
@@ -170,9 +172,9 @@ pub fn decode<T: Cacheable>(key: &Key<T>, encoded: &[u8]) -> Result<Entry<T>, Co
         .into_iter()
         .map(|(name, version)| TagVersion { tag: Tag::from_ledger(name), version })
         .collect();
-    let times = (envelope.loaded_at, envelope.snapshot_upper_bound);
+    let (times, valid_until) = ((envelope.loaded_at, envelope.snapshot_upper_bound), envelope.valid_until);
     let payload = match envelope.payload {
-        Payload::Absent => return entry(None, tag_versions, times),
+        Payload::Absent => return Ok(Entry { valid_until, ..entry(None, tag_versions, times)? }),
         Payload::Plain(bytes) => Bytes::copy_from_slice(bytes),
         Payload::Lz4 { size, bytes } => {
             let size = size as usize;
@@ -189,11 +191,12 @@ pub fn decode<T: Cacheable>(key: &Key<T>, encoded: &[u8]) -> Result<Entry<T>, Co
             let value = serde_json::from_str(text).map_err(CodecError::undecodable)?;
             let digest = digest(&payload);
             let (loaded_at, snapshot_upper_bound) = times;
-            Ok(Entry { value: Some(value), body: payload, digest, tag_versions, loaded_at, snapshot_upper_bound })
+            let (value, body) = (Some(value), payload);
+            Ok(Entry { value, body, digest, tag_versions, loaded_at, snapshot_upper_bound, valid_until })
         }
         Format::MessagePack => {
             let value = rmp_serde::from_slice(&payload).map_err(CodecError::undecodable)?;
-            entry(Some(value), tag_versions, times)
+            Ok(Entry { valid_until, ..entry(Some(value), tag_versions, times)? })
         }
     }
 }
@@ -220,6 +223,7 @@ mod tests {
         compress_above: 64,
         sensitivity: Sensitivity::Public,
         residency: Residency::Shared,
+        volatile: &[],
     };
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -236,7 +240,8 @@ mod tests {
 
     fn sample<T: Cacheable>(value: Option<T>, version: i64) -> Entry<T> {
         let tag_versions = [TagVersion { tag: Tag::from_ledger("note:1"), version }];
-        entry(value, tag_versions.into(), (DbTime(1_700_000_000_000_000), DbTime(1_700_000_000_000_009))).unwrap()
+        let times = (DbTime(1_700_000_000_000_000), DbTime(1_700_000_000_000_009));
+        Entry { valid_until: Some(DbTime(version)), ..entry(value, tag_versions.into(), times).unwrap() }
     }
 
     fn survives<T: Cacheable + std::fmt::Debug + PartialEq>(value: Option<T>, version: i64) {
@@ -246,6 +251,7 @@ mod tests {
         assert_eq!(opened.body, entry.body, "the bytes of the response are the same after L2");
         assert_eq!(opened.digest, entry.digest);
         assert_eq!(opened.tag_versions, entry.tag_versions);
+        assert_eq!(opened.valid_until, entry.valid_until);
         assert_eq!((opened.loaded_at, opened.snapshot_upper_bound), (entry.loaded_at, entry.snapshot_upper_bound));
     }
 
@@ -289,6 +295,7 @@ mod tests {
             loaded_at: DbTime(0),
             snapshot_upper_bound: DbTime(0),
             tag_versions: vec![],
+            valid_until: None,
             payload,
         };
         let encoded = rmp_serde::to_vec(&envelope).unwrap();

@@ -41,6 +41,7 @@ impl Cacheable for Note {
         compress_above: 1_024,
         sensitivity: Sensitivity::Public,
         residency: Residency::Shared,
+        volatile: &[],
     };
 }
 
@@ -201,6 +202,8 @@ impl Bench {
             poll: Duration::from_millis(10),
             clock: self.clock.clone(),
             policies: vec![Note::POLICY, Notes::POLICY],
+            // Tests count loads.
+            sampled_loads: None,
             ..CacheConfig::default()
         }
     }
@@ -294,7 +297,15 @@ impl Bench {
             let text: Option<String> = row.get("text");
             let tag_version = TagVersion { tag: name(id), version: row.get("tag_version") };
             let value = text.map(|text| Note { id, text });
-            (id, Loaded { value, tag_versions: vec![tag_version], loaded_at: DbTime(row.get("loaded_at")) })
+            (
+                id,
+                Loaded {
+                    value,
+                    tag_versions: vec![tag_version],
+                    loaded_at: DbTime(row.get("loaded_at")),
+                    valid_until: None,
+                },
+            )
         });
         loaded.collect()
     }
@@ -313,7 +324,7 @@ impl Bench {
             id.map(|id| Note { id, text: row.get("text") })
         });
         let loaded_at = DbTime(rows[0].get("loaded_at"));
-        Loaded { value: Some(Notes(notes.collect())), tag_versions: vec![tag_version], loaded_at }
+        Loaded { value: Some(Notes(notes.collect())), tag_versions: vec![tag_version], loaded_at, valid_until: None }
     }
 
     /// Returns the number of database reads so far.

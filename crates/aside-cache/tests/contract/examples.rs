@@ -8,7 +8,7 @@ use aside_cache::Outcome;
 use sqlx::PgPool;
 
 #[path = "../../examples/cache_aside.rs"]
-mod cache_aside;
+pub mod cache_aside;
 #[path = "../../examples/get_many.rs"]
 mod get_many;
 #[path = "../../examples/policies.rs"]
@@ -16,7 +16,7 @@ mod policies;
 #[path = "../../examples/smallest.rs"]
 mod smallest;
 #[path = "../../examples/tags.rs"]
-mod tags;
+pub mod tags;
 #[path = "../../examples/warming.rs"]
 mod warming;
 

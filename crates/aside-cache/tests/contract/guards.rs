@@ -42,8 +42,8 @@ async fn what_is_older_than_its_maximal_age_is_loaded_whoever_kept_it(pool: PgPo
     over_every_backend(pool, async |bench: Bench| {
         let (cache, id) = (bench.cache().await, bench.fresh_id());
         bench.sabotage(id, "one").await;
-        let Loaded { value, tag_versions, loaded_at } = bench.load(id).await;
-        let old = Loaded { value, tag_versions, loaded_at: DbTime(loaded_at.0 - 60_000_000) };
+        let Loaded { value, tag_versions, loaded_at, .. } = bench.load(id).await;
+        let old = Loaded { value, tag_versions, loaded_at: DbTime(loaded_at.0 - 60_000_000), valid_until: None };
         bench.sabotage(id, "two").await;
         cache.put_many(vec![(key(id), old)]).expect("filled");
         let read = bench.read(&cache, id).await;

@@ -6,8 +6,11 @@
 
 mod batches;
 mod bench;
+mod comparison;
 mod declarations;
+mod dependencies;
 mod embedding;
+mod ends;
 mod examples;
 mod faults;
 mod freshness;

@@ -338,7 +338,7 @@ async fn loads_of_different_tenants_never_travel_together(pool: PgPool) {
                 let Loaded { tag_versions, loaded_at, .. } = this.load(id).await;
                 found.insert(
                     (tenant.clone(), id),
-                    Loaded { value: Some(Secret(tenant.to_string())), tag_versions, loaded_at },
+                    Loaded { value: Some(Secret(tenant.to_string())), tag_versions, loaded_at, valid_until: None },
                 );
             }
             Ok::<_, NoteError>(found)

@@ -75,7 +75,12 @@ impl Fixture {
             let sql = "select (extract(epoch from now()) * 1000000)::bigint";
             let loaded_at = DbTime(sqlx::query_scalar(sql).fetch_one(&pool).await?);
             let tag_version = TagVersion { tag: key(id).tag().clone(), version: 1 };
-            Ok::<_, MemoError>(Loaded { value: Some(Memo(id.to_string())), tag_versions: vec![tag_version], loaded_at })
+            Ok::<_, MemoError>(Loaded {
+                value: Some(Memo(id.to_string())),
+                tag_versions: vec![tag_version],
+                loaded_at,
+                valid_until: None,
+            })
         };
         let read = self.cache.get_or_load(&key(id), CacheMode::Default, load).await?;
         Ok((read.entry.value.clone(), read.outcome))

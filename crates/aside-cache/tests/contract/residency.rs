@@ -103,7 +103,9 @@ fn tenant(name: &str) -> Tenant {
 async fn read<const KIND: u8>(bench: &Bench, cache: &Cache, who: &str) -> Result<Outcome, NoteError> {
     let loaded_at = bench.load(1).await.loaded_at;
     let value = Some(Diary(format!("what {who} noted")));
-    let load = move || async move { Ok::<_, NoteError>(Loaded { value, tag_versions: Vec::new(), loaded_at }) };
+    let load = move || async move {
+        Ok::<_, NoteError>(Loaded { value, tag_versions: Vec::new(), loaded_at, valid_until: None })
+    };
     let key = Key::<Diary<KIND>>::of_tenant(&tenant(who), 1);
     let read = cache.get_or_load(&key, CacheMode::Default, load).await?;
     assert_eq!(read.entry.value, Some(Diary(format!("what {who} noted"))));
@@ -253,7 +255,8 @@ async fn a_tenant_that_reads_much_pushes_no_other_out_of_the_process(pool: PgPoo
     let cache = bench.cache_with(|config| config.l1_bytes = 300_000).await;
     let loaded_at = bench.load(1).await.loaded_at;
     let read = async |who: &str, id: usize| {
-        let loaded = Loaded { value: Some(Diary(who.to_owned())), tag_versions: Vec::new(), loaded_at };
+        let loaded =
+            Loaded { value: Some(Diary(who.to_owned())), tag_versions: Vec::new(), loaded_at, valid_until: None };
         let key = Key::<Diary<SHARED>>::of_tenant(&tenant(who), id);
         let read = cache.get_or_load(&key, CacheMode::Default, move || async move { Ok::<_, NoteError>(loaded) }).await;
         read.expect("a diary").outcome

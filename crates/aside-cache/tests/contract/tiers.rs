@@ -200,9 +200,9 @@ async fn two_releases_side_by_side_read_what_they_understand(pool: PgPool) {
         let read_next = async || {
             let loader = bench.clone();
             let load = move || async move {
-                let Loaded { value, tag_versions, loaded_at } = loader.load(id).await;
+                let Loaded { value, tag_versions, loaded_at, .. } = loader.load(id).await;
                 let value = value.map(|Note { id, text }| NextNote { id, words: text.split(' ').count(), text });
-                Ok::<_, NoteError>(Loaded { value, tag_versions, loaded_at })
+                Ok::<_, NoteError>(Loaded { value, tag_versions, loaded_at, valid_until: None })
             };
             let read = next.get_or_load(&Key::<NextNote>::new(id), CacheMode::Default, load).await;
             read.expect("the loader does not fail").entry.value.clone().expect("a note")
