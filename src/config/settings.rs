@@ -262,7 +262,7 @@ pub struct Settings {
     )]
     pub(super) cache_max_staleness_ms: Parsed<Duration>,
 
-    /// Pause between two loads of each cached type that only compare what Redis answers with
+    /// Pause between two loads of each cached type that only compare an answer of Redis with
     /// Postgres, in milliseconds. They find changes that raised no tag. 0 means no such loads.
     #[arg(
         long,

@@ -130,7 +130,7 @@ async fn every_change_raises_a_tag_of_each_answer_that_it_makes_wrong(pool: PgPo
     }
     let report = check.run().await;
     report.assert_complete();
-    // The check has tried what it is for.
+    // The check is not empty.
     for kind in ["products.price_cents", "products.category", "orders.tenant", "order_items.quantity"] {
         assert!(report.effective.contains(kind), "{kind} affects no answer: {:?}", report.effective);
     }

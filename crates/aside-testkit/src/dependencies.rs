@@ -24,8 +24,7 @@
 //! # }
 //! ```
 //!
-//! It sees only what its data show: a list needs a row that is in it, one that is not, and a row
-//! with children. It changes at most 24 rows of a table.
+//! It depends on the test's data. A list needs a row inside, a row outside, and a row with children. It changes at most 24 rows of a table.
 
 mod catalog;
 mod change;

@@ -31,7 +31,7 @@ use crate::{
     tiers::l1::LocalEntry,
 };
 
-/// How long a comparison waits for a poll of the ledger that includes what the load has seen.
+/// How long a comparison waits for a poll of the ledger that is sent after the load.
 const POLL_WAIT: Duration = Duration::from_secs(5);
 
 /// The results of the comparisons, and the budget of sampled loads.

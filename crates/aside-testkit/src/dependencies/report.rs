@@ -1,4 +1,4 @@
-//! What the dependency check found, for the developer who forgot a tag.
+//! The findings of the dependency check, for the developer who forgot a tag.
 
 use std::{
     collections::BTreeSet,
