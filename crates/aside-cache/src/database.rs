@@ -5,4 +5,4 @@ pub(crate) mod pool;
 mod pooler;
 pub(crate) mod read_at;
 pub(crate) mod reusable;
-mod statement;
+pub(crate) mod statement;

@@ -12,6 +12,7 @@
 
 pub(crate) mod completion;
 pub(crate) mod foreign;
+pub(crate) mod single;
 
 use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
 
@@ -46,6 +47,12 @@ const WRITES: &str = "writes";
 const ATTEMPTS: u32 = 4;
 /// The longest pause after the first attempt. It grows with each further attempt.
 const CONFLICT_PAUSE: Duration = Duration::from_millis(10);
+
+/// Waits before another attempt. The time is random, which keeps two writes from colliding again.
+async fn pause(attempt: &mut u32) {
+    tokio::time::sleep(CONFLICT_PAUSE.mul_f64(fastrand::f64() * f64::from(*attempt))).await;
+    *attempt += 1;
+}
 
 /// The error of a write.
 pub trait WriteError: From<sqlx::Error> {
@@ -126,11 +133,7 @@ impl Cache {
                 }
                 let result = work(&mut write).await;
                 match write.end(result).await {
-                    Err(error) if error.is_conflict() && attempt < ATTEMPTS => {
-                        // A random pause keeps two writes from colliding again.
-                        tokio::time::sleep(CONFLICT_PAUSE.mul_f64(fastrand::f64() * f64::from(attempt))).await;
-                        attempt += 1;
-                    }
+                    Err(error) if error.is_conflict() && attempt < ATTEMPTS => pause(&mut attempt).await,
                     result => return result,
                 }
             }
@@ -145,13 +148,18 @@ impl Cache {
         self.begin_as(None).await
     }
 
-    async fn begin_as(&self, tenant: Option<&Tenant>) -> Result<Write, sqlx::Error> {
+    /// Waits for a permit to write.
+    async fn write_permit(&self, tenant: Option<&Tenant>) -> Result<Permit, sqlx::Error> {
         let deadline = self.deadline(self.inner.clock.now());
         let request = Request { kind: Kind::Write, pattern: WRITES, tenant, deadline };
-        let permit = self.admitted(request).await.map_err(|refusal| match refusal {
+        self.admitted(request).await.map_err(|refusal| match refusal {
             Refusal::Unreachable => sqlx::Error::Io(std::io::ErrorKind::NotConnected.into()),
             Refusal::NoTime | Refusal::TimedOut | Refusal::Full => sqlx::Error::PoolTimedOut,
-        })?;
+        })
+    }
+
+    async fn begin_as(&self, tenant: Option<&Tenant>) -> Result<Write, sqlx::Error> {
+        let permit = self.write_permit(tenant).await?;
         let transaction = ledger::begin(&self.inner.db).await?;
         permit.answered();
         Ok(Write {
@@ -239,9 +247,7 @@ impl Write {
         let raised = ledger::bump(&mut self.transaction, &self.invalidated).instrument(span.clone()).await?;
         self.cache.inner.db.before_end(&mut self.transaction).await?;
         let committed = self.transaction.commit().instrument(span).await;
-        self.cache.raise_floors(&raised);
-        self.cache.evict(&raised);
-        self.cache.record_invalidations(&raised);
+        self.cache.apply(&raised);
         committed
     }
 
@@ -264,13 +270,7 @@ impl Write {
             Err(error) if ledger::is_aborted(&error) => {
                 self.cache.inner.db.before_end(&mut self.transaction).await?;
                 self.transaction.rollback().await?;
-                let retention = self.cache.inner.freshness.retention();
-                let mut reading = self.cache.inner.db.begin_with("begin").await?;
-                let versions = ledger::versions(&mut reading, &self.observed, retention).await?;
-                self.cache.inner.db.before_end(&mut reading).await?;
-                reading.rollback().await?;
-                self.cache.raise_floors(&versions);
-                Ok(())
+                self.cache.raise_floors_to_current(&self.observed).await
             }
             observed => {
                 observed?;
@@ -304,10 +304,7 @@ impl Write {
     /// invalidated. The versions are read after the data, so they are not older.
     async fn raise_floors_to_observed(&mut self) -> Result<(), sqlx::Error> {
         self.observed.append(&mut self.invalidated);
-        // A tag that was invalidated by a pattern or a truncation has its version in the wildcard's
-        // row only.
-        let patterns: Vec<Tag> = self.observed.iter().flat_map(Tag::wildcards).collect();
-        self.observed.extend(patterns);
+        self.observed = with_wildcards(std::mem::take(&mut self.observed));
         if !self.observed.is_empty() {
             let retention = self.cache.inner.freshness.retention();
             let versions = ledger::versions(&mut self.transaction, &self.observed, retention).await?;
@@ -317,7 +314,32 @@ impl Write {
     }
 }
 
+/// These tags with the wildcards that match them. A tag that was invalidated by a pattern or a
+/// truncation has its version in the wildcard's row only.
+fn with_wildcards(mut tags: BTreeSet<Tag>) -> BTreeSet<Tag> {
+    let wildcards: Vec<Tag> = tags.iter().flat_map(Tag::wildcards).collect();
+    tags.extend(wildcards);
+    tags
+}
+
 impl Cache {
+    /// Applies a commit to this instance: it serves nothing older from now on.
+    pub(crate) fn apply(&self, raised: &[TagVersion]) {
+        self.raise_floors(raised);
+        self.evict(raised);
+        self.record_invalidations(raised);
+    }
+
+    /// Raises this instance's floors to the present versions of tags.
+    async fn raise_floors_to_current(&self, tags: &BTreeSet<Tag>) -> Result<(), sqlx::Error> {
+        let mut reading = self.inner.db.begin_with("begin").await?;
+        let versions = ledger::versions(&mut reading, tags, self.inner.freshness.retention()).await?;
+        self.inner.db.before_end(&mut reading).await?;
+        reading.rollback().await?;
+        self.raise_floors(&versions);
+        Ok(())
+    }
+
     /// Raises the floors, so that no older version is served from now on.
     pub(crate) fn raise_floors(&self, versions: &[TagVersion]) {
         self.inner.freshness.raise(versions, self.inner.freshness.db_now());

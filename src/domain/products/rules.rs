@@ -98,6 +98,11 @@ impl ProductChange {
             || differs(&self.currency, &product.currency)
             || differs(&self.stock, &product.stock)
     }
+
+    /// Returns whether the product stays in all lists that contain it.
+    pub fn keeps_lists(&self) -> bool {
+        self.category.is_none() && self.department.is_none()
+    }
 }
 
 impl ProductFilter {

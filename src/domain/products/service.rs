@@ -79,12 +79,17 @@ impl CachedProductService {
         expected: ExpectedVersion,
     ) -> Result<Product, DomainError> {
         change.check()?;
+        if change.keeps_lists()
+            && let Some(after) = self.cache.write_one(store::update(id, &change, &expected), [Product::key(id)]).await?
+        {
+            return Ok(after);
+        }
         let update = async move |tx: &mut Write| {
             let before = locked(tx, id, &expected).await?;
             if !change.changes(&before) {
                 return Ok(before);
             }
-            let after = store::update(tx.conn(), id, &change).await?;
+            let after = store::update(id, &change, &expected).fetch_one(tx.conn()).await?;
             tx.invalidate(Product::key(id));
             if before.list_tags() != after.list_tags() {
                 tx.invalidate_all(membership(&before));

@@ -7,8 +7,12 @@
 
 use std::{cmp::Reverse, collections::HashMap, sync::LazyLock};
 
-use aside_cache::{ConnectionPool, Loaded, READ_AT, Tag, TagVersion};
-use sqlx::{AssertSqlSafe, FromRow, PgConnection, Row, postgres::PgRow};
+use aside_cache::{ConnectionPool, ExpectedVersion, Loaded, READ_AT, Tag, TagVersion};
+use sqlx::{
+    AssertSqlSafe, FromRow, PgConnection, Postgres, Row,
+    postgres::{PgArguments, PgRow},
+    query::QueryAs,
+};
 
 use super::{NewProduct, Product, ProductChange, ProductFilter, ProductPage, TopProducts};
 use crate::domain::{
@@ -78,6 +82,19 @@ static LOAD_TOP: LazyLock<String> = LazyLock::new(|| {
          left join lateral (
              select * from products where discontinued_at is null order by view_count desc, id limit $1
          ) p on true"
+    )
+});
+
+/// Changes a product. Arguments that are null leave their columns unchanged.
+static UPDATE: LazyLock<String> = LazyLock::new(|| {
+    let columns = "name, department, brand, category, type, package_size, price_cents, currency, stock";
+    let values = "coalesce($2, name), coalesce($3, department), coalesce($4, brand), coalesce($5, category), coalesce($6, type),
+         case when $7 then $8 else package_size end, coalesce($9, price_cents), coalesce($10, currency), coalesce($11, stock)";
+    format!(
+        "update products p set ({columns}) = row({values}), version = version + 1, updated_at = clock_timestamp()
+         where id = $1 and discontinued_at is null and ({columns}) is distinct from ({values})
+             and ($12::bigint[] is null or version = any($12)) and version <> all($13) and not $14
+         returning {COLUMNS}"
     )
 });
 
@@ -161,6 +178,7 @@ pub async fn top_ids(db: &ConnectionPool, count: u32) -> Result<Vec<i64>, Domain
     let sql = "select id from products where discontinued_at is null order by view_count desc, id limit $1";
     Ok(sqlx::query_scalar(sql).bind(i64::from(count)).fetch_all(db).await?)
 }
+
 /// Inserts a product.
 pub async fn insert(db: &mut PgConnection, new: &NewProduct) -> Result<Product, DomainError> {
     let sql = format!(
@@ -190,32 +208,28 @@ pub async fn lock(db: &mut PgConnection, id: i64) -> Result<Product, DomainError
     found.ok_or(DomainError::NotFound { kind: "product", id })
 }
 
-/// Applies a change to a locked product.
-pub async fn update(db: &mut PgConnection, id: i64, change: &ProductChange) -> Result<Product, DomainError> {
-    let sql = format!(
-        "update products p set
-             name = coalesce($2, name), department = coalesce($3, department), brand = coalesce($4, brand),
-             category = coalesce($5, category), type = coalesce($6, type),
-             package_size = case when $7 then $8 else package_size end,
-             price_cents = coalesce($9, price_cents), currency = coalesce($10, currency), stock = coalesce($11, stock),
-             version = version + 1, updated_at = clock_timestamp()
-         where id = $1 returning {COLUMNS}"
-    );
-    let updated = sqlx::query_as(AssertSqlSafe(sql))
+/// A statement that applies a change to a product. It changes no row if the product is absent, has
+/// another version than expected, or already has these values.
+pub fn update(
+    id: i64,
+    change: &ProductChange,
+    expected: &ExpectedVersion,
+) -> QueryAs<'static, Postgres, Product, PgArguments> {
+    sqlx::query_as(UPDATE.as_str())
         .bind(id)
-        .bind(&change.name)
-        .bind(&change.department)
-        .bind(&change.brand)
-        .bind(&change.category)
-        .bind(&change.kind)
+        .bind(change.name.clone())
+        .bind(change.department.clone())
+        .bind(change.brand.clone())
+        .bind(change.category.clone())
+        .bind(change.kind.clone())
         .bind(change.package_size.is_some())
-        .bind(change.package_size.as_ref().and_then(Option::as_deref))
+        .bind(change.package_size.clone().flatten())
         .bind(change.price_cents)
-        .bind(&change.currency)
+        .bind(change.currency.clone())
         .bind(change.stock)
-        .fetch_one(db)
-        .await?;
-    Ok(updated)
+        .bind(expected.one_of.clone())
+        .bind(expected.none_of.clone())
+        .bind(expected.absent)
 }
 
 /// Takes a locked product off sale. Its row remains, because orders refer to it.

@@ -66,6 +66,15 @@ impl Work {
         }
     }
 
+    /// Returns words of the message to Postgres that commits.
+    pub fn commits(self, of: &Subject) -> String {
+        match self {
+            // One statement, with the tag as its argument.
+            Self::NewPrice => format!("product:{}", of.product),
+            Self::Removal | Self::Order | Self::Cancellation => "COMMIT".to_owned(),
+        }
+    }
+
     /// Returns the state in Postgres, read past the service.
     pub async fn stored(self, pool: &PgPool, of: &Subject) -> String {
         let Subject { product, order, customer, .. } = of;

@@ -17,11 +17,11 @@ const SPARE: i64 = 100_000;
 /// The progress of a write when its process was killed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd)]
 enum Reached {
-    /// COMMIT had not been sent.
+    /// The message that commits had not been sent.
     Begun,
-    /// COMMIT had been sent, but its answer had not come.
+    /// It had been sent, but its answer had not come.
     Committing,
-    /// The answer of COMMIT had come, but the client had no reply.
+    /// Its answer had come, but the client had no reply.
     Committed,
     Replied,
 }
@@ -85,7 +85,7 @@ impl Walk {
 
         let request = work.request(&child, &subject);
         let killed = kill(child, request, steps, stop, "invalidate").await;
-        let reached = reached(&killed);
+        let reached = reached(&killed, &work.commits(&subject));
         let context = format!("{work:?} killed {stop:?} of {steps:?}: {reached:?}");
         let state = self.check_database(&subject, reached, &before, &context).await;
         let left = self.app.redis_keys().await.holds(&format!("product:{}", subject.product)).await;
@@ -160,12 +160,12 @@ impl Walk {
     }
 }
 
-fn reached(killed: &Killed) -> Reached {
+fn reached(killed: &Killed, commits: &str) -> Reached {
     if let Some(status) = killed.reply {
         assert!(status.is_success(), "refused: {status}");
         return Reached::Replied;
     }
-    let Some(sent) = killed.passed.iter().position(|message| message.says(Speech::Postgres, "COMMIT")) else {
+    let Some(sent) = killed.passed.iter().position(|message| message.says(Speech::Postgres, commits)) else {
         return Reached::Begun;
     };
     let answer = |message: &Message| message.speech == Speech::Postgres && !message.sent;

@@ -17,9 +17,9 @@ use std::{
 };
 
 use sqlx::{
-    ConnectOptions, Connection, PgConnection, PgPool, Postgres, Transaction,
+    ConnectOptions, Connection, Executor, PgConnection, PgPool, Postgres, Transaction,
     pool::PoolConnection,
-    postgres::{PgConnectOptions, PgPoolOptions},
+    postgres::{PgConnectOptions, PgPoolOptions, PgRow},
 };
 use tokio::sync::Mutex;
 
@@ -328,7 +328,7 @@ impl ConnectionPool {
                 checkout.connection.clear_cached_statements().await?;
                 result = run(&mut checkout.connection, statement.clone()).await;
             }
-            Err(error) if is_cut(error) && statement.is_select() => {
+            Err(error) if is_cut(error) && statement.is_repeatable() => {
                 // The place in the pool must become free before the next connection is acquired.
                 checkout.connection.close_on_drop();
                 drop(checkout);
@@ -338,11 +338,16 @@ impl ConnectionPool {
             _ => {}
         }
         if let (Ok(_), Some(reusable)) = (&result, &self.0.reusable)
-            && statement.is_select()
+            && statement.leaves_no_transaction()
         {
             reusable.put_back(checkout);
         }
         result
+    }
+
+    /// The first row of a statement.
+    pub(crate) async fn fetch_row(&self, statement: Statement) -> Result<PgRow, sqlx::Error> {
+        self.repeat(statement, async |db: &mut PgConnection, statement: Statement| db.fetch_one(statement).await).await
     }
 
     /// A reusable connection, or one of the pool.

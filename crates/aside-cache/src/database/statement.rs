@@ -6,26 +6,47 @@ use futures_util::{
     stream::{self, BoxStream},
 };
 use sqlx::{
-    Describe, Either, Execute, Executor, PgConnection, Postgres, SqlStr,
+    AssertSqlSafe, Describe, Either, Execute, Executor, PgConnection, Postgres, SqlSafeStr, SqlStr,
     error::BoxDynError,
     postgres::{PgArguments, PgQueryResult, PgRow, PgStatement, PgTypeInfo},
 };
 
 use crate::database::pool::ConnectionPool;
 
+/// What is known of the effects of a statement.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Effect {
+    /// It only reads.
+    Read,
+    /// It changes data, in a transaction that ends with it.
+    Write,
+    Unknown,
+}
+
 /// A statement that can be executed more than once.
 #[derive(Clone)]
-pub(super) struct Statement {
+pub(crate) struct Statement {
     sql: SqlStr,
     arguments: Option<PgArguments>,
     is_persistent: bool,
+    effect: Effect,
 }
 
 impl Statement {
-    pub(super) fn new<'q>(mut statement: impl Execute<'q, Postgres>) -> Result<Self, sqlx::Error> {
-        let arguments = statement.take_arguments().map_err(sqlx::Error::Encode)?;
-        let is_persistent = statement.persistent();
-        Ok(Self { sql: statement.sql(), arguments, is_persistent })
+    /// Takes the statement and the arguments of a query. A statement whose first word is `select`
+    /// only reads.
+    pub(crate) fn new<'q>(mut query: impl Execute<'q, Postgres>) -> Result<Self, sqlx::Error> {
+        let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?;
+        let (is_persistent, sql) = (query.persistent(), query.sql());
+        let is_select = sql.as_str().get(..7).is_some_and(|word| word.eq_ignore_ascii_case("select "));
+        let effect = if is_select { Effect::Read } else { Effect::Unknown };
+        Ok(Self { sql, arguments, is_persistent, effect })
+    }
+
+    /// A statement of the cache that changes data.
+    pub(crate) fn write(sql: String, arguments: PgArguments) -> Self {
+        let sql = AssertSqlSafe(sql).into_sql_str();
+        Self { sql, arguments: Some(arguments), is_persistent: true, effect: Effect::Write }
     }
 
     /// The statement without a name in the session.
@@ -34,10 +55,24 @@ impl Statement {
         self
     }
 
-    /// Whether the statement only reads, according to its first word. Such a statement leaves no
-    /// transaction open and may be executed twice.
-    pub(super) fn is_select(&self) -> bool {
-        self.sql.as_str().get(..7).is_some_and(|word| word.eq_ignore_ascii_case("select "))
+    /// The text without a semicolon at its end, so that it can be a part of another statement.
+    pub(crate) fn text(&self) -> &str {
+        self.sql.as_str().trim_end().trim_end_matches(';')
+    }
+
+    /// The arguments.
+    pub(crate) fn arguments(&self) -> PgArguments {
+        self.arguments.clone().unwrap_or_default()
+    }
+
+    /// Whether a second execution is harmless.
+    pub(super) fn is_repeatable(&self) -> bool {
+        self.effect == Effect::Read
+    }
+
+    /// Whether the connection is outside of any transaction after it.
+    pub(super) fn leaves_no_transaction(&self) -> bool {
+        self.effect != Effect::Unknown
     }
 }
 

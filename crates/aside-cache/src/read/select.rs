@@ -9,23 +9,22 @@
 use std::fmt::Write;
 
 use sqlx::{
-    Arguments, AssertSqlSafe, Execute, FromRow, Postgres, Row, SqlStr,
+    Arguments, AssertSqlSafe, FromRow, Postgres, Row,
     postgres::{PgArguments, PgRow},
     query::QueryAs,
 };
 
 use crate::{
     ConnectionPool,
-    database::read_at::READ_AT,
+    database::{read_at::READ_AT, statement::Statement},
     entry::{DbTime, Loaded, TagVersion},
     key::Tag,
 };
 
-/// A select with its arguments.
+/// A caller's select.
 #[derive(Clone)]
 pub(crate) struct Select {
-    sql: SqlStr,
-    arguments: PgArguments,
+    statement: Statement,
     /// The column with the end of the answer.
     end: Option<&'static str>,
 }
@@ -46,12 +45,11 @@ impl RowTag {
 
 impl Select {
     /// Takes the statement and the arguments of a query.
-    pub(crate) fn new<R>(mut query: QueryAs<'_, Postgres, R, PgArguments>) -> Result<Self, sqlx::Error>
+    pub(crate) fn new<R>(query: QueryAs<'_, Postgres, R, PgArguments>) -> Result<Self, sqlx::Error>
     where
         R: Send,
     {
-        let arguments = query.take_arguments().map_err(sqlx::Error::Encode)?.unwrap_or_default();
-        Ok(Self { sql: query.sql(), arguments, end: None })
+        Ok(Self { statement: Statement::new(query)?, end: None })
     }
 
     /// Names the column whose earliest value is the end of the answer.
@@ -64,11 +62,6 @@ impl Select {
         let Some(column) = self.end else { return Ok(None) };
         let ends: Vec<Option<DbTime>> = rows.iter().map(|row| row.try_get(column)).collect::<Result<_, _>>()?;
         Ok(ends.into_iter().flatten().min())
-    }
-
-    /// The statement without a semicolon at its end. A hit does not need it.
-    fn text(&self) -> &str {
-        self.sql.as_str().trim_end().trim_end_matches(';')
     }
 
     /// The first row of the select, or the absence of one.
@@ -138,10 +131,10 @@ impl Select {
                  from ({}) as numbered
              ) as q on right(asked.tag, length(q.\"cache.segment\") + 1) = ':' || q.\"cache.segment\"
              order by asked.at",
-            self.arguments.len() + 1,
-            self.text()
+            self.statement.arguments().len() + 1,
+            self.statement.text()
         );
-        let mut arguments = self.arguments.clone();
+        let mut arguments = self.statement.arguments();
         arguments.add(tags.iter().map(Tag::as_str).collect::<Vec<_>>()).map_err(sqlx::Error::Encode)?;
         let rows = sqlx::query_with(AssertSqlSafe(statement), arguments).fetch_all(pool).await?;
         if rows.len() != tags.len() {
@@ -156,7 +149,7 @@ impl Select {
 
     /// The first row of the select, with columns for the versions and the read time.
     fn with_columns(&self, versions: &str) -> String {
-        format!("select q.*, {READ_AT} as \"cache.read_at\"{versions} from ({}) as q limit 1", self.text())
+        format!("select q.*, {READ_AT} as \"cache.read_at\"{versions} from ({}) as q limit 1", self.statement.text())
     }
 
     /// The select below a head row that is always returned.
@@ -173,13 +166,13 @@ impl Select {
              left join lateral (
                  select numbered.*, row_number() over () as \"cache.row\"{row} from ({}) as numbered
              ) as q on true",
-            self.text()
+            self.statement.text()
         )
     }
 
     /// A column for the version of each tag. The tags are the last arguments.
     fn versions(&self, tags: usize) -> String {
-        let first = self.arguments.len() + 1;
+        let first = self.statement.arguments().len() + 1;
         (0..tags).fold(String::new(), |mut columns, at| {
             // Writing to a `String` does not fail.
             let _ = write!(
@@ -192,7 +185,7 @@ impl Select {
     }
 
     async fn run(&self, statement: String, tags: &[Tag], pool: &ConnectionPool) -> Result<Vec<PgRow>, sqlx::Error> {
-        let mut arguments = self.arguments.clone();
+        let mut arguments = self.statement.arguments();
         for tag in tags {
             arguments.add(tag.as_str()).map_err(sqlx::Error::Encode)?;
         }
@@ -227,8 +220,6 @@ fn is_there(row: &PgRow) -> Result<bool, sqlx::Error> {
 
 #[cfg(test)]
 mod tests {
-    use sqlx::SqlSafeStr;
-
     use super::*;
 
     /// The words of a statement, so that line breaks do not matter. Statements for pgbench have
@@ -242,7 +233,7 @@ mod tests {
     fn select(sql: &str, arguments: usize) -> Select {
         let mut bound = PgArguments::default();
         (0..arguments).for_each(|_| bound.add(1_i64).expect("an argument"));
-        Select { sql: AssertSqlSafe(sql.to_owned()).into_sql_str(), arguments: bound, end: None }
+        Select::new(sqlx::query_as_with::<_, (i64,), _>(AssertSqlSafe(sql.to_owned()), bound)).expect("a statement")
     }
 
     #[test]

@@ -58,8 +58,6 @@ impl Cache {
     /// Without this call, this instance learns of the write as other instances do, within D, and no
     /// recorder hears of the invalidation of regulated data.
     pub fn committed(&self, invalidated: &Invalidated) {
-        self.raise_floors(&invalidated.0);
-        self.evict(&invalidated.0);
-        self.record_invalidations(&invalidated.0);
+        self.apply(&invalidated.0);
     }
 }

@@ -29,6 +29,7 @@ mod replication;
 mod residency;
 mod selects;
 mod single_flight;
+mod single_statements;
 mod tiers;
 mod tracking;
 mod warming;
