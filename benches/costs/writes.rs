@@ -32,7 +32,7 @@ const SHARDS: i64 = 16;
 enum Way {
     /// Begin, lock, update, commit.
     Plain,
-    /// `CachedProductService::update_product`, as PATCH calls it.
+    /// `CachedProductService::update_product`, as PATCH calls it: one statement.
     Service,
     /// The statements of `Plain` through `Cache::begin`, with these tags.
     Named(fn(&Product) -> Vec<Tag>),
@@ -137,7 +137,7 @@ async fn write(services: &Services, way: Way, id: i64) -> Result<(), DomainError
                     .begin_with("begin isolation level read committed; set local aside.invalidates = 'on'")
                     .await?;
                 store::lock(&mut transaction, id).await?;
-                store::update(&mut transaction, id, &change).await?;
+                store::update(id, &change, &ExpectedVersion::any()).fetch_optional(&mut *transaction).await?;
                 Ok(transaction.commit().await?)
             };
             tokio::spawn(work).await.expect("no panic")
@@ -146,9 +146,11 @@ async fn write(services: &Services, way: Way, id: i64) -> Result<(), DomainError
         Way::Named(tags) => {
             let work = async move |write: &mut Write| {
                 store::lock(write.conn(), id).await?;
-                let product = store::update(write.conn(), id, &change).await?;
-                write.invalidate(Product::key(id));
-                write.invalidate_all(tags(&product));
+                let update = store::update(id, &change, &ExpectedVersion::any());
+                if let Some(product) = update.fetch_optional(write.conn()).await? {
+                    write.invalidate(Product::key(id));
+                    write.invalidate_all(tags(&product));
+                }
                 Ok(())
             };
             cache.write(work).await
