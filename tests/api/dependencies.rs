@@ -103,9 +103,9 @@ pub(super) type Write = (&'static str, fn(Arc<TestApp>) -> Pin<Box<dyn Future<Ou
 /// The writes of the service. Each succeeds on the data alone, and after the ones before it.
 pub(super) const WRITES: &[Write] = &[
     ("a product comes", |app| Box::pin(async move { _ = app.product(product().category("C D")).await })),
-    ("a price changes", |app| Box::pin(change(app, json!({ "price_cents": 7 })))),
+    ("a price changes", |app| Box::pin(change(app, 1, json!({ "price_cents": 7 })))),
     ("a product moves to other lists", |app| {
-        Box::pin(change(app, json!({ "category": "OTHER", "department": "OTHER" })))
+        Box::pin(change(app, 4, json!({ "category": "OTHER", "department": "OTHER" })))
     }),
     ("a product goes", |app| Box::pin(async move { _ = app.delete_product(4).await.expect(204) })),
     ("an order is placed", |app| Box::pin(async move { _ = app.order(order(749).item(1, 2)).await })),
@@ -113,8 +113,8 @@ pub(super) const WRITES: &[Write] = &[
     ("an order is cancelled", |app| Box::pin(async move { _ = app.move_order(7, "cancelled").await.expect(200) })),
 ];
 
-async fn change(app: Arc<TestApp>, change: Value) {
-    app.patch_product(1, change).await.expect(200);
+async fn change(app: Arc<TestApp>, id: i64, change: Value) {
+    app.patch_product(id, change).await.expect(200);
 }
 
 #[sqlx::test]
