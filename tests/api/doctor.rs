@@ -8,8 +8,7 @@ use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 /// of the tests are fast rather than durable.
 const HEALTHY: &str = "
     create role doctored login;
-    grant select, insert, update, delete on all tables in schema public to doctored;
-    grant usage, select, update on all sequences in schema public to doctored;
+    select cache_grant('doctored');
     set local synchronous_commit = on";
 
 /// Faults of the server that the tests' own servers have, because no data must survive them.
@@ -34,8 +33,10 @@ const FAULTS: &[(&str, &str)] = &[
     ("ledger-index", "drop index cache_ledger_xid_idx"),
     ("ledger-rules", "alter table cache_ledger enable row level security"),
     ("ledger-rules", "create rule quiet as on delete to cache_ledger do instead nothing"),
-    ("ledger-truncation", "alter table cache_ledger disable trigger begins_epoch"),
-    ("ledger-truncation", "drop trigger begins_epoch on cache_ledger"),
+    ("ledger-triggers", "alter table cache_ledger disable trigger begins_epoch"),
+    ("ledger-triggers", "drop trigger only_raises on cache_ledger"),
+    ("rights-to-lower", "grant delete on cache_ledger to doctored"),
+    ("rights-to-lower", "grant update on sequence cache_version to doctored"),
     ("sequence-behind", "insert into cache_ledger (tag, version) values ('product:1', 1000000000)"),
     ("sequence-form", "alter sequence cache_version cycle"),
     ("sequence-form", "alter sequence cache_version maxvalue 1000000000"),

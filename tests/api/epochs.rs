@@ -95,8 +95,7 @@ async fn crash_recovery_ends_the_epoch_also_where_the_table_survives_and_the_log
         &owner,
         "alter table cache_epochs set logged;
          create role service login;
-         grant all on all tables in schema public to service;
-         grant all on all sequences in schema public to service;
+         select cache_grant('service');
          revoke execute on function pg_current_wal_lsn(), pg_walfile_name(pg_lsn), pg_control_system() from public",
     )
     .await;

@@ -8,7 +8,7 @@ use super::{
 
 const TRIGGERS: &str = "Run: select cache_generate_triggers('TABLE').";
 const MIGRATE: &str = "Run the migrations of aside-cache again in a new database, or restore what was changed.";
-const GRANT: &str = "Grant what docs/production.md lists to the role of the service.";
+const GRANT: &str = "Run as the owner: select cache_grant('ROLE').";
 
 /// All checks, in the order in which they are reported.
 pub(super) const CHECKS: &[Check] = &[
@@ -163,11 +163,11 @@ pub(super) const CHECKS: &[Check] = &[
         advice: "Disable row-level security on the ledger, and drop its rules: they hide or change versions.",
     },
     Check {
-        name: "ledger-truncation",
+        name: "ledger-triggers",
         severity: Breaks,
-        sql: "select 'the trigger begins_epoch of the ledger is missing or disabled' where not exists (select from pg_trigger
-            where tgrelid = 'cache_ledger'::regclass and tgname = 'begins_epoch' and tgenabled = 'A')",
-        advice: "Run: alter table cache_ledger enable always trigger begins_epoch; or create it as in 0001_cache.sql.",
+        sql: "select 'the trigger ' || wanted || ' of the ledger is missing or disabled' from unnest(array['begins_epoch', 'only_raises']) as wanted
+            where not exists (select from pg_trigger where tgrelid = 'cache_ledger'::regclass and tgname = wanted and tgenabled = 'A')",
+        advice: "Run: alter table cache_ledger enable always trigger NAME; or create it as in 0001_cache.sql.",
     },
     Check {
         name: "sequence-behind",
@@ -204,7 +204,7 @@ pub(super) const CHECKS: &[Check] = &[
         name: "functions",
         severity: Breaks,
         sql: "select wanted || ' is missing' from unnest(array['cache_raise(text[])', 'cache_epoch()', 'cache_bounded_tags(text[])',
-            'cache_generate_triggers(regclass)']) as wanted where to_regprocedure(wanted) is null",
+            'cache_generate_triggers(regclass)', 'cache_lift_versions(bigint)', 'cache_prune(interval)']) as wanted where to_regprocedure(wanted) is null",
         advice: MIGRATE,
     },
     Check {
@@ -219,8 +219,9 @@ pub(super) const CHECKS: &[Check] = &[
         name: "definer",
         severity: Breaks,
         sql: "select proname || ' runs with the rights of its caller' from pg_proc
-            where oid in (to_regprocedure('cache_raise(text[])'), to_regprocedure('cache_ledger_truncated()')) and not prosecdef",
-        advice: "Run: alter function cache_raise(text[]) security definer. Other programs can't raise versions otherwise.",
+            where oid in (to_regprocedure('cache_raise(text[])'), to_regprocedure('cache_ledger_truncated()'),
+                to_regprocedure('cache_lift_versions(bigint)'), to_regprocedure('cache_prune(interval)')) and not prosecdef",
+        advice: "Run: alter function NAME security definer. It needs rights that its callers don't have.",
     },
     Check {
         name: "definer-rights",
@@ -249,10 +250,18 @@ pub(super) const CHECKS: &[Check] = &[
             where not has_table_privilege(relation, wanted)
             union all
             select 'the role ' || current_user || ' lacks ' || wanted || ' on ' || sequence
-            from (values ('cache_version', 'usage'), ('cache_version', 'select'), ('cache_version', 'update'),
+            from (values ('cache_version', 'usage'), ('cache_version', 'select'),
                 ('cache_address_checked', 'select'), ('cache_address_checked', 'update')) as needed (sequence, wanted)
             where not has_sequence_privilege(sequence, wanted)",
         advice: GRANT,
+    },
+    Check {
+        name: "rights-to-lower",
+        severity: Weakens,
+        sql: "select 'the role ' || current_user || ' may delete rows of the ledger or set its sequence back' from pg_roles
+            where rolname = current_user and not rolsuper and (has_table_privilege('cache_ledger', 'delete')
+                or has_table_privilege('cache_ledger', 'truncate') or has_sequence_privilege('cache_version', 'update'))",
+        advice: "Revoke it, or run the service as a role of its own: the functions that cache_grant lists do what is needed.",
     },
     Check {
         name: "public-rights",
