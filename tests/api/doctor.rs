@@ -54,7 +54,7 @@ const FAULTS: &[(&str, &str)] = &[
     ("search-paths", "alter function cache_raise(text[]) reset search_path"),
     ("definer", "alter function cache_raise(text[]) security invoker"),
     ("definer-rights", "create role poor; alter function cache_raise(text[]) owner to poor"),
-    ("callers", "revoke execute on function cache_raise(text[]) from public"),
+    ("callers", "revoke execute on function cache_raise(text[]) from public, doctored"),
     ("rights", "revoke update on cache_ledger from doctored"),
     ("rights", "revoke usage on sequence cache_version from doctored"),
     ("public-rights", "grant update on cache_ledger to public"),
