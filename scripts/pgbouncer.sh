@@ -32,4 +32,4 @@ if [ ${#core[@]} -eq 0 ]; then
     core=(api::pooler api::roles api::products api::orders api::lists api::conditional api::consistency api::directives api::idempotency
         api::outside_writers api::refused_writes api::rows api::instances api::purging api::moments)
 fi
-TEST_POOLER=transaction TEST_ROLE=service run_to_end cargo test --locked --test suite -- "${core[@]}"
+TEST_POOLER=transaction TEST_ROLE=service run_to_end cargo test --locked --workspace --test suite -- "${core[@]}"

@@ -4,6 +4,8 @@
 use aside_cache::{Finding, examine};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
+use crate::support::TestApp;
+
 /// A role with the rights of docs/production.md, and the settings of a healthy session. The servers
 /// of the tests are fast rather than durable.
 const HEALTHY: &str = "
@@ -95,6 +97,28 @@ async fn findings(connection: &mut PgConnection, fault: &str) -> Vec<Finding> {
     transaction.rollback().await.expect("undone");
     found.retain(|finding| !OF_THE_SERVER.contains(&finding.check));
     found
+}
+
+#[sqlx::test]
+async fn a_service_does_not_start_on_a_database_that_can_keep_no_promise(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    for (fault, undone, check) in [
+        ("alter table cache_ledger set unlogged", "alter table cache_ledger set logged", "ledger-durability"),
+        (
+            "alter function cache_raise(text[]) security invoker",
+            "alter function cache_raise(text[]) security definer",
+            "definer",
+        ),
+    ] {
+        sqlx::raw_sql(fault).execute(&app.pool).await.expect("planted");
+        let error = match aside::app::App::build(app.config.clone()).await {
+            Ok(_) => panic!("it starts after: {fault}"),
+            Err(error) => error.to_string(),
+        };
+        assert!(error.starts_with(check) && error.contains("aside doctor"), "{error}");
+        sqlx::raw_sql(undone).execute(&app.pool).await.expect("mended");
+    }
+    drop(app.another().await);
 }
 
 #[sqlx::test]

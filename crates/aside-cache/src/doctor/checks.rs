@@ -3,7 +3,7 @@
 
 use super::{
     Check,
-    Severity::{Breaks, Weakens},
+    Severity::{Breaks, Refuses, Weakens},
 };
 
 const TRIGGERS: &str = "Run: select cache_generate_triggers('TABLE').";
@@ -15,7 +15,7 @@ pub(super) const CHECKS: &[Check] = &[
     // The server.
     Check {
         name: "version",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select 'Postgres is ' || current_setting('server_version') where current_setting('server_version_num')::int < 150000",
         advice: "Use Postgres 15 or newer.",
     },
@@ -27,7 +27,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         name: "encoding",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select 'the encoding of the database is ' || pg_encoding_to_char(encoding) from pg_database
             where datname = current_database() and pg_encoding_to_char(encoding) <> 'UTF8'",
         advice: "Create the database with the encoding UTF8.",
@@ -73,7 +73,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         name: "replication-role",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select 'session_replication_role is ' || current_setting('session_replication_role')
             where current_setting('session_replication_role') <> 'origin'",
         advice: "Reset session_replication_role for the role and the database.",
@@ -87,13 +87,13 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         name: "string-literals",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select 'standard_conforming_strings is off' where current_setting('standard_conforming_strings') = 'off'",
         advice: "Set standard_conforming_strings = on for the role and the database.",
     },
     Check {
         name: "search-path",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select 'the ledger is in schema ' || nspname || ', but ' || coalesce(current_schema(), 'none') || ' is the first of the role'
             from pg_class join pg_namespace on pg_namespace.oid = relnamespace
             where pg_class.oid = 'cache_ledger'::regclass and nspname is distinct from current_schema()",
@@ -134,14 +134,14 @@ pub(super) const CHECKS: &[Check] = &[
     // The ledger.
     Check {
         name: "ledger-durability",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select relname || ' is unlogged' from pg_class where oid in ('cache_ledger'::regclass, 'cache_version'::regclass)
             and relpersistence <> 'p'",
         advice: "Run: alter table cache_ledger set logged; alter sequence cache_version set logged.",
     },
     Check {
         name: "ledger-key",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select 'the ledger has no key on tag' where not exists (select from pg_index
             where indrelid = 'cache_ledger'::regclass and indisunique and indisvalid and indnatts = 1
                 and pg_get_indexdef(indexrelid, 1, true) = 'tag' and indpred is null)",
@@ -156,7 +156,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         name: "ledger-rules",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select 'the ledger has row-level security' from pg_class where oid = 'cache_ledger'::regclass and relrowsecurity
             union all
             select 'the ledger has the rule ' || rulename from pg_rewrite where ev_class = 'cache_ledger'::regclass",
@@ -164,7 +164,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         name: "ledger-triggers",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select 'the trigger ' || wanted || ' of the ledger is missing or disabled' from unnest(array['begins_epoch', 'only_raises']) as wanted
             where not exists (select from pg_trigger where tgrelid = 'cache_ledger'::regclass and tgname = wanted and tgenabled = 'A')",
         advice: "Run: alter table cache_ledger enable always trigger NAME; or create it as in 0001_cache.sql.",
@@ -178,7 +178,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         name: "sequence-form",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select 'the sequence of versions does not only rise' from pg_sequence where seqrelid = 'cache_version'::regclass
             and (seqincrement < 1 or seqcycle or seqmax < 9223372036854775807)",
         advice: "Run: alter sequence cache_version increment 1 no cycle no maxvalue.",
@@ -202,14 +202,14 @@ pub(super) const CHECKS: &[Check] = &[
     // Functions and rights.
     Check {
         name: "functions",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select wanted || ' is missing' from unnest(array['cache_raise(text[])', 'cache_epoch()', 'cache_bounded_tags(text[])',
             'cache_generate_triggers(regclass)', 'cache_lift_versions(bigint)', 'cache_prune(interval)']) as wanted where to_regprocedure(wanted) is null",
         advice: MIGRATE,
     },
     Check {
         name: "search-paths",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select proname || ' has no fixed search path' from pg_proc
             where pronamespace = current_schema()::regnamespace and proname like 'cache\\_%' and prosqlbody is null and probin is null
                 and not exists (select from unnest(proconfig) as setting where setting like 'search_path=%')",
@@ -217,7 +217,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         name: "definer",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select proname || ' runs with the rights of its caller' from pg_proc
             where oid in (to_regprocedure('cache_raise(text[])'), to_regprocedure('cache_ledger_truncated()'),
                 to_regprocedure('cache_lift_versions(bigint)'), to_regprocedure('cache_prune(interval)')) and not prosecdef",
@@ -225,7 +225,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         name: "definer-rights",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select 'the owner of cache_raise may not change the ledger' from pg_proc
             where oid = to_regprocedure('cache_raise(text[])')
                 and not (has_table_privilege(proowner, 'cache_ledger', 'insert') and has_table_privilege(proowner, 'cache_ledger', 'update')
@@ -241,7 +241,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         name: "rights",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select 'the role ' || current_user || ' lacks ' || wanted || ' on ' || relation
             from (values ('cache_ledger', 'select'), ('cache_ledger', 'insert'), ('cache_ledger', 'update'),
                 ('cache_epochs', 'select'), ('cache_epochs', 'insert'), ('cache_epochs', 'update'), ('cache_epochs', 'delete'),
@@ -313,14 +313,14 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         name: "tracked-functions",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select tracked || ': its trigger function ' || generated || ' is missing' from cache_tracked
             where to_regprocedure(format('%I()', generated)) is null",
         advice: TRIGGERS,
     },
     Check {
         name: "changed-functions",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select proname || ' runs with the rights of its caller' from pg_proc
             join cache_tracked on proname = generated and pronamespace = current_schema()::regnamespace where not prosecdef",
         advice: TRIGGERS,
