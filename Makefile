@@ -31,7 +31,7 @@ features: ## whether the crate of the cache compiles with no feature, with each 
 memcached: ## the cache's tests over a real Memcached too, which `make test` does where there is one
 	@scripts/memcached.sh
 
-pgbouncer: ## the core of the suite behind a PgBouncer in transaction mode
+pgbouncer: ## the core of the suite behind a PgBouncer in transaction mode, as the role of the service
 	@scripts/pgbouncer.sh
 
 fuzz: ## bytes that nobody expects, ten minutes for each of nine parsers of bytes from elsewhere; shorter: make fuzz SECONDS=60

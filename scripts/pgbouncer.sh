@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The core of the suite behind a PgBouncer in transaction mode (make pgbouncer), which is installed as root where it is missing. Each test
-# puts a pooler of two sessions between its instances and Postgres. Arguments choose other tests: scripts/pgbouncer.sh api::stale
+# puts a pooler of two sessions between its instances and Postgres. The instances have the role of the service, which owns nothing. Arguments choose other tests: scripts/pgbouncer.sh api::stale
 #
 #   scripts/pgbouncer.sh --obtain   only sees that there is one, and says so where it can't be had (make check)
 #
@@ -29,7 +29,7 @@ services_start
 find_server_binaries
 core=("$@")
 if [ ${#core[@]} -eq 0 ]; then
-    core=(api::pooler api::products api::orders api::lists api::conditional api::consistency api::directives api::idempotency
+    core=(api::pooler api::roles api::products api::orders api::lists api::conditional api::consistency api::directives api::idempotency
         api::outside_writers api::refused_writes api::rows api::instances api::purging api::moments)
 fi
-TEST_POOLER=transaction run_to_end cargo test --locked --test suite -- "${core[@]}"
+TEST_POOLER=transaction TEST_ROLE=service run_to_end cargo test --locked --workspace --test suite -- "${core[@]}"

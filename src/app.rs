@@ -112,6 +112,7 @@ impl App {
         if !config.migrate {
             database::expect_migrated(&db).await?;
         }
+        database::expect_healthy(&config).await?;
         // The ports are bound before the cache starts its background work, so a taken port leaves
         // nothing running.
         let public = bind(config.bind_addr, "BIND_ADDR").await?;

@@ -157,6 +157,26 @@ pub(super) async fn is_migrated(connection: &mut PgConnection) -> bool {
     migrator().iter().all(|one| applied.iter().any(|(version, sum)| *version == one.version && **sum == *one.checksum))
 }
 
+/// Returns an error if the database has a fault with which no promise could be kept. The doctor
+/// knows more faults, which are no reason to stop a service.
+pub async fn expect_healthy(config: &Config) -> Result<(), StartError> {
+    let options = session_options(config)?;
+    let examined = async {
+        let mut connection = options.connect().await?;
+        let found = aside_cache::refusals(&mut connection).await?;
+        connection.close().await?;
+        Ok::<_, sqlx::Error>(found)
+    };
+    let found = examined.await.map_err(|error| unreachable(&options, &error))?;
+    match found.first() {
+        None => Ok(()),
+        Some(first) => Err(StartError {
+            what: format!("{}: {}{}", first.check, first.what, if found.len() > 1 { ", and more" } else { "" }),
+            advice: format!("{} `aside doctor` lists all faults.", first.advice),
+        }),
+    }
+}
+
 /// Returns an error if the schema does not have a migration that this program needs.
 pub async fn expect_migrated(db: &ConnectionPool) -> Result<(), StartError> {
     let applied: Vec<i64> = sqlx::query_scalar("select version from _sqlx_migrations where success")

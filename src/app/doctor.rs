@@ -37,7 +37,7 @@ pub struct Line {
 
 impl Line {
     fn new(check: &str, severity: Severity, what: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self { check: check.into(), breaks: severity == Severity::Breaks, what: what.into(), advice: advice.into() }
+        Self { check: check.into(), breaks: severity != Severity::Weakens, what: what.into(), advice: advice.into() }
     }
 }
 

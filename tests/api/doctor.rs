@@ -4,12 +4,13 @@
 use aside_cache::{Finding, examine};
 use sqlx::{AssertSqlSafe, PgConnection, PgPool};
 
+use crate::support::TestApp;
+
 /// A role with the rights of docs/production.md, and the settings of a healthy session. The servers
 /// of the tests are fast rather than durable.
 const HEALTHY: &str = "
     create role doctored login;
-    grant select, insert, update, delete on all tables in schema public to doctored;
-    grant usage, select, update on all sequences in schema public to doctored;
+    select cache_grant('doctored');
     set local synchronous_commit = on";
 
 /// Faults of the server that the tests' own servers have, because no data must survive them.
@@ -34,8 +35,10 @@ const FAULTS: &[(&str, &str)] = &[
     ("ledger-index", "drop index cache_ledger_xid_idx"),
     ("ledger-rules", "alter table cache_ledger enable row level security"),
     ("ledger-rules", "create rule quiet as on delete to cache_ledger do instead nothing"),
-    ("ledger-truncation", "alter table cache_ledger disable trigger begins_epoch"),
-    ("ledger-truncation", "drop trigger begins_epoch on cache_ledger"),
+    ("ledger-triggers", "alter table cache_ledger disable trigger begins_epoch"),
+    ("ledger-triggers", "drop trigger only_raises on cache_ledger"),
+    ("rights-to-lower", "grant delete on cache_ledger to doctored"),
+    ("rights-to-lower", "grant update on sequence cache_version to doctored"),
     ("sequence-behind", "insert into cache_ledger (tag, version) values ('product:1', 1000000000)"),
     ("sequence-form", "alter sequence cache_version cycle"),
     ("sequence-form", "alter sequence cache_version maxvalue 1000000000"),
@@ -53,7 +56,7 @@ const FAULTS: &[(&str, &str)] = &[
     ("search-paths", "alter function cache_raise(text[]) reset search_path"),
     ("definer", "alter function cache_raise(text[]) security invoker"),
     ("definer-rights", "create role poor; alter function cache_raise(text[]) owner to poor"),
-    ("callers", "revoke execute on function cache_raise(text[]) from public"),
+    ("callers", "revoke execute on function cache_raise(text[]) from public, doctored"),
     ("rights", "revoke update on cache_ledger from doctored"),
     ("rights", "revoke usage on sequence cache_version from doctored"),
     ("public-rights", "grant update on cache_ledger to public"),
@@ -94,6 +97,28 @@ async fn findings(connection: &mut PgConnection, fault: &str) -> Vec<Finding> {
     transaction.rollback().await.expect("undone");
     found.retain(|finding| !OF_THE_SERVER.contains(&finding.check));
     found
+}
+
+#[sqlx::test]
+async fn a_service_does_not_start_on_a_database_that_can_keep_no_promise(pool: PgPool) {
+    let app = TestApp::start(pool).await;
+    for (fault, undone, check) in [
+        ("alter table cache_ledger set unlogged", "alter table cache_ledger set logged", "ledger-durability"),
+        (
+            "alter function cache_raise(text[]) security invoker",
+            "alter function cache_raise(text[]) security definer",
+            "definer",
+        ),
+    ] {
+        sqlx::raw_sql(fault).execute(&app.pool).await.expect("planted");
+        let error = match aside::app::App::build(app.config.clone()).await {
+            Ok(_) => panic!("it starts after: {fault}"),
+            Err(error) => error.to_string(),
+        };
+        assert!(error.starts_with(check) && error.contains("aside doctor"), "{error}");
+        sqlx::raw_sql(undone).execute(&app.pool).await.expect("mended");
+    }
+    drop(app.another().await);
 }
 
 #[sqlx::test]

@@ -95,8 +95,7 @@ async fn crash_recovery_ends_the_epoch_also_where_the_table_survives_and_the_log
         &owner,
         "alter table cache_epochs set logged;
          create role service login;
-         grant all on all tables in schema public to service;
-         grant all on all sequences in schema public to service;
+         select cache_grant('service');
          revoke execute on function pg_current_wal_lsn(), pg_walfile_name(pg_lsn), pg_control_system() from public",
     )
     .await;
@@ -266,6 +265,46 @@ async fn a_sequence_that_was_set_back_begins_an_epoch(pool: PgPool) {
         sqlx::query_scalar("select min(version) from cache_ledger").fetch_one(&pool).await.expect("versions");
     assert!(raised > 5_000, "{raised}");
     cache.shutdown().await;
+}
+
+/// Floors and checkpoints of the future would otherwise refuse everything for a day.
+#[sqlx::test]
+async fn a_clock_that_was_ahead_for_a_while_begins_an_epoch(pool: PgPool) {
+    told(
+        &pool,
+        "create schema fake;
+         create table fake.clock (ahead interval not null);
+         insert into fake.clock values ('0');
+         create function fake.now() returns timestamptz language sql stable as 'select pg_catalog.now() + ahead from fake.clock'",
+    )
+    .await;
+    // Sessions of the instance see this clock instead of the server's.
+    let options = PgConnectOptions::clone(&pool.connect_options()).options([("search_path", "fake,pg_catalog,public")]);
+    let cache = instance(&pool_of(options));
+    let first = epoch(&cache, &pool).await;
+    let ahead = || {
+        let token = cache.token_now()?.to_string();
+        let there = token.split_once('-')?.1.parse::<i64>().ok()?;
+        let here = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).ok()?;
+        Some(there - here.as_micros() as i64 > 3_600_000_000)
+    };
+    told(&pool, "update fake.clock set ahead = '1 day'").await;
+    eventually("the instance follows a clock that is ahead", || async { ahead().filter(|ahead| *ahead) }).await;
+    told(&pool, "update fake.clock set ahead = '0'").await;
+    let second = eventually("another epoch", || async {
+        let now = epoch(&cache, &pool).await;
+        (now != first && ahead() == Some(false)).then_some(now)
+    })
+    .await;
+    cache.shutdown().await;
+
+    // The clock was ahead, and was set back while no instance ran.
+    told(
+        &pool,
+        "insert into cache_checkpoints (taken_at, epoch, snap) values (now() + interval '1 day', cache_epoch(), pg_current_snapshot())",
+    )
+    .await;
+    assert_all_different(&[first, second, epoch_of_another_instance(&pool).await]);
 }
 
 fn assert_all_different(epochs: &[String]) {

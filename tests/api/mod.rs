@@ -33,6 +33,7 @@ mod redis_outage;
 mod refused_connections;
 mod refused_writes;
 mod replicas;
+mod roles;
 mod rows;
 mod sealing;
 mod shared_cache;

@@ -9,6 +9,7 @@ use tokio::sync::Semaphore;
 use super::{
     Instance, Proxy, RedisServer, TestApp,
     app::Held,
+    database::{self, SERVICE_ROLE},
     environment::variable,
     pgbouncer::PgBouncer,
     redis_nodes::{Kind, RedisNodes},
@@ -60,6 +61,7 @@ pub struct TestAppBuilder {
     redis: Redis,
     settings: Vec<Change>,
     pooler: bool,
+    service_role: bool,
 }
 
 impl TestAppBuilder {
@@ -71,6 +73,7 @@ impl TestAppBuilder {
             redis: Redis::Shared,
             settings: Vec::new(),
             pooler: variable("TEST_POOLER").is_some(),
+            service_role: variable("TEST_ROLE").is_some(),
         }
     }
 
@@ -90,6 +93,13 @@ impl TestAppBuilder {
     /// every test has one (`make pgbouncer`).
     pub fn behind_pgbouncer(mut self) -> Self {
         self.pooler = true;
+        self
+    }
+
+    /// Lets the instances connect as the role of the service, which owns nothing. With TEST_ROLE,
+    /// those of every test do whose database has the schema already.
+    pub fn as_service_role(mut self) -> Self {
+        self.service_role = true;
         self
     }
 
@@ -118,8 +128,14 @@ impl TestAppBuilder {
     pub async fn build(self) -> TestApp {
         let permit = INSTANCES.acquire_many(self.instances).await.expect("never closed");
         let options = self.pool.connect_options();
-        let database = Arc::new(Proxy::before(format!("{}:{}", options.get_host(), options.get_port())).await);
-        let database_url = settings::database_url(&options, database.address());
+        let proxy = Arc::new(Proxy::before(format!("{}:{}", options.get_host(), options.get_port())).await);
+        let options = if self.service_role && database::is_migrated(&self.pool).await {
+            let password = database::create_service_role(&self.pool).await;
+            PgConnectOptions::clone(&options).username(SERVICE_ROLE).password(password)
+        } else {
+            PgConnectOptions::clone(&options)
+        };
+        let database_url = settings::database_url(&options, proxy.address());
         let namespace = fresh_namespace();
         let redis = match &self.redis {
             Redis::None => None,
@@ -133,12 +149,12 @@ impl TestAppBuilder {
         self.settings.iter().for_each(|change| change(&mut config));
         let connection = self.pool.acquire().await.expect("a connection of the test's pool");
         let held =
-            Arc::new(Held { _connection: connection, _permit: permit, _database: database.clone(), _pooler: pooler });
+            Arc::new(Held { _connection: connection, _permit: permit, _database: proxy.clone(), _pooler: pooler });
         let mut instances = Vec::new();
         for _ in 0..self.instances {
             instances.push(Instance::start(config.clone(), held.clone()).await);
         }
-        TestApp { pool: self.pool, database, namespace, config, instances, held }
+        TestApp { pool: self.pool, database: proxy, namespace, config, instances, held }
     }
 }
 

@@ -4,6 +4,36 @@ use std::collections::BTreeMap;
 
 use sqlx::{PgConnection, PgPool};
 
+/// The role of the service. It owns nothing.
+pub const SERVICE_ROLE: &str = "aside_service";
+
+/// Creates the role of the service, and gives it its rights on this database, as docs/production.md
+/// says. Returns its password.
+pub async fn create_service_role(pool: &PgPool) -> &'static str {
+    const PASSWORD: &str = "of-no-secret";
+    // The server is shared, and another test may create the role at this moment.
+    let create = format!(
+        "do $$ begin
+             create role {SERVICE_ROLE} login password '{PASSWORD}';
+         exception when duplicate_object or unique_violation then null; end $$"
+    );
+    let grants = format!(
+        "select cache_grant('{SERVICE_ROLE}');
+         grant select, insert, update, delete on products, orders, order_items, idempotency_keys, instances, cdn_cursor to {SERVICE_ROLE};
+         grant select on _sqlx_migrations to {SERVICE_ROLE}"
+    );
+    for sql in [create, grants] {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(sql)).execute(pool).await.expect("the role of the service");
+    }
+    PASSWORD
+}
+
+/// Returns whether the database has the schema of the service.
+pub async fn is_migrated(pool: &PgPool) -> bool {
+    let sql = "select to_regprocedure('cache_grant(regrole)') is not null and to_regclass('products') is not null";
+    sqlx::query_scalar(sql).fetch_one(pool).await.expect("an answer")
+}
+
 /// Returns a digest of the contents of each table. Equal digests before and after mean that no row
 /// was written.
 ///

@@ -26,5 +26,6 @@ pub use builder::Redis;
 pub use cdn::Cdn;
 pub use child_process::ChildProcess;
 pub use data::{order, product};
+pub use database::SERVICE_ROLE;
 pub use reply::Reply;
 pub use wire::{Message, Speech, Stop};

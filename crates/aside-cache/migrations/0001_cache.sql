@@ -107,6 +107,62 @@ create function cache_bounded_tags(tags text[]) returns setof text language sql 
         where tag is not null and (select count(*) from named) > 1000;
     end;
 
+-- Nobody lowers a version, whatever the rights of the role. Only the owner can disable this.
+create function cache_refuses_to_lower() returns trigger language plpgsql as $$
+begin
+    raise exception 'the version of % can only rise', old.tag using errcode = 'integrity_constraint_violation';
+end $$;
+create trigger only_raises before update on cache_ledger
+    for each row when (new.version < old.version or new.tag <> old.tag) execute function cache_refuses_to_lower();
+alter table cache_ledger enable always trigger only_raises;
+
+-- Sets the sequence above a version, or above all versions of the ledger. Returns null if it is
+-- there already. The role of the service calls this instead of `setval`, so it can't set the
+-- sequence back.
+create function cache_lift_versions(seen bigint default null) returns bigint language plpgsql security definer as $$
+begin
+    return (
+        select setval('cache_version', highest + 1000000)
+        from (select coalesce(seen, (select max(version) from cache_ledger)) as highest) as versions, cache_version
+        where highest > last_value
+    );
+end $$;
+revoke execute on function cache_lift_versions(bigint) from public;
+
+-- Removes some rows of tags that have been idle for twice the longest retention of all services.
+-- The role of the service calls this, and has no right to delete other rows.
+create function cache_prune(kept interval) returns void language plpgsql security definer as $$
+begin
+    delete from cache_ledger where ctid = any (array(
+        select ctid from cache_ledger
+        where xid < (
+            select pg_snapshot_xmin(snap) from cache_checkpoints
+            where epoch = (select cache_epoch())
+                and taken_at < clock_timestamp() - 2 * greatest(kept, (select max(retention) from cache_checkpoints))
+            order by taken_at desc limit 1
+        )
+        order by xid limit 1000 for update skip locked
+    ));
+end $$;
+revoke execute on function cache_prune(interval) from public;
+
+-- Grants a role what a service needs, and nothing by which it could lower or delete a version. Run
+-- it as the owner of the ledger, after the migrations:
+--   select cache_grant('service');
+create function cache_grant(service regrole) returns void language plpgsql as $$
+begin
+    execute format($sql$
+        grant usage on schema %1$I to %2$s;
+        grant select, insert, update on cache_ledger to %2$s;
+        grant select, insert, update, delete on cache_epochs, cache_checkpoints to %2$s;
+        grant select, insert, update on cache_tenants to %2$s;
+        grant select on cache_tracked to %2$s;
+        grant usage, select on sequence cache_version to %2$s;
+        grant select, update on sequence cache_address_checked to %2$s;
+        grant execute on function cache_raise(text[]), cache_lift_versions(bigint), cache_prune(interval) to %2$s;
+    $sql$, current_schema(), service);
+end $$;
+
 -- An emptied ledger may get the same versions again, so another epoch begins.
 create function cache_ledger_truncated() returns trigger language plpgsql security definer as $$
 begin

@@ -4,6 +4,7 @@
 pub(crate) mod address;
 pub(crate) mod changefeed;
 pub(crate) mod comparison;
+pub(crate) mod clock_steps;
 pub(crate) mod floors;
 pub(crate) mod freshness;
 pub(crate) mod ledger;

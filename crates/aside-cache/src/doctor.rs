@@ -14,7 +14,10 @@ use sqlx::{Connection, PgConnection};
 /// How bad a fault is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Severity {
-    /// A promise is broken as long as the fault exists.
+    /// A promise can't be kept, and nothing makes up for it. A service must not start
+    /// ([`refusals`]).
+    Refuses,
+    /// A promise is broken as long as the fault exists, or when the machine fails.
     Breaks,
     /// A promise holds with less certainty, or the cache works badly.
     Weakens,
@@ -63,8 +66,24 @@ struct Check {
 /// # }
 /// ```
 pub async fn examine(connection: &mut PgConnection) -> Result<Vec<Finding>, sqlx::Error> {
+    ask(connection, checks::CHECKS.iter()).await
+}
+
+/// The faults of the database with which a service must not start. It is a part of [`examine`] that
+/// takes some milliseconds.
+///
+/// # Errors
+/// As [`examine`].
+pub async fn refusals(connection: &mut PgConnection) -> Result<Vec<Finding>, sqlx::Error> {
+    ask(connection, checks::CHECKS.iter().filter(|check| check.severity == Severity::Refuses)).await
+}
+
+async fn ask(
+    connection: &mut PgConnection,
+    checks: impl Iterator<Item = &'static Check>,
+) -> Result<Vec<Finding>, sqlx::Error> {
     let mut findings = Vec::new();
-    for check in checks::CHECKS {
+    for check in checks {
         // In a transaction of its own, a failed check does not disturb the next one.
         let mut transaction = connection.begin().await?;
         let answer = sqlx::query_scalar::<_, String>(check.sql).fetch_all(&mut *transaction).await;

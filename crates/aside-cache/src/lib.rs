@@ -89,7 +89,7 @@ pub use crate::{
     database::database_errors::{is_busy, is_conflict, is_unavailable},
     database::pool::ConnectionPool,
     database::read_at::READ_AT,
-    doctor::{Finding, Severity, examine},
+    doctor::{Finding, Severity, examine, refusals},
     entry::{DbTime, Entry, Loaded, TagVersion},
     error::Error,
     expected::{ExpectedVersion, VersionConflict},

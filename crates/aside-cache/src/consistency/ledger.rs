@@ -354,8 +354,7 @@ impl LedgerConnection {
         // A ledger that was moved by copying its rows has a sequence below its versions. The next
         // versions must be above all versions in the ledger. The distance is large enough for the
         // versions that writers take in the meantime.
-        let sequence = "select setval('cache_version', highest + 1000000)
-            from (select max(version) as highest from cache_ledger) as ledger, cache_version where highest > last_value";
+        let sequence = "select cache_lift_versions()";
         sqlx::query(sequence).execute(&mut self.db).await?;
         let mut transaction = self.db.begin_with("begin isolation level read committed").await?;
         sqlx::query("delete from cache_epochs where cache_epoch() is null").execute(&mut *transaction).await?;
@@ -376,8 +375,12 @@ impl LedgerConnection {
     /// Begins another epoch if the sequence was set back, because versions would otherwise be
     /// repeated.
     async fn expect_versions_to_rise(&mut self) -> Result<(), sqlx::Error> {
-        let sql = "select setval('cache_version', $1 + 1000000) from cache_version where last_value < $1";
-        if sqlx::query(sql).bind(self.highest).fetch_optional(&mut self.db).await?.is_some() {
+        let lifted: Option<Option<i64>> =
+            sqlx::query_scalar("select cache_lift_versions($1) from cache_version where last_value < $1")
+                .bind(self.highest)
+                .fetch_optional(&mut self.db)
+                .await?;
+        if lifted.flatten().is_some() {
             tracing::error!(highest = self.highest, "cache_version was set back: all cached entries are invalid");
             sqlx::query("update cache_epochs set id = gen_random_uuid()").execute(&mut self.db).await?;
         }
@@ -412,15 +415,7 @@ impl LedgerConnection {
     /// Without a row, the version of a tag is 0, and by then no instance remembers a higher one.
     /// Versions come from one sequence, so the next change is above all of them.
     async fn prune_idle_tags(&mut self) -> Result<(), sqlx::Error> {
-        let sql = format!(
-            "delete from cache_ledger where ctid = any (array(
-                 select ctid from cache_ledger
-                 where xid < (select pg_snapshot_xmin(snap) from cache_checkpoints
-                              where epoch = {EPOCH} and taken_at < clock_timestamp() - 2 * greatest($1::interval, {LONGEST_RETENTION})
-                              order by taken_at desc limit 1)
-                 order by xid limit 1000 for update skip locked))"
-        );
-        sqlx::query(AssertSqlSafe(sql)).bind(interval(self.retention)).execute(&mut self.db).await?;
+        sqlx::query("select cache_prune($1)").bind(interval(self.retention)).execute(&mut self.db).await?;
         Ok(())
     }
 }

@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::{
     clock::Clock,
+    consistency::clock_steps::is_step_back,
     consistency::freshness::Freshness,
     consistency::ledger::{ChangeBatch, FAR_FUTURE, LedgerConnection, MAX_CHANGES, MAX_CHANGES_AT_START},
     consistency::triggers::TriggerWatch,
@@ -116,6 +117,15 @@ impl LedgerPoller {
                     if batch.epoch.as_ref() != Some(&cursor.epoch) {
                         return Err(Interrupted::AnotherEpoch);
                     }
+                    if is_step_back(cursor.statement, batch.statement) {
+                        tracing::warn!("the clock of Postgres was set back: all cached entries are invalid");
+                        match in_time(4 * self.limit, connection.end_epoch(&cursor.epoch)).await {
+                            // On a read-only database, only this instance can begin anew.
+                            Err(Interrupted::Database(error)) if is_read_only(&error) => {}
+                            ended => ended?,
+                        }
+                        return Err(Interrupted::AnotherEpoch);
+                    }
                     let arrived = self.arrived(sent, &batch);
                     self.freshness.raise(&batch.changes, arrived);
                     if !batch.complete {
@@ -163,6 +173,10 @@ impl LedgerPoller {
     /// on.
     async fn begin(&self, connection: &mut LedgerConnection) -> Result<(Position, ChangeBatch), Interrupted> {
         connection.ensure_epoch().await?;
+        match connection.end_epoch_of_the_future().await {
+            Err(error) if is_read_only(&error) => {}
+            ended => ended?,
+        }
         // Older connections may lead to another server. Loads of this epoch must not use them.
         self.db.give_up_connections();
         let checkpoint = connection.checkpoint().await?;

@@ -6,6 +6,10 @@
 //! a minute until the trigger fires again. `enable trigger` alone does not restore the trigger: it
 //! then fires in ordinary sessions only. This is logged, and everything is invalidated once.
 //! `cache_generate_triggers` restores the triggers of a tracked table.
+//!
+//! No trigger fires when a partition is attached or detached, although its rows come or go. So
+//! everything is invalidated once when the partitions of tracked tables are not those of the last
+//! check. Only a superuser could create an event trigger for it.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -20,6 +24,8 @@ pub(crate) struct TriggerWatch {
     due: Duration,
     /// The triggers that were not enabled as they should be.
     reported: BTreeSet<String>,
+    /// The partitions of tracked tables.
+    partitions: Option<BTreeSet<String>>,
 }
 
 impl TriggerWatch {
@@ -34,9 +40,15 @@ impl TriggerWatch {
         let silent = connection.silent_triggers().await?;
         let is_news = silent.iter().any(|(trigger, _)| !self.reported.contains(trigger));
         let is_deaf = silent.iter().any(|(_, fires)| !fires);
-        if is_news || is_deaf {
+        let partitions = connection.partitions().await?;
+        let is_other = self.partitions.as_ref().is_some_and(|known| *known != partitions);
+        if is_other {
+            tracing::info!("partitions of tracked tables have come or gone: everything cached is refused once");
+        }
+        if is_news || is_deaf || is_other {
             connection.raise_everything().await?;
         }
+        self.partitions = Some(partitions);
         for (trigger, fires) in &silent {
             if *fires && !self.reported.contains(trigger) {
                 tracing::warn!(
@@ -59,6 +71,16 @@ impl TriggerWatch {
 }
 
 impl LedgerConnection {
+    /// The partitions and other heirs of tracked tables, each with its place.
+    async fn partitions(&mut self) -> Result<BTreeSet<String>, sqlx::Error> {
+        let sql = "with recursive members as (
+                select inhrelid, inhparent from pg_catalog.pg_inherits where inhparent in (select tracked from cache_tracked)
+                union select heir.inhrelid, heir.inhparent from pg_catalog.pg_inherits heir join members on heir.inhparent = members.inhrelid
+            )
+            select inhrelid || ' of ' || inhparent from members";
+        Ok(sqlx::query_scalar(sql).fetch_all(&mut self.db).await?.into_iter().collect())
+    }
+
     /// The triggers for other writers that don't fire in every session that they are for, as
     /// `table.trigger`. Triggers that `cache_track` generated and that are missing belong to them.
     /// Each has a flag that says whether it fires at all.

@@ -3,19 +3,19 @@
 
 use super::{
     Check,
-    Severity::{Breaks, Weakens},
+    Severity::{Breaks, Refuses, Weakens},
 };
 
 const TRIGGERS: &str = "Run: select cache_generate_triggers('TABLE').";
 const MIGRATE: &str = "Run the migrations of aside-cache again in a new database, or restore what was changed.";
-const GRANT: &str = "Grant what docs/production.md lists to the role of the service.";
+const GRANT: &str = "Run as the owner: select cache_grant('ROLE').";
 
 /// All checks, in the order in which they are reported.
 pub(super) const CHECKS: &[Check] = &[
     // The server.
     Check {
         name: "version",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select 'Postgres is ' || current_setting('server_version') where current_setting('server_version_num')::int < 150000",
         advice: "Use Postgres 15 or newer.",
     },
@@ -27,7 +27,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         name: "encoding",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select 'the encoding of the database is ' || pg_encoding_to_char(encoding) from pg_database
             where datname = current_database() and pg_encoding_to_char(encoding) <> 'UTF8'",
         advice: "Create the database with the encoding UTF8.",
@@ -73,7 +73,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         name: "replication-role",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select 'session_replication_role is ' || current_setting('session_replication_role')
             where current_setting('session_replication_role') <> 'origin'",
         advice: "Reset session_replication_role for the role and the database.",
@@ -87,13 +87,13 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         name: "string-literals",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select 'standard_conforming_strings is off' where current_setting('standard_conforming_strings') = 'off'",
         advice: "Set standard_conforming_strings = on for the role and the database.",
     },
     Check {
         name: "search-path",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select 'the ledger is in schema ' || nspname || ', but ' || coalesce(current_schema(), 'none') || ' is the first of the role'
             from pg_class join pg_namespace on pg_namespace.oid = relnamespace
             where pg_class.oid = 'cache_ledger'::regclass and nspname is distinct from current_schema()",
@@ -134,14 +134,14 @@ pub(super) const CHECKS: &[Check] = &[
     // The ledger.
     Check {
         name: "ledger-durability",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select relname || ' is unlogged' from pg_class where oid in ('cache_ledger'::regclass, 'cache_version'::regclass)
             and relpersistence <> 'p'",
         advice: "Run: alter table cache_ledger set logged; alter sequence cache_version set logged.",
     },
     Check {
         name: "ledger-key",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select 'the ledger has no key on tag' where not exists (select from pg_index
             where indrelid = 'cache_ledger'::regclass and indisunique and indisvalid and indnatts = 1
                 and pg_get_indexdef(indexrelid, 1, true) = 'tag' and indpred is null)",
@@ -156,18 +156,18 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         name: "ledger-rules",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select 'the ledger has row-level security' from pg_class where oid = 'cache_ledger'::regclass and relrowsecurity
             union all
             select 'the ledger has the rule ' || rulename from pg_rewrite where ev_class = 'cache_ledger'::regclass",
         advice: "Disable row-level security on the ledger, and drop its rules: they hide or change versions.",
     },
     Check {
-        name: "ledger-truncation",
-        severity: Breaks,
-        sql: "select 'the trigger begins_epoch of the ledger is missing or disabled' where not exists (select from pg_trigger
-            where tgrelid = 'cache_ledger'::regclass and tgname = 'begins_epoch' and tgenabled = 'A')",
-        advice: "Run: alter table cache_ledger enable always trigger begins_epoch; or create it as in 0001_cache.sql.",
+        name: "ledger-triggers",
+        severity: Refuses,
+        sql: "select 'the trigger ' || wanted || ' of the ledger is missing or disabled' from unnest(array['begins_epoch', 'only_raises']) as wanted
+            where not exists (select from pg_trigger where tgrelid = 'cache_ledger'::regclass and tgname = wanted and tgenabled = 'A')",
+        advice: "Run: alter table cache_ledger enable always trigger NAME; or create it as in 0001_cache.sql.",
     },
     Check {
         name: "sequence-behind",
@@ -178,7 +178,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         name: "sequence-form",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select 'the sequence of versions does not only rise' from pg_sequence where seqrelid = 'cache_version'::regclass
             and (seqincrement < 1 or seqcycle or seqmax < 9223372036854775807)",
         advice: "Run: alter sequence cache_version increment 1 no cycle no maxvalue.",
@@ -202,14 +202,14 @@ pub(super) const CHECKS: &[Check] = &[
     // Functions and rights.
     Check {
         name: "functions",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select wanted || ' is missing' from unnest(array['cache_raise(text[])', 'cache_epoch()', 'cache_bounded_tags(text[])',
-            'cache_generate_triggers(regclass)']) as wanted where to_regprocedure(wanted) is null",
+            'cache_generate_triggers(regclass)', 'cache_lift_versions(bigint)', 'cache_prune(interval)']) as wanted where to_regprocedure(wanted) is null",
         advice: MIGRATE,
     },
     Check {
         name: "search-paths",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select proname || ' has no fixed search path' from pg_proc
             where pronamespace = current_schema()::regnamespace and proname like 'cache\\_%' and prosqlbody is null and probin is null
                 and not exists (select from unnest(proconfig) as setting where setting like 'search_path=%')",
@@ -217,14 +217,15 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         name: "definer",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select proname || ' runs with the rights of its caller' from pg_proc
-            where oid in (to_regprocedure('cache_raise(text[])'), to_regprocedure('cache_ledger_truncated()')) and not prosecdef",
-        advice: "Run: alter function cache_raise(text[]) security definer. Other programs can't raise versions otherwise.",
+            where oid in (to_regprocedure('cache_raise(text[])'), to_regprocedure('cache_ledger_truncated()'),
+                to_regprocedure('cache_lift_versions(bigint)'), to_regprocedure('cache_prune(interval)')) and not prosecdef",
+        advice: "Run: alter function NAME security definer. It needs rights that its callers don't have.",
     },
     Check {
         name: "definer-rights",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select 'the owner of cache_raise may not change the ledger' from pg_proc
             where oid = to_regprocedure('cache_raise(text[])')
                 and not (has_table_privilege(proowner, 'cache_ledger', 'insert') and has_table_privilege(proowner, 'cache_ledger', 'update')
@@ -240,7 +241,7 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         name: "rights",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select 'the role ' || current_user || ' lacks ' || wanted || ' on ' || relation
             from (values ('cache_ledger', 'select'), ('cache_ledger', 'insert'), ('cache_ledger', 'update'),
                 ('cache_epochs', 'select'), ('cache_epochs', 'insert'), ('cache_epochs', 'update'), ('cache_epochs', 'delete'),
@@ -249,10 +250,18 @@ pub(super) const CHECKS: &[Check] = &[
             where not has_table_privilege(relation, wanted)
             union all
             select 'the role ' || current_user || ' lacks ' || wanted || ' on ' || sequence
-            from (values ('cache_version', 'usage'), ('cache_version', 'select'), ('cache_version', 'update'),
+            from (values ('cache_version', 'usage'), ('cache_version', 'select'),
                 ('cache_address_checked', 'select'), ('cache_address_checked', 'update')) as needed (sequence, wanted)
             where not has_sequence_privilege(sequence, wanted)",
         advice: GRANT,
+    },
+    Check {
+        name: "rights-to-lower",
+        severity: Weakens,
+        sql: "select 'the role ' || current_user || ' may delete rows of the ledger or set its sequence back' from pg_roles
+            where rolname = current_user and not rolsuper and (has_table_privilege('cache_ledger', 'delete')
+                or has_table_privilege('cache_ledger', 'truncate') or has_sequence_privilege('cache_version', 'update'))",
+        advice: "Revoke it, or run the service as a role of its own: the functions that cache_grant lists do what is needed.",
     },
     Check {
         name: "public-rights",
@@ -304,14 +313,14 @@ pub(super) const CHECKS: &[Check] = &[
     },
     Check {
         name: "tracked-functions",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select tracked || ': its trigger function ' || generated || ' is missing' from cache_tracked
             where to_regprocedure(format('%I()', generated)) is null",
         advice: TRIGGERS,
     },
     Check {
         name: "changed-functions",
-        severity: Breaks,
+        severity: Refuses,
         sql: "select proname || ' runs with the rights of its caller' from pg_proc
             join cache_tracked on proname = generated and pronamespace = current_schema()::regnamespace where not prosecdef",
         advice: TRIGGERS,

@@ -1,7 +1,7 @@
 //! Declarations of `cache_track`: which are accepted, how they are replaced and removed, and for
 //! which writers their triggers fire.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use aside_testkit::eventually;
 use sqlx::{AssertSqlSafe, PgPool};
@@ -219,6 +219,32 @@ async fn a_session_that_restores_raises_a_bounded_number_of_tags(pool: PgPool) {
     assert_eq!(raised(&pool, &replica("insert into notes values (1, 'x')")).await, set(&["note:1"]));
     let many = raised(&pool, &replica("insert into notes select n, 'x' from generate_series(2, 4000) n")).await;
     assert!(many.contains("note:*") && many.len() <= 1_001, "{} tags", many.len());
+}
+
+/// Attaching and detaching fire no trigger, although rows come and go.
+#[sqlx::test]
+async fn partitions_that_come_or_go_are_noticed(pool: PgPool) {
+    let bench = Bench::new(&pool, Backend::None).await;
+    let sql = "create table logs (id int, month int, primary key (id, month)) partition by list (month);
+        create table logs_1 partition of logs for values in (1);
+        create table logs_2 (like logs); insert into logs_2 values (1, 2);
+        select cache_track('logs', tags => array['log:{id}'])";
+    run(&pool, sql).await;
+    let cache = bench.cache().await;
+    let raised = "select coalesce(max(version), 0) from cache_ledger where tag = '*'";
+    let mut before = count(&pool, raised).await;
+    assert_eq!(before, 0, "nothing has changed yet");
+    for sql in
+        ["alter table logs attach partition logs_2 for values in (2)", "alter table logs detach partition logs_1"]
+    {
+        run(&pool, sql).await;
+        bench.advance(Duration::from_secs(61), &[&cache]).await;
+        before = eventually(sql, || async {
+            let now = count(&pool, raised).await;
+            (now > before).then_some(now)
+        })
+        .await;
+    }
 }
 
 /// The triggers are dropped, not disabled, so no trigger is there that could be found.
