@@ -14,12 +14,16 @@ mod server;
 
 use std::{net::SocketAddr, num::NonZeroU32, path::Path, sync::Arc, time::Duration};
 
-use axum::Router;
-use futures_util::FutureExt;
+use aside_cache::{Cache, CacheConfig, CacheMode, ConnectionPool};
+use axum::{
+    Router,
+    extract::Request,
+    middleware::{Next, from_fn},
+    response::Response,
+};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
-use tower::ServiceExt;
 
 use crate::{
     audit::{AccessRecorder, Audit},
@@ -36,7 +40,6 @@ use crate::{
     shutdown::ShutdownBudget,
     warming,
 };
-use aside_cache::{Cache, CacheConfig, CacheMode, ConnectionPool};
 use server::{Shutdown, bind, serve};
 
 /// How long a load may run after its request timed out. Postgres ends the load's statement together
@@ -61,7 +64,7 @@ pub struct App {
     config: Config,
     services: Services,
     readiness: Readiness,
-    public: (TcpListener, SocketAddr, Arc<PublicServer>),
+    public: (TcpListener, SocketAddr, PublicServer),
     management: (TcpListener, SocketAddr, Router),
     instances: Instances,
     history: History,
@@ -127,7 +130,6 @@ impl App {
             what: error.to_string(),
             advice: "This release has a defect: start the previous one, and report this message.".to_owned(),
         })?;
-        let front = Arc::new(front);
         let mut registry = Registry::default();
         services.cache.register_metrics(&mut registry);
         front.register_metrics(&mut registry);
@@ -202,20 +204,12 @@ impl App {
             self;
         announce(&config, public.1, management.1);
         let (stop, stop_management, stop_views) = (Shutdown::default(), Shutdown::default(), CancellationToken::new());
-        let answers = move |peer, request| Arc::clone(&public.2).answer(peer, request);
         let databases = 1 + usize::from(config.database_read_url.is_some());
         let clients = files::max_clients(MOST_OPERATORS + databases * config.database_connections as usize);
-        let public = tokio::spawn(serve(public.0, clients, answers, stop.clone()));
-        let answers = move |_peer, request| {
-            let router = management.2.clone();
-            async move {
-                match http::check_host(&request) {
-                    Ok(()) => router.oneshot(request).map(|Ok(answer)| answer).await,
-                    Err(rule) => management::refuse_host(rule),
-                }
-            }
-        };
-        let management = tokio::spawn(serve(management.0, MOST_OPERATORS, answers, stop_management.clone()));
+        let public = tokio::spawn(serve(public.0, clients, move |peer| public.2.service(peer), stop.clone()));
+        let router = management.2.layer(from_fn(management_host));
+        let management = serve(management.0, MOST_OPERATORS, move |_peer| router.clone(), stop_management.clone());
+        let management = tokio::spawn(management);
         tokio::spawn(run_removal(services.cache.primary().clone(), stop.graceful.clone()));
         let again = warming::warm_again(services.products.clone(), config.cache_warm_top);
         tokio::spawn(stop.graceful.clone().run_until_cancelled_owned(again));
@@ -258,6 +252,14 @@ impl App {
         budget.step("pool", 0, services.cache.close_pools()).await;
         tracing::info!("stopped");
         Ok(())
+    }
+}
+
+/// Refuses a request of the management listener without one valid host.
+async fn management_host(request: Request, next: Next) -> Response {
+    match http::check_host(&request) {
+        Ok(()) => next.run(request).await,
+        Err(rule) => management::refuse_host(rule),
     }
 }
 
@@ -317,7 +319,7 @@ fn http_config(
 fn protection(config: &Config) -> Protection {
     Protection {
         l2: config.l2.as_ref().map(|l2| (l2.name(), l2.is_transport_secure())),
-        postgres_line_safe: database::is_transport_secure(config),
+        postgres_connection_secure: database::is_transport_secure(config),
         callers_verified: config.verifies_callers(),
         audited: config.audit_log.is_some(),
     }

@@ -9,6 +9,7 @@ use std::{
     time::Duration,
 };
 
+use aside_cache::{CacheMode, Tenant, WarmingResult};
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::{
@@ -25,7 +26,6 @@ use crate::{
     seed::{self, Progress, Report, SeedError, Source},
     shutdown, telemetry, warming,
 };
-use aside_cache::{CacheMode, Tenant, WarmingResult};
 
 /// The time limit of `healthcheck` for each of connecting, sending and reading.
 const HEALTHCHECK_LIMIT: Duration = Duration::from_secs(3);

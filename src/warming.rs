@@ -4,8 +4,9 @@
 
 use std::time::Duration;
 
-use crate::domain::products::service::CachedProductService;
 use aside_cache::{Cache, CacheMode, CacheWarmer, MemoryState, WarmingResult};
+
+use crate::domain::products::service::CachedProductService;
 
 /// The time limit of warming. Before it, warming waits up to a second until the floors are current,
 /// so readiness is delayed by at most five seconds. The remaining data is loaded on request.

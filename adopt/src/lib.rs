@@ -10,8 +10,9 @@ pub mod refusal;
 pub mod session;
 
 use aside_cache::{Cacheable, Listed, Policy};
-use invoices::Invoice;
 use sqlx::{PgPool, migrate::MigrateError};
+
+use invoices::Invoice;
 
 /// The policies of all cached types.
 pub fn policies() -> Vec<Policy> {

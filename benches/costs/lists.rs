@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use aside_cache::{
     Cache, CacheConfig, Cacheable, DbTime, Format, Key, Loaded, Policy, Residency, Sensitivity, Tag, TagVersion,
 };
+use aside_testkit::metrics::Metrics;
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +14,6 @@ use crate::{
     figure::{Figure, interleaved},
     numbers::{Spread, grouped, quantile},
 };
-use aside_testkit::metrics::Metrics;
 
 /// Commits of one variant in one round.
 const COMMITS: usize = 30;

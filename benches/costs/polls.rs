@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use aside_cache::{Cache, CacheConfig, Tag};
+use aside_testkit::metrics::Metrics;
 use prometheus_client::{encoding::text::encode, registry::Registry};
 use sqlx::{AssertSqlSafe, ConnectOptions, PgConnection};
 use tokio::task::JoinSet;
@@ -14,7 +15,6 @@ use crate::{
     figure::{Figure, interleaved},
     numbers::{Spread, grouped, short},
 };
-use aside_testkit::metrics::Metrics;
 
 /// Instances that poll, each at the service's interval.
 const INSTANCES: usize = 5;

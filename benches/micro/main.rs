@@ -2,7 +2,7 @@
 //! `make bench` runs it after the comparison. It needs DATABASE_URL, because a cache serves nothing
 //! before it has polled the ledger.
 
-use std::sync::{Arc, LazyLock};
+use std::sync::LazyLock;
 
 use aside::{
     domain::{
@@ -22,6 +22,7 @@ use futures_util::FutureExt;
 use mimalloc::MiMalloc;
 use sqlx::postgres::PgPoolOptions;
 use tokio::runtime::Runtime;
+use tower::Service;
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler<MiMalloc> = AllocProfiler::new(MiMalloc);
@@ -32,7 +33,7 @@ static PLACE: LazyLock<Place> = LazyLock::new(|| RUNTIME.block_on(Place::new()))
 /// A service without Redis whose L1 holds a million products.
 struct Place {
     cache: Cache,
-    front: Arc<PublicServer>,
+    front: PublicServer,
 }
 
 const MOST: i64 = 1_000_000;
@@ -63,7 +64,7 @@ impl Place {
             audit: None,
             cdn: None,
         };
-        Self { front: Arc::new(http::public_server(services, &config).expect("bodies of known types")), cache }
+        Self { front: http::public_server(services, &config).expect("bodies of known types"), cache }
     }
 
     fn holds(&self, products: i64) {
@@ -155,12 +156,10 @@ fn an_l1_hit(bencher: Bencher, products: i64) {
 #[divan::bench]
 fn a_request(bencher: Bencher) {
     PLACE.holds(1_000);
+    let service = PLACE.front.service([127, 0, 0, 1].into());
     bencher.with_inputs(|| Request::get("/products/7").body(Body::empty()).expect("a request")).bench_values(
         |request| -> Response {
-            let answer = Arc::clone(&PLACE.front)
-                .answer([127, 0, 0, 1].into(), request)
-                .now_or_never()
-                .expect("it doesn't wait");
+            let Ok(answer) = service.clone().call(request).now_or_never().expect("it doesn't wait");
             assert_eq!(answer.status(), 200);
             answer
         },

@@ -7,10 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aside_testkit::process::{Process, free_port};
 use clap::ValueEnum;
 
 use crate::{contenders::Contender, pin::on_server_core};
-use aside_testkit::process::{Process, free_port};
 
 const START: Duration = Duration::from_secs(30);
 

@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aside_cache::ConnectionPool;
 use sqlx::{
     ConnectOptions, Connection, PgConnection, PgPool, Row,
     postgres::{PgConnectOptions, PgPoolOptions, PgSslMode},
@@ -14,7 +15,6 @@ use sqlx::{
 
 use super::{StartError, migrations::migrator};
 use crate::config::Config;
-use aside_cache::ConnectionPool;
 
 /// The longest wait for a Postgres that does not answer yet.
 const PATIENCE: Duration = Duration::from_secs(30);

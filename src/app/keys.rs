@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use aside_cache::{Cache, Keyring};
 use zeroize::Zeroizing;
 
 use super::StartError;
@@ -15,7 +16,6 @@ use crate::{
     config::Config,
     http::identity::{Expected, Verifier},
 };
-use aside_cache::{Cache, Keyring};
 
 /// The interval between two checks of a file.
 const PAUSE: Duration = Duration::from_secs(2);

@@ -2,9 +2,10 @@
 
 use std::{path::PathBuf, sync::Arc};
 
+use aside_cache::{L2, MemcachedL2, RedisL2, RedisTls, RedisTopology};
+
 use super::StartError;
 use crate::config::{Config, L2Config, RedisConfig, RedisMode};
-use aside_cache::{L2, MemcachedL2, RedisL2, RedisTls, RedisTopology};
 
 /// L2, if one is configured.
 pub fn l2(config: &Config) -> Result<Option<Arc<dyn L2>>, StartError> {

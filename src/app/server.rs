@@ -27,6 +27,7 @@ use tokio::{
     time::sleep,
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tower::Service;
 
 use super::StartError;
 
@@ -66,12 +67,12 @@ pub async fn bind(addr: SocketAddr, setting: &str) -> Result<TcpListener, StartE
     })
 }
 
-/// Serves the answers of `answer` until `shutdown`, on at most `most` connections at a time. It
-/// returns when the last connection has ended. Further clients wait until a connection ends.
-pub async fn serve<A, F>(listener: TcpListener, most: usize, answer: A, shutdown: Shutdown)
+/// Serves until `shutdown`, on at most `most` connections at a time. `service` makes the service for
+/// the connection of a client. It returns when the last connection has ended. Further clients wait
+/// until a connection ends.
+pub async fn serve<S>(listener: TcpListener, most: usize, service: impl Fn(IpAddr) -> S, shutdown: Shutdown)
 where
-    A: Fn(IpAddr, Request<Body>) -> F + Clone + Send + 'static,
-    F: Future<Output = Response> + Send + 'static,
+    S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
 {
     let (connections, room) = (TaskTracker::new(), Arc::new(Semaphore::new(most)));
     let mut complained = false;
@@ -86,8 +87,7 @@ where
             (accepted, place) = accept() => match accepted {
                 Ok((stream, peer)) => {
                     complained = false;
-                    let (answer, peer) = (answer.clone(), peer.ip());
-                    let connection = serve_connection(stream, move |request| answer(peer, request), shutdown.clone());
+                    let connection = serve_connection(stream, service(peer.ip()), shutdown.clone());
                     connections.spawn(async move {
                         connection.await;
                         drop(place);
@@ -108,10 +108,9 @@ where
     connections.wait().await;
 }
 
-async fn serve_connection<A, F>(stream: TcpStream, answer: A, shutdown: Shutdown)
+async fn serve_connection<S>(stream: TcpStream, service: S, shutdown: Shutdown)
 where
-    A: Fn(Request<Body>) -> F + Clone + Send + 'static,
-    F: Future<Output = Response> + Send + 'static,
+    S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
 {
     // Small answers are sent at once instead of waiting for more data.
     let _ = stream.set_nodelay(true);
@@ -120,11 +119,11 @@ where
     let service = service_fn(move |request: Request<Incoming>| {
         // The future is created where it is polled, because it is large and would otherwise be
         // moved.
-        let (in_flight, answer) = (InFlight::begin(&counted), answer.clone());
+        let (in_flight, mut service) = (InFlight::begin(&counted), service.clone());
         async move {
-            let answer = answer(request.map(Body::new)).await;
+            let answer = service.call(request.map(Body::new)).await;
             drop(in_flight);
-            Ok::<_, Infallible>(answer)
+            answer
         }
     });
     let mut builder = Builder::new(TokioExecutor::new());
@@ -214,7 +213,6 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use axum::{Router, routing::get};
-    use futures_util::FutureExt;
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         sync::Notify,
@@ -222,7 +220,6 @@ mod tests {
     };
 
     use tokio::task::JoinHandle;
-    use tower::ServiceExt;
 
     use super::*;
 
@@ -239,8 +236,7 @@ mod tests {
         let router = Router::new().route("/gate", get(gate)).route("/quick", get(|| async { "quick" }));
         let listener = bind(([127, 0, 0, 1], 0).into(), "BIND_ADDR").await.unwrap();
         let (addr, shutdown) = (listener.local_addr().unwrap(), Shutdown::default());
-        let answer = move |_peer, request| router.clone().oneshot(request).map(|Ok(answer)| answer);
-        (addr, shutdown.clone(), tokio::spawn(serve(listener, 64, answer, shutdown)))
+        (addr, shutdown.clone(), tokio::spawn(serve(listener, 64, move |_peer| router.clone(), shutdown)))
     }
 
     async fn connect(addr: SocketAddr, bytes: &str) -> TcpStream {

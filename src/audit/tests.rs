@@ -134,7 +134,7 @@ fn a_file_is_continued_after_an_end_and_after_a_line_that_was_broken_off() {
 }
 
 #[test]
-fn what_finds_no_room_on_the_disk_is_counted_and_told_by_the_next_record() {
+fn what_a_full_disk_refuses_is_counted_and_reported_by_the_next_record() {
     let place = Place::new();
     let counts = Arc::new(Counts::default());
     let mut sink = Sink::open(&place.file(), Arc::clone(&counts)).unwrap();

@@ -9,8 +9,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::tags::ALL;
 use aside_cache::ChangeCursor;
+
+use super::tags::ALL;
 
 /// The maximum number of separate tags. More tags are replaced by the tag of all answers.
 const MOST: usize = 20_000;
@@ -110,8 +111,9 @@ fn bounded(tags: BTreeSet<String>) -> BTreeSet<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use aside_cache::DbTime;
+
+    use super::*;
 
     const LATER: Duration = Duration::from_secs(1);
     const LAST: Duration = Duration::from_secs(10);
@@ -129,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_change_is_purged_at_once_and_again_and_only_then_the_point_moves() {
+    fn a_change_is_purged_at_once_and_again_and_only_then_the_cursor_moves() {
         let (mut backlog, start) = backlog();
         backlog.add(tags(&["a"]), cursor(1), Duration::from_millis(40), start);
         for pass in [Duration::ZERO, LATER, LAST] {
@@ -143,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_could_not_be_purged_waits_and_holds_the_point_back() {
+    fn a_failed_purge_waits_and_holds_the_cursor_back() {
         let (mut backlog, start) = backlog();
         backlog.add(tags(&["a"]), cursor(1), LATER, start);
         backlog.add(tags(&[]), cursor(2), Duration::ZERO, start + LATER);
@@ -157,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn quiet_time_moves_the_point_as_late_as_changes_do() {
+    fn idle_time_moves_the_cursor_as_late_as_changes_do() {
         let (mut backlog, start) = backlog();
         backlog.add(tags(&[]), cursor(1), Duration::ZERO, start);
         backlog.purged(start);

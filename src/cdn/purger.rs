@@ -8,6 +8,7 @@
 
 use std::{collections::BTreeSet, convert::Infallible, future::Future, time::Duration};
 
+use aside_cache::{Cache, Changefeed, Changes, ConnectionPool};
 use tokio::time::Instant;
 
 use super::{
@@ -17,7 +18,6 @@ use super::{
     metrics::PurgeMetrics,
     tags::{ALL, purged_by},
 };
-use aside_cache::{Cache, Changefeed, Changes, ConnectionPool};
 
 /// The time limit of a statement.
 const LIMIT: Duration = Duration::from_secs(5);

@@ -9,10 +9,10 @@
 
 use std::{borrow::Cow, collections::BTreeSet, time::Duration};
 
+use aside_cache::{Tag, TagVersion};
 use axum::http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::config::{CdnConfig, CdnTags};
-use aside_cache::{Tag, TagVersion};
 
 /// The tag of all answers.
 pub(super) const ALL: &str = "*";

@@ -3,8 +3,9 @@
 
 use std::{io, sync::Arc};
 
-use super::violation::Violation;
 use aside_cache::{LoadError, LoadFailure, VersionConflict, WriteError, is_busy, is_conflict, is_unavailable};
+
+use super::violation::Violation;
 
 /// A refusal or a failure. It is cheap to clone, because all callers that waited for one load get
 /// the same error.

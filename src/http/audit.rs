@@ -1,6 +1,7 @@
 //! Audit records of requests. A record is opened before the work and written when the request ends,
 //! also when it fails.
 
+use aside_cache::{Cache, Cacheable, Key, Outcome, Tenant, on_behalf_of};
 use axum::{
     extract::{FromRequestParts, Request},
     http::{Method, request::Parts},
@@ -10,13 +11,12 @@ use axum::{
 use chrono::Utc;
 use tracing::Span;
 
-use super::{WebState, identity::Caller, observe::Origin};
+use super::{WebState, identity::Caller, request_id::REQUEST_ID};
 use crate::{
     audit::{Audit, Record},
     domain::DomainError,
     telemetry,
 };
-use aside_cache::{Cache, Cacheable, Key, Outcome, Tenant, on_behalf_of};
 
 /// The first fields of a request's audit record. Handlers whose work is recorded take it as an
 /// argument.
@@ -35,7 +35,7 @@ impl FromRequestParts<WebState> for AuditContext {
 
 impl AuditContext {
     fn of(parts: &Parts) -> Self {
-        let id = parts.extensions.get::<Origin>().and_then(|origin| origin.request_id.to_str().ok());
+        let id = parts.headers.get(REQUEST_ID).and_then(|id| id.to_str().ok());
         Self { request_id: id.unwrap_or_default().to_owned(), operation: operation(parts) }
     }
 

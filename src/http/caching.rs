@@ -14,8 +14,9 @@ use serde::Serialize;
 
 use super::{
     WebState,
-    observe::{self, NO_SNIFFING, REQUEST_ID},
+    observe::{self, NO_SNIFFING},
     problem::Problem,
+    request_id::REQUEST_ID,
 };
 use crate::cdn::{SurrogateKeys, Tagged};
 

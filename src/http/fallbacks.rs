@@ -47,9 +47,11 @@ pub async fn method_not_allowed(method: Method, uri: Uri) -> Response {
     response
 }
 
-/// Adds `OPTIONS` to `Allow`. Every route has it, but the framework does not know that.
-pub fn with_options(response: &mut Response) {
-    if let Some(allow) = response.headers_mut().get_mut(header::ALLOW) {
+/// Adds `OPTIONS` to `Allow` in answers to it and to refused methods. Every route has it, but the
+/// framework does not know that.
+pub fn with_options(mut response: Response) -> Response {
+    let has_methods = matches!(response.status(), StatusCode::NO_CONTENT | StatusCode::METHOD_NOT_ALLOWED);
+    if has_methods && let Some(allow) = response.headers_mut().get_mut(header::ALLOW) {
         let methods = allow.to_str().unwrap_or_default().replace(", ", ",").replace(',', ", ");
         if !methods.split(", ").any(|method| method == "OPTIONS")
             && let Ok(all) = HeaderValue::try_from(format!("{methods}, OPTIONS"))
@@ -57,6 +59,7 @@ pub fn with_options(response: &mut Response) {
             *allow = all;
         }
     }
+    response
 }
 
 /// The methods that RFC 9110 and RFC 5789 describe for resources.

@@ -7,7 +7,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use axum::http::{HeaderMap, HeaderName, header};
+use axum::{
+    extract::Request,
+    http::{HeaderMap, HeaderName, header},
+};
 use ipnet::IpNet;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -51,10 +54,21 @@ impl TrustedProxies {
         client
     }
 
+    /// Notes the client of a request that came from `peer`, for handlers that verify callers.
+    pub fn with_client(&self, peer: IpAddr, mut request: Request) -> Request {
+        let client = Client(self.client(peer, request.headers()));
+        request.extensions_mut().insert(client);
+        request
+    }
+
     fn trusts(&self, address: IpAddr) -> bool {
         self.networks.iter().any(|network| network.contains(&address))
     }
 }
+
+/// The address of the client that sent a request.
+#[derive(Clone, Copy, Debug)]
+pub struct Client(pub IpAddr);
 
 /// The members of a list header in their order. `parse` reads each of them.
 fn hops(headers: &HeaderMap, name: &HeaderName, parse: fn(&str) -> Option<IpAddr>) -> Vec<Option<IpAddr>> {

@@ -5,6 +5,7 @@
 //! service at once, a slow minute would become an outage. The body reports Redis as `degraded`
 //! instead.
 
+use aside_cache::{CacheReadiness, MemoryState};
 use axum::{
     Json,
     extract::State,
@@ -16,7 +17,6 @@ use utoipa::ToSchema;
 
 use super::WebState;
 use crate::readiness::Phase;
-use aside_cache::{CacheReadiness, MemoryState};
 
 /// That the process is alive.
 #[derive(Debug, Serialize, ToSchema)]
@@ -78,8 +78,8 @@ pub async fn livez() -> Response {
 /// Checks only Postgres. The answer has this form in both cases, because orchestrators show the
 /// body.
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses(
-    (status = 200, description = "Ready; `degraded` while L2 is ill.", body = ReadyReport),
-    (status = 503, description = "Starting, draining, or Postgres is away.", body = ReadyReport),
+    (status = 200, description = "Ready; `degraded` while L2 is down.", body = ReadyReport),
+    (status = 503, description = "Starting, draining, or Postgres is down.", body = ReadyReport),
 ))]
 pub async fn readyz(State(state): State<WebState>) -> Response {
     let services = &state.services;

@@ -11,6 +11,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
+use aside_cache::Tenant;
 use axum::{
     extract::FromRequestParts,
     http::{HeaderMap, header, request::Parts},
@@ -23,11 +24,10 @@ use serde::Deserialize;
 
 use super::{
     WebState, audit,
-    observe::Origin,
+    forwarded::Client,
     problem::{Kind, Problem},
     signatures,
 };
-use aside_cache::Tenant;
 
 /// The maximum length of a token.
 const MAX_TOKEN: usize = 8 * 1024;
@@ -305,8 +305,8 @@ fn require_scope<S: Scope>(identity: &Identity, parts: &Parts, state: &WebState)
 /// Handles a request without a valid token. An address that sends too many of them gets a 429 and
 /// is no longer recorded, because the records would fill the disk.
 fn reject_unauthenticated<S: Scope>(parts: &Parts, state: &WebState, problem: Problem) -> Result<Identity, Problem> {
-    if let Some(origin) = parts.extensions.get::<Origin>() {
-        state.failures.check_limit(origin.client)?;
+    if let Some(Client(address)) = parts.extensions.get() {
+        state.failures.check_limit(*address)?;
     }
     refused::<S>(parts, state, None);
     Err(problem)
@@ -351,7 +351,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn weak_keys_and_keys_for_other_uses_are_not_believed() {
+    fn weak_keys_and_keys_for_other_uses_are_refused() {
         let expected = || Expected { audience: "aside".into(), issuer: None };
         let taken = |more: &str, characters: usize| {
             let key =

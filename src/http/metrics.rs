@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use aside_cache::{LatencyHistogram, StripedCounters};
 use axum::http::{Method, StatusCode};
 use prometheus_client::{
     collector::Collector,
@@ -16,7 +17,6 @@ use prometheus_client::{
 };
 
 use super::routes::{Route, Routes};
-use aside_cache::{LatencyHistogram, StripedCounters};
 
 const METHODS: [(Method, &str); 7] = [
     (Method::GET, "GET"),
@@ -72,6 +72,11 @@ impl HttpMetrics {
     pub fn new(routes: Arc<Routes>) -> Self {
         let series = (0..routes.len()).map(|_| Default::default()).collect();
         Self { routes, series, requests: StripedCounters::default() }
+    }
+
+    /// The pattern of a route, for example `/products/{id}`.
+    pub fn name(&self, route: Route) -> &str {
+        self.routes.name(route)
     }
 
     /// Counts a received request.

@@ -1,4 +1,4 @@
-//! The public listener, with every route on one screen. `public_server.rs` wraps every request.
+//! The public listener, with every route on one screen. `public_server.rs` has every layer.
 //!
 //! Every error except that of `/readyz` is a problem (RFC 9457), including the framework's own
 //! errors. Every answer states how it may be cached, and every request writes one log line.
@@ -9,6 +9,7 @@ mod audit;
 mod body;
 mod caching;
 mod constant;
+mod cors;
 mod docs;
 mod extract;
 mod fallbacks;
@@ -16,6 +17,7 @@ mod forwarded;
 mod health;
 mod idempotency;
 pub mod identity;
+mod layers;
 mod metrics;
 mod negotiation;
 mod observe;
@@ -26,6 +28,7 @@ mod products;
 mod public_server;
 mod query;
 mod rate;
+mod request_id;
 mod routes;
 mod signatures;
 mod target;

@@ -1,31 +1,28 @@
-//! Observes a request for the operator: its id, its log line and its metrics. It also adds the
+//! Observes a request for the operator: its span, its log line and its metrics. It also adds the
 //! request's path and id to a problem.
 
-use std::{
-    net::IpAddr,
-    sync::LazyLock,
-    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
-};
+use std::{sync::Arc, time::Instant};
 
 use aside_axum::Refusal;
 use aside_cache::Outcome;
 use axum::{
     body::{Body, HttpBody},
     extract::Request,
-    http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
+    http::{Extensions, HeaderName, HeaderValue, Method, StatusCode, Uri, header},
     response::Response,
 };
-use tracing::Span;
+use futures_util::FutureExt;
+use tower::{Layer, layer::layer_fn, service_fn};
+use tracing::{Instrument, Span};
 
 use super::{
+    layers::HttpService,
     metrics::{HttpMetrics, known},
     problem::Problem,
+    request_id::REQUEST_ID,
     routes::Route,
 };
 use crate::telemetry;
-
-/// The header with the id of a request, in both directions.
-pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The header that names the trace of a request (W3C Trace Context).
 /// The routes of probes.
@@ -44,12 +41,17 @@ pub fn note(response: &mut Response, outcome: Outcome) {
     }
 }
 
-/// The client that sent a request, and the id under which the request is logged. Handlers that
-/// authenticate the caller use it.
-#[derive(Clone, Debug)]
-pub struct Origin {
-    pub client: IpAddr,
-    pub request_id: HeaderValue,
+/// Observes each request: its span, its metrics and its log line. It completes each answer.
+pub fn observe<S: HttpService>(metrics: Arc<HttpMetrics>) -> impl Layer<S, Service = impl HttpService> {
+    layer_fn(move |mut inner: S| {
+        let metrics = Arc::clone(&metrics);
+        service_fn(move |request: Request| {
+            let observation = Observation::begin(&metrics, &request);
+            let span = observation.span.clone();
+            let answer = span.in_scope(|| inner.call(request)).instrument(span);
+            answer.map(move |Ok(response)| Ok(observation.complete(response)))
+        })
+    })
 }
 
 /// A request in flight. When it ends, also because the client disconnected, it is counted and
@@ -57,51 +59,39 @@ pub struct Origin {
 ///
 /// The log line contains the route's pattern, and never the path, the query or a header's value,
 /// because those can identify customers.
-pub struct Observation<'a> {
+struct Observation {
     began: Instant,
-    metrics: &'a HttpMetrics,
+    metrics: Arc<HttpMetrics>,
     route: Route,
-    pattern: &'a str,
     method: Method,
     uri: Uri,
     id: HeaderValue,
     /// The span of the request if tracing is on.
-    pub span: Span,
+    span: Span,
     answer: Option<(StatusCode, Option<Outcome>, Option<Problem>)>,
 }
 
-impl<'a> Observation<'a> {
-    /// Starts the observation and gives the request its id.
-    pub fn begin(metrics: &'a HttpMetrics, pattern: &'a str, route: Route, request: &Request) -> Self {
+impl Observation {
+    /// Starts the observation of a request, which has an id and a route.
+    fn begin(metrics: &Arc<HttpMetrics>, request: &Request) -> Self {
         metrics.begun();
-        let began = Instant::now();
-        let traceparent = request.headers().get(TRACEPARENT).and_then(|value| value.to_str().ok());
+        let (route, headers) = (Route::of(request), request.headers());
+        let traceparent = headers.get(TRACEPARENT).and_then(|value| value.to_str().ok());
         Self {
-            span: telemetry::request_span(known(request.method()).1, pattern, traceparent),
-            began,
-            metrics,
+            span: telemetry::request_span(known(request.method()).1, metrics.name(route), traceparent),
+            began: Instant::now(),
+            metrics: Arc::clone(metrics),
             route,
-            pattern,
             method: request.method().clone(),
             uri: request.uri().clone(),
-            id: request_id(request.headers(), began),
+            id: headers.get(REQUEST_ID).cloned().unwrap_or_else(|| HeaderValue::from_static("none")),
             answer: None,
         }
     }
 
-    /// Returns whether the request asks for the allowed methods.
-    pub fn asks_for_methods(&self) -> bool {
-        self.method == Method::OPTIONS
-    }
-
-    /// The origin of the request, given its client's address.
-    pub fn origin(&self, client: IpAddr) -> Origin {
-        Origin { client, request_id: self.id.clone() }
-    }
-
     /// Adds the id and the headers that every answer must have. A problem also gets the path and id
     /// of the request, and a refusal of `aside_axum` becomes a problem.
-    pub fn complete(mut self, mut response: Response) -> Response {
+    fn complete(mut self, mut response: Response) -> Response {
         let refused = |extensions: &mut Extensions| extensions.remove::<Refusal>().map(Problem::from);
         let problem = response.extensions_mut().remove().or_else(|| refused(response.extensions_mut()));
         if let Some(problem) = &problem {
@@ -131,7 +121,7 @@ impl<'a> Observation<'a> {
     }
 }
 
-impl Drop for Observation<'_> {
+impl Drop for Observation {
     fn drop(&mut self) {
         let took = self.began.elapsed();
         let status = self.answer.as_ref().map(|(status, ..)| *status);
@@ -139,7 +129,7 @@ impl Drop for Observation<'_> {
 
         let latency_ms = took.as_micros() as f64 / 1_000.0;
         let method = known(&self.method).1;
-        let route = self.pattern;
+        let route = self.metrics.name(self.route);
         let request_id = self.id.to_str().unwrap_or_default();
         let trace_id = telemetry::trace_id(&self.span);
         let Some((status, outcome, problem)) = &self.answer else {
@@ -181,43 +171,5 @@ impl Drop for Observation<'_> {
                 "request"
             ),
         }
-    }
-}
-
-/// The client's id if it is short and safe in a log. Otherwise it is a new id, ordered by time.
-fn request_id(headers: &HeaderMap, now: Instant) -> HeaderValue {
-    let harmless = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
-    match headers.get(REQUEST_ID) {
-        Some(id) if (1..=128).contains(&id.len()) && id.as_bytes().iter().all(harmless) => id.clone(),
-        _ => new_request_id(now),
-    }
-}
-
-fn new_request_id(now: Instant) -> HeaderValue {
-    /// The start time by both clocks. The monotonic clock is read for every request anyway.
-    static START: LazyLock<(Instant, Duration)> =
-        LazyLock::new(|| (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()));
-    // The id is not a secret, so the fast generator is sufficient. The system's generator would
-    // cost a system call for every request.
-    let mut random = [0; 10];
-    fastrand::fill(&mut random);
-    let (start, since_epoch) = *START;
-    let now = (since_epoch + now.saturating_duration_since(start)).as_millis();
-    let id = uuid::Builder::from_unix_timestamp_millis(u64::try_from(now).unwrap_or_default(), &random).into_uuid();
-    let mut text = uuid::Uuid::encode_buffer();
-    HeaderValue::from_str(id.hyphenated().encode_lower(&mut text)).unwrap_or_else(|_| HeaderValue::from_static("none"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn new_request_ids_are_uuids_of_the_kind_that_time_orders() {
-        let now = Instant::now();
-        let id = new_request_id(now);
-        let id = uuid::Uuid::parse_str(id.to_str().unwrap()).unwrap();
-        assert_eq!(id.get_version_num(), 7);
-        assert_ne!(new_request_id(now), new_request_id(now));
     }
 }

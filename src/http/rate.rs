@@ -13,6 +13,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aside_cache::Tenant;
 use axum::http::{HeaderName, HeaderValue, header};
 use governor::{
     NotUntil, Quota, RateLimiter,
@@ -21,7 +22,6 @@ use governor::{
 };
 
 use super::problem::{Kind, Problem};
-use aside_cache::Tenant;
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");

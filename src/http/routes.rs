@@ -2,14 +2,14 @@
 //! log lines. The router reports the route only to its own handlers. The map is built from the API
 //! document, which is built with the router.
 
-use axum::http::Method;
+use axum::{extract::Request, http::Method};
 use matchit::Router;
 use utoipa::openapi::{
     OpenApi, RefOr,
     path::{Operation, ParameterIn},
 };
 
-use super::query;
+use super::{problem::Problem, query};
 
 /// The routes that are not in the document.
 const PAGES: [&str; 5] = ["/", "/docs", "/docs/", "/docs/{*file}", "/openapi.json"];
@@ -35,6 +35,11 @@ pub struct Route {
 }
 
 impl Route {
+    /// The route of a request, which [`Routes::mark`] has set.
+    pub fn of(request: &Request) -> Self {
+        *request.extensions().get().expect("the route is set before it is asked for")
+    }
+
     /// Its index among all routes.
     pub fn place(self) -> usize {
         self.place
@@ -60,20 +65,26 @@ impl Routes {
         Self { known, names, parameters }
     }
 
-    /// Finds the route of a path.
-    pub fn find(&self, path: &str) -> Route {
+    /// Finds the route of a request and sets it.
+    pub fn mark(&self, mut request: Request) -> Request {
         let unmatched = Route { place: self.names.len() - 1, resource: false };
-        self.known.at(path).map_or(unmatched, |found| *found.value)
+        let route = self.known.at(request.uri().path()).map_or(unmatched, |found| *found.value);
+        request.extensions_mut().insert(route);
+        request
     }
 
-    /// Returns the query parameters that the route does not have. It returns none for pages and
-    /// refused methods, which the document does not describe.
-    pub fn unknown_parameters(&self, route: Route, method: &Method, query: &str) -> Vec<String> {
-        let method = if method == Method::HEAD { &Method::GET } else { method };
-        let known = self.parameters[route.place].iter().find(|(known, _)| known == method);
-        let unknown =
-            |(_, known): &(Method, Vec<String>)| query::names(query).filter(|name| !known.contains(name)).collect();
-        known.map(unknown).unwrap_or_default()
+    /// Refuses query parameters that the route does not have. Pages and refused methods, which the
+    /// document does not describe, take all.
+    pub fn require_known_parameters(&self, request: &Request) -> Result<(), Problem> {
+        let Some(query) = request.uri().query() else { return Ok(()) };
+        let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+        let known = self.parameters[Route::of(request).place].iter().find(|(known, _)| known == method);
+        let Some((_, known)) = known else { return Ok(()) };
+        let unknown: Vec<_> = query::names(query).filter(|name| !known.contains(name)).collect();
+        if unknown.is_empty() {
+            return Ok(());
+        }
+        Err(Problem::parameters(unknown.into_iter().map(|name| (name, query::UNKNOWN.to_owned()))))
     }
 
     /// The pattern of a route, for example `/products/{id}`.

@@ -8,6 +8,8 @@ use axum::{
     http::{Uri, Version, header, uri::PathAndQuery},
 };
 
+use super::problem::Problem;
+
 /// The rule for the `Host` header, shown when it is refused.
 const HOST_RULE: &str = "must be given once, as a host name or address, perhaps with a port";
 
@@ -15,6 +17,11 @@ const HOST_RULE: &str = "must be given once, as a host name or address, perhaps 
 /// about the header.
 pub fn check_host<B>(request: &axum::http::Request<B>) -> Result<(), &'static str> {
     if has_valid_host(request) { Ok(()) } else { Err(HOST_RULE) }
+}
+
+/// Refuses a request without one valid host.
+pub fn require_host(request: &Request) -> Result<(), Problem> {
+    check_host(request).map_err(|rule| Problem::header("Host", rule))
 }
 
 /// Returns whether the host of a request is valid (RFC 9112, section 3.2). HTTP/1.1 requires one,
@@ -62,13 +69,13 @@ fn is_unreserved(byte: u8) -> bool {
 
 /// Decodes percent-encoded unreserved characters of the path. Both spellings are the same URI (RFC
 /// 9110, section 4.2.3; RFC 3986, section 6.2.2.2).
-pub fn normalize_path(request: &mut Request) {
+pub fn with_normal_path(mut request: Request) -> Request {
     let uri = request.uri();
     if !uri.path().contains('%') {
-        return;
+        return request;
     }
     let path = decoded(uri.path().as_bytes(), is_unreserved);
-    let Cow::Owned(mut path) = path else { return };
+    let Cow::Owned(mut path) = path else { return request };
     if let Some(query) = uri.query() {
         path.push(b'?');
         path.extend(query.as_bytes());
@@ -81,6 +88,7 @@ pub fn normalize_path(request: &mut Request) {
             *request.uri_mut() = uri;
         }
     }
+    request
 }
 
 /// Decodes percent-encoded bytes if `may_be` accepts the plain byte.
@@ -160,8 +168,7 @@ mod tests {
             ("/%zz%41", "/%zzA"),
             ("/plain", "/plain"),
         ] {
-            let mut request = Request::get(given).body(Body::empty()).unwrap();
-            normalize_path(&mut request);
+            let request = with_normal_path(Request::get(given).body(Body::empty()).unwrap());
             assert_eq!(request.uri().to_string(), expected);
         }
     }

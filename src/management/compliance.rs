@@ -2,6 +2,7 @@
 //! lists where its values may be stored, for how long, and how they are protected there. It also
 //! checks whether this instance, as it is configured, satisfies the policy.
 
+use aside_cache::{OutOfRegion, Policy, Residency};
 use axum::{
     Json,
     extract::{Query, State, rejection::QueryRejection},
@@ -11,7 +12,6 @@ use axum::{
 use serde::{Deserialize, Serialize};
 
 use super::{Management, problem::problem};
-use aside_cache::{OutOfRegion, Policy, Residency};
 
 /// The parts of the configuration that the report covers.
 #[derive(Clone, Debug)]
@@ -20,7 +20,7 @@ pub struct Protection {
     /// there is no L2.
     pub l2: Option<(&'static str, bool)>,
     /// Whether the connection to Postgres uses TLS or stays on this machine.
-    pub postgres_line_safe: bool,
+    pub postgres_connection_secure: bool,
     /// Whether callers are verified.
     pub callers_verified: bool,
     /// Whether accesses are recorded.
@@ -46,10 +46,10 @@ struct Report {
     satisfied: bool,
     /// The ids of the keys that seal entries in L2, with the primary key first.
     keys: Vec<String>,
-    postgres_line_safe: bool,
+    postgres_connection_secure: bool,
     /// `Redis`, `Memcached`, or `null` if there is none.
     l2: Option<&'static str>,
-    l2_line_safe: Option<bool>,
+    l2_connection_secure: Option<bool>,
     callers_verified: bool,
     types: Vec<TypeReport>,
 }
@@ -88,9 +88,9 @@ fn report(policies: &[Policy], keys: Vec<String>, protection: &Protection) -> Re
     Report {
         satisfied: types.iter().all(|of_type| of_type.missing.is_empty()),
         keys,
-        postgres_line_safe: protection.postgres_line_safe,
+        postgres_connection_secure: protection.postgres_connection_secure,
         l2: protection.l2.map(|(name, _)| name),
-        l2_line_safe: protection.l2.map(|(_, safe)| safe),
+        l2_connection_secure: protection.l2.map(|(_, safe)| safe),
         callers_verified: protection.callers_verified,
         types,
     }
@@ -108,10 +108,13 @@ fn of_type(policy: &Policy, sealed: bool, protection: &Protection) -> TypeReport
         }
     };
     ask(!personal || protection.callers_verified, "callers are not verified: set JWT_SECRET or JWT_JWKS_FILE");
-    ask(!personal || protection.postgres_line_safe, "the line to Postgres can be read: use sslmode=verify-full");
+    ask(
+        !personal || protection.postgres_connection_secure,
+        "the connection to Postgres can be read: use sslmode=verify-full",
+    );
     ask(
         in_l2.is_none_or(|(_, safe)| safe) || sealed,
-        "the line to L2 can be read and changed: use CACHE_KEYS, or rediss:// with Redis",
+        "the connection to L2 can be read and changed: use CACHE_KEYS, or rediss:// with Redis",
     );
     ask(!regulated || protection.audited, "accesses are not recorded: set AUDIT_LOG");
     TypeReport {
@@ -133,12 +136,12 @@ fn markdown(report: &Report) -> String {
     let mut text = String::from("# Compliance of the cache\n\n");
     // Writing to a String can't fail.
     let _ = writeln!(text, "Satisfied: **{}**.\n", yes(report.satisfied));
-    let (l2, line) = (report.l2.unwrap_or("L2"), report.l2_line_safe.map_or("there is none", yes));
+    let (l2, connection) = (report.l2.unwrap_or("L2"), report.l2_connection_secure.map_or("there is none", yes));
     let _ = writeln!(
         text,
-        "Keys that seal: {}. Line to Postgres safe: {}; to {l2}: {line}. Callers verified: {}.\n",
+        "Keys that seal: {}. Connection to Postgres secure: {}; to {l2}: {connection}. Callers verified: {}.\n",
         if report.keys.is_empty() { "none".to_owned() } else { report.keys.join(", ") },
-        yes(report.postgres_line_safe),
+        yes(report.postgres_connection_secure),
         yes(report.callers_verified),
     );
     text.push_str("| data type | sensitivity | lifetime in process / L2 / at most | kept in | sealed in L2 | abroad | recorded | missing |\n");
@@ -170,7 +173,12 @@ mod tests {
     use crate::domain::policies;
 
     fn whole() -> Protection {
-        Protection { l2: Some(("Redis", true)), postgres_line_safe: true, callers_verified: true, audited: true }
+        Protection {
+            l2: Some(("Redis", true)),
+            postgres_connection_secure: true,
+            callers_verified: true,
+            audited: true,
+        }
     }
 
     #[test]
@@ -179,7 +187,7 @@ mod tests {
         assert!(report(&policies(), keys(), &whole()).satisfied);
         let weak = [
             Protection { callers_verified: false, ..whole() },
-            Protection { postgres_line_safe: false, ..whole() },
+            Protection { postgres_connection_secure: false, ..whole() },
             Protection { audited: false, ..whole() },
         ];
         for protection in weak {

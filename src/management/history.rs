@@ -18,9 +18,10 @@ use tokio::{
 
 use self::outages::Watch;
 pub use self::outages::{Dependency, Outage};
+use aside_cache::{Cache, CacheStats, MetricValue, Outcome, Tag};
+
 use super::headline::{Facts, Headline};
 use crate::readiness::Readiness;
-use aside_cache::{Cache, CacheStats, MetricValue, Outcome, Tag};
 
 /// The time between two samples.
 const PERIOD: Duration = Duration::from_secs(1);

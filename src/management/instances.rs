@@ -7,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aside_cache::{BreakerState, Cache, CacheStats, ConnectionPool, MemoryState, PatternStats, Tag};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sqlx::types::Json;
@@ -14,7 +15,6 @@ use tokio::{sync::Notify, time::timeout};
 use uuid::Uuid;
 
 use crate::readiness::{Phase, Readiness};
-use aside_cache::{BreakerState, Cache, CacheStats, ConnectionPool, MemoryState, PatternStats, Tag};
 
 /// The interval between two exchanges.
 const PAUSE: Duration = Duration::from_secs(2);

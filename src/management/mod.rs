@@ -16,6 +16,7 @@ mod process;
 
 use std::{sync::Arc, time::Duration};
 
+use aside_cache::Cache;
 use axum::{
     Router,
     extract::DefaultBodyLimit,
@@ -29,7 +30,6 @@ use tower_http::timeout::TimeoutLayer;
 
 use self::{compliance::Protection, history::History, instances::Instances};
 use crate::{audit::Audit, domain::products::service::CachedProductService};
-use aside_cache::Cache;
 
 /// The time limit for a complete request and the start of its answer. The stream of the live page
 /// may continue longer.

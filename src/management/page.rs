@@ -4,6 +4,7 @@
 
 use std::{collections::BTreeMap, convert::Infallible, time::Duration};
 
+use aside_cache::{Cache, CacheStats, LatencyHistogram, Policy, Tag};
 use axum::{
     Json,
     extract::{Path, Query, State, rejection::QueryRejection},
@@ -29,7 +30,6 @@ use super::{
     problem::{no_such_route, problem},
 };
 use crate::domain::products::Product;
-use aside_cache::{Cache, CacheStats, LatencyHistogram, Policy, Tag};
 
 /// The interval between two snapshots.
 const PAUSE: Duration = Duration::from_secs(1);

@@ -46,7 +46,7 @@ async fn a_token_of_a_read_is_never_answered_older_elsewhere(pool: PgPool) {
 }
 
 #[sqlx::test]
-async fn who_brings_a_token_gets_none_that_stands_for_less(pool: PgPool) {
+async fn a_client_with_a_token_gets_none_that_covers_less(pool: PgPool) {
     let app = TestApp::start(pool).await;
     // On a busy machine a poll may come too late for the read, which then loads.
     eventually("a read with a token hits L1", || async {

@@ -35,7 +35,7 @@ async fn what_needs_the_database_is_refused_and_works_again_later(pool: PgPool) 
 }
 
 #[sqlx::test]
-async fn while_postgres_hangs_nobody_waits_for_a_turn_to_fail(pool: PgPool) {
+async fn while_postgres_hangs_no_read_waits_for_a_turn_to_fail(pool: PgPool) {
     let app = TestApp::builder(pool)
         .config(|config| {
             config.request_timeout = Duration::from_secs(8);
@@ -73,7 +73,7 @@ async fn a_postgres_that_refuses_or_hangs_costs_a_503_in_time(pool: PgPool) {
 }
 
 #[sqlx::test]
-async fn lines_that_fall_silent_while_they_are_used_do_not_use_up_the_pool(pool: PgPool) {
+async fn connections_that_fall_silent_while_they_are_used_do_not_use_up_the_pool(pool: PgPool) {
     let app = TestApp::builder(pool).config(|config| config.request_timeout = Duration::from_secs(1)).build().await;
     let id = app.product(product()).await;
     // The number of rounds is the number of connections in the pool.

@@ -32,7 +32,7 @@ async fn send(app: &TestApp, method: Method, path: &str, token: Option<&str>, bo
 }
 
 #[sqlx::test]
-async fn who_does_not_say_who_they_are_may_read_the_catalogue_only(pool: PgPool) {
+async fn an_anonymous_caller_may_read_the_catalogue_only(pool: PgPool) {
     let app = guarded(pool).await;
     let all = token("acme").signed();
     let new = Value::from(product());
@@ -183,7 +183,7 @@ async fn a_tenant_that_sends_too_much_is_told_when_to_come_again(pool: PgPool) {
 }
 
 #[sqlx::test]
-async fn who_sends_too_many_wrong_tokens_is_told_to_wait_and_nobody_else(pool: PgPool) {
+async fn a_client_with_too_many_wrong_tokens_must_wait_and_no_other_must(pool: PgPool) {
     let app = guarded(pool).await;
     let (good, wrong) = (token("acme").signed(), token("acme").unsigned());
     let read = async |token: Option<&str>| send(&app, Method::GET, "/orders?customer_id=1", token, None).await;

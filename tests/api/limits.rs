@@ -58,7 +58,7 @@ async fn cross_origin_requests_are_off_until_an_origin_is_allowed(pool: PgPool) 
 }
 
 #[sqlx::test]
-async fn requests_beyond_the_room_are_refused_at_once_and_probes_answer(pool: PgPool) {
+async fn requests_beyond_the_limit_are_refused_at_once_and_probes_answer(pool: PgPool) {
     let app = TestApp::builder(pool).config(|config| config.max_requests = 3).build().await;
     let id = app.product(product()).await;
     let gate = Gate::table(&app.pool, "products").await;

@@ -6,7 +6,7 @@ use sqlx::PgPool;
 use crate::support::{TestApp, order, product};
 
 #[sqlx::test]
-async fn pages_follow_the_cursor_and_meet_every_product_once(pool: PgPool) {
+async fn pages_follow_the_cursor_and_show_every_product_once(pool: PgPool) {
     let app = TestApp::start(pool).await;
     let mut made = Vec::new();
     for number in 0..7 {

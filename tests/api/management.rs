@@ -22,7 +22,7 @@ async fn every_read_counts_once_under_one_outcome(pool: PgPool) {
 }
 
 #[sqlx::test]
-async fn looks_at_the_ledger_are_timed(pool: PgPool) {
+async fn polls_of_the_ledger_are_timed(pool: PgPool) {
     let app = TestApp::start(pool).await;
     let polls = async || app.metrics().await.sum("cache_poll_duration_seconds_count", &[]);
     let before = polls().await;

@@ -6,7 +6,7 @@ use sqlx::PgPool;
 use crate::support::{TestApp, database, eventually, product};
 
 #[sqlx::test]
-async fn a_product_is_read_at_the_moment_of_its_numbers(pool: PgPool) {
+async fn a_product_is_read_at_the_moment_of_its_versions(pool: PgPool) {
     let app = TestApp::start(pool).await;
     let id = app.product(product().price(100)).await;
     // The transaction that locks the ledger also changes the price. A reader that had read the

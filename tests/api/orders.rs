@@ -139,7 +139,7 @@ async fn an_unknown_order_is_not_found(pool: PgPool) {
 }
 
 #[sqlx::test]
-async fn an_order_that_may_be_kept_elsewhere_only_is_not_said_to_be_stored(pool: PgPool) {
+async fn an_order_of_another_region_is_not_said_to_be_stored(pool: PgPool) {
     let app = TestApp::start(pool).await;
     let id = app.product(product()).await;
     let (own, listed) = (app.order(order(749).item(id, 1)).await, 749);

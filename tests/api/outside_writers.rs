@@ -88,7 +88,7 @@ async fn what_the_service_changes_outside_of_a_write_shows_too(pool: PgPool) {
 
 /// The test checks each write alone, because a later write of the same tag would hide an omission.
 #[sqlx::test]
-async fn a_write_of_the_service_touches_all_that_the_triggers_would_name(pool: PgPool) {
+async fn a_write_of_the_service_invalidates_all_that_the_triggers_would(pool: PgPool) {
     let app = TestApp::start(pool).await;
     triggers::listen(&app.pool).await;
     let invalidated = async |what: &str, names: usize| {
@@ -202,7 +202,7 @@ async fn price_shows(app: &TestApp, id: i64, price: i64) {
 /// Restores and the first copy of logical replication use an empty search path, so a bare name
 /// finds no table.
 #[sqlx::test]
-async fn a_session_that_finds_nothing_by_its_bare_name_is_heard_too(pool: PgPool) {
+async fn a_session_that_finds_nothing_by_its_bare_name_raises_tags_too(pool: PgPool) {
     let app = TestApp::start(pool).await;
     let id = app.product(product().price(100).stock(9)).await;
     let number = app.order(order(749).item(id, 1)).await;

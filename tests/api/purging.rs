@@ -98,7 +98,7 @@ async fn a_change_is_purged_again_when_no_answer_from_before_can_be_on_its_way(p
 }
 
 #[sqlx::test]
-async fn what_was_committed_while_the_shared_cache_was_away_is_purged_later(pool: PgPool) {
+async fn what_was_committed_while_the_shared_cache_was_down_is_purged_later(pool: PgPool) {
     let cdn = Cdn::start().await;
     let app = start(pool, &cdn, 1).await;
     for mood in [Mood::Refuses, Mood::Hangs] {
@@ -185,7 +185,7 @@ async fn a_transaction_that_commits_late_is_not_missed(pool: PgPool) {
 }
 
 #[sqlx::test]
-async fn where_nobody_knows_what_changed_everything_is_purged(pool: PgPool) {
+async fn unknown_changes_purge_everything(pool: PgPool) {
     let cdn = Cdn::start().await;
     let mut app = start(pool, &cdn, 1).await;
     settled(&app).await;

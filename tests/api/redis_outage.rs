@@ -93,7 +93,7 @@ async fn a_frozen_redis_costs_little_time_and_no_answer(pool: PgPool) {
 }
 
 #[sqlx::test]
-async fn l1_goes_on_serving_while_redis_is_away(pool: PgPool) {
+async fn l1_goes_on_serving_while_redis_is_down(pool: PgPool) {
     let mut redis = RedisServer::start();
     let app = TestApp::builder(pool).redis(&redis).build().await;
     let id = app.product(product()).await;
@@ -125,7 +125,7 @@ async fn what_redis_lost_is_warmed_again_when_it_is_back(pool: PgPool) {
 }
 
 #[sqlx::test]
-async fn every_fault_of_the_line_to_redis_leaves_the_answers_right(pool: PgPool) {
+async fn every_fault_of_the_connection_to_redis_leaves_the_answers_right(pool: PgPool) {
     let line = Arc::new(Proxy::before(RedisServer::shared().address().to_string()).await);
     let app = TestApp::builder(pool).redis(Redis::Behind(line.clone())).l2_deadline(L2_DEADLINE).build().await;
     let faults = [Fault::Cut, Fault::BlackHole, Fault::HalfOpen, Fault::Delay(Duration::from_millis(100)), Fault::None];
@@ -137,7 +137,7 @@ async fn every_fault_of_the_line_to_redis_leaves_the_answers_right(pool: PgPool)
 }
 
 #[sqlx::test]
-async fn a_line_to_redis_that_died_without_a_word_is_made_anew(pool: PgPool) {
+async fn a_connection_to_redis_that_died_silently_is_replaced(pool: PgPool) {
     let line = Arc::new(Proxy::before(RedisServer::shared().address().to_string()).await);
     let app = TestApp::builder(pool).redis(Redis::Behind(line.clone())).l2_deadline(L2_DEADLINE).build().await;
     l2_is_used(&app).await;

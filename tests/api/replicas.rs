@@ -71,7 +71,7 @@ impl Fixture {
 }
 
 #[tokio::test]
-async fn a_replica_that_is_behind_is_never_believed() {
+async fn a_replica_that_is_behind_is_never_served() {
     let fixture = Fixture::prepare().await;
     let app = &fixture.app;
     let id = app.product(product().price(1).stock(10)).await;

@@ -67,7 +67,7 @@ async fn a_dump_of_redis_tells_nothing_of_a_thousand_orders(pool: PgPool) {
 }
 
 #[sqlx::test]
-async fn what_somebody_does_to_entries_gives_a_miss_and_the_right_answer(pool: PgPool) {
+async fn a_tampered_entry_gives_a_miss_and_the_right_answer(pool: PgPool) {
     // The server belongs to the test, because ten million bytes would disturb other tests.
     let server = RedisServer::start();
     let app = TestApp::builder(pool).redis(&server).l1_bytes(0).build().await;

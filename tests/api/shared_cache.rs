@@ -83,7 +83,7 @@ async fn each_kind_of_shared_cache_gets_its_own_headers(pool: PgPool) {
 }
 
 #[sqlx::test]
-async fn what_has_too_many_tags_may_not_be_kept_for_long(pool: PgPool) {
+async fn an_answer_with_too_many_tags_may_be_stored_only_briefly(pool: PgPool) {
     let app = TestApp::builder(pool).config(behind(CdnTags::CacheGroups)).build().await;
     for _ in 0..40 {
         app.product(product()).await;
@@ -95,7 +95,7 @@ async fn what_has_too_many_tags_may_not_be_kept_for_long(pool: PgPool) {
 }
 
 #[sqlx::test]
-async fn what_is_not_for_everybody_to_keep_has_no_tags(pool: PgPool) {
+async fn an_answer_that_is_not_public_has_no_tags(pool: PgPool) {
     let app =
         TestApp::builder(pool).max_staleness(Duration::from_millis(200)).config(behind(CdnTags::Xkey)).build().await;
     let id = app.product(product()).await;

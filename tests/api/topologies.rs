@@ -47,7 +47,7 @@ async fn a_primary_of_a_cluster_freezes_and_comes_back_believing(pool: PgPool) {
 /// A promoted replica lacks every command that it had not received, including deletes. Old entries
 /// come back.
 #[sqlx::test]
-async fn what_a_promoted_replica_never_heard_of_is_not_believed(pool: PgPool) {
+async fn an_entry_that_a_promoted_replica_missed_is_not_served(pool: PgPool) {
     let nodes = RedisNodes::for_test(Kind::Sentinel, DEAD_SOON).await;
     let app = TestApp::builder(pool).instances(2).redis(&nodes).l1_bytes(0).build().await;
     let ids = products(&app).await;

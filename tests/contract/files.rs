@@ -25,6 +25,43 @@ fn every_file_says_what_it_is_for() {
 }
 
 #[test]
+fn imports_stand_in_their_order() {
+    for source in ours() {
+        assert_eq!(late_import(&source.text), None, "{}: std, then other crates, then this one", source.path);
+    }
+    assert_eq!(late_import("use std::fmt;\n\nuse axum::Json;\n\nuse super::x;\n"), None);
+    assert_eq!(late_import("mod x;\nuse axum::{\n    Json,\n};\nuse x::y;\nfn f() {}\nuse std::fmt;\n"), None);
+    assert_eq!(late_import("use super::x;\nuse axum::Json;\n"), Some("use axum::Json;"));
+    assert_eq!(late_import("    use axum::Json;\n\n    use std::fmt;\n"), Some("use std::fmt;"));
+}
+
+/// The first import that stands behind one of a later group: the standard library, other crates,
+/// this crate.
+fn late_import(text: &str) -> Option<&str> {
+    let modules: Vec<&str> =
+        text.lines().filter_map(|line| line.trim_start().split_once("mod ")?.1.split(';').next()).collect();
+    let group = |path: &str| match path.split([':', ';', ' ']).next().unwrap_or_default() {
+        "std" | "core" | "alloc" => 0,
+        "crate" | "super" | "self" => 2,
+        module if modules.contains(&module) => 2,
+        _ => 1,
+    };
+    let (mut latest, mut inside) = (0, false);
+    for line in text.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        if let Some(path) = line.strip_prefix("use ") {
+            if group(path) < latest {
+                return Some(line);
+            }
+            latest = group(path);
+        } else if !inside {
+            latest = 0;
+        }
+        inside = (inside || line.starts_with("use ")) && !line.ends_with(';');
+    }
+    None
+}
+
+#[test]
 fn nothing_is_left_unfinished() {
     let words = [["TO", "DO"], ["FIX", "ME"], ["to", "do!("], ["unimple", "mented!("], ["SKEL", "ETON"]]
         .map(|parts| parts.concat());

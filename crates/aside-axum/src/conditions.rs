@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn a_read_is_judged_as_the_rfc_says() {
+    fn a_read_is_answered_as_the_rfc_requires() {
         const PROCEED: Result<Validation, Refusal> = Ok(Validation::Modified);
         const NOT_MODIFIED: Result<Validation, Refusal> = Ok(Validation::NotModified);
         const FAILED: Result<Validation, Refusal> = Err(Refusal::PreconditionFailed);
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_judged_by_all_of_its_tag() {
+    fn a_list_is_compared_by_all_of_its_tag() {
         let conditions = conditions(Method::GET, &[(header::IF_NONE_MATCH, "\"00000000000000ab\"")]).unwrap();
         assert_eq!(conditions.evaluate(&LIST), Ok(Validation::NotModified));
         assert_eq!(conditions.evaluate(&PRODUCT), Ok(Validation::Modified));

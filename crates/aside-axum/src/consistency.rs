@@ -3,15 +3,20 @@
 //! `Prefer: fleet-consistent`, a write is acknowledged only when no instance serves older data any
 //! more. The cache implements the protocol of both.
 
-use aside_cache::{Cache, ConsistencyToken};
-use axum::{
-    extract::{FromRequestParts, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, request::Parts},
-    middleware::Next,
-    response::Response,
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
 };
 
-use super::{read_request::CacheAccess, refusal::Refusal, text::Text};
+use aside_cache::{Cache, ConsistencyToken};
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, HeaderName, HeaderValue, Request, Response, request::Parts},
+};
+use pin_project_lite::pin_project;
+use tower::{Layer, Service};
+
+use super::{refusal::Refusal, text::Text};
 
 /// The name of the header with a consistency token, in both directions.
 pub const CONSISTENCY_TOKEN: HeaderName = HeaderName::from_static("consistency-token");
@@ -55,57 +60,160 @@ pub fn token_header(token: &ConsistencyToken) -> HeaderValue {
     Text::default().put(token.epoch()).put("-").number(token.moment().0).value()
 }
 
-/// Gives each answer of a router the consistency that its request asked for. It is for
-/// `axum::middleware::from_fn_with_state` with a [`CacheAccess`] as the state. A service without
-/// layers calls [`ConsistencyRequest`] itself.
-pub async fn consistency(State(access): State<CacheAccess>, request: Request, next: Next) -> Response {
-    let consistency = ConsistencyRequest::from_request(&request);
-    consistency.apply(access.cache(), next.run(request).await).await
+/// Gives each answer the consistency that its request asked for. It stands around a router, and
+/// boxes the future of a request only if the request waits for all instances.
+///
+/// ```
+/// use aside_axum::ConsistencyLayer;
+/// use aside_cache::Cache;
+/// use axum::Router;
+///
+/// fn with_consistency(router: Router, cache: &Cache) -> Router {
+///     router.layer(ConsistencyLayer::new(cache.clone()))
+/// }
+/// ```
+#[derive(Clone)]
+pub struct ConsistencyLayer {
+    cache: Cache,
+}
+
+impl ConsistencyLayer {
+    /// Creates the layer for answers of this cache.
+    pub fn new(cache: Cache) -> Self {
+        Self { cache }
+    }
+}
+
+impl<S> Layer<S> for ConsistencyLayer {
+    type Service = Consistency<S>;
+
+    fn layer(&self, inner: S) -> Consistency<S> {
+        Consistency { inner, cache: self.cache.clone() }
+    }
+}
+
+/// The service that [`ConsistencyLayer`] makes.
+#[derive(Clone)]
+pub struct Consistency<S> {
+    inner: S,
+    cache: Cache,
+}
+
+impl<S, B, R> Service<Request<B>> for Consistency<S>
+where
+    S: Service<Request<B>, Response = Response<R>>,
+{
+    type Response = Response<R>;
+    type Error = S::Error;
+    type Future = ConsistencyFuture<S::Future, R>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let (demand, cache) = (Demand::of(&request), self.cache.clone());
+        ConsistencyFuture { state: State::Answering { answer: self.inner.call(request), demand, cache } }
+    }
+}
+
+pin_project! {
+    /// The future of [`Consistency`].
+    pub struct ConsistencyFuture<F, R> {
+        #[pin]
+        state: State<F, R>,
+    }
+}
+
+pin_project! {
+    #[project = StateProjection]
+    enum State<F, R> {
+        Answering {
+            #[pin]
+            answer: F,
+            demand: Demand,
+            cache: Cache,
+        },
+        // The answer of a write waits until no instance serves older data.
+        Waiting {
+            instances: Pin<Box<dyn Future<Output = ()> + Send>>,
+            response: Option<Response<R>>,
+            cache: Cache,
+        },
+    }
+}
+
+impl<F, R, E> Future for ConsistencyFuture<F, R>
+where
+    F: Future<Output = Result<Response<R>, E>>,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<F::Output> {
+        let mut state = self.project().state;
+        loop {
+            let waiting = match state.as_mut().project() {
+                StateProjection::Answering { answer, demand, cache } => {
+                    let mut response = ready!(answer.poll(cx))?;
+                    if !demand.waits() || !response.status().is_success() {
+                        let token = demand.token(cache, &response);
+                        set_token(&mut response, token);
+                        return Poll::Ready(Ok(response));
+                    }
+                    let (fleet, cache) = (cache.clone(), cache.clone());
+                    let instances = Box::pin(async move { fleet.await_fleet().await });
+                    State::Waiting { instances, response: Some(response), cache }
+                }
+                StateProjection::Waiting { instances, response, cache } => {
+                    ready!(instances.as_mut().poll(cx));
+                    let mut response = response.take().expect("a future is not polled after its end");
+                    response.headers_mut().insert(PREFERENCE_APPLIED, HeaderValue::from_static(FLEET_CONSISTENT));
+                    set_token(&mut response, cache.token_now());
+                    return Poll::Ready(Ok(response));
+                }
+            };
+            state.set(waiting);
+        }
+    }
 }
 
 /// The consistency that a request requires of its answer.
-#[derive(Clone, Debug)]
-pub enum ConsistencyRequest {
-    /// A read, with the token that the request sent. The answer's token must not be older. A token
-    /// ahead of this instance is not repeated, because no instance has issued it.
+enum Demand {
+    /// A read, with the token that the request sent. The answer's token must not be older.
     Read(Option<ConsistencyToken>),
     /// A write, whose answer carries a token. With `fleet`, the answer waits until no instance
     /// serves older data.
-    Write {
-        /// Whether the request prefers `fleet-consistent`.
-        fleet: bool,
-    },
+    Write { fleet: bool },
 }
 
-impl ConsistencyRequest {
-    /// Reads the requirements of a request.
-    pub fn from_request(request: &Request) -> Self {
+impl Demand {
+    fn of<B>(request: &Request<B>) -> Self {
         match request.method().is_safe() {
             true => Self::Read(token_of(request.headers())),
             false => Self::Write { fleet: prefers_fleet(request.headers()) },
         }
     }
 
-    /// Applies the requirements to the answer.
-    pub async fn apply(self, cache: &Cache, mut response: Response) -> Response {
-        let token = match self {
-            Self::Read(None) => return response,
-            Self::Read(Some(brought)) => token_of(response.headers())
-                .and_then(|given| given.overtaken_by(brought))
-                .filter(|token| cache.has_reached(token)),
-            Self::Write { .. } if !response.status().is_success() => None,
-            Self::Write { fleet } => {
-                if fleet {
-                    cache.await_fleet().await;
-                    response.headers_mut().insert(PREFERENCE_APPLIED, HeaderValue::from_static(FLEET_CONSISTENT));
-                }
-                cache.token_now()
+    fn waits(&self) -> bool {
+        matches!(self, Self::Write { fleet: true })
+    }
+
+    /// The token of the answer. A token ahead of this instance is not repeated, because no instance
+    /// has issued it.
+    fn token<R>(&self, cache: &Cache, response: &Response<R>) -> Option<ConsistencyToken> {
+        match self {
+            Self::Read(sent) => {
+                let sent = sent.clone()?;
+                token_of(response.headers())?.overtaken_by(sent).filter(|token| cache.has_reached(token))
             }
-        };
-        if let Some(token) = token {
-            response.headers_mut().insert(CONSISTENCY_TOKEN, token_header(&token));
+            Self::Write { .. } => response.status().is_success().then(|| cache.token_now())?,
         }
-        response
+    }
+}
+
+fn set_token<R>(response: &mut Response<R>, token: Option<ConsistencyToken>) {
+    if let Some(token) = token {
+        response.headers_mut().insert(CONSISTENCY_TOKEN, token_header(&token));
     }
 }
 

@@ -6,7 +6,7 @@
 //! | `If-Match`, `If-None-Match` | [`Conditions`]: 304, 412, the versions that a write accepts |
 //! | `Cache-Control` | [`Directives`], within a budget of loads that clients may force |
 //! | `Consistency-Token` | [`ReadRequest`]: the answer is never older than the token |
-//! | `Prefer: fleet-consistent` | [`ConsistencyRequest`]: a write waits for all instances |
+//! | `Prefer: fleet-consistent` | [`ConsistencyLayer`]: a write waits for all instances |
 //!
 //! The answer has `ETag`, `Age`, `Cache-Control`, `Cache-Status` (RFC 9211) and
 //! `Consistency-Token`. The crate knows no resource, no route and no error document of the service.
@@ -101,7 +101,7 @@ mod written;
 
 pub use self::{
     conditions::{Conditions, Validation},
-    consistency::{CONSISTENCY_TOKEN, ClientToken, ConsistencyRequest, consistency, token_header},
+    consistency::{CONSISTENCY_TOKEN, ClientToken, Consistency, ConsistencyFuture, ConsistencyLayer, token_header},
     directives::Directives,
     entity_tag::EntityTag,
     lifetime::within,

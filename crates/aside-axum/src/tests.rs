@@ -9,7 +9,6 @@ use axum::{
     body::{Body, Bytes, to_bytes},
     extract::{Path, State},
     http::{HeaderMap, Method, Request, StatusCode},
-    middleware::from_fn_with_state,
     response::Response,
     routing::get,
 };
@@ -60,7 +59,7 @@ fn service(forced_loads: u32) -> Router {
     Router::new()
         .route("/notes/{id}", get(get_note).patch(change_note))
         .route("/mode", get(mode))
-        .layer(from_fn_with_state(access.clone(), consistency))
+        .layer(ConsistencyLayer::new(access.cache().clone()))
         .with_state(access)
 }
 

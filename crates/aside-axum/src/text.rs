@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn what_goes_beyond_the_room_is_cut_off() {
+    fn text_beyond_the_capacity_is_cut_off() {
         assert_eq!(Text::default().put(&"x".repeat(ROOM)).number(7).as_str().len(), ROOM);
     }
 }

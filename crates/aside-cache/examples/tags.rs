@@ -11,9 +11,10 @@ mod support;
 use std::{process::ExitCode, time::Duration};
 
 use aside_cache::{Cache, Cacheable, Cached, Error, Key, Outcome, Policy};
-use cities::City;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
+
+use cities::City;
 use support::Failure;
 
 fn main() -> ExitCode {

@@ -8,13 +8,13 @@
 
 use std::time::Duration;
 
+use aside_cache::{ConnectionPool, Tenant};
 use bytes::Bytes;
 use sqlx::PgConnection;
 use tokio_util::sync::CancellationToken;
 
 use super::Placed;
 use crate::domain::error::DomainError;
-use aside_cache::{ConnectionPool, Tenant};
 
 /// The minimum time for which a key is kept.
 pub const KEPT: Duration = Duration::from_secs(24 * 3600);

@@ -18,13 +18,13 @@ mod tests;
 
 use std::time::Duration;
 
+use aside_cache::{Cacheable, Format, OutOfRegion, Policy, Residency, Sensitivity};
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::domain::error::DomainError;
-use aside_cache::{Cacheable, Format, OutOfRegion, Policy, Residency, Sensitivity};
 pub use idempotency::Idempotency;
 pub use status::OrderStatus;
 

@@ -5,12 +5,12 @@
 //! other and never deadlock. The order gets the names and prices of the locked rows, which can't
 //! change before the commit.
 
+use aside_cache::Tenant;
 use chrono::{DateTime, Utc};
 use sqlx::{FromRow, PgConnection, Row, postgres::PgRow};
 
 use super::{NewOrder, Order, OrderItem, OrderStatus};
 use crate::domain::error::DomainError;
-use aside_cache::Tenant;
 
 /// The columns of a product that placing an order needs.
 #[derive(Clone, Debug)]

@@ -4,9 +4,10 @@
 //! A page of orders depends only on its customer's tag. Every change of one of the customer's
 //! orders raises that tag's version.
 
+use aside_cache::{Cacheable, Key, Tag, Tenant};
+
 use super::{Order, OrderFilter, OrderPage, OrderStatus};
 use crate::domain::page::PageRequest;
-use aside_cache::{Cacheable, Key, Tag, Tenant};
 
 impl Order {
     /// The key of one order.

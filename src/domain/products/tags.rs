@@ -4,9 +4,10 @@
 //! price therefore invalidates only the pages that show the product. Only a product that joins or
 //! leaves a list invalidates all pages of that list. Tags that many products share are sharded.
 
+use aside_cache::{Cacheable, Key, ShardedTag, Tag};
+
 use super::{Product, ProductFilter, ProductPage, TopProducts};
 use crate::domain::page::PageRequest;
-use aside_cache::{Cacheable, Key, ShardedTag, Tag};
 
 impl Product {
     /// The key of the product with this id.

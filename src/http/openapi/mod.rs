@@ -33,7 +33,7 @@ use crate::domain::{
     info(
         title = "Aside",
         version = env!("CARGO_PKG_VERSION"),
-        description = "Orders and products, read through two cache tiers that are never believed.\n\n\
+        description = "Orders and products, read through a cache in which Redis is never trusted.\n\n\
             Try `get_product` with some id and look at `Cache-Status`; then again more than five seconds later (until then your browser \
             answers by itself): now it comes from memory. The hundred most viewed products are there from the start. \
             Send its `ETag` back as `If-None-Match` and get a 304, or as `If-Match` with a change and be safe from lost updates. \

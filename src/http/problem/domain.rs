@@ -117,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_database_that_is_away_is_unavailable() {
+    fn a_database_that_is_down_is_unavailable() {
         let refused = std::io::Error::from(std::io::ErrorKind::ConnectionRefused);
         let cases = [
             (sqlx::Error::Io(refused), "unavailable"),

@@ -2,8 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{EventKind, SOURCES};
 use aside_cache::{BreakerState, CacheStats};
+
+use super::{EventKind, SOURCES};
 
 /// The positions of these sources in a sample.
 const STALE: usize = 4;

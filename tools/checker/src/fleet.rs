@@ -7,15 +7,15 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Mutex;
-
-use crate::{check::history::Micros, pace::millis, store::Store};
 use aside_testkit::{
     postgres_server::Postgres,
     process::{Process, free_port},
     proxy::{Fault, Proxy},
     within,
 };
+use tokio::sync::Mutex;
+
+use crate::{check::history::Micros, pace::millis, store::Store};
 
 /// The number of instances.
 pub const INSTANCES: usize = 3;

@@ -95,7 +95,7 @@ fn a1_a_body_that_was_never_committed_is_convicted() {
 }
 
 #[test]
-fn a2_an_instance_behind_its_own_write_is_convicted_also_in_a_later_life() {
+fn a2_an_instance_behind_its_own_write_is_caught_also_in_a_later_epoch() {
     assert_eq!(rules(audit(), vec![write(2), read(0, 201 * MS, P, Some(1))]), ["A2"]);
     let later = Record { process_run: 2, ..read(0, 400 * MS, P, Some(1)) };
     assert_eq!(rules(audit(), vec![write(2), later]), ["A2"]);

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use aside_testkit::{postgres_server::Postgres, proxy::Fault};
 use sqlx::PgPool;
 use tokio::sync::Mutex;
 
@@ -22,7 +23,6 @@ use crate::{
     redis_faults,
     store::{Mode, Store},
 };
-use aside_testkit::{postgres_server::Postgres, proxy::Fault};
 
 /// Everything that a fault can break.
 pub struct Arena {

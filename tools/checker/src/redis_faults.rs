@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use aside_testkit::redis_nodes::Kind;
 use deadpool_redis::redis::{self, aio::MultiplexedConnection};
 
 use crate::{
@@ -10,7 +11,6 @@ use crate::{
     pace::{millis, pause},
     store::{Mode, Store},
 };
-use aside_testkit::redis_nodes::Kind;
 
 pub const KILLED: &str = "Redis killed";
 pub const FROZEN: &str = "Redis frozen";

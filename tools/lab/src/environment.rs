@@ -3,9 +3,6 @@
 
 use std::{error::Error, fs, path::PathBuf, process::Command, time::Duration};
 
-use sqlx::{PgPool, postgres::PgPoolOptions};
-
-use crate::workload::Workload;
 use aside_testkit::private_redis::Redis;
 use aside_testkit::{
     metrics::Metrics,
@@ -14,6 +11,9 @@ use aside_testkit::{
     proxy::Proxy,
     within,
 };
+use sqlx::{PgPool, postgres::PgPoolOptions};
+
+use crate::workload::Workload;
 
 const START: Duration = Duration::from_secs(60);
 

@@ -6,15 +6,16 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aside_testkit::{
+    redis_nodes::{DEAD_SOON, Kind, RedisNodes},
+    redis_server::binary,
+};
+
 use crate::{
     environment::{Environment, Shared},
     load::{Asked, End, by_the_clock, count},
     recorder::{Gauge, columns, picture, row, until, watch},
     report::{Picture, Section},
-};
-use aside_testkit::{
-    redis_nodes::{DEAD_SOON, Kind, RedisNodes},
-    redis_server::binary,
 };
 
 /// Requests a second.

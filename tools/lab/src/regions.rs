@@ -7,6 +7,12 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aside_testkit::private_redis::Redis;
+use aside_testkit::{
+    process::free_port,
+    proxy::{Fault, Proxy},
+    within,
+};
 use reqwest::{Method, StatusCode, Url};
 use serde_json::{Value, json};
 
@@ -14,12 +20,6 @@ use crate::{
     environment::{Environment, Instance, Shared},
     numbers::{quantile, short},
     report::Section,
-};
-use aside_testkit::private_redis::Redis;
-use aside_testkit::{
-    process::free_port,
-    proxy::{Fault, Proxy},
-    within,
 };
 
 /// The time that the connection between the regions adds to a round trip, in milliseconds.

@@ -7,6 +7,11 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aside_testkit::{
+    process::{Process, free_port},
+    within,
+};
+
 use crate::{
     chart::{Chart, Form, Series, svg},
     environment::{Environment, Instance, Shared},
@@ -14,10 +19,6 @@ use crate::{
     numbers::quantile,
     recorder::{columns, row},
     report::{Picture, Section},
-};
-use aside_testkit::{
-    process::{Process, free_port},
-    within,
 };
 
 /// Requests a second.

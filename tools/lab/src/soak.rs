@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use aside_testkit::{eventually, proxy::Fault};
 use sqlx::PgPool;
 
 use crate::{
@@ -14,7 +15,6 @@ use crate::{
     numbers::{grouped, short},
     report::Section,
 };
-use aside_testkit::{eventually, proxy::Fault};
 
 const RATE: f64 = 200.0;
 /// The length of a fault, and of the pause after it.

@@ -3,6 +3,7 @@
 
 use std::time::{Duration, Instant};
 
+use aside_testkit::{eventually, proxy::Fault};
 use tokio::task::JoinSet;
 
 use crate::{
@@ -11,7 +12,6 @@ use crate::{
     numbers::{Spread, quantile, short},
     report::Section,
 };
-use aside_testkit::{eventually, proxy::Fault};
 
 const REQUESTS: usize = 500;
 /// The delay of Postgres in each direction.

@@ -92,7 +92,7 @@ fn what_could_not_end_in_time_is_refused_when_it_comes() {
 }
 
 #[test]
-fn one_slow_load_makes_nobody_wait_in_vain() {
+fn one_slow_load_refuses_no_other() {
     let fixture = fixture(1, 1, 2);
     (0..100).for_each(|_| fixture.load(SECOND / 1_000));
     fixture.load(100 * SECOND);
@@ -164,7 +164,7 @@ fn a_permit_whose_taker_has_gone_is_given_to_the_next() {
 }
 
 #[tokio::test]
-async fn nobody_waits_for_a_database_that_does_not_answer() {
+async fn no_load_waits_for_a_database_that_does_not_answer() {
     let fixture = fixture(1, 1, 2);
     fixture.freshness.polled(fixture.clock.now(), DbTime(0));
     let held = fixture.now(Kind::Load);
@@ -195,7 +195,7 @@ fn what_waits_is_bounded() {
 }
 
 #[test]
-fn small_pools_have_room_for_both() {
+fn small_pools_have_permits_for_both() {
     for connections in 1..100 {
         let Concurrency { loads, writes, total } = Concurrency::of(connections);
         assert!(loads >= 1 && writes >= 1 && loads < total.max(2) && writes < total.max(2), "{connections}");

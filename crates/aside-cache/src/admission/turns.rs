@@ -166,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_waits_for_any_more_is_skipped() {
+    fn items_without_a_waiter_are_skipped() {
         let mut turns = Nested::default();
         (1..=3).for_each(|item| push(&mut turns, "a", 0, Item(item, item != 3)));
         push(&mut turns, "b", 0, Item(4, true));

@@ -211,14 +211,14 @@ mod tests {
     }
 
     #[test]
-    fn what_began_earlier_or_much_later_or_belongs_to_another_era_is_not_compared() {
+    fn what_began_earlier_or_much_later_or_belongs_to_another_epoch_is_not_compared() {
         assert_eq!(after(6, 3, FROM - Duration::from_nanos(1)), (0, 0));
         assert_eq!(after(6, 3, FROM + 2 * PAUSE), (0, 0));
         assert_eq!(after(6, 2, FROM), (0, 0));
     }
 
     #[test]
-    fn numbers_of_another_life_of_the_database_demand_nothing() {
+    fn versions_of_another_epoch_demand_nothing() {
         let monitor = ConsistencyMonitor::new();
         monitor.baseline(
             &Epoch { number: 3, name: "epoch".into() },

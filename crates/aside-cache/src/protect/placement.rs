@@ -4,6 +4,8 @@
 
 use std::{borrow::Cow, sync::Arc};
 
+use bytes::Bytes;
+
 use crate::{
     consistency::freshness::Epoch,
     key::{Tag, Tenant},
@@ -13,7 +15,6 @@ use crate::{
     protect::tenants::{SecretGeneration, TenantRecord, Tenants},
     tiers::codec,
 };
-use bytes::Bytes;
 
 /// The secret of data without a tenant.
 const SHARED: Secret = [0; 32];
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_is_at_home_nowhere_yet_is_not_taken_for_somebody_from_abroad() {
+    async fn a_tenant_without_a_known_home_is_not_taken_for_one_of_another_region() {
         let (placement, tenant) = placement();
         let refused = Policy { residency: Residency::Regional(OutOfRegion::Reject), ..POLICY };
         assert_eq!(placement.storage(&refused, Some(&tenant)), Storage::Unknown);

@@ -246,7 +246,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn what_was_asked_for_before_an_erasure_is_thrown_away() {
+    async fn a_lookup_that_began_before_an_erasure_is_dropped() {
         let (tenants, tenant) = tenants();
         let requested_at = tenants.current_generation();
         tenants.evict(&tenant);
@@ -270,7 +270,7 @@ pub(crate) mod tests {
     }
 
     #[tokio::test]
-    async fn tenants_for_which_nobody_asks_are_forgotten() {
+    async fn tenants_without_requests_are_evicted() {
         let (tenants, tenant) = tenants();
         let quiet = Tenant::parse("quiet").unwrap();
         tenants.update(0, vec![(tenant.clone(), record(1)), (quiet.clone(), record(2))]).unwrap();

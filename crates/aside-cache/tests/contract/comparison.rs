@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use aside_cache::Cache;
+use aside_cache::Cacheable;
 use aside_testkit::{Gate, eventually};
 use sqlx::PgPool;
 
@@ -12,7 +13,6 @@ use super::{
     bench::{Backend, Bench, Note, text},
     tracking::run,
 };
-use aside_cache::Cacheable;
 
 /// The numbers of compared entries and of unnamed changes.
 fn seen(cache: &Cache) -> (u64, u64) {

@@ -13,10 +13,10 @@ use aside_cache::{
     deadpool_redis::{Config, Pool, Runtime, redis::Client},
     invalidate_in,
 };
+use aside_testkit::{Proxy, RedisServer, eventually, redis_server::fresh_namespace};
 use sqlx::{PgPool, Postgres, Transaction};
 
 use super::bench::{Backend, Bench, name, over_every_backend, text};
-use aside_testkit::{Proxy, RedisServer, eventually, redis_server::fresh_namespace};
 
 /// Long enough that a test ends before the next poll.
 const SELDOM: Duration = Duration::from_secs(10);

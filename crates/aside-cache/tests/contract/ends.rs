@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use aside_cache::{Cache, CacheMode, Cached, DbTime, Key, Loaded, Outcome};
+use aside_cache::{Cacheable, Policy, Tag};
 use aside_testkit::eventually;
 use serde::{Deserialize, Serialize};
 use sqlx::{FromRow, PgPool};
@@ -12,7 +13,6 @@ use super::{
     bench::{Bench, Note, NoteError, key, over_every_backend, text},
     tracking::run,
 };
-use aside_cache::{Cacheable, Policy, Tag};
 
 /// Reads a note that is right until `end`.
 async fn read(bench: &Bench, cache: &Cache, id: i64, end: DbTime) -> Cached<Note> {

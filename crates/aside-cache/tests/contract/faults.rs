@@ -12,12 +12,12 @@ use std::{
 use aside_cache::{
     BreakerState, Cache, Clock, Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, MemoryL2, Outcome,
 };
+use aside_testkit::eventually;
 use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::PgPool;
 
 use super::bench::{Bench, key, text};
-use aside_testkit::eventually;
 
 /// An L2 whose behaviour the test sets.
 #[derive(Clone, Default)]
@@ -287,7 +287,7 @@ async fn an_l2_that_answers_too_little_shifts_no_value_to_another_key(pool: PgPo
 }
 
 #[sqlx::test]
-async fn an_ill_l2_holds_up_neither_writes_nor_shutdown(pool: PgPool) {
+async fn an_l2_that_is_down_delays_neither_writes_nor_shutdown(pool: PgPool) {
     let (bench, l2) = bench(&pool).await;
     let cache = bench.cache_with(|config| config.l2_deadline = Duration::from_millis(20)).await;
     let id = bench.fresh_id();

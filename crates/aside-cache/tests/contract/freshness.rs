@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use aside_cache::{Outcome, Tag};
+use aside_testkit::eventually;
 use sqlx::PgPool;
 
 use super::bench::{Backend, Bench, key, name, over_every_backend, over_every_l2, text};
-use aside_testkit::eventually;
 
 #[sqlx::test]
 async fn the_writer_serves_the_new_value_at_once(pool: PgPool) {
@@ -25,7 +25,7 @@ async fn the_writer_serves_the_new_value_at_once(pool: PgPool) {
 }
 
 #[sqlx::test]
-async fn another_instance_serves_the_new_value_once_it_has_looked(pool: PgPool) {
+async fn another_instance_serves_the_new_value_once_it_has_polled(pool: PgPool) {
     over_every_backend(pool, async |bench: Bench| {
         let (writer, reader, id) = (bench.cache().await, bench.cache().await, bench.fresh_id());
         bench.write(&writer, id, "old").await;

@@ -5,13 +5,13 @@
 use std::time::Duration;
 
 use aside_cache::{Cache, CacheConfig, CacheMode, DbTime, Loaded, Outcome, Policy, Tag, Write};
+use aside_testkit::{Gate, eventually, eventually::within};
 use sqlx::PgPool;
 
 use super::bench::{Backend, Bench, Door, NoteError, WriteRefused, key, name, over_every_backend, over_every_l2, text};
-use aside_testkit::{Gate, eventually, eventually::within};
 
 #[sqlx::test]
-async fn a_look_that_is_answered_late_proves_only_what_was_when_it_was_sent(pool: PgPool) {
+async fn a_poll_that_is_answered_late_proves_only_what_was_when_it_was_sent(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::None).await;
     let max_staleness = Duration::from_secs(60);
     let cache = bench.cache_with(|config| config.max_staleness = max_staleness).await;
@@ -32,7 +32,7 @@ async fn a_look_that_is_answered_late_proves_only_what_was_when_it_was_sent(pool
 }
 
 #[sqlx::test]
-async fn what_is_older_than_its_maximal_age_is_loaded_whoever_kept_it(pool: PgPool) {
+async fn an_entry_older_than_its_maximum_age_is_loaded_from_any_tier(pool: PgPool) {
     // The checkpoint belongs to instances that have run for a while. Otherwise the start itself
     // would refuse the old answer.
     sqlx::query("insert into cache_epochs default values").execute(&pool).await.expect("an epoch");
@@ -53,7 +53,7 @@ async fn what_is_older_than_its_maximal_age_is_loaded_whoever_kept_it(pool: PgPo
 }
 
 #[sqlx::test]
-async fn a_load_that_began_in_another_era_is_not_served_again(pool: PgPool) {
+async fn a_load_that_began_in_another_epoch_is_not_served_again(pool: PgPool) {
     over_every_backend(pool, async |bench: Bench| {
         let (cache, id, door) = (bench.cache().await, bench.fresh_id(), Door::closed());
         bench.sabotage(id, "before").await;
@@ -91,7 +91,7 @@ fn epoch(cache: &Cache) -> Option<String> {
 }
 
 #[sqlx::test]
-async fn the_writer_needs_no_look_to_know_its_own_change(pool: PgPool) {
+async fn the_writer_needs_no_poll_to_know_its_own_change(pool: PgPool) {
     over_every_backend(pool, async |bench: Bench| {
         let (cache, id) = (bench.cache().await, bench.fresh_id());
         bench.write(&cache, id, "old").await;
@@ -107,12 +107,12 @@ async fn the_writer_needs_no_look_to_know_its_own_change(pool: PgPool) {
 }
 
 #[sqlx::test]
-async fn an_instance_that_finds_no_horizon_refuses_what_was_read_before_it_started(pool: PgPool) {
+async fn an_instance_that_finds_no_checkpoint_refuses_what_was_read_before_it_started(pool: PgPool) {
     starts_over_an_old_entry(pool, &["delete from cache_checkpoints"]).await;
 }
 
 #[sqlx::test]
-async fn a_horizon_of_another_life_of_the_database_is_none(pool: PgPool) {
+async fn a_checkpoint_of_another_epoch_is_none(pool: PgPool) {
     // A restore may bring such a checkpoint. It is older than any answer that may be served, and
     // every change is visible in it.
     let another = "insert into cache_checkpoints
@@ -143,7 +143,7 @@ async fn starts_over_an_old_entry(pool: PgPool, statements: &[&'static str]) {
 }
 
 #[sqlx::test]
-async fn a_change_is_not_there_before_its_number_is(pool: PgPool) {
+async fn a_change_is_not_visible_before_its_version(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::None).await;
     let (cache, id) = (bench.cache().await, bench.fresh_id());
     let gate = Gate::table(&bench.pool, "cache_ledger").await;
@@ -193,7 +193,7 @@ async fn a_transaction_that_commits_after_later_ones_is_not_missed(pool: PgPool)
 }
 
 #[sqlx::test]
-async fn a_token_given_before_the_first_trusted_look_stands_for_what_was_committed(pool: PgPool) {
+async fn a_token_given_before_the_first_poll_covers_what_was_committed(pool: PgPool) {
     // The poll that makes the floors current comes long after the polls that begin the epoch.
     let cache = Cache::start(CacheConfig { poll: Duration::from_secs(60), ..CacheConfig::default() }, pool.clone());
     let sql = "select (extract(epoch from clock_timestamp()) * 1000000)::bigint";
@@ -287,7 +287,7 @@ async fn who_is_refused_by_a_constraint_does_not_answer_older_than_what_broke_it
 }
 
 #[sqlx::test]
-async fn rows_are_kept_for_the_longest_lived_type_of_all_services(pool: PgPool) {
+async fn versions_are_retained_for_the_longest_lived_type_of_all_services(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::None).await;
     let (writer, id) = (bench.cache().await, bench.fresh_id());
     bench.write(&writer, id, "one").await;
@@ -310,7 +310,7 @@ async fn rows_are_kept_for_the_longest_lived_type_of_all_services(pool: PgPool) 
 }
 
 #[sqlx::test]
-async fn only_numbers_that_were_quiet_for_long_are_removed(pool: PgPool) {
+async fn only_versions_that_were_idle_for_long_are_removed(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::None).await;
     let (writer, id) = (bench.cache().await, bench.fresh_id());
     bench.write(&writer, id, "one").await;

@@ -4,13 +4,13 @@
 use std::time::{Duration, Instant};
 
 use aside_cache::{CatchUp, ConsistencyToken};
+use aside_testkit::eventually;
 use sqlx::PgPool;
 
 use super::bench::{Backend, Bench, over_every_backend, over_every_l2, text};
-use aside_testkit::eventually;
 
 #[sqlx::test]
-async fn a_hint_makes_other_instances_look_at_once(pool: PgPool) {
+async fn a_hint_makes_other_instances_poll_at_once(pool: PgPool) {
     over_every_l2(pool, async |bench: Bench| {
         if bench.backend == Backend::Memcached {
             return; // Memcached has no hints.

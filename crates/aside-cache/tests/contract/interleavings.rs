@@ -2,10 +2,10 @@
 //! against every kind of write.
 
 use aside_cache::{Cache, CacheMode, Key, Loaded, Outcome};
+use aside_testkit::eventually;
 use sqlx::PgPool;
 
 use super::bench::{Bench, Door, Note, NoteError, Notes, backends, key, over_every_backend, over_every_l2, text};
-use aside_testkit::eventually;
 
 /// The writes that overtake a fill, each with the value that must be read afterwards.
 #[derive(Clone, Copy, Debug)]
@@ -188,7 +188,7 @@ async fn an_absence_that_arrives_late_never_hides_an_insert(pool: PgPool) {
 }
 
 #[sqlx::test]
-async fn what_was_read_in_an_earlier_life_of_the_database_is_not_served_in_the_next(pool: PgPool) {
+async fn what_was_read_in_one_epoch_is_not_served_in_the_next(pool: PgPool) {
     over_every_backend(pool, async |bench: Bench| {
         let (cache, id, witness, door) = (bench.cache().await, bench.fresh_id(), bench.fresh_id(), Door::closed());
         bench.sabotage(id, "before").await;

@@ -5,13 +5,13 @@
 use std::{sync::Arc, time::Duration};
 
 use aside_cache::{CacheMode, Fetch, Fetched, Fill, Filled, Invalidation, L2, MemcachedL2, MemoryL2, Outcome, RedisL2};
+use aside_testkit::{
+    MemcachedServer, RedisServer, eventually, memcached_server, redis_server::fresh_namespace, together,
+};
 use bytes::Bytes;
 use sqlx::PgPool;
 
 use super::bench::{Bench, Door, NoteError, key, over_every_l2, text};
-use aside_testkit::{
-    MemcachedServer, RedisServer, eventually, memcached_server, redis_server::fresh_namespace, together,
-};
 
 const LEASE: Duration = Duration::from_secs(30);
 
@@ -87,7 +87,7 @@ async fn a_load_that_fails_gives_its_lease_back(pool: PgPool) {
 }
 
 #[sqlx::test]
-async fn an_instance_that_dies_with_a_lease_holds_nobody_up_for_long(pool: PgPool) {
+async fn an_instance_that_dies_with_a_lease_delays_the_others_briefly(pool: PgPool) {
     over_every_l2(pool, async |bench: Bench| {
         let (cache, id, door) = (bench.cache().await, bench.fresh_id(), Door::closed());
         bench.sabotage(id, "one").await;

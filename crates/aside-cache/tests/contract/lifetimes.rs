@@ -4,10 +4,10 @@
 use std::time::Duration;
 
 use aside_cache::{Cacheable, Outcome};
+use aside_testkit::{Gate, eventually};
 use sqlx::PgPool;
 
 use super::bench::{Backend, Bench, Note, key, over_every_backend, text};
-use aside_testkit::{Gate, eventually};
 
 #[sqlx::test]
 async fn after_its_lifetime_in_l1_a_value_is_served_while_one_load_refreshes_it(pool: PgPool) {
@@ -30,7 +30,7 @@ async fn after_its_lifetime_in_l1_a_value_is_served_while_one_load_refreshes_it(
 }
 
 #[sqlx::test]
-async fn what_nobody_asked_for_during_another_lifetime_is_not_served_first(pool: PgPool) {
+async fn an_entry_unused_for_another_lifetime_is_not_served_first(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::Memory).await;
     let (cache, id) = (bench.cache().await, bench.fresh_id());
     bench.sabotage(id, "one").await;

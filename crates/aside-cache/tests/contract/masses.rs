@@ -4,10 +4,10 @@
 use std::collections::BTreeSet;
 
 use aside_cache::{Cache, Outcome, Tag};
+use aside_testkit::{Gate, eventually};
 use sqlx::{AssertSqlSafe, PgPool};
 
 use super::bench::{Bench, key, name, over_every_backend, over_every_l2, text};
-use aside_testkit::{Gate, eventually};
 
 /// Raises this many unrelated tags. Then it changes the note and raises the note's tag.
 async fn changes(bench: &Bench, others: u32, id: i64) {
@@ -32,7 +32,7 @@ async fn shows_and_is_cached(bench: &Bench, cache: &Cache, id: i64) {
 }
 
 #[sqlx::test]
-async fn more_changes_than_a_look_brings_lose_none(pool: PgPool) {
+async fn more_changes_than_a_poll_returns_lose_none(pool: PgPool) {
     over_every_backend(pool, async |bench: Bench| {
         let (cache, id) = (bench.cache().await, bench.fresh_id());
         bench.write(&cache, id, "old").await;

@@ -76,7 +76,7 @@ async fn what_is_no_answer_of_memcached_is_an_error_and_the_next_call_begins_ane
 }
 
 #[tokio::test]
-async fn what_is_answered_too_late_or_never_costs_the_line() {
+async fn what_is_answered_too_late_or_never_costs_the_connection() {
     // The server announces an item and does not send it.
     let (l2, _) = parrot(b"VA 100 c1 t1\r\nonly this").await;
     let error = l2.fetch(&fetch("k"), "a", LEASE).await.expect_err("no answer");
@@ -111,7 +111,7 @@ async fn an_item_of_another_form_is_nobodys_and_is_leased() {
 }
 
 #[tokio::test]
-async fn who_is_always_beaten_is_told_that_others_are_at_it() {
+async fn a_change_that_always_loses_fails_as_contended() {
     // The key is absent, and each time another client adds it first.
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let l2 = MemcachedL2::new(listener.local_addr().expect("its address").to_string());
@@ -141,7 +141,7 @@ async fn no_key_can_say_more_than_one_command() {
 }
 
 #[tokio::test]
-async fn a_server_that_is_away_is_an_error_at_once() {
+async fn a_server_that_is_down_is_an_error_at_once() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let l2 = MemcachedL2::new(listener.local_addr().expect("its address").to_string());
     drop(listener);

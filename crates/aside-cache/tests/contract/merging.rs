@@ -11,12 +11,12 @@ use aside_cache::{
     Cache, CacheConfig, CacheMode, Cacheable, Cached, Concurrency, Key, LoadFailure, Loaded, Loader, Outcome, Policy,
     Sensitivity, Tenant,
 };
+use aside_testkit::{eventually, together};
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 use tokio::task::JoinHandle;
 
 use super::bench::{Backend, Bench, Door, Note, NoteError, key, over_every_backend, text};
-use aside_testkit::{eventually, together};
 
 /// The loader of notes, as a service has it. It records the calls of its two loads.
 #[derive(Clone)]
@@ -201,7 +201,7 @@ async fn a_batch_that_waits_takes_those_along_that_come_later(pool: PgPool) {
 }
 
 #[sqlx::test]
-async fn a_statement_that_fails_fails_its_members_and_nothing_is_kept(pool: PgPool) {
+async fn a_statement_that_fails_fails_its_members_and_nothing_is_stored(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::None).await;
     let cache = cache(&bench, |_| {}).await;
     for (fault, expected) in [(Fault::Error, NoteError::Refused), (Fault::Panic, NoteError::Aborted)] {
@@ -253,7 +253,7 @@ async fn what_was_written_while_a_load_waited_is_in_its_answer(pool: PgPool) {
 }
 
 #[sqlx::test]
-async fn a_load_whose_caller_went_away_fills_all_the_same(pool: PgPool) {
+async fn a_load_whose_caller_left_fills_all_the_same(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::None).await;
     let cache = cache(&bench, |_| {}).await;
     let notes = notes(&bench, &cache, Fault::None);

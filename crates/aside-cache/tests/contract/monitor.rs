@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
+use aside_testkit::eventually;
 use sqlx::PgPool;
 
 use super::bench::{Backend, Bench};
-use aside_testkit::eventually;
 
 #[sqlx::test]
 async fn what_another_instance_changed_is_compared_and_found_to_be_new_enough(pool: PgPool) {

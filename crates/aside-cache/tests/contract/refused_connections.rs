@@ -7,11 +7,11 @@ use aside_cache::{
     Cache, CacheMode, Cacheable, ConnectionPool, DbTime, Key, LoadError, LoadFailure, Loaded, Outcome, Policy,
     TagVersion, is_unavailable,
 };
+use aside_testkit::eventually;
 use serde::{Deserialize, Serialize};
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
 use super::bench::{Backend, Bench, Note, until_current};
-use aside_testkit::eventually;
 
 /// A note that may be answered stale.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

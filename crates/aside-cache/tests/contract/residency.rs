@@ -11,12 +11,12 @@ use aside_cache::{
     Cache, CacheMode, Cacheable, Fetch, Fetched, Fill, Filled, Invalidation, Key, Keyring, L2, L2Error, LoadFailure,
     Loaded, MemoryL2, NodeMemory, OutOfRegion, Outcome, Policy, Residency, Sensitivity, Tenant,
 };
+use aside_testkit::{Gate, eventually};
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 
 use super::bench::{Backend, Bench, Note, NoteError};
-use aside_testkit::{Gate, eventually};
 
 /// A note of a tenant, under each of the residency rules.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -129,7 +129,7 @@ async fn cache_in(bench: &Bench, region: &str, keys: Option<Keyring>) -> Cache {
 }
 
 #[sqlx::test]
-async fn data_of_another_region_are_kept_in_no_tier_of_this_one(pool: PgPool) {
+async fn data_of_another_region_are_stored_in_no_tier_of_this_one(pool: PgPool) {
     let l2 = Spied::default();
     let bench = Bench::with_l2(&pool, l2.clone()).await;
     set_home(&bench, "from-here", "here").await;
@@ -156,7 +156,7 @@ async fn data_of_another_region_are_kept_in_no_tier_of_this_one(pool: PgPool) {
 }
 
 #[sqlx::test]
-async fn a_tenant_that_moves_away_is_kept_here_no_more(pool: PgPool) {
+async fn a_tenant_that_moved_to_another_region_is_stored_here_no_more(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::Memory).await;
     set_home(&bench, "mover", "here").await;
     let cache = cache_in(&bench, "here", keys()).await;
@@ -215,7 +215,7 @@ async fn who_asks_for_a_tenant_while_it_is_erased_does_not_bring_its_secret_back
 }
 
 #[sqlx::test]
-async fn without_keys_what_is_personal_stays_out_of_the_shared_tier(pool: PgPool) {
+async fn without_keys_personal_data_are_not_stored_in_l2(pool: PgPool) {
     let l2 = Spied::default();
     let bench = Bench::with_l2(&pool, l2.clone()).await;
     let cache = cache_in(&bench, "here", None).await;

@@ -127,7 +127,7 @@ async fn an_answer_carries_the_version_of_its_own_snapshot(pool: PgPool) {
 }
 
 #[sqlx::test]
-async fn an_absence_that_ends_while_it_is_read_is_not_kept(pool: PgPool) {
+async fn an_absence_that_ends_while_it_is_read_is_not_stored(pool: PgPool) {
     let cache = prepare(&pool).await;
     let gate = Gate::table(&pool, "cities").await;
     let reading = tokio::spawn({

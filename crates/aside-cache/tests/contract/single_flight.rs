@@ -10,10 +10,10 @@ use std::{
 };
 
 use aside_cache::{CacheMode, Loaded, Outcome};
+use aside_testkit::{Gate, PATIENCE, eventually, together};
 use sqlx::PgPool;
 
 use super::bench::{Backend, Bench, Door, Note, NoteError, counted, key, over_every_backend, text};
-use aside_testkit::{Gate, PATIENCE, eventually, together};
 
 type Loading = Result<Loaded<Note>, NoteError>;
 

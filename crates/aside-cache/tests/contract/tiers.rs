@@ -2,11 +2,11 @@
 //! bytes everywhere.
 
 use aside_cache::{CacheMode, Cacheable, Key, Loaded, Outcome, Policy, Tenant};
+use aside_testkit::eventually;
 use serde::{Deserialize, Serialize};
 use sqlx::PgPool;
 
 use super::bench::{Backend, Bench, Note, NoteError, counted, key, over_every_backend, over_every_l2, text};
-use aside_testkit::eventually;
 
 #[sqlx::test]
 async fn a_value_is_loaded_once_and_then_served_from_l1(pool: PgPool) {

@@ -6,11 +6,11 @@ use std::sync::{
 };
 
 use aside_cache::{Cache, Concurrency, ConnectionPool, Outcome, Write};
+use aside_testkit::together;
 use futures_util::poll;
 use sqlx::{PgPool, postgres::PgPoolOptions};
 
 use super::bench::{Backend, Bench, WriteRefused, name, over_every_backend, text};
-use aside_testkit::together;
 
 #[sqlx::test]
 async fn a_write_that_is_dropped_changes_and_invalidates_nothing(pool: PgPool) {
@@ -53,7 +53,7 @@ async fn a_write_in_progress_is_not_seen(pool: PgPool) {
 }
 
 #[sqlx::test]
-async fn numbers_of_a_name_only_rise(pool: PgPool) {
+async fn versions_of_a_tag_only_rise(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::None).await;
     let (cache, id) = (bench.cache().await, bench.fresh_id());
     let mut last = 0;
@@ -70,7 +70,7 @@ async fn numbers_of_a_name_only_rise(pool: PgPool) {
 }
 
 #[sqlx::test]
-async fn writers_that_touch_the_same_names_in_any_order_never_deadlock(pool: PgPool) {
+async fn writers_that_invalidate_the_same_tags_in_any_order_never_deadlock(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::None).await;
     let cache = bench.cache().await;
     // Each writer has so many tags that any two writers have several in common.
@@ -127,7 +127,7 @@ async fn a_write_has_its_own_isolation_level_whatever_the_database_has_by_defaul
 }
 
 #[sqlx::test]
-async fn a_write_that_touches_nothing_commits(pool: PgPool) {
+async fn a_write_that_invalidates_nothing_commits(pool: PgPool) {
     let bench = Bench::new(&pool, Backend::None).await;
     let cache = bench.cache().await;
     let mut write = cache.begin().await.expect("a transaction");
