@@ -4,6 +4,7 @@
 use std::{
     convert::Infallible,
     future::ready,
+    panic::AssertUnwindSafe,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -12,14 +13,11 @@ use std::{
 };
 
 use axum::{
-    body::Body,
     extract::Request,
-    http,
     response::{IntoResponse, Response},
 };
 use futures_util::FutureExt;
-use tower::{Layer, Service, ServiceBuilder, layer::layer_fn, service_fn, timeout::Timeout};
-use tower_http::catch_panic::CatchPanicLayer;
+use tower::{Layer, Service, layer::layer_fn, service_fn, timeout::Timeout};
 
 use super::{
     problem::{Kind, Problem},
@@ -122,10 +120,13 @@ pub fn limit_time<S: HttpService>(limit: Duration) -> impl Layer<S, Service = im
     })
 }
 
-/// Answers with a problem when a handler panics.
+/// Answers with a problem when a handler panics. The layer of `tower-http` boxes the body of every
+/// response. The router calls a handler only when its future is polled.
 pub fn catch_panics<S: HttpService>() -> impl Layer<S, Service = impl HttpService> {
-    let problem = |_panic| Problem::internal("a handler panicked").into_response();
-    ServiceBuilder::new()
-        .map_response(|response: http::Response<_>| response.map(Body::new))
-        .layer(CatchPanicLayer::custom(problem))
+    let problem = |_panic| Ok(Problem::internal("a handler panicked").into_response());
+    layer_fn(move |mut inner: S| {
+        service_fn(move |request| {
+            AssertUnwindSafe(inner.call(request)).catch_unwind().map(move |ended| ended.unwrap_or_else(problem))
+        })
+    })
 }

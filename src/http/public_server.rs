@@ -1,5 +1,5 @@
-//! The public listener: every layer around the router on one screen. The layers of `tower` and
-//! `tower-http` are used where they exist, and no layer boxes the future of a request.
+//! The public listener: every layer around the router on one screen. No layer boxes a request, its
+//! future or its answer. DECISIONS.md says why some layers are not those of `tower-http`.
 
 use std::{net::IpAddr, sync::Arc, time::Duration};
 
