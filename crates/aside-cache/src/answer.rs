@@ -1,9 +1,9 @@
-//! The end of a read: its answer or its failure is counted, recorded and sampled.
+//! The answer to a read, and its end: the answer or the failure is counted, recorded and sampled.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use crate::{
-    Cache, Cached,
+    Cache, Entry,
     consistency::monitor::ServedSample,
     consistency::token::ConsistencyToken,
     key::Key,
@@ -11,6 +11,31 @@ use crate::{
     policy::Cacheable,
     tiers::l1::{Hit, LocalEntry},
 };
+
+/// An answer and its source.
+#[derive(Debug)]
+pub struct Cached<T> {
+    /// The answer.
+    pub entry: Arc<Entry<T>>,
+    /// The source of the answer.
+    pub outcome: Outcome,
+    /// The time since the answer was last known to be current (RFC 9111, section 5.1). It counts
+    /// from the read of the database, or from the poll of the ledger that proved that nothing has
+    /// changed. `None` means that this request itself read the database.
+    pub age: Option<Duration>,
+    /// The time since the database was read, by the database's clock.
+    pub since_read: Duration,
+    /// The rest of the entry's lifetime in L1, in milliseconds. It is below zero after the
+    /// lifetime's end.
+    pub ttl_ms: i64,
+    /// The time until the end of the answer, if its load named one
+    /// ([`Loaded::valid_until`](crate::Loaded::valid_until)).
+    pub valid_for: Option<Duration>,
+    /// Whether L1 may store such answers: it exists, and this is the tenant's home region.
+    pub stored: bool,
+    /// The token of this answer. A read that sends it never gets an older answer, on any instance.
+    pub token: Option<ConsistencyToken>,
+}
 
 impl Cache {
     /// Counts and records a read that ended without an answer.

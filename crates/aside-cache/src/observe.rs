@@ -2,6 +2,7 @@
 
 pub(crate) mod arrivals;
 pub(crate) mod counters;
+pub(crate) mod l2_metrics;
 pub(crate) mod metrics;
 #[cfg(feature = "prometheus")]
 pub(crate) mod prometheus;

@@ -5,6 +5,7 @@ pub mod codec;
 pub(crate) mod guard;
 pub(crate) mod l1;
 pub(crate) mod l2;
+pub(crate) mod lease;
 #[cfg(feature = "memcached")]
 pub(crate) mod memcached;
 #[cfg(any(test, feature = "test-util"))]

@@ -14,7 +14,7 @@ pub(crate) mod completion;
 pub(crate) mod foreign;
 pub(crate) mod single;
 
-use std::{collections::BTreeSet, future::Future, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, future::Future, time::Duration};
 
 use sqlx::{PgConnection, Postgres, Transaction};
 use tracing::Instrument;
@@ -26,7 +26,6 @@ use crate::{
     entry::TagVersion,
     key::{Tag, Tenant},
     observe::spans,
-    read::l2_read::l2_result,
     tiers::l2::Invalidation,
     write::completion::{PendingWrite, run_to_completion},
 };
@@ -351,23 +350,18 @@ impl Cache {
             self.inner.l1.remove(tag);
             self.inner.metrics.invalidated(tag.pattern());
         }
-        if self.inner.l2.is_none() || changes.is_empty() {
-            return;
-        }
+        let Some(l2) = self.inner.l2.clone().filter(|_| !changes.is_empty()) else { return };
         let epoch = self.inner.freshness.epoch();
         let change = |tag_version: &TagVersion| {
             let slot = self.inner.placement.slot_for_tag(&self.inner.policies, &tag_version.tag, &epoch)?;
             Some(Invalidation { key: slot.key, version: tag_version.version })
         };
         let stale: Vec<Invalidation> = changes.iter().filter_map(change).collect();
-        let inner = Arc::clone(&self.inner);
-        self.inner.tasks.spawn(async move {
-            if let Some(l2) = &inner.l2 {
-                let answer = l2.hint(&inner.hints).await;
-                inner.metrics.l2_call("hint", l2_result(&answer));
-                let answer = l2.invalidate(&stale).await;
-                inner.metrics.l2_call("invalidate", l2_result(&answer));
-            }
+        let hints = self.inner.hints.clone();
+        self.inner.background.finish(async move {
+            // Other instances learn of the change from the ledger too, and reject what L2 keeps.
+            let _ = l2.hint(&hints).await;
+            let _ = l2.invalidate(&stale).await;
         });
     }
 }

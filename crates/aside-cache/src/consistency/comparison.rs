@@ -112,7 +112,7 @@ impl Cache {
             return;
         }
         let (this, key) = (self.clone(), key.clone());
-        self.in_background(async move {
+        self.inner.background.follow(async move {
             if this.inner.freshness.wait_for_poll_after(now, POLL_WAIT).await
                 && this.inner.freshness.permits_version(key.tag(), &held)
             {
@@ -148,7 +148,7 @@ impl Cache {
             return;
         }
         let (this, key) = (self.clone(), key.clone());
-        self.in_background(async move {
+        self.inner.background.follow(async move {
             let epoch = this.inner.freshness.epoch();
             let Ok(loaded) = load.load(&this, &key, deadline).await else { return };
             if let Ok(local) = this.make_entry(loaded, &epoch) {

@@ -10,11 +10,11 @@ use std::{
 use crate::{
     admission::Refusal,
     observe::counters::{Counters, Family, Histogram},
+    observe::l2_metrics::L2Metrics,
     observe::snapshot::{Labels, Metric, Series, of_pattern},
     observe::striped::{LatencyHistogram, StripedCounters},
     outcome::Outcome,
     policy::Policy,
-    tiers::l2::Filled,
     warmer::WarmerReport,
 };
 
@@ -68,9 +68,7 @@ pub(crate) struct CacheMetrics {
     wait_duration: Family<&'static str, Histogram>,
     /// By key pattern, also of tags without a policy.
     invalidations: Counters<String>,
-    /// By operation and result.
-    l2_calls: Counters<(&'static str, &'static str)>,
-    fills: Counters<&'static str>,
+    pub(crate) l2: Arc<L2Metrics>,
     /// By warmer and result.
     warmings: Counters<(&'static str, &'static str)>,
     warmed: Counters<&'static str>,
@@ -95,8 +93,7 @@ impl CacheMetrics {
             load_duration: Family::new(load_durations),
             wait_duration: Family::new(load_durations),
             invalidations: Counters::default(),
-            l2_calls: Counters::default(),
-            fills: Counters::default(),
+            l2: Arc::default(),
             warmings: Counters::default(),
             warmed: Counters::default(),
             lag: Arc::new(Histogram::exponential(Duration::from_micros(500), 2, 14)),
@@ -167,22 +164,6 @@ impl CacheMetrics {
     /// Counts one tag whose version a committed write of this instance raised.
     pub(crate) fn invalidated(&self, pattern: &str) {
         self.invalidations.add(pattern, 1);
-    }
-
-    /// Counts one call of L2 with the result `ok`, `failed` or `skipped`.
-    pub(crate) fn l2_call(&self, operation: &'static str, result: &'static str) {
-        self.l2_calls.add(&(operation, result), 1);
-    }
-
-    /// Counts one fill of L2 with its result.
-    pub(crate) fn filled(&self, filled: Filled) {
-        let result = match filled {
-            Filled::Kept => "kept",
-            Filled::LeaseLost => "lease_lost",
-            Filled::Older => "older",
-            Filled::Released => "released",
-        };
-        self.fills.add(&result, 1);
     }
 
     /// Counts one run of a warmer and its entries.
@@ -276,7 +257,7 @@ impl CacheMetrics {
             Metric::counter(
                 "cache_l2_fills",
                 "Values handed in to L2, kept or refused",
-                Series::counts(&self.fills, one("result")),
+                Series::counts(&self.l2.fills, one("result")),
             ),
             Metric::histogram(
                 "cache_invalidation_lag",
@@ -286,7 +267,7 @@ impl CacheMetrics {
             Metric::counter(
                 "cache_l2_calls",
                 "Calls of L2 by operation and result",
-                Series::counts(&self.l2_calls, two("operation", "result")),
+                Series::counts(&self.l2.calls, two("operation", "result")),
             ),
         ]
     }

@@ -13,7 +13,8 @@ use prometheus_client::{
 };
 
 use crate::{
-    Cache, Inner,
+    Cache,
+    cache::Inner,
     observe::snapshot::{Distribution, Metric, MetricKind, MetricValue},
     observe::striped::LatencyHistogram,
 };

@@ -8,8 +8,9 @@ use std::{
 };
 
 use crate::{
-    Cache, Inner,
+    Cache,
     admission::Concurrency,
+    cache::Inner,
     observe::counters::{Counters, Family, Histogram},
     tiers::breaker::BreakerState,
     tiers::pressure::MemoryUse,

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use crate::{
-    Cache, Inner,
+    Cache,
     consistency::freshness::Epoch,
     key::Key,
     outcome::Outcome,
@@ -14,6 +14,7 @@ use crate::{
     tiers::guard::L2Failure,
     tiers::l1::{Hit, LocalEntry, MissReason},
     tiers::l2::{Fetch, Fetched, Fill},
+    tiers::lease::Lease,
 };
 
 /// The longest pause before an instance asks again whether the holder of a lease has filled the
@@ -34,14 +35,6 @@ pub(crate) enum WriteBack {
     Skip,
 }
 
-/// The right to fill some keys of L2. When it is dropped, the lease is given back, so that no
-/// instance waits for it. This happens after a failed load, a panic, or a fetch without an answer.
-pub(crate) struct Lease {
-    inner: Arc<Inner>,
-    token: String,
-    keys: Vec<String>,
-}
-
 impl Cache {
     /// Returns L2's answer if it may be served, and stores it in L1. Otherwise it returns the
     /// reason, and the tiers that the following load may fill. It waits for a load of another
@@ -54,7 +47,7 @@ impl Cache {
     ) -> Result<Hit<T>, (MissReason, WriteBack)> {
         let slot = self.may_use_l2(epoch).then(|| self.slot(key, epoch)).flatten();
         let (Some(slot), Some(l2)) = (slot, &self.inner.l2) else { return Err((missed, WriteBack::LocalOnly)) };
-        let mut lease = Lease::new(&self.inner);
+        let mut lease = Lease::new(l2, &self.inner.background);
         let mut fetch = Fetch { key: slot.key.clone(), min_version: 0 };
         let (give_up, mut has_waited, mut rejected_hits) = (self.inner.clock.now() + l2.lease_wait(), false, 0);
         loop {
@@ -91,12 +84,12 @@ impl Cache {
         epoch: &Epoch,
     ) -> (Vec<Result<Hit<T>, MissReason>>, WriteBack) {
         let missed = || keys.iter().map(|(_, missed)| Err(*missed)).collect();
-        if keys.is_empty() || !self.may_use_l2(epoch) {
+        let Some(l2) = self.inner.l2.as_ref().filter(|_| !keys.is_empty() && self.may_use_l2(epoch)) else {
             return (missed(), WriteBack::LocalOnly);
-        }
+        };
         let slots: Option<Vec<L2Slot>> = keys.iter().map(|(key, _)| self.slot(key, epoch)).collect();
         let Some(slots) = slots else { return (missed(), WriteBack::LocalOnly) };
-        let mut lease = Lease::new(&self.inner);
+        let mut lease = Lease::new(l2, &self.inner.background);
         let fetches: Vec<Fetch> = slots.iter().map(|slot| Fetch { key: slot.key.clone(), min_version: 0 }).collect();
         let answers = match lease.fetch(&fetches).await {
             Ok(answers) => answers,
@@ -120,7 +113,7 @@ impl Cache {
         }
         let slot = self.slot(key, &epoch)?;
         let fetch = Fetch { key: slot.key.clone(), min_version: 0 };
-        let answer = Lease::new(&self.inner).fetch(&[fetch]).await;
+        let answer = Lease::new(self.inner.l2.as_ref()?, &self.inner.background).fetch(&[fetch]).await;
         let Fetched::Hit { value, .. } = answer.ok()?.pop()? else { return None };
         let entry = codec::decode(key, &slot.open(&value).ok()?).ok()?;
         Some(self.set_l1_expiry(Arc::new(entry), &epoch, Duration::ZERO))
@@ -165,17 +158,16 @@ impl Cache {
             self.compare_with_replaced(key, local);
             self.store_l1(key, local);
         }
-        let fills: Vec<Fill> = match (&write_back, &self.inner.l2) {
-            (WriteBack::WithLease(_) | WriteBack::IfFree, Some(_)) if epoch.number > 0 => {
-                entries.iter().filter_map(|(key, local)| self.seal(key, local, epoch)).collect()
-            }
-            _ => return,
-        };
-        let inner = Arc::clone(&self.inner);
-        self.inner.tasks.spawn(async move {
+        let Some(l2) = self.inner.l2.clone().filter(|_| epoch.number > 0) else { return };
+        if matches!(write_back, WriteBack::LocalOnly) {
+            return;
+        }
+        let fills: Vec<Fill> = entries.iter().filter_map(|(key, local)| self.seal(key, local, epoch)).collect();
+        let background = self.inner.background.clone();
+        self.inner.background.finish(async move {
             let lease = match write_back {
                 WriteBack::WithLease(lease) => lease,
-                _ => Lease::take(&inner, &fills).await,
+                _ => Lease::take(&l2, &background, &fills).await,
             };
             lease.fill(fills).await;
         });
@@ -198,89 +190,9 @@ impl Cache {
     }
 }
 
-impl Lease {
-    fn new(inner: &Arc<Inner>) -> Self {
-        let token = fastrand::u64(..).to_string();
-        Self { inner: Arc::clone(inner), token, keys: Vec::new() }
-    }
-
-    /// Fetches keys from L2. When this lease is dropped, the leases of these keys are given back.
-    /// They include those that L2 may still grant because it did not answer.
-    async fn fetch(&mut self, fetches: &[Fetch]) -> Result<Vec<Fetched>, L2Failure> {
-        let Some(l2) = self.inner.l2.clone() else { return Err(L2Failure::Skipped) };
-        // The keys are recorded before the call. A caller that is cancelled during the call may
-        // have leased them too.
-        self.keys = fetches.iter().map(|fetch| fetch.key.clone()).collect();
-        let answer = l2.fetch(fetches, &self.token).await;
-        self.inner.metrics.l2_call("fetch", l2_result(&answer));
-        match &answer {
-            Ok(answers) => {
-                let mut answers = answers.iter();
-                self.keys.retain(|_| answers.next() == Some(&Fetched::Leased));
-            }
-            Err(L2Failure::Skipped) => self.keys.clear(),
-            Err(L2Failure::Failed) => {}
-        }
-        answer
-    }
-
-    /// Leases the keys of `fills` for which L2 has no entry that is as new.
-    async fn take(inner: &Arc<Inner>, fills: &[Fill]) -> Self {
-        let mut lease = Self::new(inner);
-        let version = |fill: &Fill| fill.value.as_ref().map_or(0, |(version, _)| *version);
-        let fetch = |fill: &Fill| Fetch { key: fill.key.clone(), min_version: version(fill) };
-        let answer = lease.fetch(&fills.iter().map(fetch).collect::<Vec<_>>()).await;
-        if answer.is_err() {
-            return Self::new(inner);
-        }
-        lease
-    }
-
-    /// Fills the leased keys, and gives the other leases back.
-    async fn fill(mut self, mut fills: Vec<Fill>) {
-        fills.retain(|fill| self.keys.contains(&fill.key));
-        let Some(l2) = self.inner.l2.as_ref().filter(|_| !fills.is_empty()) else {
-            return;
-        };
-        let answer = l2.fill(&fills, &self.token).await;
-        self.inner.metrics.l2_call("fill", l2_result(&answer));
-        if answer.is_ok() {
-            self.keys.retain(|key| !fills.iter().any(|fill| fill.key == *key));
-        }
-        for filled in answer.into_iter().flatten() {
-            self.inner.metrics.filled(filled);
-        }
-    }
-}
-
-impl std::ops::Drop for Lease {
-    fn drop(&mut self) {
-        let (inner, token) = (Arc::clone(&self.inner), std::mem::take(&mut self.token));
-        let release = |key| Fill { key, value: None, lifetime: Duration::ZERO };
-        let releases: Vec<Fill> = self.keys.drain(..).map(release).collect();
-        if releases.is_empty() || tokio::runtime::Handle::try_current().is_err() {
-            return;
-        }
-        self.inner.tasks.spawn(async move {
-            if let Some(l2) = &inner.l2 {
-                l2.release(&releases, &token).await;
-            }
-        });
-    }
-}
-
 fn missed_by(failure: L2Failure) -> MissReason {
     match failure {
         L2Failure::Failed => Outcome::L2Error,
         L2Failure::Skipped => Outcome::L2Skipped,
-    }
-}
-
-/// The result of a call as a label of the metrics.
-pub(crate) fn l2_result<R>(answer: &Result<R, L2Failure>) -> &'static str {
-    match answer {
-        Ok(_) => "ok",
-        Err(L2Failure::Failed) => "failed",
-        Err(L2Failure::Skipped) => "skipped",
     }
 }

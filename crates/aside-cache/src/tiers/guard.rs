@@ -18,9 +18,10 @@ use tracing::Instrument;
 
 use crate::{
     clock::Clock,
+    observe::l2_metrics::L2Metrics,
     observe::spans,
     tiers::breaker::{Breaker, BreakerState, CallDecision},
-    tiers::l2::{Fetch, Fetched, Fill, Filled, Invalidation, L2, L2Error, NodeMemory},
+    tiers::l2::{Fetch, Fetched, Fill, Invalidation, L2, L2Error, NodeMemory},
 };
 
 /// The longest time for which one instance may make the others wait for its load.
@@ -47,8 +48,10 @@ pub(crate) enum L2Failure {
     Skipped,
 }
 
+/// L2 as reads and writes use it. It counts their calls.
 pub(crate) struct GuardedL2 {
     backend: Arc<dyn L2>,
+    metrics: Arc<L2Metrics>,
     deadline: Duration,
     breaker: Arc<Breaker>,
     /// The number of waits in a row for loads of other instances that had no result.
@@ -59,10 +62,16 @@ pub(crate) struct GuardedL2 {
 }
 
 impl GuardedL2 {
-    pub(crate) fn new(backend: Arc<dyn L2>, deadline: Duration, clock: Clock, namespace: &str) -> Self {
+    pub(crate) fn new(
+        backend: Arc<dyn L2>,
+        metrics: Arc<L2Metrics>,
+        deadline: Duration,
+        clock: Clock,
+        namespace: &str,
+    ) -> Self {
         let (breaker, recovered) = (Arc::new(Breaker::new(clock)), Arc::default());
         let vain_waits = AtomicU32::new(0);
-        Self { backend, deadline, breaker, vain_waits, recovered, probe_key: format!("{namespace}:probe") }
+        Self { backend, metrics, deadline, breaker, vain_waits, recovered, probe_key: format!("{namespace}:probe") }
     }
 
     /// The time to wait for a load that another instance has leased. After several waits without a
@@ -79,14 +88,18 @@ impl GuardedL2 {
     }
 
     pub(crate) async fn fetch(&self, keys: &[Fetch], token: &str) -> Result<Vec<Fetched>, L2Failure> {
-        let answers = self.guarded("fetch", self.backend.fetch(keys, token, LEASE)).await?;
+        let answers = self.guarded("fetch", self.backend.fetch(keys, token, LEASE)).await;
         // A backend that returns more or fewer answers than keys must not assign values to other
         // keys.
-        if answers.len() == keys.len() { Ok(answers) } else { Err(L2Failure::Failed) }
+        let answers =
+            answers.and_then(|answers| if answers.len() == keys.len() { Ok(answers) } else { Err(L2Failure::Failed) });
+        self.counted("fetch", answers)
     }
 
-    pub(crate) async fn fill(&self, fills: &[Fill], token: &str) -> Result<Vec<Filled>, L2Failure> {
-        self.guarded("fill", self.backend.fill(fills, token)).await
+    pub(crate) async fn fill(&self, fills: &[Fill], token: &str) -> Result<(), L2Failure> {
+        let filled = self.counted("fill", self.guarded("fill", self.backend.fill(fills, token)).await)?;
+        filled.iter().for_each(|filled| self.metrics.filled(filled.as_str()));
+        Ok(())
     }
 
     /// Gives leases back, including those of a fetch without an answer. An L2 that hangs reads both
@@ -97,7 +110,7 @@ impl GuardedL2 {
     }
 
     pub(crate) async fn invalidate(&self, keys: &[Invalidation]) -> Result<(), L2Failure> {
-        self.guarded("invalidate", self.backend.invalidate(keys)).await
+        self.counted("invalidate", self.guarded("invalidate", self.backend.invalidate(keys)).await)
     }
 
     /// Whether L2 answers.
@@ -113,7 +126,7 @@ impl GuardedL2 {
 
     /// Asks the other instances to poll the ledger at once.
     pub(crate) async fn hint(&self, channel: &str) -> Result<(), L2Failure> {
-        self.guarded("hint", self.backend.hint(channel)).await
+        self.counted("hint", self.guarded("hint", self.backend.hint(channel)).await)
     }
 
     /// Calls `heard` for every hint, without end. It subscribes again when the connection breaks.
@@ -133,6 +146,16 @@ impl GuardedL2 {
     /// Returns when L2 answers again after it was down.
     pub(crate) async fn recovered(&self) {
         self.recovered.notified().await;
+    }
+
+    fn counted<R>(&self, operation: &'static str, answer: Result<R, L2Failure>) -> Result<R, L2Failure> {
+        let result = match answer {
+            Ok(_) => "ok",
+            Err(L2Failure::Failed) => "failed",
+            Err(L2Failure::Skipped) => "skipped",
+        };
+        self.metrics.call(operation, result);
+        answer
     }
 
     async fn guarded<R>(

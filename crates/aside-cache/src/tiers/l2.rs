@@ -69,6 +69,18 @@ pub enum Filled {
     Released,
 }
 
+impl Filled {
+    /// The result as a label of the metrics.
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Kept => "kept",
+            Self::LeaseLost => "lease_lost",
+            Self::Older => "older",
+            Self::Released => "released",
+        }
+    }
+}
+
 /// A report that a key changed. The store deletes an older value and refuses to fill older values.
 #[derive(Clone, Debug)]
 pub struct Invalidation {
