@@ -290,7 +290,7 @@ fn unreachable(options: &PgConnectOptions, error: &sqlx::Error) -> StartError {
     let code = error.as_database_error().and_then(|error| error.code());
     let advice = match code.as_deref() {
         Some("28P01" | "28000") => "Check user and password in DATABASE_URL.".into(),
-        // Debian's PgBouncer refuses what sqlx sends, and says so before there is a session.
+        // Debian's PgBouncer refuses a setting that sqlx sends, and says so before there is a session.
         Some("08P01") => {
             "A pooler refuses start-up parameters. Let DATABASE_URL lead to PgBouncer in transaction mode, and \
             DATABASE_DIRECT_URL to the same database without it."

@@ -27,7 +27,7 @@ pub struct Headline {
     /// For the title of the browser's tab.
     short: String,
     text: String,
-    /// What this means for clients.
+    /// The effect on clients.
     meaning: String,
 }
 

@@ -10,7 +10,7 @@
 //!
 //! The answer has `ETag`, `Age`, `Cache-Control`, `Cache-Status` (RFC 9211) and
 //! `Consistency-Token`. The crate knows no resource, no route and no error document of the service.
-//! What it refuses is a [`Refusal`], and a service converts it into its own error.
+//! A refusal is a [`Refusal`], and a service converts it into its own error.
 //!
 //! A handler takes a [`ReadRequest`], reads by its mode, and responds with a [`Representation`]:
 //!

@@ -40,7 +40,7 @@ pub enum Refusal {
     MalformedHeader {
         /// The name of the header.
         header: &'static str,
-        /// What its value must be, as the rest of a sentence that begins with the name.
+        /// The rule for its value, as the rest of a sentence that begins with the name.
         rule: &'static str,
     },
     /// The value does not exist.

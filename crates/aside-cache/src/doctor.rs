@@ -2,7 +2,7 @@
 //! in one line, with advice.
 //!
 //! Each check is one query that returns a row for each fault ([`checks`]). A check that can't be
-//! asked is a fault too. The checks only read, and only what every role may read. They don't cover
+//! asked is a fault too. The checks only read, and only tables that every role may read. They don't cover
 //! Redis, clocks and settings of the service, which a service checks itself.
 
 mod checks;

@@ -1,4 +1,4 @@
-//! What can be seen from outside: counters, snapshots of them, spans, and exporters.
+//! The view from outside: counters, snapshots of them, spans, and exporters.
 
 pub(crate) mod arrivals;
 pub(crate) mod counters;

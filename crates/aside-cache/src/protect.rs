@@ -1,4 +1,4 @@
-//! What protects personal data: encryption keys, tenants, and where entries may be stored.
+//! Protection of personal data: encryption keys, tenants, and where entries may be stored.
 
 #[cfg(feature = "encryption")]
 pub(crate) mod keyring;

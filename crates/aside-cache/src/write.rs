@@ -359,7 +359,7 @@ impl Cache {
         let stale: Vec<Invalidation> = changes.iter().filter_map(change).collect();
         let hints = self.inner.hints.clone();
         self.inner.background.finish(async move {
-            // Other instances learn of the change from the ledger too, and reject what L2 keeps.
+            // Other instances learn of the change from the ledger too, and reject the entries that L2 keeps.
             let _ = l2.hint(&hints).await;
             let _ = l2.invalidate(&stale).await;
         });

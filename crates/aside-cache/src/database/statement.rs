@@ -13,7 +13,7 @@ use sqlx::{
 
 use crate::database::pool::ConnectionPool;
 
-/// What is known of the effects of a statement.
+/// The known effects of a statement.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Effect {
     /// It only reads.
