@@ -10,6 +10,7 @@ mod files;
 mod keys;
 mod l2;
 mod migrations;
+mod proxy_protocol;
 mod server;
 
 use std::{net::SocketAddr, num::NonZeroU32, path::Path, sync::Arc, time::Duration};
@@ -37,6 +38,7 @@ use crate::{
     warming,
 };
 use aside_cache::{Cache, CacheConfig, CacheMode, ConnectionPool};
+use proxy_protocol::ProxyHeaders;
 use server::{Shutdown, bind, serve};
 
 /// How long a load may run after its request timed out. Postgres ends the load's statement together
@@ -203,7 +205,7 @@ impl App {
         let answers = move |peer, request| Arc::clone(&public.2).answer(peer, request);
         let databases = 1 + usize::from(config.database_read_url.is_some());
         let clients = files::max_clients(MOST_OPERATORS + databases * config.database_connections as usize);
-        let public = tokio::spawn(serve(public.0, clients, answers, stop.clone()));
+        let public = tokio::spawn(serve(public.0, clients, proxy_headers(&config), answers, stop.clone()));
         let answers = move |_peer, request| {
             let router = management.2.clone();
             async move {
@@ -213,7 +215,13 @@ impl App {
                 }
             }
         };
-        let management = tokio::spawn(serve(management.0, MOST_OPERATORS, answers, stop_management.clone()));
+        let management = tokio::spawn(serve(
+            management.0,
+            MOST_OPERATORS,
+            ProxyHeaders::default(),
+            answers,
+            stop_management.clone(),
+        ));
         tokio::spawn(run_removal(services.cache.primary().clone(), stop.graceful.clone()));
         let again = warming::warm_again(services.products.clone(), config.cache_warm_top);
         tokio::spawn(stop.graceful.clone().run_until_cancelled_owned(again));
@@ -296,10 +304,11 @@ fn http_config(
 ) -> http::HttpConfig {
     http::HttpConfig {
         cors_origins: config.cors_origins.clone(),
-        proxies: TrustedProxies::new(
-            config.proxies.networks.clone(),
-            config.proxies.header == ForwardedHeader::Forwarded,
-        ),
+        proxies: match config.proxies.header {
+            // The client's address is already that of the connection.
+            ForwardedHeader::ProxyProtocol => TrustedProxies::default(),
+            header => TrustedProxies::new(config.proxies.networks.clone(), header == ForwardedHeader::Forwarded),
+        },
         max_requests: config.max_requests,
         request_timeout: config.request_timeout,
         body_limit: config.body_limit,
@@ -308,6 +317,14 @@ fn http_config(
         tenant_rate: NonZeroU32::new(config.tenant_requests_per_second),
         audit,
         cdn: config.cdn.as_ref().map(SurrogateKeys::new),
+    }
+}
+
+/// The proxies that name their clients at the start of each connection.
+fn proxy_headers(config: &Config) -> ProxyHeaders {
+    match config.proxies.header {
+        ForwardedHeader::ProxyProtocol => ProxyHeaders::of(config.proxies.networks.clone()),
+        ForwardedHeader::Forwarded | ForwardedHeader::XForwardedFor => ProxyHeaders::default(),
     }
 }
 

@@ -24,11 +24,11 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-use super::StartError;
+use super::{StartError, proxy_protocol::ProxyHeaders};
 
 /// The time limit for the complete head of a connection's first request.
 const FIRST_REQUEST_LIMIT: Duration = Duration::from_secs(10);
@@ -68,7 +68,8 @@ pub async fn bind(addr: SocketAddr, setting: &str) -> Result<TcpListener, StartE
 
 /// Serves the answers of `answer` until `shutdown`, on at most `most` connections at a time. It
 /// returns when the last connection has ended. Further clients wait until a connection ends.
-pub async fn serve<A, F>(listener: TcpListener, most: usize, answer: A, shutdown: Shutdown)
+/// `proxies` begin their connections with the address of their client.
+pub async fn serve<A, F>(listener: TcpListener, most: usize, proxies: ProxyHeaders, answer: A, shutdown: Shutdown)
 where
     A: Fn(IpAddr, Request<Body>) -> F + Clone + Send + 'static,
     F: Future<Output = Response> + Send + 'static,
@@ -84,12 +85,18 @@ where
             biased;
             () = shutdown.graceful.cancelled() => break,
             (accepted, place) = accept() => match accepted {
-                Ok((stream, peer)) => {
+                Ok((mut stream, peer)) => {
                     complained = false;
-                    let (answer, peer) = (answer.clone(), peer.ip());
-                    let connection = serve_connection(stream, move |request| answer(peer, request), shutdown.clone());
+                    let (answer, proxies, shutdown) = (answer.clone(), proxies.clone(), shutdown.clone());
                     connections.spawn(async move {
-                        connection.await;
+                        let named = timeout(FIRST_REQUEST_LIMIT, proxies.client(&mut stream, peer.ip()));
+                        match shutdown.graceful.run_until_cancelled(named).await {
+                            Some(Ok(Ok(client))) => {
+                                serve_connection(stream, move |request| answer(client, request), shutdown).await;
+                            }
+                            Some(Ok(Err(error))) => tracing::debug!(%error, "a connection was refused"),
+                            Some(Err(_)) | None => {}
+                        }
                         drop(place);
                     });
                 }
@@ -218,7 +225,6 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         sync::Notify,
-        time::timeout,
     };
 
     use tokio::task::JoinHandle;
@@ -240,7 +246,7 @@ mod tests {
         let listener = bind(([127, 0, 0, 1], 0).into(), "BIND_ADDR").await.unwrap();
         let (addr, shutdown) = (listener.local_addr().unwrap(), Shutdown::default());
         let answer = move |_peer, request| router.clone().oneshot(request).map(|Ok(answer)| answer);
-        (addr, shutdown.clone(), tokio::spawn(serve(listener, 64, answer, shutdown)))
+        (addr, shutdown.clone(), tokio::spawn(serve(listener, 64, ProxyHeaders::default(), answer, shutdown)))
     }
 
     async fn connect(addr: SocketAddr, bytes: &str) -> TcpStream {
