@@ -49,7 +49,7 @@ browser: ## the live page and the explorer in a real browser; pictures in target
 api-check: ## two minutes of requests that the API's document allows, and of others, with every check that Schemathesis has
 	@scripts/api-check.sh
 
-client: ## the TypeScript client, generated from the OpenAPI document and run against two instances
+client: ## clients in TypeScript and Python, by three generators from the OpenAPI document, run against two instances
 	@scripts/client.sh
 
 load: ## reads and changes of products by k6 for twenty seconds, against a seeded service; another: make load SECONDS=60

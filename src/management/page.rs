@@ -14,11 +14,11 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
-use futures_util::{Stream, stream::unfold};
+use futures_util::{Stream, StreamExt, stream::unfold};
 use serde::{Deserialize, Serialize};
 use tokio::{
     sync::broadcast::{Receiver, error::RecvError},
-    time::{Interval, interval},
+    time::{Interval, interval, sleep},
 };
 
 use super::{
@@ -33,6 +33,9 @@ use crate::domain::products::Product;
 
 /// The interval between two snapshots.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The longest stream. The page then asks for another one. The listener closes connections on which
+/// no request begins for longer.
+const LONGEST: Duration = Duration::from_secs(60);
 /// How many seconds of the history each snapshot repeats, so that none is missed.
 const OVERLAP: usize = 5;
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -136,7 +139,7 @@ pub async fn stream(State(state): State<Management>) -> Response {
         tick: interval(PAUSE),
         begun: false,
     };
-    Sse::new(events(live)).keep_alive(KeepAlive::default()).into_response()
+    Sse::new(events(live).take_until(sleep(LONGEST))).keep_alive(KeepAlive::default()).into_response()
 }
 
 struct Live {

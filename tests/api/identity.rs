@@ -10,6 +10,10 @@ use futures_util::future::join_all;
 use reqwest::Method;
 use serde_json::{Value, json};
 use sqlx::PgPool;
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpSocket,
+};
 
 use crate::support::{
     Reply, Temporary, TestApp, eventually, order, product,
@@ -215,6 +219,41 @@ async fn clients_behind_a_trusted_proxy_are_counted_apart(pool: PgPool) {
     for reply in replies {
         reply.problem("unauthenticated", 401);
     }
+}
+
+/// A proxy at this address passes bytes through and names its client by the PROXY protocol.
+#[sqlx::test]
+#[cfg(target_os = "linux")] // every address of 127.0.0.0/8 is there
+async fn a_proxy_that_passes_bytes_through_names_its_client(pool: PgPool) {
+    let app = TestApp::builder(pool)
+        .config(|config| {
+            config.jwt_secret = Some(SECRET.into());
+            config.proxies.networks = vec!["127.0.0.2/32".parse().expect("a network")];
+            config.proxies.header = aside::config::ForwardedHeader::ProxyProtocol;
+        })
+        .build()
+        .await;
+    let wrong = token("acme").unsigned();
+    let request = format!(
+        "GET /orders?customer_id=1 HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {wrong}\r\nconnection: close\r\n\r\n"
+    );
+    let read = async |start: String| {
+        let socket = TcpSocket::new_v4().expect("a socket");
+        socket.bind("127.0.0.2:0".parse().expect("an address")).expect("an address of this machine");
+        let mut stream = socket.connect(app.address).await.expect("a connection");
+        stream.write_all(start.as_bytes()).await.expect("it is sent");
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer).await;
+        answer
+    };
+    // Each client sends fewer requests than its own limit. Together they exceed the limit of one
+    // address by far.
+    let clients = (0..600).map(|at| format!("PROXY TCP4 203.0.113.{} 127.0.0.1 40000 80\r\n{request}", at % 10));
+    let answers = join_all(clients.map(async |bytes| read(bytes).await)).await;
+    for answer in answers {
+        assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
+    }
+    assert_eq!(read(request.clone()).await, "", "a trusted proxy without the header is refused");
 }
 
 /// Sends `at_once` requests at a time, faster than the limit, until one is told to wait. Returns

@@ -106,6 +106,9 @@ function drawEvents(self) {
   const scale = devicePixelRatio;
   ctx.save();
   ctx.font = `600 ${12 * scale}px system-ui, sans-serif`;
+  // Labels of axes are aligned in other ways.
+  ctx.textAlign = "left";
+  ctx.textBaseline = "alphabetic";
   const rows = [bbox.left, bbox.left];
   for (const { at, kind, text } of events) {
     const second = at / 1000;

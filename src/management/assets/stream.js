@@ -14,7 +14,11 @@ export async function follow(heard) {
       const response = await fetch("cache/live", { headers: headers(), cache: "no-store", signal: line.signal });
       if (response.status === 401) await ask();
       else if (!response.ok) throw new Error(`status ${response.status}`);
-      else await read(response.body, line, heard);
+      else {
+        await read(response.body, line, heard);
+        // The listener ends each stream after a minute.
+        continue;
+      }
     } catch (error) {
       say(`not connected (${line.signal.reason?.message ?? error.message}), trying again`, "bad");
     }
