@@ -145,7 +145,10 @@ impl Fixture {
         // These reads have cached the products, but the next round needs products that are not
         // cached.
         for id in [self.warm, self.cold] {
-            self.app.patch_product(id, json!({ "package_size": why })).await.expect(200);
+            eventually("a write is answered", || async {
+                (self.app.patch_product(id, json!({ "package_size": why })).await.status == 200).then_some(())
+            })
+            .await;
         }
         self.app.get_product(self.warm).await.expect(200);
         self.app.get(&format!("/products/batch?ids={}", self.warm)).await.expect(200);

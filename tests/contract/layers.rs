@@ -37,7 +37,7 @@ fn each_store_is_known_to_one_file_of_the_cache() {
         ("redis::", "crates/aside-cache/src/tiers/redis/"),
         ("TcpStream", "crates/aside-cache/src/tiers/memcached/"),
         // The statements of the cache itself, and the caller's select.
-        ("sqlx::query(", "crates/aside-cache/src/consistency/ledger.rs"),
+        ("sqlx::query(", "crates/aside-cache/src/consistency/ledger"),
         ("sqlx::query_with(", "crates/aside-cache/src/read/select.rs"),
         // The pool, and the way through a pooler.
         ("PgConnectOptions", "crates/aside-cache/src/database/pool"),

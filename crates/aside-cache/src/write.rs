@@ -22,7 +22,7 @@ use tracing::Instrument;
 use crate::{
     Cache, Key,
     admission::{Kind, Permit, Refusal, Request},
-    consistency::ledger,
+    consistency::ledger::{self, raise},
     entry::TagVersion,
     key::{Tag, Tenant},
     observe::spans,
@@ -243,7 +243,7 @@ impl Write {
         let span = spans::commit(self.invalidated.len());
         // Last in the transaction, because the ledger row of each tag is locked from here to the
         // commit.
-        let raised = ledger::bump(&mut self.transaction, &self.invalidated).instrument(span.clone()).await?;
+        let raised = raise::bump(&mut self.transaction, &self.invalidated).instrument(span.clone()).await?;
         self.cache.inner.db.before_end(&mut self.transaction).await?;
         let committed = self.transaction.commit().instrument(span).await;
         self.cache.apply(&raised);

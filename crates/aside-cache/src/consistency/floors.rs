@@ -111,6 +111,26 @@ impl Floors {
         self.any_wildcard.store(true, Ordering::Release);
     }
 
+    /// Refuses answers that depend on a tag and were read before `moment`. It is for a change of
+    /// which no version is known.
+    pub(crate) fn raise_tag_min_read_time(&self, tag: &Tag, moment: DbTime, now: Duration) {
+        let base = tag.wildcard().unwrap_or(tag.as_str());
+        let mut wildcards = self.wildcards.write().unwrap_or_else(PoisonError::into_inner);
+        match wildcards.iter_mut().find(|wildcard| wildcard.base == base) {
+            Some(known) => {
+                known.min_read_time = known.min_read_time.max(moment);
+                known.raised_at = now;
+            }
+            None => wildcards.push(Wildcard {
+                base: base.to_owned(),
+                version: i64::MIN,
+                min_read_time: moment,
+                raised_at: now,
+            }),
+        }
+        self.any_wildcard.store(true, Ordering::Release);
+    }
+
     /// Sets the common floor: answers read before `moment` are refused.
     pub(crate) fn set_min_read_time(&self, moment: DbTime) {
         self.min_read_time.store(moment.0, Ordering::Release);
@@ -218,6 +238,17 @@ mod tests {
         assert!(!floors.permit(&key(), &[tag_version("a", 9)], DbTime(3_999)), "read before the statement: refused");
         assert!(floors.permit(&key(), &[tag_version("a", 1)], DbTime(4_000)), "read after it: has seen those changes");
         assert!(!floors.permit(&key(), &[tag_version("c", 2)], DbTime(4_000)));
+    }
+
+    #[test]
+    fn a_change_without_a_version_refuses_its_tag_until_a_moment() {
+        let floors = open(10);
+        floors.raise_tag_min_read_time(&Tag::from_ledger("product:1"), DbTime(100), Duration::ZERO);
+        assert!(!floors.permit(&key(), &[tag_version("product:1", 9)], DbTime(99)));
+        assert!(floors.permit(&key(), &[tag_version("product:1", 1)], DbTime(100)));
+        assert!(floors.permit(&key(), &[tag_version("product:12", 1)], DbTime(99)), "another tag");
+        floors.raise_tag_min_read_time(&Tag::from_ledger("product:1"), DbTime(200), Duration::ZERO);
+        assert!(!floors.permit(&key(), &[tag_version("product:1", 9)], DbTime(199)), "another such change");
     }
 
     #[test]

@@ -283,6 +283,13 @@ impl Freshness {
         self.floors.raise(changes, after, self.clock.now());
     }
 
+    /// Refuses answers that depend on one of these tags and are read within the next `time`. It is
+    /// for a change that may be committed within that time, with versions that are not known.
+    pub(crate) fn refuse_for<'t>(&self, tags: impl IntoIterator<Item = &'t Tag>, time: Duration) {
+        let (until, now) = (self.db_now().after(time), self.clock.now());
+        tags.into_iter().for_each(|tag| self.floors.raise_tag_min_read_time(tag, until, now + time));
+    }
+
     /// Refuses every answer that was read before a moment.
     pub(crate) fn raise_min_read_time(&self, moment: DbTime) {
         self.floors.raise_min_read_time(moment);

@@ -1,17 +1,19 @@
 //! The ledger's SQL. It raises versions in a write's transaction and polls the changes since a
-//! snapshot. All of the cache's SQL is in this file, except a check of the triggers
+//! snapshot. All of the cache's SQL is in this file and in `raise.rs`, except a check of the triggers
 //! (`triggers.rs`). The migration `0001_cache.sql` creates the tables.
 
-use std::{borrow::Cow, collections::BTreeSet, sync::LazyLock, time::Duration};
+pub(crate) mod raise;
+
+use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
 
 use sqlx::{
-    Arguments, AssertSqlSafe, Connection, PgConnection, Postgres, Row, Transaction,
+    AssertSqlSafe, Connection, PgConnection, Postgres, Row, Transaction,
     postgres::{PgRow, types::PgInterval},
 };
 
 use crate::{
     consistency::address::AddressWatch,
-    database::{pool::ConnectionPool, statement::Statement},
+    database::pool::ConnectionPool,
     entry::{DbTime, TagVersion},
     key::{Tag, Tenant},
     protect::tenants::TenantRecord,
@@ -38,72 +40,6 @@ pub(crate) async fn begin(db: &ConnectionPool) -> Result<Transaction<'static, Po
 pub async fn is_outside_transaction(db: &mut PgConnection) -> Result<bool, sqlx::Error> {
     // In the simple protocol a statement alone begins its transaction, so both times are the same.
     sqlx::raw_sql("select now() = statement_timestamp()").fetch_one(db).await?.try_get(0)
-}
-
-/// The largest number of tags that one write raises one by one. For more tags it raises their
-/// patterns, as `cache_raise` does.
-const MAX_TAGS: usize = 1_000;
-
-/// Raises the version of every tag of `invalidated`. The tags are sorted, because two writers that
-/// lock the same rows in different orders deadlock.
-fn raise(invalidated: &str) -> String {
-    format!(
-        "insert into cache_ledger as ledger (tag, version)
-         select tag, nextval('cache_version') from {invalidated} order by tag
-         on conflict (tag) do update set version = greatest(nextval('cache_version'), ledger.version + 1), xid = pg_current_xact_id(),
-             at = clock_timestamp()
-         returning tag, version"
-    )
-}
-
-static RAISE: LazyLock<String> = LazyLock::new(|| raise("unnest($1::text[]) as invalidated (tag)"));
-
-/// The tags that a write raises: these, or their patterns if they are too many.
-fn bounded(tags: &BTreeSet<Tag>) -> Cow<'_, BTreeSet<Tag>> {
-    if tags.len() > MAX_TAGS {
-        return Cow::Owned(tags.iter().map(Tag::pattern_wildcard).collect());
-    }
-    Cow::Borrowed(tags)
-}
-
-/// Raises the version of every tag, in the transaction of `db`. It takes one statement.
-pub(crate) async fn bump(db: &mut PgConnection, tags: &BTreeSet<Tag>) -> Result<Vec<TagVersion>, sqlx::Error> {
-    let tags = bounded(tags);
-    let names: Vec<&str> = tags.iter().map(Tag::as_str).collect();
-    let rows = sqlx::query(RAISE.as_str()).bind(names).fetch_all(db).await?;
-    rows.iter().map(tag_version).collect()
-}
-
-/// Executes a statement that changes rows and, if it changed any, raises the version of every tag.
-/// Both are one statement and thus one transaction. Returns the first changed row and the versions.
-///
-/// All rows are changed, and so locked, before the first tag is. The triggers for other writers run
-/// at the end of the statement and do nothing.
-pub(crate) async fn change_and_raise(
-    db: &ConnectionPool,
-    change: &Statement,
-    tags: &BTreeSet<Tag>,
-) -> Result<Option<(PgRow, Vec<TagVersion>)>, sqlx::Error> {
-    let tags = bounded(tags);
-    let mut arguments = change.arguments();
-    let last = arguments.len() + 1;
-    arguments.add(tags.iter().map(Tag::as_str).collect::<Vec<_>>()).map_err(sqlx::Error::Encode)?;
-    let sql = format!(
-        "with changed as ({}), raised as ({})
-         select changed.*, (select count(*) from changed) as \"cache.changed\",
-             array(select version from raised order by tag collate \"C\") as \"cache.versions\"
-         from (select set_config('aside.invalidates', 'on', true)) as quiet left join changed on true limit 1",
-        change.text(),
-        raise(&format!("unnest(${last}::text[]) as invalidated (tag) where (select count(*) from changed) > 0")),
-    );
-    let row = db.fetch_row(Statement::write(sql, arguments)).await?;
-    if row.try_get::<i64, _>("cache.changed")? == 0 {
-        return Ok(None);
-    }
-    // A set of tags has the order of their bytes.
-    let versions: Vec<i64> = row.try_get("cache.versions")?;
-    let raised = tags.iter().zip(versions).map(|(tag, version)| TagVersion { tag: tag.clone(), version }).collect();
-    Ok(Some((row, raised)))
 }
 
 /// The condition for versions that were raised in the last $2 seconds. Older versions protect

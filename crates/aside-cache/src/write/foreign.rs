@@ -10,7 +10,7 @@ use std::collections::BTreeSet;
 
 use sqlx::PgConnection;
 
-use crate::{Cache, consistency::ledger, entry::TagVersion, key::Tag};
+use crate::{Cache, consistency::ledger::raise, entry::TagVersion, key::Tag};
 
 /// Tags whose versions a transaction raises. Give it to [`Cache::committed`] after the commit.
 #[derive(Clone, Debug)]
@@ -46,7 +46,7 @@ pub async fn invalidate_in(
     tags: impl IntoIterator<Item = impl Into<Tag>>,
 ) -> Result<Invalidated, sqlx::Error> {
     let tags: BTreeSet<Tag> = tags.into_iter().map(Into::into).collect();
-    Ok(Invalidated(ledger::bump(db, &tags).await?))
+    Ok(Invalidated(raise::bump(db, &tags).await?))
 }
 
 impl Cache {

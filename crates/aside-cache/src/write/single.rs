@@ -1,9 +1,9 @@
 //! Writes of one statement. The change, its precondition and the raised versions are one statement
 //! and one round trip, where [`Cache::write`] needs five. The caller's statement becomes a part of
-//! it (`ledger::change_and_raise`). Postgres executes it in a transaction of its own, so the
+//! it (`raise::change_and_raise`). Postgres executes it in a transaction of its own, so the
 //! guarantees are those of every write.
 
-use std::{collections::BTreeSet, future::Future};
+use std::{collections::BTreeSet, future::Future, sync::atomic::AtomicBool};
 
 use sqlx::{
     Executor, FromRow, Postgres,
@@ -13,8 +13,11 @@ use sqlx::{
 
 use crate::{
     Cache,
-    consistency::ledger,
-    database::{database_errors::is_conflict, statement::Statement},
+    consistency::ledger::raise,
+    database::{
+        database_errors::{is_conflict, is_unavailable},
+        statement::Statement,
+    },
     key::Tag,
     observe::spans,
     write::{ATTEMPTS, completion::PendingWrite, pause, with_wildcards},
@@ -79,10 +82,14 @@ impl Cache {
     /// Changes the rows and raises the tags by one statement.
     async fn change(&self, statement: &Statement, tags: &BTreeSet<Tag>) -> Result<Option<PgRow>, sqlx::Error> {
         let permit = self.write_permit(None).await?;
-        let changed = ledger::change_and_raise(&self.inner.db, statement, tags);
-        let changed = tracing::Instrument::instrument(changed, spans::commit(tags.len())).await?;
-        permit.answered();
-        Ok(changed.map(|(row, raised)| {
+        let mut outcome = UnknownOutcome { cache: self, tags, is_sent: AtomicBool::new(false) };
+        let changed = raise::change_and_raise(&self.inner.db, statement, tags, &outcome.is_sent);
+        let changed = tracing::Instrument::instrument(changed, spans::commit(tags.len())).await;
+        if !changed.as_ref().is_err_and(is_unavailable) {
+            *outcome.is_sent.get_mut() = false;
+            permit.answered();
+        }
+        Ok(changed?.map(|(row, raised)| {
             self.apply(&raised);
             row
         }))
@@ -101,5 +108,22 @@ impl Cache {
             write.invalidate_all(tags.iter().cloned());
         }
         write.commit().await.map(|()| row)
+    }
+}
+
+/// A change that Postgres may have committed, because it was sent and its answer did not come. When
+/// this is dropped, this instance loads all that depends on the tags for as long as the statement
+/// may still be running.
+struct UnknownOutcome<'c> {
+    cache: &'c Cache,
+    tags: &'c BTreeSet<Tag>,
+    is_sent: AtomicBool,
+}
+
+impl Drop for UnknownOutcome<'_> {
+    fn drop(&mut self) {
+        if *self.is_sent.get_mut() {
+            self.cache.inner.freshness.refuse_for(self.tags, self.cache.inner.load_limit);
+        }
     }
 }
