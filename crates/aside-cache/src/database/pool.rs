@@ -345,10 +345,10 @@ impl ConnectionPool {
         result
     }
 
-    /// The first row of a statement. `is_sent` is set when there is a connection for it.
-    pub(crate) async fn fetch_row(&self, statement: Statement, is_sent: &AtomicBool) -> Result<PgRow, sqlx::Error> {
+    /// The first row of a statement.
+    pub(crate) async fn fetch_row(&self, statement: Statement) -> Result<PgRow, sqlx::Error> {
         let first = async |db: &mut PgConnection, statement: Statement| {
-            is_sent.store(true, Ordering::Release);
+            statement.note_sent();
             db.fetch_one(statement).await
         };
         self.repeat(statement, first).await

@@ -1,5 +1,10 @@
 //! The statements of the pool, as it repeats them, and how sqlx executes its queries on the pool.
 
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
 use futures_util::{
     FutureExt, StreamExt, TryFutureExt, TryStreamExt,
     future::BoxFuture,
@@ -30,6 +35,8 @@ pub(crate) struct Statement {
     arguments: Option<PgArguments>,
     is_persistent: bool,
     effect: Effect,
+    /// Set when there is a connection for the statement.
+    is_sent: Option<Arc<AtomicBool>>,
 }
 
 impl Statement {
@@ -40,13 +47,20 @@ impl Statement {
         let (is_persistent, sql) = (query.persistent(), query.sql());
         let is_select = sql.as_str().get(..7).is_some_and(|word| word.eq_ignore_ascii_case("select "));
         let effect = if is_select { Effect::Read } else { Effect::Unknown };
-        Ok(Self { sql, arguments, is_persistent, effect })
+        Ok(Self { sql, arguments, is_persistent, effect, is_sent: None })
     }
 
-    /// A statement of the cache that changes data.
-    pub(crate) fn write(sql: String, arguments: PgArguments) -> Self {
+    /// A statement of the cache that changes data. `is_sent` is set when it is sent.
+    pub(crate) fn write(sql: String, arguments: PgArguments, is_sent: Arc<AtomicBool>) -> Self {
         let sql = AssertSqlSafe(sql).into_sql_str();
-        Self { sql, arguments: Some(arguments), is_persistent: true, effect: Effect::Write }
+        Self { sql, arguments: Some(arguments), is_persistent: true, effect: Effect::Write, is_sent: Some(is_sent) }
+    }
+
+    /// Notes that the statement is sent now.
+    pub(super) fn note_sent(&self) {
+        if let Some(is_sent) = &self.is_sent {
+            is_sent.store(true, Ordering::Release);
+        }
     }
 
     /// The statement without a name in the session.

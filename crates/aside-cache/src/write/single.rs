@@ -3,7 +3,14 @@
 //! it (`raise::change_and_raise`). Postgres executes it in a transaction of its own, so the
 //! guarantees are those of every write.
 
-use std::{collections::BTreeSet, future::Future, sync::atomic::AtomicBool};
+use std::{
+    collections::BTreeSet,
+    future::Future,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
 
 use sqlx::{
     Executor, FromRow, Postgres,
@@ -82,11 +89,11 @@ impl Cache {
     /// Changes the rows and raises the tags by one statement.
     async fn change(&self, statement: &Statement, tags: &BTreeSet<Tag>) -> Result<Option<PgRow>, sqlx::Error> {
         let permit = self.write_permit(None).await?;
-        let mut outcome = UnknownOutcome { cache: self, tags, is_sent: AtomicBool::new(false) };
-        let changed = raise::change_and_raise(&self.inner.db, statement, tags, &outcome.is_sent);
+        let outcome = UnknownOutcome { cache: self, tags, is_sent: Arc::default() };
+        let changed = raise::change_and_raise(&self.inner.db, statement, tags, Arc::clone(&outcome.is_sent));
         let changed = tracing::Instrument::instrument(changed, spans::commit(tags.len())).await;
         if !changed.as_ref().is_err_and(is_unavailable) {
-            *outcome.is_sent.get_mut() = false;
+            outcome.is_sent.store(false, Ordering::Release);
             permit.answered();
         }
         Ok(changed?.map(|(row, raised)| {
@@ -117,12 +124,12 @@ impl Cache {
 struct UnknownOutcome<'c> {
     cache: &'c Cache,
     tags: &'c BTreeSet<Tag>,
-    is_sent: AtomicBool,
+    is_sent: Arc<AtomicBool>,
 }
 
 impl Drop for UnknownOutcome<'_> {
     fn drop(&mut self) {
-        if *self.is_sent.get_mut() {
+        if self.is_sent.load(Ordering::Acquire) {
             self.cache.inner.freshness.refuse_for(self.tags, self.cache.inner.load_limit);
         }
     }

@@ -3,7 +3,7 @@
 use std::{
     borrow::Cow,
     collections::BTreeSet,
-    sync::{LazyLock, atomic::AtomicBool},
+    sync::{Arc, LazyLock, atomic::AtomicBool},
 };
 
 use sqlx::{Arguments, PgConnection, Row, postgres::PgRow};
@@ -58,7 +58,7 @@ pub(crate) async fn change_and_raise(
     db: &ConnectionPool,
     change: &Statement,
     tags: &BTreeSet<Tag>,
-    is_sent: &AtomicBool,
+    is_sent: Arc<AtomicBool>,
 ) -> Result<Option<(PgRow, Vec<TagVersion>)>, sqlx::Error> {
     let tags = bounded(tags);
     let mut arguments = change.arguments();
@@ -72,7 +72,7 @@ pub(crate) async fn change_and_raise(
         change.text(),
         raise(&format!("unnest(${last}::text[]) as invalidated (tag) where (select count(*) from changed) > 0")),
     );
-    let row = db.fetch_row(Statement::write(sql, arguments), is_sent).await?;
+    let row = db.fetch_row(Statement::write(sql, arguments, is_sent)).await?;
     if row.try_get::<i64, _>("cache.changed")? == 0 {
         return Ok(None);
     }
