@@ -31,7 +31,7 @@ services_start
 checks='' pictures="${CARGO_TARGET_DIR:-$ROOT/target}/demo" scene=15
 case ${1:-} in
     --ci) checks=yes ;;
-    --pictures) pictures=$ROOT/docs/page scene=60 ;;
+    --pictures) pictures=$ROOT/docs/page scene=40 ;;
 esac
 build_service
 run_to_end "$aside" seed
