@@ -24,6 +24,8 @@ use crate::{
 };
 
 const SHARDS: usize = 64;
+/// The largest number of tags whose changes may have been committed.
+const MAX_UNCERTAIN: usize = 100;
 
 #[derive(Clone, Copy)]
 struct Floor {
@@ -36,6 +38,8 @@ struct Wildcard {
     version: i64,
     min_read_time: DbTime,
     raised_at: Duration,
+    /// Whether the change is known to be committed.
+    is_certain: bool,
 }
 
 /// The floors of one instance.
@@ -85,13 +89,22 @@ impl Floors {
         // The common floor is checked last. It is raised before other floors are removed, so a
         // check that misses a removed floor sees the raised common one.
         tag_versions.iter().all(|tag_version| tag_version.version >= self.of(&tag_version.tag))
-            && !(self.any_wildcard.load(Ordering::Acquire) && self.covered(key, tag_versions, loaded_at))
+            && !(self.any_wildcard.load(Ordering::Acquire) && self.covered(key, tag_versions, loaded_at, false))
             && loaded_at.0 >= self.min_read_time.load(Ordering::Acquire)
     }
 
-    fn covered(&self, key: &Tag, tag_versions: &[TagVersion], loaded_at: DbTime) -> bool {
+    /// Like [`Floors::permit`], for an answer that is flagged as stale. A change that may not have
+    /// been committed does not refuse it.
+    pub(crate) fn permit_stale(&self, key: &Tag, tag_versions: &[TagVersion], loaded_at: DbTime) -> bool {
+        tag_versions.iter().all(|tag_version| tag_version.version >= self.of(&tag_version.tag))
+            && !self.covered(key, tag_versions, loaded_at, true)
+            && loaded_at.0 >= self.min_read_time.load(Ordering::Acquire)
+    }
+
+    fn covered(&self, key: &Tag, tag_versions: &[TagVersion], loaded_at: DbTime, only_certain: bool) -> bool {
         let wildcards = self.wildcards.read().unwrap_or_else(PoisonError::into_inner);
-        let mut newer = wildcards.iter().filter(|wildcard| loaded_at < wildcard.min_read_time);
+        let counts = |wildcard: &&Wildcard| wildcard.is_certain || !only_certain;
+        let mut newer = wildcards.iter().filter(counts).filter(|wildcard| loaded_at < wildcard.min_read_time);
         newer.any(|Wildcard { base, .. }| {
             key.matches(base) || tag_versions.iter().any(|tag_version| tag_version.tag.matches(base))
         })
@@ -99,35 +112,38 @@ impl Floors {
 
     fn raise_wildcard(&self, base: &str, version: i64, after: DbTime, now: Duration) {
         let mut wildcards = self.wildcards.write().unwrap_or_else(PoisonError::into_inner);
-        match wildcards.iter_mut().find(|wildcard| wildcard.base == base) {
+        match wildcards.iter_mut().find(|wildcard| wildcard.is_certain && wildcard.base == base) {
             // A repeated change must not refuse answers that were read since its first report.
             Some(known) if known.version >= version => {}
             Some(known) => {
                 known.min_read_time = known.min_read_time.max(after);
                 (known.version, known.raised_at) = (version, now);
             }
-            None => wildcards.push(Wildcard { base: base.to_owned(), version, min_read_time: after, raised_at: now }),
+            None => wildcards.push(Wildcard {
+                base: base.to_owned(),
+                version,
+                min_read_time: after,
+                raised_at: now,
+                is_certain: true,
+            }),
         }
         self.any_wildcard.store(true, Ordering::Release);
     }
 
-    /// Refuses answers that depend on a tag and were read before `moment`. It is for a change of
-    /// which no version is known.
+    /// Refuses answers that depend on a tag and were read before `moment`. It is for a change
+    /// that may have been committed, so no version is known.
     pub(crate) fn raise_tag_min_read_time(&self, tag: &Tag, moment: DbTime, now: Duration) {
-        let base = tag.wildcard().unwrap_or(tag.as_str());
         let mut wildcards = self.wildcards.write().unwrap_or_else(PoisonError::into_inner);
-        match wildcards.iter_mut().find(|wildcard| wildcard.base == base) {
-            Some(known) => {
-                known.min_read_time = known.min_read_time.max(moment);
-                known.raised_at = now;
-            }
-            None => wildcards.push(Wildcard {
-                base: base.to_owned(),
-                version: i64::MIN,
-                min_read_time: moment,
-                raised_at: now,
-            }),
+        let uncertain = wildcards.iter().filter(|wildcard| !wildcard.is_certain);
+        let (mut base, mut min_read_time) = (tag.wildcard().unwrap_or(tag.as_str()), moment);
+        // Each hit looks at all of them, so too many become one that covers every tag.
+        if uncertain.clone().count() >= MAX_UNCERTAIN {
+            min_read_time = uncertain.map(|wildcard| wildcard.min_read_time).fold(moment, DbTime::max);
+            base = "";
         }
+        wildcards.retain(|wildcard| wildcard.is_certain || !(base.is_empty() || wildcard.base == base));
+        let base = base.to_owned();
+        wildcards.push(Wildcard { base, version: i64::MIN, min_read_time, raised_at: now, is_certain: false });
         self.any_wildcard.store(true, Ordering::Release);
     }
 
@@ -247,8 +263,14 @@ mod tests {
         assert!(!floors.permit(&key(), &[tag_version("product:1", 9)], DbTime(99)));
         assert!(floors.permit(&key(), &[tag_version("product:1", 1)], DbTime(100)));
         assert!(floors.permit(&key(), &[tag_version("product:12", 1)], DbTime(99)), "another tag");
+        assert!(floors.permit_stale(&key(), &[tag_version("product:1", 1)], DbTime(99)), "flagged as stale");
         floors.raise_tag_min_read_time(&Tag::from_ledger("product:1"), DbTime(200), Duration::ZERO);
         assert!(!floors.permit(&key(), &[tag_version("product:1", 9)], DbTime(199)), "another such change");
+        let many = (2..200).map(|id| Tag::from_ledger(&format!("product:{id}")));
+        many.for_each(|tag| floors.raise_tag_min_read_time(&tag, DbTime(150), Duration::ZERO));
+        assert!(!floors.permit(&key(), &[tag_version("product:1", 9)], DbTime(199)), "the latest moment counts");
+        let wildcards = floors.wildcards.read().unwrap().len();
+        assert!(wildcards <= MAX_UNCERTAIN, "{wildcards} are kept");
     }
 
     #[test]

@@ -152,7 +152,7 @@ impl Freshness {
     pub(crate) fn permits_version<T>(&self, key: &Tag, local: &LocalEntry<T>) -> bool {
         let LocalEntry { entry, epoch, .. } = local;
         epoch.number == self.epoch_number.load(Ordering::Acquire)
-            && self.floors.permit(key, &entry.tag_versions, entry.loaded_at)
+            && self.floors.permit_stale(key, &entry.tag_versions, entry.loaded_at)
     }
 
     /// Whether the last answered poll is so long ago that the database is down and not only late.

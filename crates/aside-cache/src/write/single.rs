@@ -92,8 +92,11 @@ impl Cache {
         let outcome = UnknownOutcome { cache: self, tags, is_sent: Arc::default() };
         let changed = raise::change_and_raise(&self.inner.db, statement, tags, Arc::clone(&outcome.is_sent));
         let changed = tracing::Instrument::instrument(changed, spans::commit(tags.len())).await;
-        if !changed.as_ref().is_err_and(is_unavailable) {
+        // An error of Postgres itself, also one that ends the session, says that nothing is committed.
+        if changed.as_ref().err().is_none_or(|error| error.as_database_error().is_some()) {
             outcome.is_sent.store(false, Ordering::Release);
+        }
+        if !changed.as_ref().is_err_and(is_unavailable) {
             permit.answered();
         }
         Ok(changed?.map(|(row, raised)| {
