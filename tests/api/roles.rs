@@ -8,7 +8,7 @@ use crate::support::{SERVICE_ROLE, TestApp, database, eventually, order, product
 
 #[sqlx::test]
 async fn the_service_works_as_a_role_that_owns_nothing_and_can_only_raise(pool: PgPool) {
-    let app = TestApp::builder(pool).instances(2).as_service_role().build().await;
+    let app = TestApp::builder(pool).instances(2).with_service_role().build().await;
     let owned: i64 = sqlx::query_scalar("select count(*) from pg_class where relowner = $1::regrole")
         .bind(SERVICE_ROLE)
         .fetch_one(&app.pool)

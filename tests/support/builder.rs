@@ -98,7 +98,7 @@ impl TestAppBuilder {
 
     /// Lets the instances connect as the role of the service, which owns nothing. With TEST_ROLE,
     /// those of every test do whose database has the schema already.
-    pub fn as_service_role(mut self) -> Self {
+    pub fn with_service_role(mut self) -> Self {
         self.service_role = true;
         self
     }
