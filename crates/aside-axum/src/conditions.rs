@@ -226,7 +226,7 @@ mod tests {
             ("W/\"7-00000000000000ab\"", Some(vec![])),
             ("\"somebody else's\"", None),
             ("\"foreign\"", Some(vec![])),
-            ("\"7\"", Some(vec![])),
+            ("\"7\"", Some(vec![7])),
         ];
         for (value, expected) in cases {
             match conditions(Method::PATCH, &[(header::IF_MATCH, value)]) {
