@@ -1,5 +1,5 @@
 //! The dependency check over all cached types of the service: each change of a row that makes an
-//! answer wrong raises one of the answer's tags, whoever makes it.
+//! answer wrong raises one of the answer's tags, for every writer.
 
 use std::{cell::RefCell, future::Future, pin::Pin, sync::Arc};
 

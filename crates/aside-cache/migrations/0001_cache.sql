@@ -107,7 +107,7 @@ create function cache_bounded_tags(tags text[]) returns setof text language sql 
         where tag is not null and (select count(*) from named) > 1000;
     end;
 
--- Nobody lowers a version, whatever the rights of the role. Only the owner can disable this.
+-- No statement lowers a version, with any rights of its role. Only the owner can disable this.
 create function cache_refuses_to_lower() returns trigger language plpgsql as $$
 begin
     raise exception 'the version of % can only rise', old.tag using errcode = 'integrity_constraint_violation';

@@ -53,7 +53,7 @@ impl AddressWatch {
                 Ok(Ok(run)) if run != self.run => {
                     return Err(sqlx::Error::Protocol("the address of the database leads to another server".into()));
                 }
-                // While no connection can be made, nobody can write to another server either.
+                // While no connection can be made, no program can write to another server either.
                 Ok(Err(error)) => tracing::debug!(%error, "the address of the database could not be checked"),
                 _ => {}
             }
@@ -75,7 +75,7 @@ fn due_after(since_last_check: Duration) -> Instant {
         + ADDRESS_CHECK_JITTER.mul_f64(fastrand::f64())
 }
 
-/// Connects anew, and returns the start time of the server that answers.
+/// Opens a new connection, and returns the start time of the server that answers.
 async fn check(pool: ConnectionPool) -> Result<String, sqlx::Error> {
     let checked = async {
         let mut db = pool.connect(&[]).await?;

@@ -1,5 +1,5 @@
 //! Ends the epoch when the clock of the database was set back. Floors, wildcards and ages compare
-//! moments of that clock, so moments of before and after the step can't be in one epoch. A clock
+//! moments of that clock, so moments before the step and after it can't be in one epoch. A clock
 //! that was ahead for a while must not leave floors of the future behind, either.
 
 use std::time::Duration;

@@ -120,7 +120,7 @@ impl LedgerPoller {
                     if is_step_back(cursor.statement, batch.statement) {
                         tracing::warn!("the clock of Postgres was set back: all cached entries are invalid");
                         match in_time(4 * self.limit, connection.end_epoch(&cursor.epoch)).await {
-                            // On a read-only database, only this instance can begin anew.
+                            // On a read-only database, only this instance can begin an epoch.
                             Err(Interrupted::Database(error)) if is_read_only(&error) => {}
                             ended => ended?,
                         }

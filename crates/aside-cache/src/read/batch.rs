@@ -193,7 +193,7 @@ impl Cache {
     /// Stores values in the tiers that were read outside of `get_or_load`.
     ///
     /// # Errors
-    /// Returns [`LoadFailure`] if failed to encode a value. Nothing is stored then.
+    /// Returns [`LoadFailure`] if a value can't be encoded. Nothing is stored then.
     pub fn put_many<T: Cacheable>(&self, entries: Vec<(Key<T>, Loaded<T>)>) -> Result<(), LoadFailure> {
         let epoch = self.inner.freshness.epoch();
         // The time of the request to the database is not known here. The time of the statement is

@@ -11,7 +11,7 @@ use super::{change::Change, tags::expected};
 /// The longest list of tags in a finding.
 const MAX_TAGS: usize = 4;
 
-/// An answer that a change made wrong, and that would be served all the same.
+/// An answer that a change made wrong, although a cache would still serve it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
     /// The change, such as `products.price_cents`.
